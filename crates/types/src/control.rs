@@ -1,0 +1,775 @@
+//! Control messages: protobuf in CONTROL frames, written down in `docs/protocol.md`.
+//!
+//! Four conversations. Controller and node: [`NodeCommand`], [`NodeEvent`]. Controller and replica, relayed by
+//! the node: [`ReplicaCommand`], [`ReplicaEvent`]. Node and proxy: [`ProxyCommand`], [`ProxyEvent`]. Drivers and
+//! the command line: [`ApiRequest`] to the controller, [`NodeRequest`] to the node. Commands are idempotent by
+//! replica id and epoch.
+
+use crate::DeploymentKey;
+
+// --- targets: what routers know -------------------------------------------------------------------------------
+
+/// A numbered change of what routers know. Numbers count up by one within an epoch (one life of a controller);
+/// a receiver that sees a gap asks for a snapshot and keeps what it has meanwhile. An older epoch is refused.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TargetUpdate {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// The update replaces everything known before.
+    #[prost(bool, tag = "3")]
+    pub snapshot: bool,
+    /// The full new state of each deployment that changed.
+    #[prost(message, repeated, tag = "4")]
+    pub deployments: Vec<DeploymentTarget>,
+    #[prost(message, repeated, tag = "5")]
+    pub removed: Vec<DeploymentKey>,
+    /// The whole route table, when it changed.
+    #[prost(message, optional, tag = "6")]
+    pub routes: Option<RouteTable>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RouteTable {
+    #[prost(message, repeated, tag = "1")]
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Route {
+    /// `/`, or `/a/b` without a slash at its end.
+    #[prost(string, tag = "1")]
+    pub prefix: String,
+    /// The ingress deployment of the application.
+    #[prost(message, required, tag = "2")]
+    pub ingress: DeploymentKey,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeploymentTarget {
+    #[prost(message, required, tag = "1")]
+    pub key: DeploymentKey,
+    /// Requests that may wait in one process; -1 is no limit in number.
+    #[prost(sint64, tag = "2")]
+    pub max_queued_requests: i64,
+    /// Status of the back-pressure answer: 503 or 429.
+    #[prost(uint32, tag = "3")]
+    pub backpressure_status: u32,
+    /// Seconds of `retry-after`, rounded up; 0 is no header.
+    #[prost(uint32, tag = "4")]
+    pub retry_after_seconds: u32,
+    #[prost(message, repeated, tag = "5")]
+    pub versions: Vec<VersionTarget>,
+    /// Not empty: the deployment failed and has no replica, so requests fail at once with this text.
+    #[prost(string, tag = "6")]
+    pub unavailable: String,
+    /// Whether requests to this deployment are written to the access log.
+    #[prost(bool, tag = "7")]
+    pub access_log: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct VersionTarget {
+    #[prost(string, tag = "1")]
+    pub version: String,
+    #[prost(string, tag = "2")]
+    pub revision: String,
+    /// Share of requests, relative to the other versions of the deployment; 0 takes none.
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+    #[prost(uint32, tag = "4")]
+    pub max_ongoing_requests: u32,
+    /// Bodies are complete before user code is called, and end at `max_body_bytes`.
+    #[prost(bool, tag = "5")]
+    pub sync_bodies: bool,
+    #[prost(uint64, tag = "6")]
+    pub max_body_bytes: u64,
+    #[prost(message, repeated, tag = "7")]
+    pub replicas: Vec<ReplicaTarget>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct ReplicaTarget {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(string, tag = "2")]
+    pub socket_path: String,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+}
+
+// --- controller and node --------------------------------------------------------------------------------------
+
+/// Controller to node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeCommand {
+    #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<node_command::Body>,
+}
+
+pub mod node_command {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Spawn(super::Spawn),
+        #[prost(message, tag = "2")]
+        Stop(super::Stop),
+        #[prost(message, tag = "3")]
+        List(super::Empty),
+        #[prost(message, tag = "4")]
+        Relay(super::Relay),
+        #[prost(message, tag = "5")]
+        Publish(super::Publish),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Empty {}
+
+/// Starts a replica process. A second `Spawn` with a known id does nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Spawn {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Shown as `eagleray: replica APP/DEPLOYMENT ID`.
+    #[prost(message, required, tag = "3")]
+    pub deployment: DeploymentKey,
+    /// The interpreter that runs `-m eagleray._replica`.
+    #[prost(string, tag = "4")]
+    pub python: String,
+    #[prost(string, tag = "5")]
+    pub working_directory: String,
+    /// Set over the node's own environment.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub environment: std::collections::BTreeMap<String, String>,
+    /// An encoded [`ReplicaCommand`] that the node sends as the first on the new control connection.
+    #[prost(bytes = "vec", tag = "7")]
+    pub first_command: Vec<u8>,
+    /// Opaque to the node, handed back by `List`: what the controller needs to adopt the replica.
+    #[prost(bytes = "vec", tag = "8")]
+    pub label: Vec<u8>,
+}
+
+/// Ends a replica. Graceful: the node sends `ReplicaCommand::Stop` and kills what is left after the time.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Stop {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Milliseconds until SIGKILL; 0 kills at once.
+    #[prost(uint64, tag = "3")]
+    pub grace_milliseconds: u64,
+}
+
+/// Bytes for one replica (an encoded [`ReplicaCommand`]) or from one ([`ReplicaEvent`]); the node does not look.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Relay {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
+}
+
+/// An encoded [`TargetUpdate`] for every proxy. The node keeps the last snapshot and what followed it, opaque,
+/// and hands them to a restarted proxy.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Publish {
+    #[prost(bool, tag = "1")]
+    pub snapshot: bool,
+    #[prost(bytes = "vec", tag = "2")]
+    pub update: Vec<u8>,
+}
+
+/// Node to controller.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeEvent {
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<node_event::Body>,
+}
+
+pub mod node_event {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Listed(super::Listed),
+        #[prost(message, tag = "2")]
+        Exited(super::Exited),
+        #[prost(message, tag = "3")]
+        SpawnFailed(super::SpawnFailed),
+        #[prost(message, tag = "4")]
+        Relay(super::Relay),
+        #[prost(message, tag = "5")]
+        SnapshotWanted(super::Empty),
+    }
+}
+
+/// Every replica process that lives, the answer to `List`: the truth after any restart.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Listed {
+    #[prost(message, repeated, tag = "1")]
+    pub replicas: Vec<ListedReplica>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListedReplica {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(string, tag = "3")]
+    pub socket_path: String,
+    #[prost(uint32, tag = "4")]
+    pub pid: u32,
+    #[prost(bytes = "vec", tag = "5")]
+    pub label: Vec<u8>,
+    /// The encoded [`ReplicaEvent`] with `Ready`, once the replica has sent it; else empty.
+    #[prost(bytes = "vec", tag = "6")]
+    pub ready: Vec<u8>,
+    /// A `Stop` was accepted.
+    #[prost(bool, tag = "7")]
+    pub stopping: bool,
+}
+
+/// Proof of death: the process and all its children are gone.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Exited {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// `exit status 1`, `signal 9 (SIGKILL)`: for people.
+    #[prost(string, tag = "3")]
+    pub reason: String,
+    /// The last lines it wrote to stderr, for the error message of a replica that died while starting.
+    #[prost(string, tag = "4")]
+    pub stderr_tail: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SpawnFailed {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(string, tag = "3")]
+    pub message: String,
+}
+
+// --- controller and replica -----------------------------------------------------------------------------------
+
+/// Controller to replica, relayed by its node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaCommand {
+    #[prost(oneof = "replica_command::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<replica_command::Body>,
+}
+
+pub mod replica_command {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Start(super::ReplicaConfig),
+        #[prost(message, tag = "2")]
+        Reconfigure(super::Reconfigure),
+        #[prost(message, tag = "3")]
+        CheckHealth(super::CheckHealth),
+        #[prost(message, tag = "4")]
+        Drain(super::Empty),
+        #[prost(message, tag = "5")]
+        Stop(super::StopReplica),
+    }
+}
+
+/// Everything a replica needs to construct its user code.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaConfig {
+    #[prost(message, required, tag = "1")]
+    pub deployment: DeploymentKey,
+    #[prost(string, tag = "2")]
+    pub replica_id: String,
+    #[prost(string, tag = "3")]
+    pub version: String,
+    #[prost(string, tag = "4")]
+    pub revision: String,
+    /// Path of the cloudpickle of `(callable, init_args, init_kwargs)`.
+    #[prost(string, tag = "5")]
+    pub callable_path: String,
+    /// Path of the captured code of the application; empty when it was deployed unsealed.
+    #[prost(string, tag = "6")]
+    pub code_path: String,
+    /// `sys.path` entries of the driver, in order.
+    #[prost(string, repeated, tag = "7")]
+    pub sys_path: Vec<String>,
+    #[prost(message, required, tag = "8")]
+    pub options: DeploymentOptions,
+    #[prost(uint32, tag = "9")]
+    pub rank: u32,
+    #[prost(uint32, tag = "10")]
+    pub world_size: u32,
+    /// `/` or `/a/b`; empty when the deployment is not an ingress.
+    #[prost(string, tag = "11")]
+    pub route_prefix: String,
+    /// The node's socket, for handles that user code makes.
+    #[prost(string, tag = "12")]
+    pub controller_socket_path: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reconfigure {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, required, tag = "2")]
+    pub options: DeploymentOptions,
+    #[prost(uint32, tag = "3")]
+    pub world_size: u32,
+    #[prost(string, tag = "4")]
+    pub revision: String,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct CheckHealth {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// Drains, runs the destructor and exits within the time.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct StopReplica {
+    #[prost(uint64, tag = "1")]
+    pub grace_milliseconds: u64,
+}
+
+/// Replica to controller.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaEvent {
+    #[prost(oneof = "replica_event::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<replica_event::Body>,
+}
+
+pub mod replica_event {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Ready(super::Ready),
+        #[prost(message, tag = "2")]
+        StartFailed(super::Failed),
+        #[prost(message, tag = "3")]
+        Health(super::Outcome),
+        #[prost(message, tag = "4")]
+        Reconfigured(super::Outcome),
+        #[prost(message, tag = "5")]
+        Drained(super::Empty),
+    }
+}
+
+/// Constructed, configured and healthy: requests may come.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ready {
+    #[prost(bool, tag = "1")]
+    pub sync_bodies: bool,
+    #[prost(uint64, tag = "2")]
+    pub start_microseconds: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Failed {
+    /// The remote traceback.
+    #[prost(string, tag = "1")]
+    pub message: String,
+}
+
+/// The answer to the command with this id; an empty message is success.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Outcome {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub failure: String,
+}
+
+// --- node and proxy -------------------------------------------------------------------------------------------
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProxyCommand {
+    #[prost(oneof = "proxy_command::Body", tags = "1, 2")]
+    pub body: Option<proxy_command::Body>,
+}
+
+pub mod proxy_command {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// An encoded [`super::TargetUpdate`].
+        #[prost(bytes, tag = "1")]
+        Update(Vec<u8>),
+        /// Stop accepting, finish what runs, exit.
+        #[prost(message, tag = "2")]
+        Drain(super::Empty),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProxyEvent {
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3")]
+    pub body: Option<proxy_event::Body>,
+}
+
+pub mod proxy_event {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// Accepting connections.
+        #[prost(message, tag = "1")]
+        Ready(super::Empty),
+        /// A gap in the numbers.
+        #[prost(message, tag = "2")]
+        SnapshotWanted(super::Empty),
+        /// Every thread has applied this update.
+        #[prost(message, tag = "3")]
+        Applied(super::AppliedUpdate),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct AppliedUpdate {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+
+// --- drivers, command line and controller ---------------------------------------------------------------------
+
+/// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiRequest {
+    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub body: Option<api_request::Body>,
+}
+
+pub mod api_request {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// Answered by `Deployed` once the revision is durable.
+        #[prost(message, tag = "1")]
+        Deploy(super::ApplicationSpec),
+        /// Answered by `Settled` once the application's newest revision is RUNNING or DEPLOY_FAILED.
+        #[prost(message, tag = "2")]
+        AwaitApplication(super::AwaitApplication),
+        /// Answered by `Done` once the application is gone; an unknown name is gone.
+        #[prost(string, tag = "3")]
+        Delete(String),
+        #[prost(message, tag = "4")]
+        Status(super::Empty),
+        /// Answered by a stream of `Target`: a snapshot, then deltas.
+        #[prost(message, tag = "5")]
+        WatchTargets(super::Empty),
+        /// Back to the named revision, code and all. Answered by `Deployed`.
+        #[prost(message, tag = "6")]
+        Rollback(super::Rollback),
+        /// Deletes every application, answered by `Done`; the node goes on.
+        #[prost(message, tag = "7")]
+        DeleteAll(super::Empty),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AwaitApplication {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub revision: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Rollback {
+    #[prost(string, tag = "1")]
+    pub application: String,
+    /// Empty: the revision before the current one.
+    #[prost(string, tag = "2")]
+    pub revision: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiResponse {
+    #[prost(oneof = "api_response::Body", tags = "1, 2, 3, 4, 5, 6")]
+    pub body: Option<api_response::Body>,
+}
+
+pub mod api_response {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// The call failed; nothing was changed.
+        #[prost(message, tag = "1")]
+        Error(super::ApiError),
+        #[prost(message, tag = "2")]
+        Deployed(super::Deployed),
+        #[prost(message, tag = "3")]
+        Settled(super::ApplicationStatus),
+        #[prost(message, tag = "4")]
+        Done(super::Empty),
+        #[prost(message, tag = "5")]
+        Status(super::Status),
+        #[prost(message, tag = "6")]
+        Target(super::TargetUpdate),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiError {
+    /// `invalid`: the request is wrong. `conflict`: it collides with what runs. `not_found`. `internal`.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Deployed {
+    #[prost(string, tag = "1")]
+    pub revision: String,
+    /// For people: which deployments roll and why, which keep their replicas.
+    #[prost(string, repeated, tag = "2")]
+    pub notes: Vec<String>,
+}
+
+/// One immutable state of an application: a revision. Blobs are named by the hex SHA-256 of their bytes and lie
+/// in the node's blob directory before the request is sent.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApplicationSpec {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Empty: not reachable over HTTP.
+    #[prost(string, tag = "2")]
+    pub route_prefix: String,
+    /// Hash over everything below.
+    #[prost(string, tag = "3")]
+    pub revision: String,
+    /// Name of the ingress deployment.
+    #[prost(string, tag = "4")]
+    pub ingress: String,
+    #[prost(message, repeated, tag = "5")]
+    pub deployments: Vec<DeploymentSpec>,
+    /// Blob with the captured code; empty when unsealed.
+    #[prost(string, tag = "6")]
+    pub code_blob: String,
+    /// What the code blob holds, so that a log line can name the file that changed.
+    #[prost(message, repeated, tag = "7")]
+    pub code_files: Vec<CodeFile>,
+    #[prost(string, tag = "8")]
+    pub python: String,
+    #[prost(string, tag = "9")]
+    pub working_directory: String,
+    #[prost(string, repeated, tag = "10")]
+    pub sys_path: Vec<String>,
+    /// Environment of the replicas, over the node's own.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub environment: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CodeFile {
+    #[prost(string, tag = "1")]
+    pub path: String,
+    #[prost(string, tag = "2")]
+    pub sha256: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeploymentSpec {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Identity of what a replica runs: a new one means new processes.
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(string, tag = "3")]
+    pub callable_blob: String,
+    #[prost(message, required, tag = "4")]
+    pub options: DeploymentOptions,
+    /// Why this version could not be compared with the one before ("the closure of X cannot be hashed"); or empty.
+    #[prost(string, tag = "5")]
+    pub version_note: String,
+}
+
+/// The options of `@serve.deployment` that a running system needs. Names and defaults are Ray Serve's.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeploymentOptions {
+    #[prost(uint32, tag = "1")]
+    pub num_replicas: u32,
+    #[prost(uint32, tag = "2")]
+    pub max_ongoing_requests: u32,
+    #[prost(sint64, tag = "3")]
+    pub max_queued_requests: i64,
+    /// JSON; empty is `None`: `reconfigure` is not called.
+    #[prost(string, tag = "4")]
+    pub user_config: String,
+    #[prost(double, tag = "5")]
+    pub graceful_shutdown_wait_loop_s: f64,
+    #[prost(double, tag = "6")]
+    pub graceful_shutdown_timeout_s: f64,
+    #[prost(double, tag = "7")]
+    pub health_check_period_s: f64,
+    #[prost(double, tag = "8")]
+    pub health_check_timeout_s: f64,
+    #[prost(uint32, tag = "9")]
+    pub max_constructor_retry_count: u32,
+    /// Resources that are recorded: `num_cpus`, `memory` and custom ones.
+    #[prost(btree_map = "string, double", tag = "10")]
+    pub resources: std::collections::BTreeMap<String, f64>,
+    /// `runtime_env.env_vars`.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub environment: std::collections::BTreeMap<String, String>,
+    #[prost(bool, tag = "12")]
+    pub access_log: bool,
+    #[prost(uint32, tag = "13")]
+    pub backpressure_status: u32,
+    #[prost(double, tag = "14")]
+    pub backpressure_retry_after_s: f64,
+    #[prost(uint64, tag = "15")]
+    pub max_body_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Status {
+    #[prost(message, repeated, tag = "1")]
+    pub applications: Vec<ApplicationStatus>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApplicationStatus {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// `DEPLOYING`, `RUNNING`, `DEPLOY_FAILED`, `UNHEALTHY`, `DELETING`.
+    #[prost(string, tag = "2")]
+    pub status: String,
+    #[prost(string, tag = "3")]
+    pub message: String,
+    #[prost(double, tag = "4")]
+    pub last_deployed_time_s: f64,
+    #[prost(string, tag = "5")]
+    pub route_prefix: String,
+    #[prost(string, tag = "6")]
+    pub revision: String,
+    #[prost(message, repeated, tag = "7")]
+    pub deployments: Vec<DeploymentStatus>,
+    #[prost(string, tag = "8")]
+    pub ingress: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeploymentStatus {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// `UPDATING`, `HEALTHY`, `UNHEALTHY`, `DEPLOY_FAILED`, `UPSCALING`, `DOWNSCALING`.
+    #[prost(string, tag = "2")]
+    pub status: String,
+    #[prost(string, tag = "3")]
+    pub status_trigger: String,
+    #[prost(string, tag = "4")]
+    pub message: String,
+    #[prost(btree_map = "string, uint32", tag = "5")]
+    pub replica_states: std::collections::BTreeMap<String, u32>,
+    #[prost(message, repeated, tag = "6")]
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaStatus {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(string, tag = "2")]
+    pub state: String,
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
+    #[prost(string, tag = "4")]
+    pub version: String,
+}
+
+// --- drivers, command line and node ---------------------------------------------------------------------------
+
+/// To the node, on `node.sock`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeRequest {
+    #[prost(oneof = "node_request::Body", tags = "1, 2, 3")]
+    pub body: Option<node_request::Body>,
+}
+
+pub mod node_request {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Info(super::Empty),
+        /// Answered by a stream of `Output`; lines written before the call are not repeated.
+        #[prost(message, tag = "2")]
+        WatchOutput(super::Empty),
+        /// Ends the node in order; answered by `Done` before it goes.
+        #[prost(message, tag = "3")]
+        Shutdown(super::Empty),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeResponse {
+    #[prost(oneof = "node_response::Body", tags = "1, 2, 3, 4")]
+    pub body: Option<node_response::Body>,
+}
+
+pub mod node_response {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Error(super::ApiError),
+        #[prost(message, tag = "2")]
+        Info(super::NodeInfo),
+        #[prost(message, tag = "3")]
+        Output(super::Output),
+        #[prost(message, tag = "4")]
+        Done(super::Empty),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeInfo {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// `http://127.0.0.1:8000`, with the port that was bound.
+    #[prost(string, tag = "3")]
+    pub http_address: String,
+    #[prost(string, tag = "4")]
+    pub run_directory: String,
+    #[prost(string, tag = "5")]
+    pub blob_directory: String,
+    #[prost(string, tag = "6")]
+    pub controller_socket_path: String,
+    /// The script that owns the node; 0 for a resident one.
+    #[prost(uint32, tag = "7")]
+    pub owner_pid: u32,
+    #[prost(string, tag = "8")]
+    pub node_id: String,
+    #[prost(string, tag = "9")]
+    pub log_directory: String,
+    /// `HEALTHY`, or `STARTING` while the proxy is away.
+    #[prost(string, tag = "10")]
+    pub proxy_status: String,
+}
+
+/// One line that a replica wrote.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Output {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub deployment: Option<DeploymentKey>,
+    /// Without the newline; not valid UTF-8 is replaced.
+    #[prost(string, tag = "3")]
+    pub line: String,
+    #[prost(bool, tag = "4")]
+    pub stderr: bool,
+    /// Lines lost just before this one because the buffer was full.
+    #[prost(uint64, tag = "5")]
+    pub lost: u64,
+}

@@ -1,0 +1,62 @@
+//! Names of deployments and replicas.
+
+use std::fmt;
+
+/// A deployment of an application. Prints as `application/deployment`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Message)]
+pub struct DeploymentKey {
+    #[prost(string, tag = "1")]
+    pub application: String,
+    #[prost(string, tag = "2")]
+    pub deployment: String,
+}
+
+impl DeploymentKey {
+    pub fn new(application: impl Into<String>, deployment: impl Into<String>) -> Self {
+        Self { application: application.into(), deployment: deployment.into() }
+    }
+}
+
+impl fmt::Display for DeploymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.application, self.deployment)
+    }
+}
+
+/// The unique name of one replica process: eight characters of `[a-z0-9]`, never used twice by one controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplicaId(String);
+
+impl ReplicaId {
+    /// Takes an id as it came over the wire; `None` unless it is 1 to 64 characters of `[A-Za-z0-9_-]`, since
+    /// it becomes part of a file name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_id_cannot_leave_its_directory() {
+        assert!(ReplicaId::parse("a1b2c3d4").is_some());
+        for hostile in ["", ".", "../x", "a/b", "a\0b", "ä"] {
+            assert_eq!(ReplicaId::parse(hostile), None, "{hostile:?}");
+        }
+        assert_eq!(ReplicaId::parse(&"a".repeat(65)), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! What more than one crate of Eagleray must agree on: identifiers, control messages, the error table.
+//!
+//! A leaf: it knows no other crate, does no I/O and reads no clock. A type enters only when a second crate
+//! needs it. The messages are protobuf (derived, so no protoc) because processes of two releases talk to each
+//! other during an upgrade: fields are added, never renumbered.
+
+mod error;
+mod id;
+
+pub mod control;
+
+pub use error::ErrorCode;
+pub use id::{DeploymentKey, ReplicaId};

@@ -1,0 +1,23 @@
+//! How Eagleray's processes talk: frames over unix sockets, and the claim page that both ends of a data
+//! connection map.
+//!
+//! `docs/protocol.md` is the specification; this crate is its only implementation. The codec does no I/O. Lengths
+//! are bounded before anything is allocated, and no input makes it panic.
+
+mod frame;
+mod head;
+mod page;
+mod socket;
+
+pub mod fuzz;
+
+pub use frame::{
+    DecodeError, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD,
+    NO_DEADLINE, PROTOCOL_VERSION,
+};
+pub use head::{
+    CallHead, HeadError, Headers, HttpHead, RequestHead, RequestKind, ResponseHead, ResponsePayload,
+    encode_response_head,
+};
+pub use page::{ClaimPage, Claims, SlotState};
+pub use socket::{peer_uid, recv_with_fd, send_with_fd};
