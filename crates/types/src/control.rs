@@ -187,7 +187,7 @@ pub struct Publish {
 /// Node to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeEvent {
-    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: Option<node_event::Body>,
 }
 
@@ -204,6 +204,10 @@ pub mod node_event {
         Relay(super::Relay),
         #[prost(message, tag = "5")]
         SnapshotWanted(super::Empty),
+        /// The live proxy has applied this update, and with it every earlier one. With the proxy away it is sent
+        /// when its successor has applied what the node kept.
+        #[prost(message, tag = "6")]
+        Published(super::AppliedUpdate),
     }
 }
 
