@@ -1,0 +1,66 @@
+# Every command that a person or CI runs. Recipes use cargo, python3, sh and coreutils only; the rest is in scripts/.
+
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt bench bench-setup examples chaos fuzz lock clean
+
+define HELP
+make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
+make demo         train the iris model, serve it, query it over HTTP
+make test         Rust tests, the claim page's model, fuzz seeds, Python tests; ends with `N passed, N failed`
+make lint         formatters and linters for Rust and Python, types, stubs, documents
+make fmt          format Rust and Python
+make bench        Eagleray beside its peers and its limit: a table, and JSON under benches/results
+make bench-setup  install the peers that `make bench` compares with
+make examples     run every example
+make chaos        kill processes at random under load, for CHAOS_SECONDS (60)
+make fuzz         fuzz the codec under a coverage-guided fuzzer, for FUZZ_SECONDS (60)
+make lock         resolve requirements/*.in anew
+make clean        remove everything that was built
+
+Another Python: make setup PYTHON=python3.12
+endef
+export HELP
+
+help:
+	@printf '%s\n' "$$HELP"
+
+setup:
+	@$(PYTHON) scripts/setup.py
+
+demo: setup
+	@$(VENV_PYTHON) examples/iris/demo.py
+
+test: setup
+	@$(VENV_PYTHON) scripts/test.py
+
+lint: setup
+	@$(VENV_PYTHON) scripts/lint.py
+
+fmt: setup
+	cargo fmt --all
+	$(VENV_PYTHON) -m ruff check --fix --quiet .
+	$(VENV_PYTHON) -m ruff format --quiet .
+
+bench: setup
+	@$(VENV_PYTHON) benches/run.py
+
+bench-setup: setup
+	@$(VENV_PYTHON) benches/setup.py
+
+examples: setup
+	@$(VENV_PYTHON) scripts/examples.py
+
+chaos: setup
+	@EAGLERAY_CHAOS_SECONDS=$${CHAOS_SECONDS:-60} $(VENV_PYTHON) -m pytest -m chaos --timeout 600 tests/process
+
+fuzz: setup
+	@$(VENV_PYTHON) scripts/fuzz.py
+
+lock:
+	@$(PYTHON) scripts/lock.py
+
+clean:
+	rm -rf .venv build dist target examples/iris/model .mypy_cache .ruff_cache .pytest_cache
