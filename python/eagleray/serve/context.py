@@ -1,0 +1,103 @@
+"""What user code can ask about the replica and the request that it runs in.
+
+The replica process calls `_set_replica_context` once, before user code is constructed; everything else reads.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from eagleray.serve.exceptions import RayServeException
+
+__all__ = ["DeploymentID", "ReplicaContext", "ReplicaID", "ReplicaRank"]
+
+
+@dataclass(frozen=True)
+class DeploymentID:
+    """A deployment of an application."""
+
+    name: str
+    app_name: str = "default"
+
+    def __str__(self) -> str:
+        return f"Deployment(name={self.name!r}, app={self.app_name!r})"
+
+
+@dataclass(frozen=True)
+class ReplicaID:
+    """One replica process of a deployment."""
+
+    unique_id: str
+    deployment_id: DeploymentID
+
+    def __str__(self) -> str:
+        return f"Replica(id={self.unique_id!r}, deployment={self.deployment_id.name!r}, app={self.deployment_id.app_name!r})"
+
+
+@dataclass(frozen=True)
+class ReplicaRank:
+    """Place of a replica among its siblings; `node_rank` and `local_rank` differ from 0 and `rank` on clusters."""
+
+    rank: int
+    node_rank: int = 0
+    local_rank: int = 0
+
+
+@dataclass
+class ReplicaContext:
+    """Who the running replica is. `serve.get_replica_context()` returns it."""
+
+    replica_id: ReplicaID
+    servable_object: Any = field(default=None, repr=False)
+    rank: ReplicaRank = ReplicaRank(0)
+    world_size: int = 1
+    gang_context: Any = None
+    code_version: str = ""
+
+    @property
+    def app_name(self) -> str:
+        """Name of the application."""
+        return self.replica_id.deployment_id.app_name
+
+    @property
+    def deployment(self) -> str:
+        """Name of the deployment."""
+        return self.replica_id.deployment_id.name
+
+    @property
+    def replica_tag(self) -> str:
+        """The unique part of the replica's id."""
+        return self.replica_id.unique_id
+
+
+_replica_context: ReplicaContext | None = None
+
+
+def _set_replica_context(context: ReplicaContext | None) -> None:
+    global _replica_context  # noqa: PLW0603 - one replica is one process
+    _replica_context = context
+
+
+def _find_replica_context() -> ReplicaContext | None:
+    return _replica_context
+
+
+def get_replica_context() -> ReplicaContext:
+    """The context of the replica that this code runs in.
+
+    Raises:
+        RayServeException: this process is not a replica.
+    """
+    if _replica_context is None:
+        raise RayServeException(
+            "serve.get_replica_context() works only inside a replica, that is in code of a deployment that is being "
+            "served; this process is not one"
+        )
+    return _replica_context
+
+
+def in_replica() -> bool:
+    """Whether this process, or the one it was forked from, is a replica."""
+    return bool(os.environ.get("EAGLERAY_REPLICA"))
