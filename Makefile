@@ -9,7 +9,7 @@ VENV_PYTHON := .venv/bin/python
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
 make demo         train the iris model, serve it, query it over HTTP
-make test         Rust tests, the claim page's model, fuzz seeds, Python tests; ends with `N passed, N failed`
+make test         Rust tests, model of the claim page, fuzz seeds, Python tests; ends with `N passed, N failed`
 make lint         formatters and linters for Rust and Python, types, stubs, documents
 make fmt          format Rust and Python
 make bench        Eagleray beside its peers and its limit: a table, and JSON under benches/results

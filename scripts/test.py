@@ -1,7 +1,7 @@
 """`make test`: everything that can fail without a second machine, then one line of counts.
 
-Rust tests of the default members; the claim page under loom, which tries every interleaving; the codec's fuzz targets
-on kept seeds and on ten seconds of generated input; Python tests, most of them with real processes. A part that does
+Rust tests of the default members, among them the claim page under loom, which tries every interleaving, and the fuzz
+targets on kept seeds and on ten seconds of generated input; then Python tests, most of them with real processes. A part that does
 not build or dies counts as one failure, so the last line never says 0 failed when something is wrong.
 """
 
@@ -17,13 +17,13 @@ CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed;")
 FUZZ_SECONDS = "10"
 
 
-def cargo_test(title, *arguments, **environment):
+def rust_tests():
     """Runs `cargo test`, showing its output, and returns (passed, failed)."""
-    with Step(title):
+    with Step("Rust tests, and fuzz targets for %s s" % FUZZ_SECONDS):
         process = subprocess.Popen(
-            ["cargo", "test", "--locked", "--quiet", "--no-fail-fast", *arguments],
+            ["cargo", "test", "--locked", "--quiet", "--no-fail-fast"],
             cwd=str(ROOT),
-            env=dict(os.environ, **environment),
+            env=dict(os.environ, EAGLERAY_FUZZ_SECONDS=FUZZ_SECONDS),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -70,15 +70,7 @@ def python_tests():
 
 def main():
     """Runs all parts, whatever the earlier ones said."""
-    counts = [
-        cargo_test("Rust tests, and fuzz targets for %s s" % FUZZ_SECONDS, EAGLERAY_FUZZ_SECONDS=FUZZ_SECONDS),
-        cargo_test(
-            "the claim page under loom",
-            *("-p", "eagleray-wire", "--release", "--lib", "--target-dir", "target/loom", "loom"),
-            RUSTFLAGS="--cfg loom",
-        ),
-        python_tests(),
-    ]
+    counts = [rust_tests(), python_tests()]
     passed = sum(count[0] for count in counts)
     failed = sum(count[1] for count in counts)
     say("%d passed, %d failed" % (passed, failed))
