@@ -1,0 +1,95 @@
+//! What all routers of one process share: the bound on queued memory and the count behind `max_queued_requests`.
+//!
+//! T proxy threads are T routers that share nothing else. The counts are exact, because a place is taken by one
+//! compare-and-swap; they are touched only by requests that must wait.
+
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use eagleray_types::DeploymentKey;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+/// See the module. One per process, in an `Arc`.
+#[derive(Debug)]
+pub struct Limits {
+    queued_bytes: Counter,
+    max_queued_bytes: usize,
+    deployments: Mutex<FxHashMap<DeploymentKey, Weak<Counter>>>,
+}
+
+impl Limits {
+    /// Queued memory of one process.
+    pub const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
+    /// What a waiting request costs besides its bytes.
+    pub(super) const OVERHEAD_BYTES: usize = 512;
+
+    pub fn new() -> Self {
+        Self::with_max_queued_bytes(Self::MAX_QUEUED_BYTES)
+    }
+
+    pub fn with_max_queued_bytes(max_queued_bytes: usize) -> Self {
+        Self { queued_bytes: Counter::default(), max_queued_bytes, deployments: Mutex::default() }
+    }
+
+    /// Bytes that wait in the whole process.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes.get()
+    }
+
+    pub(super) fn try_add_bytes(&self, bytes: usize) -> bool {
+        self.queued_bytes.try_add(bytes, self.max_queued_bytes)
+    }
+
+    /// For a request that moves: it was taken once and is not refused now.
+    pub(super) fn add_bytes(&self, bytes: usize) {
+        self.queued_bytes.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove_bytes(&self, bytes: usize) {
+        self.queued_bytes.remove(bytes);
+    }
+
+    /// The count of waiting requests of one deployment. Called when targets change, never for a request.
+    pub(super) fn counter(&self, key: &DeploymentKey) -> Arc<Counter> {
+        let mut deployments = self.deployments.lock();
+        if let Some(counter) = deployments.get(key).and_then(Weak::upgrade) {
+            return counter;
+        }
+        deployments.retain(|_, counter| counter.strong_count() > 0);
+        let counter = Arc::new(Counter::default());
+        deployments.insert(key.clone(), Arc::downgrade(&counter));
+        counter
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// Relaxed everywhere: the numbers guard nothing but themselves.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicUsize);
+
+impl Counter {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds, unless the sum would be above `limit`.
+    pub(super) fn try_add(&self, amount: usize, limit: usize) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                count.checked_add(amount).filter(|sum| *sum <= limit)
+            })
+            .is_ok()
+    }
+
+    pub(super) fn remove(&self, amount: usize) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
