@@ -274,6 +274,10 @@ pub struct ReplicaCommand {
 
 pub mod replica_command {
     #[derive(Clone, PartialEq, prost::Oneof)]
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "one at a time, and soon taken apart"
+    )]
     pub enum Body {
         #[prost(message, tag = "1")]
         Start(super::ReplicaConfig),
@@ -455,11 +459,15 @@ pub struct ApiRequest {
 
 pub mod api_request {
     #[derive(Clone, PartialEq, prost::Oneof)]
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "one at a time, and soon taken apart"
+    )]
     pub enum Body {
         /// Answered by `Deployed` once the revision is durable.
         #[prost(message, tag = "1")]
         Deploy(super::ApplicationSpec),
-        /// Answered by `Settled` once the application's newest revision is RUNNING or DEPLOY_FAILED.
+        /// Answered by `Settled` once the application's newest revision is `RUNNING` or `DEPLOY_FAILED`.
         #[prost(message, tag = "2")]
         AwaitApplication(super::AwaitApplication),
         /// Answered by `Done` once the application is gone; an unknown name is gone.

@@ -60,6 +60,9 @@ impl ErrorCode {
 
     /// Whether the same request, sent again by the client, may succeed without having run twice.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::BackPressure | Self::Unavailable | Self::Draining)
+        matches!(
+            self,
+            Self::BackPressure | Self::Unavailable | Self::Draining
+        )
     }
 }

@@ -13,7 +13,10 @@ pub struct DeploymentKey {
 
 impl DeploymentKey {
     pub fn new(application: impl Into<String>, deployment: impl Into<String>) -> Self {
-        Self { application: application.into(), deployment: deployment.into() }
+        Self {
+            application: application.into(),
+            deployment: deployment.into(),
+        }
     }
 }
 
@@ -32,7 +35,9 @@ impl ReplicaId {
     /// it becomes part of a file name.
     pub fn parse(text: &str) -> Option<Self> {
         let valid = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
         valid.then(|| Self(text.to_owned()))
     }
 

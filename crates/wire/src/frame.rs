@@ -4,13 +4,17 @@
 //! header, so that the payload of a request is encoded once, however often it moves between replicas.
 //!
 //! ```text
-//!  0      4    5     6        8          16     20   24   28   32
-//!  | length | kind | flags | reserved | sequence | slot | a | b | c | payload ...
+//!  0        4      5       6           7          8          16     20  24  28  32
+//!  | length | kind | flags | ignorable | critical | sequence | slot | a | b | c | payload ...
 //! ```
 //!
-//! All numbers are little-endian. `a`, `b` and `c` mean what [`Kind`] says.
+//! All numbers are little-endian. `a`, `b` and `c` mean what [`Kind`] says. The two bytes after the flags are for
+//! later versions: what a reader does not know in the first it ignores, any bit in the second ends the connection.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+#[cfg(test)]
+mod tests;
 
 /// The version that HELLO carries. A peer that speaks another one is refused with both numbers in the message.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -21,6 +25,9 @@ pub const MAX_DATA_PAYLOAD: u32 = 1024 * 1024;
 pub const MAX_CONTROL_PAYLOAD: u32 = 64 * 1024 * 1024;
 /// `c` of a REQUEST without a time limit.
 pub const NO_DEADLINE: u32 = u32::MAX;
+
+/// Kinds from here on are skipped by a reader that does not know them.
+pub const FIRST_SKIPPABLE_KIND: u8 = 128;
 
 /// What a frame says. A kind from 128 on that is not known is skipped; one below 128 ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +85,7 @@ impl Kind {
     }
 }
 
-/// Bits of a frame. Their meaning depends on the kind; an unknown bit is ignored.
+/// Bits of a frame. Their meaning depends on the kind; a bit without meaning for a kind is ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(pub u8);
 
@@ -127,7 +134,16 @@ pub struct Header {
 impl Header {
     /// A header with the numbers of no use to `kind` set to zero.
     pub const fn new(kind: Kind, slot: u32, sequence: u64) -> Self {
-        Self { length: 0, kind, flags: Flags::NONE, sequence, slot, a: 0, b: 0, c: 0 }
+        Self {
+            length: 0,
+            kind,
+            flags: Flags::NONE,
+            sequence,
+            slot,
+            a: 0,
+            b: 0,
+            c: 0,
+        }
     }
 
     pub fn encode(&self, out: &mut BytesMut) {
@@ -151,8 +167,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A payload over the limit of the connection is refused by whoever reads it, so the sender cuts data into
+    /// [`MAX_DATA_PAYLOAD`] at most.
     pub fn new(mut header: Header, payload: Bytes) -> Self {
-        header.length = payload.len() as u32;
+        // Above u32 the reader must see a length that it refuses, not one that puts it out of step.
+        header.length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         Self { header, payload }
     }
 
@@ -175,6 +194,8 @@ pub enum DecodeError {
     TooLong { length: u32, limit: u32 },
     #[error("unknown frame kind {kind}")]
     UnknownKind { kind: u8 },
+    #[error("frame with critical flags {bits:#04x} that this version does not know")]
+    UnknownFlags { bits: u8 },
 }
 
 /// Cuts frames from a byte stream. Holds no buffer of its own: the caller reads into one `BytesMut`, and payloads
@@ -187,23 +208,34 @@ pub struct Decoder {
 impl Decoder {
     /// For a data connection, limit [`MAX_DATA_PAYLOAD`].
     pub const fn data() -> Self {
-        Self { max_payload: MAX_DATA_PAYLOAD }
+        Self {
+            max_payload: MAX_DATA_PAYLOAD,
+        }
     }
 
     /// For a control connection, limit [`MAX_CONTROL_PAYLOAD`].
     pub const fn control() -> Self {
-        Self { max_payload: MAX_CONTROL_PAYLOAD }
+        Self {
+            max_payload: MAX_CONTROL_PAYLOAD,
+        }
     }
 
     /// Takes the next whole frame out of `buffer`; `None` when more bytes are needed. After an error the
     /// connection cannot be read further.
-    pub fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+    pub fn decode(self, buffer: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         loop {
-            let Some(bytes) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-            let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            let Some(bytes) = buffer.first_chunk::<HEADER_BYTES>() else {
+                return Ok(None);
+            };
+            let u32_at = |at: usize| {
+                u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+            };
             let length = u32_at(0);
             if length > self.max_payload {
-                return Err(DecodeError::TooLong { length, limit: self.max_payload });
+                return Err(DecodeError::TooLong {
+                    length,
+                    limit: self.max_payload,
+                });
             }
             let kind = bytes[4];
             let header = Kind::from_byte(kind).map(|kind| Header {
@@ -216,8 +248,11 @@ impl Decoder {
                 b: u32_at(24),
                 c: u32_at(28),
             });
-            if header.is_none() && kind < 128 {
+            if header.is_none() && kind < FIRST_SKIPPABLE_KIND {
                 return Err(DecodeError::UnknownKind { kind });
+            }
+            if header.is_some() && bytes[7] != 0 {
+                return Err(DecodeError::UnknownFlags { bits: bytes[7] });
             }
             if buffer.len() < HEADER_BYTES + length as usize {
                 return Ok(None);
@@ -225,7 +260,10 @@ impl Decoder {
             buffer.advance(HEADER_BYTES);
             let payload = buffer.split_to(length as usize);
             if let Some(header) = header {
-                return Ok(Some(Frame { header, payload: payload.freeze() }));
+                return Ok(Some(Frame {
+                    header,
+                    payload: payload.freeze(),
+                }));
             }
         }
     }

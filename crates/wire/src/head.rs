@@ -5,6 +5,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+#[cfg(test)]
+mod tests;
+
+/// Longest head, request or response. It leaves room in one data frame for the body bytes that come with it.
+pub const MAX_HEAD_BYTES: usize = 256 * 1024;
+
 /// A head that cannot be read: the peer is broken, the connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
@@ -13,7 +19,11 @@ pub enum HeadError {
     #[error("unknown request kind {0}")]
     UnknownKind(u8),
     #[error("{field} of {length} bytes is longer than {limit}")]
-    TooLong { field: &'static str, length: usize, limit: usize },
+    TooLong {
+        field: &'static str,
+        length: usize,
+        limit: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +113,14 @@ impl<'a> RequestHead<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<(Self, &'a [u8]), HeadError> {
         let mut payload = Reader(payload);
         let length = payload.u32("head length")? as usize;
+        if length > MAX_HEAD_BYTES {
+            return Err(HeadError::TooLong {
+                field: "head",
+                length,
+                limit: MAX_HEAD_BYTES,
+            });
+        }
+        // Bytes after the last known field are fields of a later version.
         let mut reader = Reader(payload.take(length, "head")?);
         let kind = reader.u8("kind")?;
         let priority = reader.u8("priority")?;
@@ -148,24 +166,28 @@ impl<'a> RequestHead<'a> {
     /// Appends the head, with its length before it; the body follows.
     ///
     /// # Errors
-    /// A string of 64 KiB or more does not fit; `out` is as it was.
+    /// A string of 64 KiB or more, or a head over [`MAX_HEAD_BYTES`], does not fit; `out` is as it was.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), HeadError> {
         let start = out.len();
         out.put_u32_le(0);
-        let result = self.encode_fields(out);
-        if result.is_err() {
-            out.truncate(start);
-            return result;
+        let result = self
+            .encode_fields(out)
+            .and_then(|()| fits(out.len() - start - 4));
+        match result {
+            Ok(length) => out[start..start + 4].copy_from_slice(&length.to_le_bytes()),
+            Err(_) => out.truncate(start),
         }
-        let length = (out.len() - start - 4) as u32;
-        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        Ok(())
+        result.map(drop)
     }
 
     fn encode_fields(&self, out: &mut BytesMut) -> Result<(), HeadError> {
         match self {
             Self::Http(head) => {
-                out.put_u8(if head.websocket { RequestKind::WebSocket } else { RequestKind::Http } as u8);
+                out.put_u8(if head.websocket {
+                    RequestKind::WebSocket
+                } else {
+                    RequestKind::Http
+                } as u8);
                 out.put_u8(head.priority);
                 put_short(out, head.request_id, "request id")?;
                 put_short(out, head.revision, "revision")?;
@@ -200,7 +222,6 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// A block of headers under construction, to be borrowed by a head.
 impl<'a> Headers<'a> {
     /// Encodes header fields into `block` (cleared first) and borrows them. Names must be lower case.
     ///
@@ -237,13 +258,23 @@ impl<'a> ResponsePayload<'a> {
         let mut reader = Reader(payload);
         let head = if flags.contains(crate::Flags::HEAD) {
             let status = reader.u16("status")?;
-            Some(ResponseHead { status, headers: reader.headers()? })
+            Some(ResponseHead {
+                status,
+                headers: reader.headers()?,
+            })
         } else {
             None
         };
-        let trailers =
-            if flags.contains(crate::Flags::TRAILERS) { Some(reader.headers()?) } else { None };
-        Ok(Self { head, trailers, data_offset: payload.len() - reader.0.len() })
+        let trailers = if flags.contains(crate::Flags::TRAILERS) {
+            Some(reader.headers()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            head,
+            trailers,
+            data_offset: payload.len() - reader.0.len(),
+        })
     }
 
     /// The data, sharing the frame's memory.
@@ -255,7 +286,7 @@ impl<'a> ResponsePayload<'a> {
 /// Appends a response head; data follows.
 ///
 /// # Errors
-/// More than 65,535 fields, or a name that long, do not fit; `out` is as it was.
+/// More than 65,535 fields, a longer name, or a head over [`MAX_HEAD_BYTES`] do not fit; `out` is as it was.
 pub fn encode_response_head<'f>(
     out: &mut BytesMut,
     status: u16,
@@ -263,28 +294,45 @@ pub fn encode_response_head<'f>(
 ) -> Result<(), HeadError> {
     let start = out.len();
     out.put_u16_le(status);
+    put_counted(out, headers).inspect_err(|_| out.truncate(start))
+}
+
+/// Appends a block of trailers: after the head of the same frame, or first in a frame without one.
+///
+/// # Errors
+/// As [`encode_response_head`]; `out` is as it was.
+pub fn encode_trailers<'f>(
+    out: &mut BytesMut,
+    trailers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+) -> Result<(), HeadError> {
+    let start = out.len();
+    put_counted(out, trailers).inspect_err(|_| out.truncate(start))
+}
+
+/// The number of fields, then the fields.
+fn put_counted<'f>(
+    out: &mut BytesMut,
+    fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+) -> Result<(), HeadError> {
     let count_at = out.len();
     out.put_u16_le(0);
-    match put_headers(out, headers) {
-        Ok(count) => {
-            out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
-            Ok(())
-        }
-        Err(error) => {
-            out.truncate(start);
-            Err(error)
-        }
-    }
+    let count = put_headers(out, fields)?;
+    out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
+    Ok(())
 }
 
 fn put_headers<'f>(
     out: &mut BytesMut,
     fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
 ) -> Result<u16, HeadError> {
+    let start = out.len();
     let mut count: usize = 0;
     for (name, value) in fields {
-        let name_length = u16::try_from(name.len()).map_err(|_| too_long("header name", name.len()))?;
-        let value_length = u32::try_from(value.len()).map_err(|_| too_long("header value", value.len()))?;
+        let name_length =
+            u16::try_from(name.len()).map_err(|_| too_long("header name", name.len()))?;
+        let value_length = fits(value.len())?;
+        // Checked before the copy, so that a head that does not fit never grows past its limit.
+        fits(out.len() - start + 6 + name.len() + value.len())?;
         out.reserve(6 + name.len() + value.len());
         out.put_u16_le(name_length);
         out.put_u32_le(value_length);
@@ -303,8 +351,23 @@ fn put_short(out: &mut BytesMut, text: &[u8], field: &'static str) -> Result<(),
     Ok(())
 }
 
+fn fits(length: usize) -> Result<u32, HeadError> {
+    if length > MAX_HEAD_BYTES {
+        return Err(HeadError::TooLong {
+            field: "head",
+            length,
+            limit: MAX_HEAD_BYTES,
+        });
+    }
+    Ok(length as u32)
+}
+
 const fn too_long(field: &'static str, length: usize) -> HeadError {
-    HeadError::TooLong { field, length, limit: u16::MAX as usize }
+    HeadError::TooLong {
+        field,
+        length,
+        limit: u16::MAX as usize,
+    }
 }
 
 /// Reads from the front of a slice; never past its end.
@@ -312,13 +375,19 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], HeadError> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(HeadError::Truncated { field })?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(HeadError::Truncated { field })?;
         self.0 = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], HeadError> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(HeadError::Truncated { field })?;
+        let (taken, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(HeadError::Truncated { field })?;
         self.0 = rest;
         Ok(*taken)
     }

@@ -4,6 +4,7 @@
 //! `docs/protocol.md` is the specification; this crate is its only implementation. The codec does no I/O. Lengths
 //! are bounded before anything is allocated, and no input makes it panic.
 
+mod claim;
 mod frame;
 mod head;
 mod page;
@@ -11,13 +12,14 @@ mod socket;
 
 pub mod fuzz;
 
+pub use claim::{Claims, SlotState};
 pub use frame::{
-    DecodeError, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD,
-    NO_DEADLINE, PROTOCOL_VERSION,
+    DecodeError, Decoder, FIRST_SKIPPABLE_KIND, Flags, Frame, HEADER_BYTES, Header, Kind,
+    MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD, NO_DEADLINE, PROTOCOL_VERSION,
 };
 pub use head::{
-    CallHead, HeadError, Headers, HttpHead, RequestHead, RequestKind, ResponseHead, ResponsePayload,
-    encode_response_head,
+    CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind, ResponseHead,
+    ResponsePayload, encode_response_head, encode_trailers,
 };
-pub use page::{ClaimPage, Claims, SlotState};
+pub use page::ClaimPage;
 pub use socket::{peer_uid, recv_with_fd, send_with_fd};
