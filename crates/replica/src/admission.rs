@@ -74,7 +74,10 @@ pub struct Queue {
 
 impl Queue {
     pub const fn of(header: &Header) -> Self {
-        Self { waiting: header.a, oldest_wait: Duration::from_micros(header.b as u64) }
+        Self {
+            waiting: header.a,
+            oldest_wait: Duration::from_micros(header.b as u64),
+        }
     }
 }
 
@@ -161,7 +164,9 @@ impl Admission {
 
     /// Ends its grants and its wait. What it has running keeps its slots: each still ends by `dropped`.
     pub fn disconnected(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) {
-        let Some(router) = self.routers.get_mut(index).and_then(Option::take) else { return };
+        let Some(router) = self.routers.get_mut(index).and_then(Option::take) else {
+            return;
+        };
         self.registered.retain(|other| *other != index);
         self.out.retain(|(ConnectionKey(other), _)| *other != index);
         self.granted -= router.grants();
@@ -171,9 +176,17 @@ impl Admission {
     }
 
     /// A REQUEST has come. `granted`: it has the flag GRANT.
-    pub fn on_request(&mut self, now: Instant, connection: ConnectionKey, granted: bool, queue: Queue) -> Verdict {
+    pub fn on_request(
+        &mut self,
+        now: Instant,
+        connection: ConnectionKey,
+        granted: bool,
+        queue: Queue,
+    ) -> Verdict {
         let ConnectionKey(index) = connection;
-        let Some(router) = self.router(index) else { return Verdict::Reject };
+        let Some(router) = self.router(index) else {
+            return Verdict::Reject;
+        };
         router.heard(now, queue);
         let spends = granted && router.resolve();
         if spends {
@@ -196,7 +209,9 @@ impl Admission {
     /// WAIT: the router's queue is not empty.
     pub fn on_wait(&mut self, now: Instant, ConnectionKey(index): ConnectionKey, queue: Queue) {
         let draining = self.draining;
-        let Some(router) = self.router(index) else { return };
+        let Some(router) = self.router(index) else {
+            return;
+        };
         router.heard(now, queue);
         if !router.waiting && !draining {
             router.waiting = true;
@@ -207,15 +222,25 @@ impl Admission {
 
     /// UNWAIT: the router's queue is empty. The grants that it holds come back by themselves.
     pub fn on_unwait(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) {
-        let Some(router) = self.router(index) else { return };
-        router.heard(now, Queue { waiting: 0, oldest_wait: Duration::ZERO });
+        let Some(router) = self.router(index) else {
+            return;
+        };
+        router.heard(
+            now,
+            Queue {
+                waiting: 0,
+                oldest_wait: Duration::ZERO,
+            },
+        );
         router.waiting = false;
         self.registered.retain(|other| *other != index);
     }
 
     /// RETURN: the router cannot use a grant.
     pub fn on_return(&mut self, now: Instant, ConnectionKey(index): ConnectionKey, queue: Queue) {
-        let Some(router) = self.router(index) else { return };
+        let Some(router) = self.router(index) else {
+            return;
+        };
         router.heard(now, queue);
         // A waiter with nothing that may come here gets no grant past its count, or the two would never end.
         router.exhausted = queue.waiting == 0;
@@ -298,7 +323,12 @@ impl Admission {
 
     /// Ends the grants whose time has passed.
     pub fn on_timeout(&mut self, now: Instant) {
-        while let Some(expiry) = self.expiries.front().copied().filter(|expiry| expiry.at <= now) {
+        while let Some(expiry) = self
+            .expiries
+            .front()
+            .copied()
+            .filter(|expiry| expiry.at <= now)
+        {
             self.expiries.pop_front();
             if !self.outstanding(&expiry) {
                 continue;
@@ -363,10 +393,17 @@ impl Admission {
     }
 
     fn grant(&mut self, now: Instant, index: usize) {
-        let Some(router) = self.router(index) else { return };
+        let Some(router) = self.router(index) else {
+            return;
+        };
         let (generation, number) = router.grant();
         self.granted += 1;
-        self.expiries.push_back(Expiry { at: now + GRANT_TIME, connection: index, generation, number });
+        self.expiries.push_back(Expiry {
+            at: now + GRANT_TIME,
+            connection: index,
+            generation,
+            number,
+        });
     }
 
     fn outstanding(&self, expiry: &Expiry) -> bool {

@@ -1,3 +1,30 @@
-//! Being built.
+//! The replica runtime: everything between a router's connection and user code, and none of the user code.
+//!
+//! [`build`] makes a [`Service`], which runs on an I/O thread of its own, and a [`Handle`], which the threads of
+//! user code hold. Requests and events come to the embedder on queues, with one call of [`Handler::wake`] for
+//! many; a [`Request`] is claimed, read and answered by whichever thread runs it. The crate knows no Python: the
+//! module `eagleray._core` embeds it in an event loop and a thread pool.
 
 pub mod admission;
+mod fork;
+mod handle;
+mod out;
+mod poller;
+mod pool;
+mod request;
+mod service;
+mod shared;
+
+pub use fork::in_forked_child;
+pub use handle::{Handle, build};
+pub use pool::{Next, Pool};
+pub use request::{Body, Request, Room};
+pub use service::{Ended, Service};
+pub use shared::{Event, Serving};
+
+/// The embedder's loop, as the service sees it.
+pub trait Handler: Send + Sync {
+    /// There are requests or events. Called from the I/O thread and from threads that finish requests; must neither
+    /// block nor call back.
+    fn wake(&self);
+}

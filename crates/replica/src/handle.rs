@@ -1,0 +1,139 @@
+//! What the embedder holds.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use eagleray_types::control::ReplicaEvent;
+use eagleray_wire::{Header, Kind};
+use prost::Message;
+
+use crate::{
+    Handler,
+    out::Outgoing,
+    poller::Poller,
+    pool::Pool,
+    request::Request,
+    service::Service,
+    shared::{Event, Serving, Shared},
+};
+
+const CONTROL_TOKEN: u64 = 1;
+
+/// The replica as the threads of user code see it. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Makes a replica from the connection to its node and the socket that routers connect to. `handler` is woken by
+/// the service; the service runs on a thread of its own.
+///
+/// # Errors
+/// The descriptors are not sockets, or none are left.
+pub fn build(
+    control: OwnedFd,
+    listener: OwnedFd,
+    handler: Box<dyn Handler>,
+) -> io::Result<(Handle, Service)> {
+    let poller = Arc::new(Poller::new()?);
+    let control = Arc::new(control);
+    let now = Instant::now();
+    let out = Outgoing::new(
+        Arc::clone(&control),
+        Arc::clone(&poller),
+        CONTROL_TOKEN,
+        now,
+    );
+    let shared = Arc::new(Shared::new(handler, poller, out, now));
+    let service = Service::new(Arc::clone(&shared), listener, control)?;
+    Ok((Handle { shared }, service))
+}
+
+impl Handle {
+    /// Begins to take requests.
+    pub fn serve(&self, serving: Serving) {
+        self.set_limit(serving.max_ongoing_requests);
+        *self.shared.serving.lock() = Some(Arc::new(serving));
+        self.shared.poller.interrupt();
+    }
+
+    /// A new `max_ongoing_requests`; what runs beyond a smaller one runs to its end.
+    pub fn set_limit(&self, limit: u32) {
+        self.shared.pool.set_limit(limit as usize);
+        let now = Instant::now();
+        let mut admission = self.shared.admission.lock();
+        admission.set_limit(now, limit.max(1));
+        self.shared.after(now, admission);
+    }
+
+    pub fn ongoing(&self) -> u32 {
+        self.shared.admission.lock().ongoing()
+    }
+
+    /// The next request for the loop. Does not wait.
+    pub fn next_request(&self) -> Option<Arc<Request>> {
+        self.shared.requests.pop()
+    }
+
+    pub fn next_event(&self) -> Option<Event> {
+        self.shared.events.pop()
+    }
+
+    /// The loop found both queues empty and will wait for the handler's wake. True: something came meanwhile, and
+    /// it must look again.
+    pub fn rest(&self) -> bool {
+        self.shared.rest()
+    }
+
+    /// Where the threads for sync methods get their requests.
+    pub fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// The loop is about to start several requests: their answers may leave together, at the latest with
+    /// [`Handle::flush`], which must follow when all are started.
+    pub fn begin_batch(&self) {
+        // Relaxed: a hint.
+        self.shared.batch.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends the answers that were put off for company: after a batch, before a thread of the pool rests.
+    pub fn flush(&self) {
+        self.shared.batch.store(false, Ordering::Relaxed);
+        self.shared.flush();
+    }
+
+    /// Tells the controller, through the node.
+    pub fn tell(&self, event: &ReplicaEvent) {
+        let header = Header::new(Kind::Control, 0, 0);
+        self.shared
+            .control
+            .frame(Instant::now(), false, header, &[], &event.encode_to_vec());
+    }
+
+    /// Takes nothing new; `Event::Drained` follows when all is over.
+    pub fn drain(&self) {
+        if self.shared.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let now = Instant::now();
+        let mut admission = self.shared.admission.lock();
+        admission.drain(now);
+        self.shared.after(now, admission);
+    }
+
+    /// Ends the service and the pool's threads, after a bounded time for answers that are on their way.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.poller.interrupt();
+    }
+
+    /// How long a request has been here.
+    pub fn age(&self, request: &Request) -> Duration {
+        request.received().elapsed()
+    }
+}

@@ -1,0 +1,195 @@
+//! The queue of requests for sync methods, and which of the threads that serve it is awake.
+//!
+//! The threads belong to the embedder (they run user code under an interpreter lock); this decides when one more
+//! of them wakes. The rule: *a handler that is quick is served by one thread, a handler that waits by as many as
+//! there are requests*. A second thread that wakes for a quick handler only queues for the interpreter lock, so
+//! nobody is woken while somebody is awake, except
+//! - when the queue has not moved for [`WATCH`](crate::out::WATCH): the I/O thread wakes one more;
+//! - when a woken thread finds work while another is inside user code: then user code waits with the lock
+//!   released. It wakes the next at once, and so does every push until a thread is woken for nothing.
+//!
+//! Idle threads form a stack: the last to rest is the first to wake, its caches are warm, and the others stay out.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::Thread,
+};
+
+use crossbeam_queue::SegQueue;
+use parking_lot::Mutex;
+
+use crate::request::Request;
+
+/// What a thread has to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Start this request, which is claimed. `spare`: start another thread first, none rests.
+    Run { request: Arc<Request>, spare: bool },
+    /// Wait, without the interpreter lock, with [`Pool::wait`].
+    Rest,
+    /// End the thread.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+pub struct Pool {
+    queue: SegQueue<Arc<Request>>,
+    crew: Mutex<Crew>,
+    /// Somebody was woken and has not looked into the queue since.
+    waking: AtomicBool,
+    /// User code was seen to wait.
+    waits: AtomicBool,
+    popped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Crew {
+    resting: Vec<Arc<Sleeper>>,
+    threads: usize,
+    limit: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+/// Whether a push found somebody to serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    Yes,
+    /// Nobody rests and more threads are allowed: the embedder should start one.
+    NeedsThread,
+}
+
+impl Pool {
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.crew.lock().limit = limit.max(1);
+    }
+
+    pub(crate) fn push(&self, request: Arc<Request>) {
+        self.queue.push(request);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many were taken out so far: the I/O thread compares two readings.
+    pub(crate) fn popped(&self) -> u64 {
+        // Relaxed: a hint for when to wake.
+        self.popped.load(Ordering::Relaxed)
+    }
+
+    /// After pushes: wakes one thread if the rule of this module says so, or if `stuck`.
+    pub(crate) fn wake(&self, stuck: bool) -> Served {
+        if self.queue.is_empty() {
+            return Served::Yes;
+        }
+        let mut crew = self.crew.lock();
+        let nobody = crew.resting.len() == crew.threads;
+        // Relaxed: hints; the lock orders what must be ordered.
+        let eager = self.waits.load(Ordering::Relaxed) && !self.waking.load(Ordering::Relaxed);
+        if !(nobody || stuck || eager) {
+            return Served::Yes;
+        }
+        if let Some(sleeper) = crew.resting.pop() {
+            drop(crew);
+            self.waking.store(true, Ordering::Relaxed);
+            sleeper.wake();
+            return Served::Yes;
+        }
+        if crew.threads < crew.limit {
+            Served::NeedsThread
+        } else {
+            Served::Yes
+        }
+    }
+
+    /// A thread joins; false: there are enough of them, or the pool is closed.
+    pub fn join(&self) -> bool {
+        let mut crew = self.crew.lock();
+        if crew.closed || crew.threads >= crew.limit {
+            return false;
+        }
+        crew.threads += 1;
+        true
+    }
+
+    /// The next request to run, claimed; called with the interpreter lock held. `woken`: the first call after
+    /// [`Pool::wait`].
+    pub fn next(&self, woken: bool) -> Next {
+        if woken {
+            self.waking.store(false, Ordering::Relaxed);
+        }
+        loop {
+            let Some(request) = self.queue.pop() else {
+                if woken {
+                    self.waits.store(false, Ordering::Relaxed);
+                }
+                return if self.crew.lock().closed {
+                    Next::Closed
+                } else {
+                    Next::Rest
+                };
+            };
+            self.popped.fetch_add(1, Ordering::Relaxed);
+            if !request.claim() {
+                continue;
+            }
+            let mut spare = false;
+            if !self.queue.is_empty() {
+                let crew = self.crew.lock();
+                let others_run = crew.threads - crew.resting.len() > 1;
+                drop(crew);
+                if woken && others_run {
+                    self.waits.store(true, Ordering::Relaxed);
+                }
+                if self.waits.load(Ordering::Relaxed) {
+                    spare = self.wake(false) == Served::NeedsThread;
+                }
+            }
+            return Next::Run { request, spare };
+        }
+    }
+
+    /// Rests until there is work or the pool closes; called without the interpreter lock.
+    pub fn wait(&self) {
+        let sleeper = Arc::new(Sleeper {
+            thread: std::thread::current(),
+            woken: AtomicBool::new(false),
+        });
+        {
+            let mut crew = self.crew.lock();
+            // The pusher pushes and then takes this lock, so one of the two sees the other.
+            if crew.closed || !self.queue.is_empty() {
+                return;
+            }
+            crew.resting.push(Arc::clone(&sleeper));
+        }
+        while !sleeper.woken.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+
+    /// Ends all threads once they rest; what is queued is dropped by its owners.
+    pub(crate) fn close(&self) {
+        let mut crew = self.crew.lock();
+        crew.closed = true;
+        for sleeper in crew.resting.drain(..) {
+            sleeper.wake();
+        }
+    }
+}
+
+impl Sleeper {
+    fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}

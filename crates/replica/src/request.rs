@@ -1,0 +1,264 @@
+//! One request, from acceptance to DONE.
+//!
+//! Shared by the I/O thread (body bytes, credit, cancellation) and the thread that runs user code (claim, reading,
+//! answering). Every method may be called at any time from any thread: what comes too late does nothing and says
+//! so, so that no order of events between client, router and user code needs care above.
+//!
+//! Bounded in both directions: a router may send 64 KiB before the claim and [`BODY_WINDOW`] ahead of the reader
+//! after it; an answer goes out against credit, and what exceeds it stays here, where the sender is told to wait.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use eagleray_wire::{Claims, Flags, HeadError, Header, Kind, NO_DEADLINE, RequestHead};
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    fork,
+    shared::{Connection, Event, Shared},
+};
+
+mod answer;
+mod body;
+
+pub use answer::Room;
+pub use body::Body;
+pub(crate) use body::Taken;
+
+/// Body bytes that a router may send before the claim.
+pub(crate) const FIRST_CREDIT: u32 = 64 * 1024;
+/// Body bytes that a router may be ahead of the reader after the claim.
+pub(crate) const BODY_WINDOW: u32 = 256 * 1024;
+/// Answer bytes that may be under way before the router gives more credit.
+pub(crate) const ANSWER_CREDIT: u64 = 256 * 1024;
+
+/// One accepted request. See the module.
+#[derive(Debug)]
+pub struct Request {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    serial: u64,
+    slot: u32,
+    sequence: u64,
+    received: Instant,
+    deadline: Option<Instant>,
+    /// The REQUEST's payload; its head ends at `body_at`.
+    payload: Bytes,
+    /// Runs in the thread pool, with a complete body.
+    sync: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Started,
+    /// The router took it back, or DONE was sent.
+    Over,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    cancelled: bool,
+    /// The loop is told of cancellation, body bytes and room; else a thread that waits.
+    on_loop: bool,
+    /// A sync request whose body is still coming.
+    gathering: bool,
+    body: body::Incoming,
+    head_sent: bool,
+    end_sent: bool,
+    /// Answer bytes that may be sent.
+    credit: u64,
+    pending: VecDeque<answer::Piece>,
+    /// The loop waits for body bytes, or for room.
+    reader_waits: bool,
+    writer_waits: bool,
+}
+
+impl Request {
+    /// Takes in a REQUEST that admission has accepted.
+    pub(crate) fn accept(
+        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
+        serial: u64,
+        header: &Header,
+        payload: Bytes,
+        (first, sync): (Bytes, bool),
+        now: Instant,
+    ) -> Arc<Self> {
+        let deadline =
+            (header.c != NO_DEADLINE).then(|| now + Duration::from_millis(header.c.into()));
+        let end = header.flags.contains(Flags::END);
+        let state = State {
+            phase: Phase::Queued,
+            cancelled: false,
+            on_loop: !sync,
+            gathering: sync && !end,
+            body: body::Incoming::new(first, end),
+            head_sent: false,
+            end_sent: false,
+            credit: ANSWER_CREDIT,
+            pending: VecDeque::new(),
+            reader_waits: false,
+            writer_waits: false,
+        };
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            connection: Arc::clone(connection),
+            serial,
+            slot: header.slot,
+            sequence: header.sequence,
+            received: now,
+            deadline,
+            payload,
+            sync,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// The number by which events name this request; never used twice in a process.
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub const fn received(&self) -> Instant {
+        self.received
+    }
+
+    /// When the answer is due.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The head, read in place.
+    pub fn head(&self) -> Result<RequestHead<'_>, HeadError> {
+        RequestHead::decode(&self.payload).map(|(head, _)| head)
+    }
+
+    /// Claims the request for user code, exactly once. False: the router took it back, or it was cancelled; there
+    /// is nothing more to do.
+    pub fn claim(&self) -> bool {
+        if fork::in_forked_child() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        match state.phase {
+            // The I/O thread claimed it to gather its body.
+            Phase::Started if self.sync && !state.gathering => {
+                return !state.cancelled || self.give_up(&mut state);
+            }
+            Phase::Started | Phase::Over => return false,
+            Phase::Queued => {}
+        }
+        if self.connection.page.start(self.slot, self.sequence) {
+            state.phase = Phase::Started;
+            self.open_body(&mut state);
+            true
+        } else {
+            self.drop_taken(&mut state);
+            false
+        }
+    }
+
+    /// A thread hands its request to the loop, which streams the answer; events for it go there from now on.
+    pub fn move_to_loop(&self) {
+        let mut state = self.state.lock();
+        state.on_loop = true;
+        if state.cancelled {
+            self.shared.event(Event::Cancelled(self.serial));
+        }
+    }
+
+    /// Nobody wants the answer.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.lock().cancelled
+    }
+
+    /// I/O thread: CANCEL came, or the router is gone.
+    pub(crate) fn cancel(&self) {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Over => {}
+            Phase::Queued => {
+                // Ours or the router's, it will not start: either way the word is TAKEN afterwards.
+                self.connection.page.take(self.slot, self.sequence);
+                state.cancelled = true;
+                self.give_up(&mut state);
+            }
+            Phase::Started => {
+                state.cancelled = true;
+                state.pending.clear();
+                state.body.clear();
+                if state.gathering || state.end_sent_and_done_waits() {
+                    self.give_up(&mut state);
+                    return;
+                }
+                self.changed.notify_all();
+                if state.on_loop {
+                    self.shared.event(Event::Cancelled(self.serial));
+                }
+            }
+        }
+    }
+
+    /// Frees the slot of a request that never ran, or whose answer nobody takes. Always false.
+    fn give_up(&self, state: &mut State) -> bool {
+        self.emit(state, Flags::END.with(Flags::DONE), &[], &[]);
+        false
+    }
+
+    /// The router took the request back; it has no interest in a DONE.
+    fn drop_taken(&self, state: &mut State) {
+        state.phase = Phase::Over;
+        state.body.clear();
+        self.connection.remove(self.slot);
+        self.shared.dropped(Instant::now());
+    }
+
+    /// Sends one frame of the answer; with DONE the request is over and its slot free.
+    fn emit(&self, state: &mut State, mut flags: Flags, head: &[u8], data: &[u8]) {
+        let now = Instant::now();
+        let mut header = Header::new(Kind::Response, self.slot, self.sequence);
+        if flags.contains(Flags::DONE) {
+            state.phase = Phase::Over;
+            state.body.clear();
+            state.pending.clear();
+            self.connection.remove(self.slot);
+            if self.connection.closed.load(Ordering::Acquire) {
+                self.shared.dropped(now);
+                return;
+            }
+            let released = self.shared.finished(now, self.connection.key);
+            if released.granted {
+                flags = flags.with(Flags::GRANT);
+            }
+            header.b = released.occupied;
+            header.c = released.limit;
+        }
+        if flags.contains(Flags::END) {
+            state.end_sent = true;
+        }
+        header.flags = flags;
+        self.connection
+            .out
+            .frame(now, self.shared.together(), header, head, data);
+    }
+}
+
+impl State {
+    /// The whole answer is handed over and only credit is missing.
+    fn end_sent_and_done_waits(&self) -> bool {
+        self.pending_done()
+    }
+}

@@ -1,0 +1,224 @@
+//! The answer on its way out.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use eagleray_wire::{Flags, HeadError, encode_response_head};
+
+use super::{Phase, Request, State};
+use crate::shared::Event;
+
+/// Data of one frame at most: a long answer does not hold up the short ones beside it.
+const FRAME_DATA: usize = 256 * 1024;
+
+/// Answer bytes that wait for credit, and the flags of the frame that ends them.
+#[derive(Debug)]
+pub(super) struct Piece {
+    data: Bytes,
+    flags: Flags,
+}
+
+/// Whether more may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Yes,
+    /// `Event::Ready` follows when there is, or [`Request::wait_writable`] returns.
+    Wait,
+    /// Nobody takes the answer any more.
+    Gone,
+}
+
+impl State {
+    pub(super) fn pending_done(&self) -> bool {
+        self.pending
+            .back()
+            .is_some_and(|piece| piece.flags.contains(Flags::DONE))
+    }
+}
+
+impl Request {
+    /// The whole answer at once. `done`: the slot is free with it; else [`Request::done`] follows, after background
+    /// tasks. What exceeds the credit is sent as the client takes it, without further calls.
+    ///
+    /// # Errors
+    /// A head that cannot be encoded; nothing was sent, another answer may be tried.
+    pub fn respond<'f>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+        data: &[u8],
+        done: bool,
+    ) -> Result<Room, HeadError> {
+        let mut head = BytesMut::with_capacity(256);
+        encode_response_head(&mut head, status, headers)?;
+        Ok(self.respond_encoded(&head, data, done))
+    }
+
+    /// As [`Request::respond`], with a head that was encoded before.
+    pub fn respond_encoded(&self, head: &[u8], data: &[u8], done: bool) -> Room {
+        let last = if done {
+            Flags::END.with(Flags::DONE)
+        } else {
+            Flags::END
+        };
+        let mut state = self.state.lock();
+        if state.head_sent {
+            return Room::Gone;
+        }
+        state.head_sent = true;
+        self.put(&mut state, head, data, last)
+    }
+
+    /// The head of an answer whose body follows in pieces.
+    ///
+    /// # Errors
+    /// As [`Request::respond`].
+    pub fn start<'f>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<Room, HeadError> {
+        let mut head = BytesMut::with_capacity(256);
+        encode_response_head(&mut head, status, headers)?;
+        let mut state = self.state.lock();
+        if state.head_sent {
+            return Ok(Room::Gone);
+        }
+        state.head_sent = true;
+        Ok(self.put(&mut state, &head, &[], Flags::NONE))
+    }
+
+    /// More of the body, or a whole message. `flags`: any of END, DONE, ERROR, `END_OF_MESSAGE`.
+    pub fn send(&self, data: &[u8], flags: Flags) -> Room {
+        let mut state = self.state.lock();
+        if state.end_sent && !flags.contains(Flags::DONE) {
+            return Room::Gone;
+        }
+        if data.is_empty() && flags == Flags::NONE {
+            return self.room(&mut state);
+        }
+        self.put(&mut state, &[], data, flags)
+    }
+
+    /// The request is over: its slot is free. Ends an answer that was not ended.
+    pub fn done(&self) {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Started || state.pending_done() {
+            return;
+        }
+        let mut flags = Flags::DONE;
+        if !state.end_sent
+            && !state
+                .pending
+                .back()
+                .is_some_and(|piece| piece.flags.contains(Flags::END))
+        {
+            flags = flags.with(Flags::END);
+            if !state.cancelled {
+                // Ended by nobody's word: whoever reads it must not take it for the whole.
+                flags = flags.with(Flags::ERROR);
+            }
+        }
+        self.put(&mut state, &[], &[], flags);
+    }
+
+    /// True once a head or data of the answer has been sent.
+    pub fn has_answered(&self) -> bool {
+        let state = self.state.lock();
+        state.head_sent || state.end_sent
+    }
+
+    /// Waits until more may be sent; for threads, without the interpreter lock. False: time is up.
+    pub fn wait_writable(&self, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
+        if self.room(&mut state) != Room::Wait {
+            return true;
+        }
+        !self.changed.wait_for(&mut state, timeout).timed_out()
+    }
+
+    /// Whether more may be sent now; on `Wait` the loop gets `Event::Ready`.
+    pub fn poll_writable(&self) -> Room {
+        self.room(&mut self.state.lock())
+    }
+
+    /// I/O thread: the router gives credit.
+    pub(crate) fn credit(&self, bytes: u32) {
+        let mut state = self.state.lock();
+        state.credit += u64::from(bytes);
+        self.send_pending(&mut state);
+        if state.pending.is_empty() && state.credit > 0 {
+            if std::mem::take(&mut state.writer_waits) {
+                self.shared.event(Event::Ready(self.serial));
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn put(&self, state: &mut State, head: &[u8], data: &[u8], flags: Flags) -> Room {
+        if state.phase != Phase::Started || state.pending_done() {
+            return Room::Gone;
+        }
+        if state.cancelled {
+            if flags.contains(Flags::DONE) {
+                self.give_up(state);
+            }
+            return Room::Gone;
+        }
+        let head_flags = if head.is_empty() {
+            Flags::NONE
+        } else {
+            Flags::HEAD
+        };
+        if state.pending.is_empty() && data.len() as u64 <= state.credit && data.len() <= FRAME_DATA
+        {
+            state.credit -= data.len() as u64;
+            self.emit(state, flags.with(head_flags), head, data);
+        } else {
+            if !head.is_empty() {
+                self.emit(state, Flags::HEAD, head, &[]);
+            }
+            state.pending.push_back(Piece {
+                data: Bytes::copy_from_slice(data),
+                flags,
+            });
+            self.send_pending(state);
+        }
+        self.room(state)
+    }
+
+    fn send_pending(&self, state: &mut State) {
+        while let Some(piece) = state.pending.front_mut() {
+            if state.credit == 0 && !piece.data.is_empty() {
+                return;
+            }
+            let length = piece
+                .data
+                .len()
+                .min(FRAME_DATA)
+                .min(usize::try_from(state.credit).unwrap_or(usize::MAX));
+            let data = piece.data.split_to(length);
+            state.credit -= length as u64;
+            let flags = if piece.data.is_empty() {
+                piece.flags
+            } else {
+                Flags::NONE
+            };
+            if piece.data.is_empty() {
+                state.pending.pop_front();
+            }
+            self.emit(state, flags, &[], &data);
+        }
+    }
+
+    fn room(&self, state: &mut State) -> Room {
+        if state.cancelled || state.phase == Phase::Over {
+            return Room::Gone;
+        }
+        if state.pending.is_empty() && state.credit > 0 {
+            return Room::Yes;
+        }
+        state.writer_waits = state.on_loop;
+        Room::Wait
+    }
+}

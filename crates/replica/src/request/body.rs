@@ -1,0 +1,212 @@
+//! The body on its way in.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use eagleray_wire::{Claims, Flags, Header, Kind};
+
+use super::{BODY_WINDOW, FIRST_CREDIT, Phase, Request, State};
+use crate::shared::Event;
+
+/// What there is to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// `more` may follow.
+    Data { bytes: Bytes, more: bool },
+    /// Nothing yet: `Event::Ready` follows.
+    Pending,
+    /// All of it was read; nobody waits for the answer if `cancelled`, else `Event::Cancelled` may follow.
+    End { cancelled: bool },
+}
+
+/// What the I/O thread does after taking in body bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Fine,
+    /// A sync request is complete: it goes to the pool.
+    Complete,
+    /// More than `max_body_bytes`: answered with 413.
+    TooLarge,
+    /// The router sent more than it had credit for.
+    Overrun,
+}
+
+#[derive(Debug)]
+pub(super) struct Incoming {
+    parts: VecDeque<Bytes>,
+    /// Bytes received so far.
+    received: u64,
+    /// Bytes that the router may still send.
+    allowance: u32,
+    /// Bytes read since credit was last given.
+    read: u32,
+    end: bool,
+}
+
+impl Incoming {
+    pub(super) fn new(first: Bytes, end: bool) -> Self {
+        let length = first.len() as u32;
+        let mut parts = VecDeque::new();
+        if !first.is_empty() {
+            parts.push_back(first);
+        }
+        Self {
+            parts,
+            received: length.into(),
+            allowance: FIRST_CREDIT.saturating_sub(length),
+            read: 0,
+            end,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.parts = VecDeque::new();
+    }
+
+    fn join(&mut self) -> Bytes {
+        match self.parts.len() {
+            0 => Bytes::new(),
+            1 => self.parts.pop_front().unwrap_or_default(),
+            _ => {
+                let mut joined = BytesMut::with_capacity(self.parts.iter().map(Bytes::len).sum());
+                self.parts
+                    .drain(..)
+                    .for_each(|part| joined.extend_from_slice(&part));
+                joined.freeze()
+            }
+        }
+    }
+}
+
+impl Request {
+    /// All of a complete body (sync requests, and those that came in one frame); `None` while more may come.
+    pub fn take_body(&self) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        (state.body.end).then(|| state.body.join())
+    }
+
+    /// The next bytes. After `Pending` the loop gets `Event::Ready` for this request.
+    pub fn read(&self) -> Body {
+        let mut state = self.state.lock();
+        if !state.body.parts.is_empty() {
+            let bytes = state.body.join();
+            state.body.read += bytes.len() as u32;
+            if !state.body.end && state.body.read >= BODY_WINDOW / 4 {
+                let credit = std::mem::take(&mut state.body.read);
+                self.give_credit(&mut state, credit);
+            }
+            return Body::Data {
+                bytes,
+                more: !state.body.end,
+            };
+        }
+        if state.cancelled || state.body.end || state.phase == Phase::Over {
+            return Body::End {
+                cancelled: state.cancelled,
+            };
+        }
+        state.reader_waits = true;
+        Body::Pending
+    }
+
+    /// Waits for more body bytes or the end of the wait; for threads. False: time is up.
+    pub fn wait_readable(&self, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.body.parts.is_empty() || state.cancelled || state.body.end {
+            return true;
+        }
+        !self.changed.wait_for(&mut state, timeout).timed_out()
+    }
+
+    /// After the claim the router may send ahead of the reader.
+    pub(super) fn open_body(&self, state: &mut State) {
+        if !state.body.end {
+            self.give_credit(state, BODY_WINDOW);
+        }
+    }
+
+    fn give_credit(&self, state: &mut State, bytes: u32) {
+        state.body.allowance = state.body.allowance.saturating_add(bytes);
+        let mut header = Header::new(Kind::Credit, self.slot, self.sequence);
+        header.a = bytes;
+        let now = std::time::Instant::now();
+        self.connection.out.frame(now, false, header, &[], &[]);
+    }
+
+    /// I/O thread: looks at what REQUEST brought, as [`Request::take_in`] does.
+    pub(crate) fn take_in_first(&self, max_body_bytes: u64) -> Taken {
+        let mut state = self.state.lock();
+        if state.body.received > FIRST_CREDIT.into() {
+            return Taken::Overrun;
+        }
+        self.gather(&mut state, max_body_bytes)
+    }
+
+    /// I/O thread: a BODY frame.
+    pub(crate) fn take_in(&self, flags: Flags, data: Bytes, max_body_bytes: u64) -> Taken {
+        let mut state = self.state.lock();
+        let length = data.len() as u32;
+        let Some(allowance) = state.body.allowance.checked_sub(length) else {
+            return Taken::Overrun;
+        };
+        if state.body.end {
+            return Taken::Overrun;
+        }
+        state.body.allowance = allowance;
+        state.body.received += u64::from(length);
+        state.body.end = flags.contains(Flags::END);
+        if state.phase != Phase::Over && !state.cancelled && length > 0 {
+            state.body.parts.push_back(data);
+        }
+        if state.gathering {
+            return self.gather(&mut state, max_body_bytes);
+        }
+        if std::mem::take(&mut state.reader_waits) {
+            self.shared.event(Event::Ready(self.serial));
+        }
+        self.changed.notify_all();
+        Taken::Fine
+    }
+
+    fn gather(&self, state: &mut State, max_body_bytes: u64) -> Taken {
+        if !self.sync {
+            return Taken::Fine;
+        }
+        if state.body.received > max_body_bytes {
+            return Taken::TooLarge;
+        }
+        if state.body.end {
+            state.gathering = false;
+            return Taken::Complete;
+        }
+        // A body longer than the first credit: claimed here, since the router may not give away more for nothing.
+        if state.body.allowance == 0 && state.phase == Phase::Queued {
+            if !self.connection.page.start(self.slot, self.sequence) {
+                self.drop_taken(state);
+                return Taken::Fine;
+            }
+            state.phase = Phase::Started;
+            self.open_body(state);
+        } else if state.phase == Phase::Started && state.body.allowance < BODY_WINDOW / 2 {
+            self.give_credit(state, BODY_WINDOW / 2);
+        }
+        Taken::Fine
+    }
+
+    /// I/O thread: refuses a body that is too large, claiming the request first if that is still to do.
+    pub(crate) fn refuse(&self, status: u16, text: &[u8]) {
+        {
+            let mut state = self.state.lock();
+            if state.phase == Phase::Queued {
+                if !self.connection.page.start(self.slot, self.sequence) {
+                    self.drop_taken(&mut state);
+                    return;
+                }
+                state.phase = Phase::Started;
+            }
+            state.gathering = false;
+        }
+        let headers: [(&[u8], &[u8]); 1] = [(b"content-type", b"text/plain; charset=utf-8")];
+        self.respond(status, headers, text, true).ok();
+    }
+}

@@ -1,0 +1,327 @@
+//! The I/O thread: accepts routers, reads frames, drives admission, hands requests over.
+//!
+//! It knows no user code and never waits for it: what user code needs to know goes on queues, and one wake stands
+//! for all that a turn brought. So a process whose interpreter is busy still rejects, grants and counts its turns.
+//!
+//! A turn: wait; read what came; end grants that are late; wake whoever has work; count the turn in every claim
+//! page. While answers follow each other closely it watches: it sleeps no longer than [`WATCH`](crate::out::WATCH)
+//! and sends what was put off.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use eagleray_types::control::ReplicaCommand;
+use eagleray_wire::Decoder;
+use prost::Message;
+use rustix::{
+    event::epoll,
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+
+use crate::{
+    fork::{self, Listed},
+    out::WATCH,
+    poller::{INTERRUPT, Poller},
+    pool::Served,
+    shared::{Connection, Event, Shared},
+};
+
+mod frames;
+mod routers;
+
+const LISTENER: u64 = 0;
+const CONTROL: u64 = 1;
+/// Tokens of connections are their keys and this.
+pub(crate) const FIRST_CONNECTION: u64 = 2;
+const READ_BYTES: usize = 64 * 1024;
+/// A replica with work turns at least this often.
+const BEAT: Duration = Duration::from_millis(250);
+/// A queue for the pool that has not moved for so long needs one more thread.
+const STUCK: Duration = Duration::from_micros(500);
+/// How long the answers that are ready may take to leave when the service stops.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// Why the service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The node is gone, so this process should be too.
+    NodeGone,
+}
+
+/// The I/O thread's own state. [`Service::run`] is its life.
+#[derive(Debug)]
+pub struct Service {
+    shared: Arc<Shared>,
+    listener: OwnedFd,
+    listening: bool,
+    control: Arc<OwnedFd>,
+    control_input: BytesMut,
+    routers: Vec<Option<Router>>,
+    scratch: Vec<u8>,
+    /// Sync requests taken from the pool's queue, as last seen.
+    pool_popped: u64,
+    /// Since when nothing was taken from it.
+    pool_still: Instant,
+    turn: Turn,
+    _listed: Vec<Listed>,
+}
+
+/// What one turn brought.
+#[derive(Debug, Default)]
+struct Turn {
+    for_loop: usize,
+    for_pool: usize,
+}
+
+/// A router's connection, as the I/O thread sees it.
+#[derive(Debug)]
+enum Router {
+    /// HELLO has not come yet.
+    New {
+        socket: Arc<OwnedFd>,
+        input: BytesMut,
+        listed: Listed,
+    },
+    Live {
+        connection: Arc<Connection>,
+        input: BytesMut,
+    },
+}
+
+impl Service {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        listener: OwnedFd,
+        control: Arc<OwnedFd>,
+    ) -> io::Result<Self> {
+        let full = || io::Error::other("too many descriptors");
+        let listed = vec![
+            fork::list(&listener).ok_or_else(full)?,
+            fork::list(&control).ok_or_else(full)?,
+        ];
+        for socket in [&listener, &*control] {
+            rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(socket, true)?;
+        }
+        shared.poller.add(&*control, CONTROL)?;
+        Ok(Self {
+            shared,
+            listener,
+            listening: false,
+            control,
+            control_input: BytesMut::new(),
+            routers: Vec::new(),
+            scratch: vec![0; READ_BYTES],
+            pool_popped: 0,
+            pool_still: Instant::now(),
+            turn: Turn::default(),
+            _listed: listed,
+        })
+    }
+
+    /// Runs until the service is stopped or the node is gone. Blocks the thread.
+    ///
+    /// # Errors
+    /// epoll failed, which does not happen short of memory.
+    pub fn run(mut self) -> io::Result<Ended> {
+        let mut events = Vec::with_capacity(64);
+        let poller: Arc<Poller> = Arc::clone(&self.shared.poller);
+        let ended = loop {
+            let timeout = self.timeout(Instant::now());
+            poller.wait(&mut events, timeout)?;
+            let now = Instant::now();
+            self.send_put_off(events.is_empty());
+            let mut node_gone = false;
+            for event in &events {
+                node_gone |= !self.on_event(now, *event);
+            }
+            if node_gone {
+                break Ended::NodeGone;
+            }
+            self.end_grants(now);
+            self.hand_over(now);
+            if self.shared.stopping.load(Ordering::Acquire) {
+                break Ended::Stopped;
+            }
+        };
+        self.shared.pool.close();
+        if ended == Ended::Stopped {
+            self.last_bytes(&mut events)?;
+        }
+        Ok(ended)
+    }
+
+    /// False: the node is gone.
+    fn on_event(&mut self, now: Instant, event: epoll::Event) -> bool {
+        let flags = event.flags;
+        let readable = flags
+            .intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR);
+        match event.data.u64() {
+            INTERRUPT => {
+                self.shared.poller.clear_interrupt();
+                self.begin();
+            }
+            LISTENER => self.accept(),
+            CONTROL => {
+                if flags.contains(epoll::EventFlags::OUT) {
+                    self.shared.control.writable();
+                }
+                return !readable || self.read_control();
+            }
+            token => {
+                let index = (token - FIRST_CONNECTION) as usize;
+                if flags.contains(epoll::EventFlags::OUT)
+                    && let Some(Some(Router::Live { connection, .. })) = self.routers.get(index)
+                {
+                    connection.out.writable();
+                }
+                if readable {
+                    self.read_router(now, index);
+                }
+            }
+        }
+        true
+    }
+
+    /// Listens once there is something to serve: until then routers wait in the listener's queue.
+    fn begin(&mut self) {
+        if !self.listening
+            && self.shared.serving.lock().is_some()
+            && self.shared.poller.add(&self.listener, LISTENER).is_ok()
+        {
+            self.listening = true;
+        }
+    }
+
+    fn read_control(&mut self) -> bool {
+        match recv(&*self.control, &mut self.scratch[..], RecvFlags::empty()) {
+            Ok((0, _)) => return false,
+            Ok((length, _)) => self
+                .control_input
+                .extend_from_slice(&self.scratch[..length]),
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) => return false,
+        }
+        loop {
+            match Decoder::control().decode(&mut self.control_input) {
+                Ok(Some(frame)) => match ReplicaCommand::decode(frame.payload) {
+                    Ok(command) => self.shared.event(Event::Command(Box::new(command))),
+                    Err(error) => tracing::error!(%error, "command from the node cannot be read"),
+                },
+                Ok(None) => return true,
+                Err(error) => {
+                    tracing::error!(%error, "the node's connection broke the protocol");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn end_grants(&mut self, now: Instant) {
+        let mut admission = self.shared.admission.lock();
+        if admission.poll_timeout().is_some_and(|at| at <= now) {
+            admission.on_timeout(now);
+            self.shared.after(now, admission);
+        }
+    }
+
+    /// One wake for all that the turn brought, and one turn more in each page.
+    fn hand_over(&mut self, now: Instant) {
+        let turn = std::mem::take(&mut self.turn);
+        if turn.for_loop > 0 {
+            self.shared.notify();
+        }
+        let pool = &self.shared.pool;
+        let popped = pool.popped();
+        if popped != self.pool_popped || pool.len() == turn.for_pool {
+            self.pool_popped = popped;
+            self.pool_still = now;
+        }
+        if pool.len() > 0 {
+            let stuck = now.saturating_duration_since(self.pool_still) >= STUCK;
+            if stuck {
+                self.pool_still = now;
+            }
+            if pool.wake(stuck) == Served::NeedsThread {
+                self.shared.event(Event::ThreadWanted);
+            }
+        }
+        if turn.for_loop + turn.for_pool > 1 {
+            self.shared.watching.store(true, Ordering::SeqCst);
+        }
+        for connection in self.shared.connections.lock().iter() {
+            connection.page.bump();
+        }
+    }
+
+    /// Sends what has been put off since the last turn. Nothing came within `WATCH`: from now on answers go out
+    /// one by one, and none is left behind.
+    fn send_put_off(&mut self, idle: bool) {
+        let watching = if idle {
+            self.shared.watching.swap(false, Ordering::SeqCst)
+        } else {
+            self.shared.watching.load(Ordering::Relaxed)
+        };
+        if watching {
+            self.shared.flush();
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        let shared = &self.shared;
+        let mut timeout = None;
+        let mut no_later = |duration: Duration| {
+            timeout = Some(timeout.map_or(duration, |timeout: Duration| timeout.min(duration)));
+        };
+        if shared.watching.load(Ordering::SeqCst) || shared.pool.len() > 0 {
+            no_later(WATCH);
+        }
+        // Said before admission is asked: whoever changes it after that sees the time and interrupts.
+        shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
+        let admission = shared.admission.lock();
+        if admission.ongoing() > 0 {
+            no_later(BEAT);
+        }
+        if let Some(at) = admission.poll_timeout() {
+            no_later(at.saturating_duration_since(now));
+        }
+        drop(admission);
+        if let Some(timeout) = timeout {
+            shared
+                .sleeps_until
+                .fetch_min(shared.micros(now + timeout), Ordering::SeqCst);
+        }
+        timeout
+    }
+
+    /// Gives the answers that are ready a bounded time to leave.
+    fn last_bytes(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let until = Instant::now() + LAST_BYTES;
+        self.send_put_off(true);
+        loop {
+            let connections = self.shared.connections.lock().clone();
+            let empty = connections
+                .iter()
+                .all(|connection| connection.out.is_empty());
+            let left = until.saturating_duration_since(Instant::now());
+            if (empty && self.shared.control.is_empty()) || left.is_zero() {
+                return Ok(());
+            }
+            self.shared
+                .poller
+                .wait(events, Some(left.min(Duration::from_millis(10))))?;
+            for connection in connections {
+                connection.out.writable();
+            }
+            self.shared.control.writable();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a router's frames do.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use eagleray_wire::{Flags, Frame, Kind, RequestHead};
+
+use super::Service;
+use crate::{
+    admission::{Queue, Verdict},
+    request::{Request, Taken},
+    shared::{Connection, Serving},
+};
+
+/// Entries of cancelled requests that may lie in a queue beside those that count: beyond it, REJECT.
+const STALE: usize = 4096;
+
+impl Service {
+    /// False: the connection must end.
+    pub(super) fn on_frame(
+        &mut self,
+        now: Instant,
+        connection: &Arc<Connection>,
+        frame: Frame,
+    ) -> bool {
+        let header = frame.header;
+        match header.kind {
+            Kind::Request => return self.on_request(now, connection, frame),
+            Kind::Body => {
+                if let Some(request) = connection.find(header.slot, header.sequence) {
+                    return self.on_body(&request, header.flags, frame.payload);
+                }
+            }
+            Kind::Credit => {
+                if let Some(request) = connection.find(header.slot, header.sequence) {
+                    request.credit(header.a);
+                }
+            }
+            Kind::Cancel => {
+                if let Some(request) = connection.find(header.slot, header.sequence) {
+                    request.cancel();
+                }
+            }
+            Kind::Wait => {
+                let mut admission = self.shared.admission.lock();
+                admission.on_wait(now, connection.key, Queue::of(&header));
+                self.shared.after(now, admission);
+            }
+            Kind::Unwait => self.shared.admission.lock().on_unwait(now, connection.key),
+            Kind::Return => {
+                let mut admission = self.shared.admission.lock();
+                admission.on_return(now, connection.key, Queue::of(&header));
+                self.shared.after(now, admission);
+            }
+            Kind::Hello
+            | Kind::Response
+            | Kind::Grant
+            | Kind::Reject
+            | Kind::Gone
+            | Kind::Control => {
+                tracing::warn!(kind = ?header.kind, "a router sent what only a replica sends");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn on_request(&mut self, now: Instant, connection: &Arc<Connection>, frame: Frame) -> bool {
+        let header = frame.header;
+        let Some(serving) = self.shared.serving.lock().clone() else {
+            return false;
+        };
+        let (sync, body) = match RequestHead::decode(&frame.payload) {
+            Ok((head, body)) => (is_sync(&serving, &head), frame.payload.slice_ref(body)),
+            Err(error) => {
+                tracing::warn!(%error, "a router sent a request that cannot be read");
+                return false;
+            }
+        };
+        let queued = if sync {
+            self.shared.pool.len()
+        } else {
+            self.shared.requests.len()
+        };
+        let mut admission = self.shared.admission.lock();
+        let granted = header.flags.contains(Flags::GRANT);
+        let mut verdict = admission.on_request(now, connection.key, granted, Queue::of(&header));
+        if verdict == Verdict::Accept && queued > admission.limit() as usize + STALE {
+            admission.dropped(now);
+            verdict = Verdict::Reject;
+        }
+        let reject = admission.reject(header.slot, header.sequence);
+        self.shared.after(now, admission);
+        if verdict == Verdict::Reject {
+            connection
+                .out
+                .frame(now, self.shared.together(), reject, &[], &[]);
+            return true;
+        }
+        // Relaxed: a number that is never used twice.
+        let serial = self.shared.serial.fetch_add(1, Ordering::Relaxed);
+        let request = Request::accept(
+            &self.shared,
+            connection,
+            serial,
+            &header,
+            frame.payload,
+            (body, sync),
+            now,
+        );
+        if !connection.insert(header.slot, &request) {
+            tracing::warn!(slot = header.slot, "a router used a slot that is not free");
+            self.shared.dropped(now);
+            return false;
+        }
+        if sync {
+            let taken = request.take_in_first(serving.max_body_bytes);
+            return self.on_taken(&request, taken);
+        }
+        self.shared.requests.push(request);
+        self.turn.for_loop += 1;
+        true
+    }
+
+    fn on_body(&mut self, request: &Arc<Request>, flags: Flags, data: bytes::Bytes) -> bool {
+        let limit = self
+            .shared
+            .serving
+            .lock()
+            .as_ref()
+            .map_or(u64::MAX, |serving| serving.max_body_bytes);
+        let taken = request.take_in(flags, data, limit);
+        self.on_taken(request, taken)
+    }
+
+    fn on_taken(&mut self, request: &Arc<Request>, taken: Taken) -> bool {
+        match taken {
+            Taken::Fine => {}
+            Taken::Complete => {
+                self.shared.pool.push(Arc::clone(request));
+                self.turn.for_pool += 1;
+            }
+            Taken::TooLarge => request.refuse(
+                413,
+                b"the request body is larger than this deployment takes",
+            ),
+            Taken::Overrun => {
+                tracing::warn!("a router sent more body than it had credit for");
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn is_sync(serving: &Serving, head: &RequestHead<'_>) -> bool {
+    match head {
+        RequestHead::Http(_) => serving.sync_http,
+        RequestHead::Call(call) => serving
+            .sync_methods
+            .iter()
+            .any(|method| method.as_bytes() == call.method),
+    }
+}

@@ -1,0 +1,234 @@
+//! Routers that come and go.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use eagleray_wire::{
+    ClaimPage, Decoder, Frame, Header, Kind, PROTOCOL_VERSION, peer_uid, send_with_fd,
+};
+use parking_lot::Mutex;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SocketFlags, accept_with, recv, send},
+};
+
+use super::{FIRST_CONNECTION, Router, Service};
+use crate::{
+    admission::ConnectionKey,
+    fork::{self, Listed},
+    out::Outgoing,
+    shared::Connection,
+};
+
+/// Fewest words of a claim page: a router may have more under way than a small limit lets start.
+const FEWEST_SLOTS: u32 = 64;
+
+impl Service {
+    pub(super) fn accept(&mut self) {
+        loop {
+            match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(socket) => self.add(socket),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                // AGAIN: no more. Anything else (no descriptors left) is tried again at the next connection.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn add(&mut self, socket: OwnedFd) {
+        let own = rustix::process::getuid().as_raw();
+        if peer_uid(&socket).ok() != Some(own) {
+            tracing::warn!("a connection of another user was refused");
+            return;
+        }
+        let Some(listed) = fork::list(&socket) else {
+            tracing::warn!("too many connections");
+            return;
+        };
+        let index = self
+            .routers
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.routers.len());
+        if self
+            .shared
+            .poller
+            .add(&socket, FIRST_CONNECTION + index as u64)
+            .is_err()
+        {
+            return;
+        }
+        let router = Router::New {
+            socket: Arc::new(socket),
+            input: BytesMut::new(),
+            listed,
+        };
+        if index == self.routers.len() {
+            self.routers.push(Some(router));
+        } else {
+            self.routers[index] = Some(router);
+        }
+    }
+
+    pub(super) fn read_router(&mut self, now: Instant, index: usize) {
+        let Some(Some(router)) = self.routers.get_mut(index) else {
+            return;
+        };
+        let (socket, input) = match router {
+            Router::New { socket, input, .. } => (&*socket, input),
+            Router::Live { connection, input } => (&connection.socket, input),
+        };
+        match recv(&**socket, &mut self.scratch[..], RecvFlags::empty()) {
+            Ok((0, _)) => return self.disconnect(now, index),
+            Ok((length, _)) => input.extend_from_slice(&self.scratch[..length]),
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => return self.disconnect(now, index),
+        }
+        if !self.on_input(now, index) {
+            self.disconnect(now, index);
+        }
+    }
+
+    /// False: the connection must end.
+    fn on_input(&mut self, now: Instant, index: usize) -> bool {
+        loop {
+            let Some(Some(router)) = self.routers.get_mut(index) else {
+                return true;
+            };
+            let input = match router {
+                Router::New { input, .. } | Router::Live { input, .. } => input,
+            };
+            let frame = match Decoder::data().decode(input) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return true,
+                Err(error) => {
+                    tracing::warn!(%error, "a router broke the protocol");
+                    return false;
+                }
+            };
+            let fine = match router {
+                Router::New { .. } => self.on_hello(now, index, &frame),
+                Router::Live { connection, .. } => {
+                    let connection = Arc::clone(connection);
+                    self.on_frame(now, &connection, frame)
+                }
+            };
+            if !fine {
+                return false;
+            }
+        }
+    }
+
+    fn on_hello(&mut self, now: Instant, index: usize, frame: &Frame) -> bool {
+        let Some(serving) = self.shared.serving.lock().clone() else {
+            return false;
+        };
+        let Some(Some(Router::New {
+            socket,
+            input,
+            listed,
+        })) = self.routers.get_mut(index).map(Option::take)
+        else {
+            return false;
+        };
+        let limit = self.shared.admission.lock().limit();
+        let mut header = Header::new(Kind::Hello, 0, 0);
+        header.a = PROTOCOL_VERSION;
+        header.c = limit;
+        let mut bytes = BytesMut::new();
+        if frame.header.kind != Kind::Hello || frame.header.a != PROTOCOL_VERSION {
+            tracing::warn!(
+                theirs = frame.header.a,
+                ours = PROTOCOL_VERSION,
+                "a router speaks another version"
+            );
+            Frame::new(header, serving.replica_id.clone().into()).encode(&mut bytes);
+            // Best effort: the router only shows it.
+            send(&*socket, &bytes, rustix::net::SendFlags::NOSIGNAL).ok();
+            return false;
+        }
+        let slots = limit
+            .saturating_mul(2)
+            .clamp(FEWEST_SLOTS, ClaimPage::MAX_SLOTS);
+        header.b = slots;
+        Frame::new(header, serving.replica_id.clone().into()).encode(&mut bytes);
+        let page = match ClaimPage::create(slots) {
+            // The socket is new and empty, so a HELLO always fits.
+            Ok((page, descriptor)) => match send_with_fd(&*socket, &bytes, descriptor.as_fd()) {
+                Ok(()) => page,
+                Err(_) => return false,
+            },
+            Err(error) => {
+                tracing::error!(%error, "no claim page");
+                return false;
+            }
+        };
+        self.connect(now, index, socket, input, page, listed);
+        true
+    }
+
+    fn connect(
+        &mut self,
+        now: Instant,
+        index: usize,
+        socket: Arc<OwnedFd>,
+        input: BytesMut,
+        page: ClaimPage,
+        listed: Listed,
+    ) {
+        let key = ConnectionKey(index);
+        let token = FIRST_CONNECTION + index as u64;
+        let out = Outgoing::new(
+            Arc::clone(&socket),
+            Arc::clone(&self.shared.poller),
+            token,
+            now,
+        );
+        let connection = Arc::new(Connection {
+            key,
+            socket,
+            out,
+            page,
+            closed: AtomicBool::new(false),
+            requests: Mutex::default(),
+            _listed: listed,
+        });
+        self.shared.connections.lock().push(Arc::clone(&connection));
+        self.routers[index] = Some(Router::Live { connection, input });
+        let mut admission = self.shared.admission.lock();
+        admission.connected(now, key);
+        self.shared.after(now, admission);
+    }
+
+    /// End of file: what the router has queued here is nobody's any more, what runs is cancelled.
+    pub(super) fn disconnect(&mut self, now: Instant, index: usize) {
+        match self.routers.get_mut(index).and_then(Option::take) {
+            Some(Router::New { socket, .. }) => self.shared.poller.remove(&*socket),
+            Some(Router::Live { connection, .. }) => {
+                // SeqCst is not needed: a DONE that misses it goes to a closed buffer, a grant on it ends by time.
+                connection.closed.store(true, Ordering::Release);
+                connection.out.close();
+                self.shared.poller.remove(&*connection.socket);
+                self.shared
+                    .connections
+                    .lock()
+                    .retain(|other| other.key != connection.key);
+                let mut admission = self.shared.admission.lock();
+                admission.disconnected(now, connection.key);
+                self.shared.after(now, admission);
+                let requests = std::mem::take(&mut *connection.requests.lock());
+                for request in requests.into_iter().flatten() {
+                    request.cancel();
+                }
+            }
+            None => {}
+        }
+    }
+}

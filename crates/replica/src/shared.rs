@@ -1,0 +1,263 @@
+//! What the I/O thread and the threads that run user code share.
+//!
+//! Lock order: a request's state, then admission, then nothing; a request's state, then a connection's out-buffer.
+//! Every lock is held for a few hundred nanoseconds, never across a system call other than a nonblocking send,
+//! and none of them while foreign code runs.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use crossbeam_queue::SegQueue;
+use eagleray_types::control::ReplicaCommand;
+use eagleray_wire::{ClaimPage, Header};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    Handler,
+    admission::{Admission, ConnectionKey},
+    fork::Listed,
+    out::Outgoing,
+    poller::Poller,
+    pool::Pool,
+    request::Request,
+};
+
+/// One router.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) key: ConnectionKey,
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) out: Outgoing,
+    pub(crate) page: ClaimPage,
+    /// The router is gone: its slots are freed without a DONE.
+    pub(crate) closed: AtomicBool,
+    /// Requests between acceptance and DONE, by slot.
+    pub(crate) requests: Mutex<Vec<Option<Arc<Request>>>>,
+    pub(crate) _listed: Listed,
+}
+
+impl Connection {
+    pub(crate) fn find(&self, slot: u32, sequence: u64) -> Option<Arc<Request>> {
+        let requests = self.requests.lock();
+        let request = requests.get(slot as usize)?.as_ref()?;
+        (request.sequence() == sequence).then(|| Arc::clone(request))
+    }
+
+    /// False: the slot is taken by a request that is not over, or outside the page.
+    pub(crate) fn insert(&self, slot: u32, request: &Arc<Request>) -> bool {
+        if slot >= self.page.slots() {
+            return false;
+        }
+        let mut requests = self.requests.lock();
+        let slot = slot as usize;
+        if requests.len() <= slot {
+            requests.resize(slot + 1, None);
+        }
+        if requests[slot].is_some() {
+            return false;
+        }
+        requests[slot] = Some(Arc::clone(request));
+        true
+    }
+
+    pub(crate) fn remove(&self, slot: u32) {
+        if let Some(entry) = self.requests.lock().get_mut(slot as usize) {
+            *entry = None;
+        }
+    }
+}
+
+/// Something for the thread of the event loop, besides new requests.
+#[derive(Debug)]
+pub enum Event {
+    /// From the controller, through the node.
+    Command(Box<ReplicaCommand>),
+    /// Nobody wants the answer of this request any more.
+    Cancelled(u64),
+    /// Body bytes have come, or room for an answer: what the request waited for may go on.
+    Ready(u64),
+    /// Requests for sync methods wait and no thread rests: start one more.
+    ThreadWanted,
+    /// Draining, and the last request is over.
+    Drained,
+}
+
+/// Set when the replica begins to serve.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    pub replica_id: String,
+    pub max_ongoing_requests: u32,
+    pub max_body_bytes: u64,
+    /// HTTP requests go to the thread pool, with complete bodies.
+    pub sync_http: bool,
+    /// Methods whose calls go to the thread pool.
+    pub sync_methods: Vec<String>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) poller: Arc<Poller>,
+    pub(crate) admission: Mutex<Admission>,
+    pub(crate) connections: Mutex<Vec<Arc<Connection>>>,
+    pub(crate) control: Outgoing,
+    pub(crate) requests: SegQueue<Arc<Request>>,
+    pub(crate) events: SegQueue<Event>,
+    pub(crate) pool: Pool,
+    pub(crate) serving: Mutex<Option<Arc<Serving>>>,
+    /// The loop has been woken and has not looked since.
+    notified: AtomicBool,
+    /// The I/O thread wakes within `out::WATCH`, so answers may be put off for company.
+    pub(crate) watching: AtomicBool,
+    /// The loop has taken several requests at once and says when it has started them all.
+    pub(crate) batch: AtomicBool,
+    pub(crate) draining: AtomicBool,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) serial: AtomicU64,
+    /// When the I/O thread next looks at the time, in microseconds after `began`.
+    pub(crate) sleeps_until: AtomicU64,
+    pub(crate) began: Instant,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// What became of a slot that was given back.
+pub(crate) struct Released {
+    pub(crate) granted: bool,
+    pub(crate) occupied: u32,
+    pub(crate) limit: u32,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        handler: Box<dyn Handler>,
+        poller: Arc<Poller>,
+        control: Outgoing,
+        now: Instant,
+    ) -> Self {
+        Self {
+            handler,
+            poller,
+            admission: Mutex::new(Admission::new(1)),
+            connections: Mutex::default(),
+            control,
+            requests: SegQueue::new(),
+            events: SegQueue::new(),
+            pool: Pool::default(),
+            serving: Mutex::default(),
+            notified: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
+            batch: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            serial: AtomicU64::new(1),
+            sleeps_until: AtomicU64::new(u64::MAX),
+            began: now,
+        }
+    }
+
+    /// Queues an event and wakes the loop.
+    pub(crate) fn event(&self, event: Event) {
+        self.events.push(event);
+        self.notify();
+    }
+
+    /// Wakes the loop, unless it was woken and has not looked yet.
+    pub(crate) fn notify(&self) {
+        // AcqRel: what was queued before is seen by the loop that clears the flag.
+        if !self.notified.swap(true, Ordering::AcqRel) {
+            self.handler.wake();
+        }
+    }
+
+    /// The loop has emptied both queues and rests. True: something came meanwhile, look again.
+    pub(crate) fn rest(&self) -> bool {
+        self.notified.store(false, Ordering::SeqCst);
+        let more = !(self.requests.is_empty() && self.events.is_empty());
+        more && !self.notified.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether an answer may wait for the next: more are being made, and the I/O thread looks after them.
+    pub(crate) fn together(&self) -> bool {
+        // SeqCst: when `watching` is cleared meanwhile, the I/O thread's sweep comes after this answer's lock or
+        // before, and then the answer sees the cleared flag.
+        self.watching.load(Ordering::SeqCst)
+            && (self.batch.load(Ordering::Relaxed) || self.pool.len() > 0)
+    }
+
+    /// An accepted request is over, its DONE about to be sent.
+    pub(crate) fn finished(&self, now: Instant, key: ConnectionKey) -> Released {
+        let mut admission = self.admission.lock();
+        let granted = admission.finished(now, key);
+        let released = Released {
+            granted,
+            occupied: admission.occupied(),
+            limit: admission.limit(),
+        };
+        self.after(now, admission);
+        released
+    }
+
+    /// An accepted request is over without a DONE.
+    pub(crate) fn dropped(&self, now: Instant) {
+        let mut admission = self.admission.lock();
+        admission.dropped(now);
+        self.after(now, admission);
+    }
+
+    /// Sends what admission has to say, after any change of it.
+    pub(crate) fn after(&self, now: Instant, mut admission: MutexGuard<'_, Admission>) {
+        let ongoing = admission.ongoing();
+        let mut first = admission.poll_transmit();
+        let timeout = admission.poll_timeout();
+        drop(admission);
+        while let Some(transmit) = first {
+            let (key, header) = transmit;
+            self.control_frame(now, key, header);
+            first = self.admission.lock().poll_transmit();
+        }
+        if let Some(timeout) = timeout {
+            let at = self.micros(timeout);
+            // Relaxed: the I/O thread stores before it sleeps and looks at admission after; a needless wake is cheap.
+            if at < self.sleeps_until.load(Ordering::SeqCst) {
+                self.sleeps_until.store(at, Ordering::SeqCst);
+                self.poller.interrupt();
+            }
+        }
+        if ongoing == 0 && self.draining.load(Ordering::Acquire) {
+            self.event(Event::Drained);
+        }
+    }
+
+    fn control_frame(&self, now: Instant, key: ConnectionKey, header: Header) {
+        let connection = self
+            .connections
+            .lock()
+            .iter()
+            .find(|connection| connection.key == key)
+            .cloned();
+        if let Some(connection) = connection {
+            connection.out.frame(now, self.together(), header, &[], &[]);
+        }
+    }
+
+    /// Sends every answer that was put off.
+    pub(crate) fn flush(&self) {
+        for connection in self.connections.lock().iter() {
+            connection.out.flush();
+        }
+    }
+
+    pub(crate) fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_micros() as u64
+    }
+}
