@@ -5,7 +5,9 @@ The replica process calls `_set_replica_context` once, before user code is const
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,3 +103,22 @@ def get_replica_context() -> ReplicaContext:
 def in_replica() -> bool:
     """Whether this process, or the one it was forked from, is a replica."""
     return bool(os.environ.get("EAGLERAY_REPLICA"))
+
+
+_building = 0
+
+
+def building() -> bool:
+    """Whether modules are being imported for their definitions only, so that `serve.run` in them must do nothing."""
+    return _building > 0
+
+
+@contextlib.contextmanager
+def build_step() -> Iterator[None]:
+    """Marks the import of an application by anything but the user's own script."""
+    global _building  # noqa: PLW0603 - the flag is about this process
+    _building += 1
+    try:
+        yield
+    finally:
+        _building -= 1

@@ -1,0 +1,115 @@
+"""The driver: the user's script or notebook. Finds or starts a node and speaks with its controller.
+
+`node` finds and starts, `session` is the connection to one node, `build` turns an application into a request, and
+`output` prints what replicas write. A process has one session at a time; after a fork the child begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eagleray._driver.session import Session
+    from eagleray.serve.config import HTTPOptions
+    from eagleray.serve.deployment import Application
+    from eagleray.serve.handle import DeploymentHandle
+
+_lock = threading.RLock()
+_session: Session | None = None
+_session_pid = 0
+
+
+def joined() -> Session | None:
+    """The session of this process, or one with the resident node; None where neither is. Starts nothing."""
+    global _session, _session_pid  # noqa: PLW0603 - one session for a process is the point
+    if _session is not None and _session_pid == os.getpid() and _session.alive():
+        return _session
+    with _lock:
+        from eagleray._driver import node
+        from eagleray._driver.session import Session
+
+        address = node.find_resident()
+        _session = None if address is None else Session(address)
+        _session_pid = os.getpid()
+        return _session
+
+
+def connect(options: HTTPOptions, *, explicit: bool) -> Session:
+    """The session of this process; joins the resident node, or starts one, where there is none yet.
+
+    With `explicit`, the user asked for these options: a node that runs with others is named in a warning.
+    """
+    global _session, _session_pid  # noqa: PLW0603
+    with _lock:
+        session = joined()
+        if session is not None:
+            if explicit:
+                session.warn_of_other_address(options)
+            return session
+        from eagleray._driver import node
+        from eagleray._driver.session import Session
+
+        _session = Session(node.start(options))
+        _session_pid = os.getpid()
+        return _session
+
+
+def deploy(application: Application, *, name: str, route_prefix: str, access_log: bool) -> DeploymentHandle:
+    """Deploys and waits. A node that was started for it ends again if the application cannot even be sent."""
+    from eagleray._driver.build import build
+    from eagleray.serve.config import HTTPOptions
+    from eagleray.serve.handle import DeploymentHandle
+
+    session = joined()
+    pending = None
+    if session is None:
+        from eagleray._driver import node
+
+        # The node comes up while the application is pickled and hashed.
+        pending = node.launch(HTTPOptions())
+    try:
+        built = build(application, name=name, route_prefix=route_prefix, access_log=access_log)
+    except BaseException:
+        if pending is not None:
+            pending.end()
+        raise
+    if pending is not None:
+        session = _adopt(pending)
+    assert session is not None
+    session.deploy(built)
+    return DeploymentHandle(built.spec["ingress"], name)
+
+
+def _adopt(pending: object) -> Session:
+    global _session, _session_pid  # noqa: PLW0603
+    from eagleray._driver.node import Launched
+    from eagleray._driver.session import Session
+
+    assert isinstance(pending, Launched)
+    with _lock:
+        _session = Session(pending.ready())
+        _session_pid = os.getpid()
+        return _session
+
+
+def block() -> None:
+    """Sleeps until Ctrl-C, which is raised, or until the node ends, which is an error."""
+    session = joined()
+    if session is not None:
+        session.block()
+
+
+def shutdown() -> None:
+    """Ends all applications, and the node if it is this process's own."""
+    global _session  # noqa: PLW0603
+    with _lock:
+        session = joined()
+        _session = None
+        if session is None:
+            from eagleray.serve._log import logger
+
+            logger().info("nothing to shut down: no node is running")
+            return
+        session.shutdown()

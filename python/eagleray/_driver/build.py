@@ -1,0 +1,215 @@
+"""From a bound `Application` to the request that deploys it: names, pickles, captured code, identities.
+
+Applications among bound arguments become handles, found by pickling itself, so wherever they hide. The request is a
+dict for `_core.Client.deploy`; its blobs are bytes by the hash of their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from eagleray.serve.deployment import DEFAULT_MAX_BODY_BYTES, Application, DeploymentConfig
+from eagleray.serve.handle import DeploymentHandle
+
+
+@dataclass
+class Built:
+    """What is sent: the specification, and the blobs that it names."""
+
+    spec: dict[str, Any]
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Node:
+    name: str
+    config: DeploymentConfig
+    pickled: bytes
+    identity: str
+    imports: frozenset[str]
+    note: str
+
+
+class _Active(threading.local):
+    graph: _Graph | None = None
+
+
+_active = _Active()
+
+
+class _Graph:
+    """The deployments of one application, each once, in the order in which their arguments were finished."""
+
+    def __init__(self, app_name: str) -> None:
+        self.app_name = app_name
+        self.names: dict[int, str] = {}
+        self.begun: set[int] = set()
+        self.nodes: list[_Node] = []
+        self.keep: list[Application] = []
+        self.warnings: list[str] = []
+
+    def handle(self, application: Application) -> DeploymentHandle:
+        if id(application) not in self.begun:
+            self.add(application)
+        return DeploymentHandle(self.name(application), self.app_name)
+
+    def name(self, application: Application) -> str:
+        if id(application) not in self.names:
+            wanted = application._bound_deployment.name
+            name, number = wanted, 0
+            while name in self.names.values():
+                number += 1
+                name = f"{wanted}_{number}"
+            if number:
+                self.warnings.append(
+                    f"application {self.app_name!r} binds deployment {wanted!r} more than once; this one is "
+                    f"named {name!r}"
+                )
+            self.names[id(application)] = name
+        return self.names[id(application)]
+
+    def add(self, application: Application) -> None:
+        self.begun.add(id(application))
+        self.keep.append(application)
+        deployment = application._bound_deployment
+        what = (deployment.func_or_class, application._init_args, application._init_kwargs)
+        pickled = self.pickle(application, what)
+        name = self.name(application)
+        identity, imports, note = _identity(what)
+        self.nodes.append(_Node(name, deployment._config, pickled, identity, imports, note))
+
+    def pickle(self, application: Application, what: tuple[Any, ...]) -> bytes:
+        from eagleray._code import pickling
+
+        try:
+            return pickling.dumps(what)
+        except Exception as error:
+            name = application._bound_deployment.name
+            culprit = _culprit(application)
+            raise TypeError(
+                f"{culprit} of deployment {name!r} cannot be pickled, and replicas are processes of their own: "
+                f"{error}\nCreate it in the constructor of {name}, or pass what it is made from"
+            ) from error
+
+
+def _culprit(application: Application) -> str:
+    from eagleray._code import pickling
+
+    arguments = [(f"argument {number}", value) for number, value in enumerate(application._init_args, 1)]
+    arguments += [(f"argument {key!r}", value) for key, value in application._init_kwargs.items()]
+    for name, value in arguments:
+        try:
+            pickling.dumps(value)
+        except Exception:
+            return f"{name} ({type(value).__name__})"
+    return "the class or function"
+
+
+def _identity(what: tuple[Any, ...]) -> tuple[str, frozenset[str], str]:
+    """Hash over the callable and its arguments, the modules it names, and why the hash is a fresh one if it is."""
+    from eagleray._code import Unhashable, identify
+
+    try:
+        identity = identify(what)
+    except Unhashable as reason:
+        return os.urandom(32).hex(), frozenset(), f"cannot be compared with the version before: {reason}"
+    return identity.digest, identity.modules, ""
+
+
+def reduce_application(application: Application) -> tuple[Any, ...]:
+    """What pickling writes for a bound application: a handle to its deployment, while one is being built."""
+    if _active.graph is None:
+        raise TypeError(f"{application!r} cannot be pickled; pass it to bind() of another deployment, or to serve.run()")
+    return _active.graph.handle(application).__reduce__()
+
+
+def build(application: Application, *, name: str, route_prefix: str, access_log: bool) -> Built:
+    """Pickles, captures and hashes.
+
+    Raises:
+        TypeError: something cannot be pickled.
+    """
+    graph = _Graph(name)
+    _active.graph = graph
+    try:
+        graph.add(application)
+    finally:
+        _active.graph = None
+    built = Built(spec={}, warnings=graph.warnings)
+    from eagleray import _code
+
+    captured = _code.capture()
+    built.warnings += captured.warnings
+    code_blob = "" if captured.blob is None else _blob(built, captured.blob)
+    working_directory = os.getcwd()  # noqa: PTH109
+    # The working directory counts: a relative path in user code means something else elsewhere.
+    shared = [code_blob, captured.files, sys.executable, sys.version, working_directory]
+    deployments = []
+    for node in graph.nodes:
+        packages = _code.package_versions(captured.imports | node.imports)
+        own = [node.identity, packages, node.config.resources, node.config.env_vars]
+        version = _hash([shared, own])[:16]
+        deployments.append({
+            "name": node.name,
+            "version": version,
+            "callable_blob": _blob(built, node.pickled),
+            "options": _options(node.config, access_log),
+            "version_note": node.note,
+        })  # fmt: skip
+    spec = {
+        "name": name,
+        "route_prefix": route_prefix,
+        "ingress": graph.name(application),
+        "deployments": deployments,
+        "code_blob": code_blob,
+        "code_files": [{"path": path, "sha256": sha256} for path, sha256 in captured.files],
+        "python": sys.executable,
+        "working_directory": working_directory,
+        "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100
+        "environment": {},
+    }
+    # Blobs by their versions: a pickle's bytes differ between runs of the same program.
+    content = {**spec, "deployments": [{**entry, "callable_blob": ""} for entry in deployments]}
+    spec["revision"] = _hash(content)[:16]
+    built.spec = spec
+    return built
+
+
+def _options(config: DeploymentConfig, access_log: bool) -> dict[str, Any]:
+    from eagleray.serve import _validate
+
+    user_config = "" if config.user_config is None else _validate.to_json("user_config", config.user_config)
+    return {
+        "num_replicas": config.num_replicas,
+        "max_ongoing_requests": config.max_ongoing_requests,
+        "max_queued_requests": config.max_queued_requests,
+        "user_config": user_config,
+        "graceful_shutdown_wait_loop_s": config.graceful_shutdown_wait_loop_s,
+        "graceful_shutdown_timeout_s": config.graceful_shutdown_timeout_s,
+        "health_check_period_s": config.health_check_period_s,
+        "health_check_timeout_s": config.health_check_timeout_s,
+        "max_constructor_retry_count": config.max_constructor_retry_count,
+        "resources": config.resources,
+        "environment": config.env_vars,
+        "access_log": access_log if config.logging_config is None else config.logging_config.enable_access_log,
+        "backpressure_status": config.backpressure_config.status_code,
+        "backpressure_retry_after_s": config.backpressure_config.retry_after_s or 0.0,
+        "max_body_bytes": DEFAULT_MAX_BODY_BYTES,
+    }
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _blob(built: Built, data: bytes) -> str:
+    name = hashlib.sha256(data).hexdigest()
+    built.blobs[name] = data
+    return name

@@ -1,0 +1,156 @@
+"""The connection of a driver to one node and its controller."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from eagleray import _core
+from eagleray._driver.node import Address
+from eagleray._driver.output import OutputPrinter
+
+if TYPE_CHECKING:
+    from eagleray._driver.build import Built
+    from eagleray.serve.config import HTTPOptions
+
+
+class Session:
+    """Calls to one node. Any thread may use it; calls wait for their answers and Ctrl-C ends the wait."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._node = _core.Client(address.socket_path)
+        self.info: dict[str, Any] = self._node.node_info()
+        self._controller = _core.Client(self.info["controller_socket_path"])
+        self._ended = threading.Event()
+        self._printer = OutputPrinter(address.socket_path, self._ended)
+        self._closed = False
+
+    @property
+    def owned(self) -> bool:
+        """Whether the node belongs to this process."""
+        return self._address.own is not None
+
+    def alive(self) -> bool:
+        """Whether the node still answers, as far as is known without asking it."""
+        if self._closed or self._ended.is_set():
+            return False
+        return self._address.own is None or self._address.own.alive()
+
+    def node_info(self) -> dict[str, Any]:
+        """What the node says of itself, now."""
+        self.info = self._node.node_info()
+        return self.info
+
+    def status(self) -> list[dict[str, Any]]:
+        """Status of every application."""
+        return self._controller.status()
+
+    def deploy(self, built: Built) -> None:
+        """Stores the blobs, deploys, waits until the application runs.
+
+        Raises:
+            RuntimeError: it failed; with the remote traceback.
+        """
+        from eagleray.serve._log import logger
+
+        for warning in built.warnings:
+            logger().warning("%s", warning)
+        for name, data in built.blobs.items():
+            _store(self.info["blob_directory"], name, data)
+        name = built.spec["name"]
+        self._printer.watch(name)
+        deployed = self._controller.deploy(built.spec)
+        for note in deployed["notes"]:
+            logger().info("%s", note)
+        settled = self._controller.await_application(name, deployed["revision"])
+        self._printer.flush()
+        if settled["status"] != "RUNNING":
+            raise RuntimeError(self._failure(settled))
+        route = settled["route_prefix"]
+        where = f" at {self.info['http_address']}{route}" if route else ""
+        logger().info("application %r is running%s", name, where)
+
+    def _failure(self, settled: dict[str, Any]) -> str:
+        messages = [settled["message"]] if settled["message"] else []
+        messages += [
+            f"deployment {deployment['name']}: {deployment['message']}"
+            for deployment in settled["deployments"]
+            if deployment["message"] and deployment["message"] not in settled["message"]
+        ]
+        text = "\n".join(messages).rstrip() or "no reason was given"
+        return (
+            f"application {settled['name']!r} failed to deploy ({settled['status']}).\n{text}\n"
+            f"Correct what the message names and run again; everything the replicas wrote is in "
+            f"{self.info['log_directory']}"
+        )
+
+    def delete(self, name: str, *, blocking: bool) -> None:
+        """Deletes an application and waits until it is gone, unless told not to wait."""
+        if blocking:
+            self._controller.delete(name, 60.0)
+        else:
+            thread = threading.Thread(target=self._delete_quietly, args=(name,), daemon=True)
+            thread.start()
+
+    def _delete_quietly(self, name: str) -> None:
+        try:
+            _core.Client(self.info["controller_socket_path"]).delete(name, 60.0)
+        except (OSError, RuntimeError):
+            pass  # the caller chose not to hear
+
+    def rollback(self, name: str, revision: str = "") -> dict[str, Any]:
+        """Back to a revision, the one before the current one unless named; waits until it runs."""
+        deployed = self._controller.rollback(name, revision)
+        settled = self._controller.await_application(name, deployed["revision"])
+        if settled["status"] != "RUNNING":
+            raise RuntimeError(self._failure(settled))
+        return deployed
+
+    def block(self) -> None:
+        """Sleeps until Ctrl-C, or until the node ends."""
+        self._ended.wait()
+        raise RuntimeError(
+            f"the node {self.info['name']!r} (pid {self.info['pid']}) has ended; its log is in {self.info['log_directory']}"
+        )
+
+    def shutdown(self) -> None:
+        """Ends all applications; the node too if it is ours."""
+        self._closed = True
+        import sys
+
+        handle = sys.modules.get("eagleray.serve.handle")
+        if handle is not None:
+            handle._close_routers()
+        if self._address.own is not None:
+            self._address.own.end()
+            self._printer.finish()
+        else:
+            self._controller.delete_all(60.0)
+            self._printer.close()
+
+    def warn_of_other_address(self, options: HTTPOptions) -> None:
+        """Says which of the options asked for differ from those that the node runs with."""
+        wanted = f"http://{options.host}:{options.port}"
+        if options.port != 0 and self.info["http_address"] != wanted:
+            from eagleray.serve._log import logger
+
+            logger().warning(
+                "the node %r runs already and listens on %s; http_options asking for %s have no effect",
+                self.info["name"],
+                self.info["http_address"],
+                wanted,
+            )
+
+
+def _store(directory: str, name: str, data: bytes) -> None:
+    path = f"{directory}/{name}"
+    if os.path.exists(path):  # noqa: PTH110
+        return
+    temporary = f"{directory}/.{name}.{os.getpid()}.{threading.get_ident()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+    os.rename(temporary, path)  # noqa: PTH104

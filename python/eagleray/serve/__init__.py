@@ -1,0 +1,60 @@
+"""Deploy classes and functions behind HTTP; mirrors `ray.serve`.
+
+    from eagleray import serve
+
+    @serve.deployment
+    class Hello:
+        async def __call__(self, request):
+            return "hello"
+
+    serve.run(Hello.bind())
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eagleray.serve import deployment as _deployment_module  # the module first: the decorator takes its name below
+from eagleray.serve.api import (
+    delete,
+    get_app_handle,
+    get_deployment_handle,
+    get_replica_context,
+    run,
+    shutdown,
+    shutdown_async,
+    start,
+    status,
+)
+from eagleray.serve.config import HTTPOptions
+from eagleray.serve.deployment import Application, Deployment, deployment
+
+__all__ = [
+    "Application",
+    "Deployment",
+    "HTTPOptions",
+    "delete",
+    "deployment",
+    "get_app_handle",
+    "get_deployment_handle",
+    "get_replica_context",
+    "run",
+    "shutdown",
+    "shutdown_async",
+    "start",
+    "status",
+]
+
+del _deployment_module
+
+_NOT_YET = (
+    "ControllerOptions", "RunTarget", "TracingConfig", "batch", "get_deployment_actor",
+    "get_deployment_actor_context", "get_multiplexed_model_id", "get_trace_context", "ingress", "multiplexed",
+    "run_many",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NOT_YET:
+        raise AttributeError(f"serve.{name} is not available in this version of eagleray yet")
+    raise AttributeError(f"module 'eagleray.serve' has no attribute {name!r}")

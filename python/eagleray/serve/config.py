@@ -1,0 +1,123 @@
+"""Configuration objects of `eagleray.serve`: where it listens, what a full queue answers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+from eagleray.serve import _validate
+
+__all__ = ["BackpressureConfig", "HTTPOptions", "ProxyLocation"]
+
+DEFAULT_HTTP_HOST = "127.0.0.1"
+DEFAULT_HTTP_PORT = 8000
+
+
+def default_http_host() -> str:
+    """`EAGLERAY_SERVE_DEFAULT_HTTP_HOST`, else loopback."""
+    return os.environ.get("EAGLERAY_SERVE_DEFAULT_HTTP_HOST") or DEFAULT_HTTP_HOST
+
+
+def default_http_port() -> int:
+    """`EAGLERAY_SERVE_DEFAULT_HTTP_PORT`, else 8000."""
+    text = os.environ.get("EAGLERAY_SERVE_DEFAULT_HTTP_PORT")
+    if not text:
+        return DEFAULT_HTTP_PORT
+    return _port("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", text)
+
+
+def _port(name: str, value: Any) -> int:
+    port = _validate.integer(name, value, minimum=0)
+    if port > 65535:
+        raise ValueError(f"{name} must be a port number, 0 (any free one) to 65535, got {value!r}")
+    return port
+
+
+class ProxyLocation(str, Enum):
+    """On which machines a proxy runs. On one machine, `EveryNode` and `HeadOnly` are the same."""
+
+    Disabled = "Disabled"
+    HeadOnly = "HeadOnly"
+    EveryNode = "EveryNode"
+
+
+@dataclass
+class HTTPOptions:
+    """Where the HTTP proxy listens. Only a node that is not running yet can take them."""
+
+    host: str | None = None
+    port: int | None = None
+    root_path: str = ""
+    request_timeout_s: float | None = None
+    keep_alive_timeout_s: int = 90
+    location: Any = None
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: str | None = None
+    middlewares: Any = None
+    num_cpus: float = 0
+    root_url: str = ""
+
+    def __post_init__(self) -> None:
+        self.host = default_http_host() if self.host is None else self.host
+        if not isinstance(self.host, str) or not self.host:
+            raise ValueError(f"host must be an address to listen on, got {self.host!r}")
+        self.port = default_http_port() if self.port is None else _port("port", self.port)
+        if not isinstance(self.root_path, str) or (self.root_path and not self.root_path.startswith("/")):
+            raise ValueError(f"root_path must be empty or begin with '/', got {self.root_path!r}")
+        if self.middlewares:
+            raise ValueError("middlewares are not taken; add them to the application behind the ingress")
+        if self.num_cpus:
+            raise ValueError("num_cpus of the proxy must be 0")
+        later = {
+            "request_timeout_s": self.request_timeout_s is not None,
+            "keep_alive_timeout_s": self.keep_alive_timeout_s != 90,
+            "location": self.location not in (None, "EveryNode", "HeadOnly"),
+            "ssl_keyfile": self.ssl_keyfile is not None,
+            "ssl_certfile": self.ssl_certfile is not None,
+            "ssl_keyfile_password": self.ssl_keyfile_password is not None,
+            "ssl_ca_certs": self.ssl_ca_certs is not None,
+            "root_url": bool(self.root_url),
+        }
+        for name, given in later.items():
+            if given:
+                raise _validate.not_available(f"http_options.{name}")
+
+    @classmethod
+    def _take(cls, value: HTTPOptions | dict[str, Any] | None) -> HTTPOptions:
+        if value is None:
+            return cls()
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, dict):
+            _validate.unknown_keys("http_options", value, [field.name for field in fields(cls)])
+            return cls(**value)
+        raise TypeError(f"http_options must be HTTPOptions or a dict, got {type(value).__name__}")
+
+
+@dataclass(frozen=True)
+class BackpressureConfig:
+    """What a request that finds the queue full is answered."""
+
+    status_code: int = 503
+    retry_after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.status_code not in (503, 429):
+            raise ValueError(f"backpressure_config.status_code must be 503 or 429, got {self.status_code!r}")
+        if self.retry_after_s is not None:
+            _validate.seconds("backpressure_config.retry_after_s", self.retry_after_s, positive=False)
+
+    @classmethod
+    def _take(cls, value: Any) -> BackpressureConfig:
+        if value is None:
+            return cls()
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, dict):
+            _validate.unknown_keys("backpressure_config", value, [field.name for field in fields(cls)])
+            return cls(**value)
+        raise ValueError(f"backpressure_config must be BackpressureConfig or a dict, got {value!r}")
