@@ -14,6 +14,7 @@ import project
 from project import ROOT, VENV, VENV_PYTHON, Step, digest, fail, is_current, run, stamp
 
 LOCK = "requirements/dev.txt"
+WHEELHOUSE = project.BUILD / "wheelhouse"
 # What the wheel is made of.
 SOURCES = ["Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE", "crates", "python", "scripts"]
 
@@ -62,10 +63,13 @@ def make_environment():
 def install_requirements():
     """Installs the locked tools and dependencies, each checked against its hash."""
     wanted = digest([LOCK])
-    if is_current("requirements", wanted):
+    if is_current("requirements", wanted) and WHEELHOUSE.is_dir():
         return
     with Step("installing " + LOCK):
-        pip("install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", LOCK)
+        # Kept, so that tests can fill further environments without a network.
+        shutil.rmtree(str(WHEELHOUSE), ignore_errors=True)
+        pip("download", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", LOCK, "--dest", WHEELHOUSE)
+        pip("install", "--no-index", "--find-links", WHEELHOUSE, "--require-hashes", "--no-deps", "-r", LOCK)
         stamp("requirements", wanted)
 
 
