@@ -12,6 +12,7 @@ import subprocess
 from maturin import build_sdist, get_requires_for_build_sdist, get_requires_for_build_wheel
 from maturin import build_wheel as build_python_wheel
 from maturin import prepare_metadata_for_build_wheel as prepare_python_metadata
+
 from project import BUILD, ROOT, fail, run
 
 __all__ = [

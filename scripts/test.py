@@ -1,15 +1,15 @@
 """`make test`: everything that can fail without a second machine, then one line of counts.
 
 Rust tests of the default members, among them the claim page under loom, which tries every interleaving, and the fuzz
-targets on kept seeds and on ten seconds of generated input; then Python tests, most of them with real processes. A part that does
-not build or dies counts as one failure, so the last line never says 0 failed when something is wrong.
+targets on kept seeds and on ten seconds of generated input; then Python tests, most of them with real processes. A
+part that does not build or dies counts as one failure, so the last line never says 0 failed when something is wrong.
 """
 
 import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from project import BUILD, ROOT, Step, say
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from machine import Machine
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -1,4 +1,4 @@
-"""What process tests use: a machine of the test's own, scripts that run on it, requests, load, and waiting with a bound."""
+"""What process tests use: a machine of the test's own, scripts that run on it, requests, load, bounded waiting."""
 
 import http.client
 import json

@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def run_setup(patch: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs only the checks of scripts/setup.py, with something about the machine changed before."""
     program = f"import sys; sys.path.insert(0, 'scripts'); import setup; {patch}; setup.check_machine()"
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment or None)
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment or None
+    )
 
 
 def test_this_machine_passes() -> None:
@@ -29,7 +31,9 @@ def test_an_old_python_is_told_how_to_name_another() -> None:
 
 @pytest.mark.parametrize(("tool", "words"), [("cargo", "rustup"), ("cc", "C compiler")])
 def test_a_missing_tool_is_named(tool: str, words: str) -> None:
-    patch = f"import shutil; which = shutil.which; shutil.which = lambda name: None if name == {tool!r} else which(name)"
+    patch = (
+        f"import shutil; which = shutil.which; shutil.which = lambda name: None if name == {tool!r} else which(name)"
+    )
     done = run_setup(patch)
     assert done.returncode != 0
     assert words in done.stderr

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from app import MODEL_DIRECTORY, app
-from train import train
-
 from eagleray import serve
+from train import train
 
 HOST = "127.0.0.1"
 PORT = int(os.environ.get("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", "8000"))

@@ -6,6 +6,7 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
+
 from machine import Machine, eventually, request
 
 RETURNS = """

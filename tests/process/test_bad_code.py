@@ -5,6 +5,7 @@ import textwrap
 import threading
 
 import pytest
+
 from machine import Load, Machine, eventually
 
 BAD = """

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from machine import ROOT, Machine, eventually, request
 
 GOOD = {"sepal length": 1.2, "sepal width": 1.0, "petal length": 1.1, "petal width": 0.9}

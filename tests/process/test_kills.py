@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+
 from machine import Load, Machine, eventually, request
 
 APP = """

@@ -111,7 +111,10 @@ def test_a_file_broken_on_disk_and_a_killed_replica_bring_the_old_code_back(mach
     package = machine.write("package/__init__.py", "from package.inner import value\n")
     inner = machine.write("package/inner.py", "value = 'inside'\n")
     address = machine.start_resident()
-    run(machine, MAIN.replace("import helper", "import helper, package").replace('"double"', '"p": package.value, "double"'))
+    run(
+        machine,
+        MAIN.replace("import helper", "import helper, package").replace('"double"', '"p": package.value, "double"'),
+    )
     before = machine.replicas("default/Model")
     for file in (path, package, inner, machine.work / "app.py"):
         file.write_text("this is not Python\n")
@@ -215,7 +218,9 @@ def test_classes_of_imported_modules_and_scripts_in_other_folders(machine: Machi
 
 def test_two_applications_may_have_different_files_of_the_same_name(machine: Machine) -> None:
     address = machine.start_resident()
-    text = "from eagleray import serve\nimport shared\n\n@serve.deployment\ndef app_function():\n    return shared.word\n"
+    text = (
+        "from eagleray import serve\nimport shared\n\n@serve.deployment\ndef app_function():\n    return shared.word\n"
+    )
     for word in ("left", "right"):
         machine.write(f"{word}/shared.py", f"word = {word!r}\n")
         machine.serve(
@@ -236,7 +241,9 @@ def test_a_rollback_really_goes_back(machine: Machine) -> None:
     assert request("GET", address + "/").json()["text"] == "new"
     (machine.work / "helper.py").write_text("this is not Python\n")
     script.do('driver.rollback("default") and None')
-    eventually(lambda: request("GET", address + "/").json()["text"] == "old", "the old code serves, from no file on disk")
+    eventually(
+        lambda: request("GET", address + "/").json()["text"] == "old", "the old code serves, from no file on disk"
+    )
 
 
 def test_a_restarted_node_serves_the_revision_not_the_disk(machine: Machine) -> None:

@@ -5,6 +5,7 @@ import signal
 import socket
 
 import pytest
+
 from machine import EXECUTABLE, Machine, eventually, request
 
 HELLO = """

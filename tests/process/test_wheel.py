@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from machine import ROOT, Machine, eventually
 
 HELLO = """
@@ -58,7 +59,9 @@ def test_it_installs_into_an_empty_environment_and_serves(machine: Machine, whee
         check=True,
         cwd=machine.work,
     )
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    )
     names = {line.partition("==")[0] for line in listed.stdout.split()}
     assert not names & {"fastapi", "uvloop", "ray", "numpy", "uvicorn", "pydantic"}, "nothing but what it needs"
 
