@@ -4,3 +4,4 @@
 //! process that holds a handle, both through the tokio shell around it.
 
 pub mod core;
+pub mod service;

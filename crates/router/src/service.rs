@@ -1,0 +1,217 @@
+//! The router as it runs: the state machine of [`core`](crate::core) between sockets, timers and futures.
+//!
+//! Everything lives on one thread and is shared by `Rc`: the tasks of a proxy thread, or of the one thread that
+//! serves the handles of a Python process. A [`Handle`] must be made inside a tokio `LocalRuntime` or `LocalSet`.
+//!
+//! What keeps it cheap: frames are appended to one buffer a connection and written once a turn of the loop, by the
+//! driver task, which runs after the tasks that were woken with it; a batch of answers is read at once and wakes
+//! only those whose answers came; requests live in slabs, so a small request costs no allocation here.
+
+mod connection;
+mod driver;
+mod entry;
+mod exchange;
+mod state;
+
+use std::{borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
+use eagleray_wire::{Flags, HeadError, ResponsePayload};
+
+use crate::core::{Limits, Refused, Submit};
+
+pub use exchange::{Exchange, Room};
+use state::State;
+
+/// Body bytes that may go out before the replica gives credit, counted over REQUEST and BODY.
+pub const INITIAL_BODY_CREDIT: usize = 64 * 1024;
+/// Bytes of an answer that a replica may send before it is given credit.
+pub const INITIAL_ANSWER_CREDIT: usize = 256 * 1024;
+
+/// What a router is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Seed of the random choices.
+    pub seed: u64,
+    /// Counters that all routers of the process share.
+    pub limits: Arc<Limits>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            limits: Arc::new(Limits::new()),
+        }
+    }
+}
+
+/// What became of a target update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Applied,
+    /// A number is missing before it: nothing was changed, a snapshot is needed.
+    Gap,
+    /// It is older than what is known, or of an older epoch: nothing was changed.
+    Stale,
+}
+
+/// A request as its owner gives it.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The encoded [`RequestHead`](eagleray_wire::RequestHead).
+    pub head: Bytes,
+    /// What is there of the body.
+    pub first: Bytes,
+    /// More of it, in order.
+    pub rest: VecDeque<Bytes>,
+    /// The body is whole; otherwise [`Exchange::push_body`] and [`Exchange::end_body`] follow.
+    pub complete: bool,
+    /// Running it twice does no harm.
+    pub repeatable: bool,
+    pub deadline: Option<Instant>,
+    /// Body bytes that are kept after they were sent, so that the request can move to another replica.
+    pub keep_bytes: usize,
+}
+
+impl Outgoing {
+    /// A request with its whole body, kept.
+    pub fn whole(head: Bytes, body: Bytes) -> Self {
+        let keep_bytes = body.len();
+        Self {
+            head,
+            first: body,
+            rest: VecDeque::new(),
+            complete: true,
+            repeatable: false,
+            deadline: None,
+            keep_bytes,
+        }
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.head.len() + self.first.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// The first frame of an answer. More data may follow on the [`Exchange`].
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// END: nothing follows. ERROR: the data is a pickled exception.
+    pub flags: Flags,
+    /// Head, trailers and data, for [`Answer::parse`].
+    pub payload: Bytes,
+}
+
+impl Answer {
+    /// Takes the payload apart. On an error, call [`Exchange::break_peer`].
+    pub fn parse(&self) -> Result<ResponsePayload<'_>, HeadError> {
+        ResponsePayload::decode(self.flags, &self.payload)
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.flags.contains(Flags::END)
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.flags.contains(Flags::ERROR)
+    }
+}
+
+/// Why there is no answer, or no more of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: ErrorCode,
+    /// What is known besides the code; may be empty.
+    pub message: Cow<'static, str>,
+}
+
+impl Failure {
+    pub const fn new(code: ErrorCode) -> Self {
+        Self {
+            code,
+            message: Cow::Borrowed(""),
+        }
+    }
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code)
+    }
+}
+
+/// A router of this thread. Clones are the same router.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    state: Rc<RefCell<State>>,
+}
+
+impl Handle {
+    /// Makes a router and starts its driver on the current `LocalRuntime` or `LocalSet`.
+    pub fn new(options: Options) -> Self {
+        let handle = Self {
+            state: Rc::new(RefCell::new(State::new(options))),
+        };
+        tokio::task::spawn_local(driver::drive(handle.clone()));
+        handle
+    }
+
+    /// Takes a change of what is known of deployments.
+    pub fn apply(&self, update: &TargetUpdate) -> Applied {
+        let applied = self.state.borrow_mut().apply(Instant::now(), update);
+        self.settle();
+        applied
+    }
+
+    /// Hands a request over. Dropping the exchange cancels it.
+    ///
+    /// # Errors
+    /// The request was not taken: no such deployment, one that failed, a full queue, a deadline that has passed.
+    pub fn submit(
+        &self,
+        now: Instant,
+        key: &DeploymentKey,
+        request: Outgoing,
+    ) -> Result<Exchange, Failure> {
+        let submit = Submit {
+            repeatable: request.repeatable,
+            deadline: request.deadline,
+            buffered_bytes: request.buffered_bytes(),
+        };
+        let mut state = self.state.borrow_mut();
+        let index = match state.submit(now, key, submit, request) {
+            Ok(index) => index,
+            Err(refused) => {
+                let message = match refused {
+                    Refused::Unavailable => state.unavailable(key),
+                    Refused::UnknownDeployment => Cow::Borrowed("the deployment is not known here"),
+                    Refused::BackPressure | Refused::DeadlineExceeded => Cow::Borrowed(""),
+                };
+                return Err(Failure {
+                    code: refused.code(),
+                    message,
+                });
+            }
+        };
+        drop(state);
+        self.settle_at(now);
+        Ok(Exchange::new(self.clone(), index))
+    }
+
+    /// Carries out what the state machine wants done. To be called after everything that changes it.
+    fn settle(&self) {
+        self.settle_at(Instant::now());
+    }
+
+    fn settle_at(&self, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        state.settle(now);
+        // Rare: a replica came. The task needs the handle, which the state itself does not have.
+        while let Some(connect) = state.next_connect() {
+            let task = tokio::task::spawn_local(connection::run(self.clone(), connect.clone()));
+            state.connecting(connect.connection, task.abort_handle());
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One connection to one replica: connect, HELLO, then read until it ends.
+//!
+//! A replica that cannot be reached is tried again, with growing pauses, for as long as the targets list it: only
+//! proof of death takes it off them, and that proof comes to the controller, not to us.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use eagleray_wire::{
+    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, recv_with_fd,
+};
+use tokio::{
+    io::{AsyncReadExt, Interest},
+    net::{UnixStream, unix::OwnedReadHalf},
+};
+
+use super::Handle;
+use crate::core::ConnectionKey;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Before the next connection to a replica whose last one ended less than the longest pause ago.
+const AFTER_END: Duration = Duration::from_millis(50);
+/// How long a replica may take to answer HELLO.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Room for one read. Answers of a whole turn come in one.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What the state machine asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Connect {
+    pub(super) connection: ConnectionKey,
+    pub(super) replica_id: String,
+    pub(super) socket_path: String,
+}
+
+/// Runs one connection until it ends or is no longer wanted (then the task is aborted).
+pub(super) async fn run(handle: Handle, connect: Connect) {
+    let key = connect.connection;
+    let mut pause = SHORTEST_PAUSE;
+    // A replica that accepts and hangs up must not make this a busy loop.
+    let last_end = handle.state.borrow().last_end(&connect.replica_id);
+    if last_end.is_some_and(|end| end.elapsed() < LONGEST_PAUSE) {
+        tokio::time::sleep(AFTER_END).await;
+    }
+    let (stream, hello) = loop {
+        let attempt = tokio::time::timeout(HELLO_WITHIN, open(&connect)).await;
+        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(opened) => break opened,
+            Err(error) => {
+                tracing::debug!(replica = connect.replica_id, %error, "cannot connect to replica");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    };
+    let (read, write) = stream.into_split();
+    let Hello { header, page, rest } = hello;
+    let now = Instant::now();
+    handle
+        .state
+        .borrow_mut()
+        .connected(now, key, write, page, &header);
+    handle.settle_at(now);
+    match receive(&handle, key, read, rest).await {
+        Ok(()) => tracing::debug!(
+            replica = connect.replica_id,
+            "replica closed its connection"
+        ),
+        Err(error) => {
+            tracing::warn!(replica = connect.replica_id, %error, "connection to replica failed")
+        }
+    }
+    {
+        let mut state = handle.state.borrow_mut();
+        state.note_end(connect.replica_id, Instant::now());
+        state.disconnected(key);
+    }
+    handle.settle();
+}
+
+async fn receive(
+    handle: &Handle,
+    key: ConnectionKey,
+    mut read: OwnedReadHalf,
+    mut buffer: BytesMut,
+) -> io::Result<()> {
+    loop {
+        if !buffer.is_empty() {
+            let now = Instant::now();
+            let received = handle.state.borrow_mut().received(now, key, &mut buffer);
+            handle.settle_at(now);
+            received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+        // When all slices of earlier answers are gone this takes the old memory back.
+        buffer.reserve(READ_BYTES);
+        if read.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// HELLO as it came, and what came after it.
+struct Hello {
+    header: Header,
+    page: ClaimPage,
+    rest: BytesMut,
+}
+
+async fn open(connect: &Connect) -> io::Result<(UnixStream, Hello)> {
+    let stream = UnixStream::connect(&connect.socket_path).await?;
+    let mut out = BytesMut::new();
+    let mut header = Header::new(Kind::Hello, 0, 0);
+    header.a = PROTOCOL_VERSION;
+    Frame::new(header, Bytes::new()).encode(&mut out);
+    while !out.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(&out) {
+            Ok(written) => bytes::Buf::advance(&mut out, written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut rest = BytesMut::with_capacity(READ_BYTES);
+    let mut descriptor = None;
+    loop {
+        let mut bytes = [0; HEADER_BYTES + 256];
+        let (length, fd) = stream
+            .async_io(Interest::READABLE, || recv_with_fd(&stream, &mut bytes))
+            .await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        descriptor = descriptor.or(fd);
+        rest.extend_from_slice(&bytes[..length]);
+        let decoded = Decoder::data().decode(&mut rest);
+        let Some(frame) =
+            decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+        else {
+            continue;
+        };
+        check(&frame, connect)?;
+        let descriptor =
+            descriptor.ok_or_else(|| invalid("HELLO came without a claim page".to_owned()))?;
+        let page = ClaimPage::open(descriptor.as_fd(), frame.header.b)?;
+        return Ok((
+            stream,
+            Hello {
+                header: frame.header,
+                page,
+                rest,
+            },
+        ));
+    }
+}
+
+fn check(frame: &Frame, connect: &Connect) -> io::Result<()> {
+    if frame.header.kind != Kind::Hello || frame.header.flags != Flags::NONE {
+        return Err(invalid(format!(
+            "the first frame is {:?}, not HELLO",
+            frame.header.kind
+        )));
+    }
+    if frame.header.a != PROTOCOL_VERSION {
+        return Err(invalid(format!(
+            "it speaks protocol version {}, we {PROTOCOL_VERSION}",
+            frame.header.a
+        )));
+    }
+    if frame.payload != connect.replica_id.as_bytes() {
+        return Err(invalid("another replica answers at its socket".to_owned()));
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}

@@ -1,0 +1,381 @@
+//! One request at the service: its body on the way out, its answer on the way in.
+//!
+//! Neither grows without bound. Of a body no more is taken than the owner may keep plus one window; of an answer no
+//! more comes than was given credit for, and a replica that sends more is broken.
+
+use std::{collections::VecDeque, task::Waker};
+
+use bytes::{Bytes, BytesMut};
+use eagleray_wire::{Flags, Header, Kind};
+
+use super::{Answer, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing};
+use crate::core::RequestKey;
+
+/// Longest BODY frame.
+const BODY_FRAME: usize = 64 * 1024;
+/// Data that is shorter is copied, so that it does not keep the read buffer that it came in.
+const COPY_BELOW: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// While the state machine knows the request.
+    pub(super) request: Option<RequestKey>,
+    pub(super) body: Body,
+    pub(super) answer: Incoming,
+    /// The owner's task, if it waits.
+    pub(super) waker: Option<Waker>,
+}
+
+impl Entry {
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The outcome is a failure; what has come of the answer is still handed out before it.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.request = None;
+        self.body.wanted = false;
+        if !self.answer.ended {
+            self.answer.ended = true;
+            self.answer.failure = Some(failure);
+        }
+        self.wake();
+    }
+}
+
+/// A body on its way out.
+#[derive(Debug)]
+pub(super) struct Body {
+    head: Bytes,
+    /// Chunks from the first that is kept.
+    first: Bytes,
+    rest: VecDeque<Bytes>,
+    /// Chunks sent whole, of `first` and `rest`, and bytes sent of the next one.
+    sent_chunks: usize,
+    sent_of_chunk: usize,
+    /// Bytes not sent yet.
+    unsent: usize,
+    total: usize,
+    keep_bytes: usize,
+    /// Some of the front was dropped: the request cannot be sent again.
+    dropped: bool,
+    complete: bool,
+    end_sent: bool,
+    credit: usize,
+    /// Whether anybody reads it at the other end.
+    pub(super) wanted: bool,
+}
+
+impl Body {
+    pub(super) fn new(request: Outgoing) -> Self {
+        let Outgoing {
+            head,
+            first,
+            rest,
+            complete,
+            keep_bytes,
+            ..
+        } = request;
+        let total = first.len() + rest.iter().map(Bytes::len).sum::<usize>();
+        Self {
+            head,
+            first,
+            rest,
+            sent_chunks: 0,
+            sent_of_chunk: 0,
+            unsent: total,
+            total,
+            keep_bytes,
+            dropped: false,
+            complete,
+            end_sent: false,
+            credit: 0,
+            wanted: true,
+        }
+    }
+
+    /// Whether more of the body may be pushed: less than a window waits.
+    pub(super) fn has_room(&self) -> bool {
+        !self.complete && self.unsent < INITIAL_BODY_CREDIT
+    }
+
+    /// True if bytes that a repetition would need are dropped from now on.
+    pub(super) fn push(&mut self, chunk: Bytes) -> bool {
+        if chunk.is_empty() || self.complete || !self.wanted {
+            return false;
+        }
+        let kept_all = self.total <= self.keep_bytes;
+        self.total += chunk.len();
+        self.unsent += chunk.len();
+        if self.first.is_empty() && self.rest.is_empty() && self.sent_chunks == 0 {
+            self.first = chunk;
+        } else {
+            self.rest.push_back(chunk);
+        }
+        kept_all && self.total > self.keep_bytes
+    }
+
+    pub(super) fn end(&mut self) {
+        self.complete = true;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(super) fn credit(&mut self, bytes: u32) {
+        self.credit = self.credit.saturating_add(bytes as usize);
+    }
+
+    /// Nothing is sent again from now on: what was sent is dropped.
+    pub(super) fn release(&mut self) {
+        self.keep_bytes = 0;
+        self.head = Bytes::new();
+        self.drop_sent();
+    }
+
+    /// Appends a REQUEST: head, and as much of the body as fits the window. False if the body is not whole any more:
+    /// then only the head was written, and the request must be cancelled.
+    pub(super) fn write_request(&mut self, mut header: Header, out: &mut BytesMut) -> bool {
+        if self.dropped {
+            header.length = self.head.len() as u32;
+            header.encode(out);
+            out.extend_from_slice(&self.head);
+            return false;
+        }
+        self.sent_chunks = 0;
+        self.sent_of_chunk = 0;
+        self.unsent = self.total;
+        self.end_sent = false;
+        self.credit = INITIAL_BODY_CREDIT;
+        let data = self.unsent.min(self.credit);
+        header.length = (self.head.len() + data) as u32;
+        if self.complete && data == self.unsent {
+            header.flags = header.flags.with(Flags::END);
+            self.end_sent = true;
+        }
+        out.reserve(eagleray_wire::HEADER_BYTES + header.length as usize);
+        header.encode(out);
+        out.extend_from_slice(&self.head);
+        self.write_data(data, out);
+        true
+    }
+
+    /// Whether [`Self::write_body`] would write a frame.
+    pub(super) fn has_frame(&self) -> bool {
+        self.wanted
+            && !self.end_sent
+            && (self.unsent.min(self.credit) > 0 || self.complete && self.unsent == 0)
+    }
+
+    /// Appends one BODY frame.
+    pub(super) fn write_body(&mut self, slot: u32, sequence: u64, out: &mut BytesMut) {
+        let data = self.unsent.min(self.credit).min(BODY_FRAME);
+        let mut header = Header::new(Kind::Body, slot, sequence);
+        header.length = data as u32;
+        if self.complete && data == self.unsent {
+            header.flags = Flags::END;
+            self.end_sent = true;
+        }
+        out.reserve(eagleray_wire::HEADER_BYTES + data);
+        header.encode(out);
+        self.write_data(data, out);
+        if self.total > self.keep_bytes {
+            self.drop_sent();
+        }
+    }
+
+    fn write_data(&mut self, mut bytes: usize, out: &mut BytesMut) {
+        self.unsent -= bytes;
+        self.credit -= bytes;
+        while bytes > 0 {
+            let chunk = if self.sent_chunks == 0 {
+                Some(&self.first)
+            } else {
+                self.rest.get(self.sent_chunks - 1)
+            };
+            let Some(chunk) = chunk else { return };
+            let left = &chunk[self.sent_of_chunk..];
+            let taken = left.len().min(bytes);
+            out.extend_from_slice(&left[..taken]);
+            bytes -= taken;
+            self.sent_of_chunk += taken;
+            if taken == left.len() {
+                self.sent_chunks += 1;
+                self.sent_of_chunk = 0;
+            }
+        }
+    }
+
+    fn drop_sent(&mut self) {
+        if self.sent_chunks == 0 {
+            return;
+        }
+        self.dropped = true;
+        self.first = Bytes::new();
+        self.rest.drain(..self.sent_chunks - 1);
+        self.sent_chunks = 1;
+    }
+}
+
+/// An answer on its way in.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    /// The first frame, until it is taken.
+    pub(super) first: Option<Answer>,
+    pub(super) begun: bool,
+    pub(super) data: VecDeque<Bytes>,
+    /// Bytes that wait in `first` and `data`.
+    waiting: usize,
+    /// Bytes that the owner took and that no credit was given for yet.
+    taken: usize,
+    /// No more comes.
+    pub(super) ended: bool,
+    pub(super) failure: Option<Failure>,
+}
+
+/// The replica sent more than it had credit for, or after the end.
+#[derive(Debug)]
+pub(super) struct Overrun;
+
+impl Incoming {
+    /// Takes a RESPONSE frame.
+    pub(super) fn receive(&mut self, flags: Flags, payload: Bytes) -> Result<(), Overrun> {
+        let says_something =
+            !payload.is_empty() || flags.contains(Flags::HEAD) || flags.contains(Flags::END);
+        if self.ended {
+            // A bare DONE after END is how background tasks end.
+            return if payload.is_empty() {
+                Ok(())
+            } else {
+                Err(Overrun)
+            };
+        }
+        if !says_something {
+            return Ok(());
+        }
+        self.ended = flags.contains(Flags::END);
+        self.waiting += payload.len();
+        // A head is not counted by the replica: one more frame of slack covers it.
+        if self.waiting > INITIAL_ANSWER_CREDIT + eagleray_wire::MAX_DATA_PAYLOAD as usize {
+            return Err(Overrun);
+        }
+        if !self.begun {
+            self.begun = true;
+            self.first = Some(Answer { flags, payload });
+            return Ok(());
+        }
+        if self.ended && flags.contains(Flags::ERROR) {
+            self.failure = Some(Failure::new(eagleray_types::ErrorCode::UserCode));
+        }
+        if !payload.is_empty() {
+            let data = if payload.len() < COPY_BELOW {
+                Bytes::copy_from_slice(&payload)
+            } else {
+                payload
+            };
+            self.data.push_back(data);
+        }
+        Ok(())
+    }
+
+    /// The owner took `bytes`. Returns the credit to give now, if it has become worth a frame.
+    pub(super) fn take(&mut self, bytes: usize) -> Option<u32> {
+        self.waiting = self.waiting.saturating_sub(bytes);
+        self.taken += bytes;
+        if self.ended || self.taken < INITIAL_ANSWER_CREDIT / 4 {
+            return None;
+        }
+        Some(std::mem::take(&mut self.taken) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(chunks: &[&'static [u8]], keep_bytes: usize) -> Body {
+        let mut outgoing = Outgoing::whole(Bytes::from_static(b"head"), Bytes::new());
+        outgoing.complete = false;
+        outgoing.keep_bytes = keep_bytes;
+        let mut body = Body::new(outgoing);
+        for chunk in chunks {
+            body.push(Bytes::from_static(chunk));
+        }
+        body
+    }
+
+    fn sent(out: &mut BytesMut) -> Vec<(Flags, Vec<u8>)> {
+        let mut frames = Vec::new();
+        while let Some(frame) = eagleray_wire::Decoder::data().decode(out).unwrap() {
+            frames.push((frame.header.flags, frame.payload.to_vec()));
+        }
+        frames
+    }
+
+    #[test]
+    fn a_request_that_moves_starts_its_body_over() {
+        let mut body = body(&[b"abc", b"def"], 100);
+        body.end();
+        let mut out = BytesMut::new();
+        for _ in 0..2 {
+            assert!(body.write_request(Header::new(Kind::Request, 0, 1), &mut out));
+            assert!(!body.has_frame());
+            assert_eq!(sent(&mut out), [(Flags::END, b"headabcdef".to_vec())]);
+        }
+    }
+
+    #[test]
+    fn a_body_waits_for_credit_and_ends_with_its_last_byte() {
+        let chunk: &'static [u8] = &[7; 40 * 1024];
+        let mut body = body(&[chunk, chunk, chunk], 1024 * 1024);
+        let mut out = BytesMut::new();
+        assert!(body.write_request(Header::new(Kind::Request, 0, 1), &mut out));
+        assert!(!body.has_frame());
+        body.end();
+        assert!(!body.has_frame());
+        body.credit(60 * 1024);
+        while body.has_frame() {
+            body.write_body(0, 1, &mut out);
+        }
+        let frames = sent(&mut out);
+        let lengths: Vec<usize> = frames.iter().map(|(_, data)| data.len()).collect();
+        assert_eq!(lengths, [4 + 64 * 1024, 56 * 1024]);
+        assert_eq!(frames.last().unwrap().0, Flags::END);
+    }
+
+    #[test]
+    fn what_is_not_kept_cannot_be_sent_again() {
+        let mut body = body(&[b"abc"], 4);
+        let mut out = BytesMut::new();
+        assert!(body.write_request(Header::new(Kind::Request, 0, 1), &mut out));
+        assert!(body.push(Bytes::from_static(b"de")));
+        assert!(!body.push(Bytes::from_static(b"f")));
+        body.write_body(0, 1, &mut out);
+        body.end();
+        body.write_body(0, 1, &mut out);
+        assert_eq!(
+            sent(&mut out),
+            [
+                (Flags::NONE, b"headabc".to_vec()),
+                (Flags::NONE, b"def".to_vec()),
+                (Flags::END, Vec::new())
+            ]
+        );
+        assert!(!body.write_request(Header::new(Kind::Request, 0, 2), &mut out));
+    }
+
+    #[test]
+    fn an_answer_longer_than_its_credit_is_a_broken_replica() {
+        let mut answer = Incoming::default();
+        let chunk = Bytes::from(vec![0; 64 * 1024]);
+        let limit =
+            (INITIAL_ANSWER_CREDIT + eagleray_wire::MAX_DATA_PAYLOAD as usize) / chunk.len();
+        for _ in 0..limit {
+            answer.receive(Flags::NONE, chunk.clone()).unwrap();
+        }
+        assert!(answer.receive(Flags::NONE, chunk).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! The owner's end of one request.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use eagleray_types::ErrorCode;
+
+use super::{Answer, Failure, Handle};
+
+/// Whether more of a request's body can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Push the next chunk, or the end.
+    Wanted,
+    /// It is complete, or nobody reads it any more.
+    Closed,
+}
+
+/// One submitted request: body out, answer in. All its polls must come from one task. Dropping it cancels what is
+/// still going on.
+#[derive(Debug)]
+pub struct Exchange {
+    handle: Handle,
+    index: usize,
+}
+
+impl Exchange {
+    pub(super) fn new(handle: Handle, index: usize) -> Self {
+        Self { handle, index }
+    }
+
+    /// Waits for the first frame of the answer. To be called until it is ready, once.
+    pub fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        let mut state = self.handle.state.borrow_mut();
+        let entry = state.entry(self.index);
+        if let Some(answer) = entry.answer.first.take() {
+            let length = answer.payload.len();
+            state.taken(self.index, length);
+            return Poll::Ready(Ok(answer));
+        }
+        if let Some(failure) = entry.answer.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        if entry.answer.ended {
+            return Poll::Ready(Err(Failure::new(ErrorCode::Internal)));
+        }
+        state.wait(self.index, context);
+        Poll::Pending
+    }
+
+    /// Waits for the next data after the answer; `None` at its end. An error: the answer broke off.
+    pub fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        let mut state = self.handle.state.borrow_mut();
+        let entry = state.entry(self.index);
+        if let Some(data) = entry.answer.data.pop_front() {
+            state.taken(self.index, data.len());
+            return Poll::Ready(Some(Ok(data)));
+        }
+        if let Some(failure) = entry.answer.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        if entry.answer.ended {
+            return Poll::Ready(None);
+        }
+        state.wait(self.index, context);
+        Poll::Pending
+    }
+
+    /// Whether all data was handed out and none follows.
+    pub fn is_finished(&self) -> bool {
+        let mut state = self.handle.state.borrow_mut();
+        let answer = &state.entry(self.index).answer;
+        answer.ended && answer.first.is_none() && answer.data.is_empty() && answer.failure.is_none()
+    }
+
+    /// Waits until more of the body can be taken.
+    pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Room> {
+        let mut state = self.handle.state.borrow_mut();
+        let body = &state.entry(self.index).body;
+        if !body.wanted || body.is_complete() {
+            return Poll::Ready(Room::Closed);
+        }
+        if body.has_room() {
+            return Poll::Ready(Room::Wanted);
+        }
+        state.wait(self.index, context);
+        Poll::Pending
+    }
+
+    /// Adds to the body. Only after [`Room::Wanted`]; what comes at another time is kept too, so that is the bound.
+    pub fn push_body(&mut self, chunk: Bytes) {
+        self.handle.state.borrow_mut().push_body(self.index, chunk);
+    }
+
+    /// The body is complete.
+    pub fn end_body(&mut self) {
+        self.handle.state.borrow_mut().end_body(self.index);
+    }
+
+    /// The answer could not be read: its connection ends, and so do all requests on it.
+    pub fn break_peer(self) {
+        self.handle.state.borrow_mut().break_peer(self.index);
+        self.handle.settle();
+    }
+
+    /// The first frame of the answer.
+    pub async fn answer(&mut self) -> Result<Answer, Failure> {
+        poll_fn(|context| self.poll_answer(context)).await
+    }
+
+    /// The next data after the answer.
+    pub async fn data(&mut self) -> Option<Result<Bytes, Failure>> {
+        poll_fn(|context| self.poll_data(context)).await
+    }
+
+    /// The whole data of an answer without a head, and whether it is an error: for calls.
+    pub async fn collect(mut self) -> Result<(Bytes, bool), Failure> {
+        let answer = self.answer().await?;
+        let Ok(offset) = answer.parse().map(|parsed| parsed.data_offset) else {
+            self.break_peer();
+            return Err(Failure::new(ErrorCode::Internal));
+        };
+        let mut is_error = answer.is_error();
+        let first = answer.payload.slice(offset..);
+        if answer.is_complete() {
+            return Ok((first, is_error));
+        }
+        let mut all = BytesMut::from(&first[..]);
+        while let Some(data) = self.data().await {
+            match data {
+                Ok(data) => all.extend_from_slice(&data),
+                // The flag of the last frame: what was collected is the pickled exception.
+                Err(failure) if failure.code == ErrorCode::UserCode => is_error = true,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((all.freeze(), is_error))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.handle.state.borrow_mut().forget(self.index) {
+            self.handle.settle();
+        }
+    }
+}

@@ -1,0 +1,620 @@
+//! The state machine and what belongs to it: requests with their payloads, connections with their buffers.
+//!
+//! No method here waits or calls out; wakers only queue tasks. So the one `RefCell` around it is never borrowed
+//! twice.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
+use eagleray_wire::{ClaimPage, DecodeError, Decoder, Frame, Header, Kind};
+use slab::Slab;
+use tokio::{net::unix::OwnedWriteHalf, task::AbortHandle};
+
+use super::{
+    Applied, Failure, Options, Outgoing,
+    connection::Connect,
+    entry::{Body, Entry, Incoming},
+};
+use crate::core::{self, ConnectionKey, Core, Event, Refused, RequestKey, Submit, Transmit};
+
+/// With more than this in the buffer of a connection, bodies wait; control frames and new requests do not.
+const MAX_BODY_BACKLOG: usize = 256 * 1024;
+/// With more than this, the replica takes nothing any more and its connection is given up.
+const MAX_BACKLOG: usize = 64 * 1024 * 1024;
+
+/// Ends of connections that are remembered.
+const NOTED_ENDS: usize = 64;
+
+/// A connection that has a socket.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) write: OwnedWriteHalf,
+    pub(super) out: BytesMut,
+    /// In the list of those with something to write.
+    dirty: bool,
+    /// Requests whose bodies wait for the buffer to empty.
+    waiting_bodies: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    key: ConnectionKey,
+    task: Option<AbortHandle>,
+    link: Option<Link>,
+}
+
+/// A read that cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("more of an answer than there was credit for")]
+    Overrun,
+    #[error("a {0:?} frame, which only a router sends")]
+    Unexpected(Kind),
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    core: Core<ClaimPage>,
+    entries: Slab<Entry>,
+    /// By [`RequestKey::index`]: whose it is now.
+    owners: Vec<Option<(RequestKey, usize)>>,
+    /// By [`ConnectionKey::index`].
+    connections: Vec<Option<Connection>>,
+    connects: VecDeque<Connect>,
+    /// Indexes of connections with something to write.
+    dirty: Vec<usize>,
+    driver: Option<Waker>,
+    /// When the driver will wake by itself.
+    armed: Option<Instant>,
+    version: Option<(u64, u64)>,
+    /// Replicas whose connections ended lately.
+    ends: VecDeque<(String, Instant)>,
+}
+
+impl State {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            core: Core::new(core::Options {
+                seed: options.seed,
+                limits: options.limits,
+            }),
+            entries: Slab::new(),
+            owners: Vec::new(),
+            connections: Vec::new(),
+            connects: VecDeque::new(),
+            dirty: Vec::new(),
+            driver: None,
+            armed: None,
+            version: None,
+            ends: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, now: Instant, update: &TargetUpdate) -> Applied {
+        let next = (update.epoch, update.number);
+        match self.version {
+            Some((epoch, _)) if update.epoch < epoch => return Applied::Stale,
+            Some(known) if update.snapshot && next < known => return Applied::Stale,
+            Some((epoch, number)) if !update.snapshot && update.epoch == epoch => {
+                if update.number <= number {
+                    return Applied::Stale;
+                }
+                if update.number != number + 1 {
+                    return Applied::Gap;
+                }
+            }
+            _ if !update.snapshot => return Applied::Gap,
+            _ => {}
+        }
+        self.version = Some(next);
+        if update.snapshot {
+            let mut named: Vec<_> = update
+                .deployments
+                .iter()
+                .map(|target| &target.key)
+                .collect();
+            named.sort_unstable();
+            for key in self.core.deployments() {
+                if named.binary_search(&&key).is_err() {
+                    self.core.remove(now, &key);
+                }
+            }
+        }
+        for key in &update.removed {
+            self.core.remove(now, key);
+        }
+        for target in &update.deployments {
+            self.core.apply(now, target);
+        }
+        Applied::Applied
+    }
+
+    pub(super) fn unavailable(&self, key: &DeploymentKey) -> Cow<'static, str> {
+        self.core
+            .unavailable(key)
+            .map_or(Cow::Borrowed(""), |text| Cow::Owned(text.to_owned()))
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        now: Instant,
+        key: &DeploymentKey,
+        submit: Submit,
+        request: Outgoing,
+    ) -> Result<usize, Refused> {
+        let request_key = self.core.submit(now, key, submit)?;
+        let entry = Entry {
+            request: Some(request_key),
+            body: Body::new(request),
+            answer: Incoming::default(),
+            waker: None,
+        };
+        let index = self.entries.insert(entry);
+        let at = request_key.index();
+        if self.owners.len() <= at {
+            self.owners.resize(at + 1, None);
+        }
+        self.owners[at] = Some((request_key, index));
+        Ok(index)
+    }
+
+    fn owner(&self, request: RequestKey) -> Option<usize> {
+        let (key, index) = (*self.owners.get(request.index())?)?;
+        (key == request).then_some(index)
+    }
+
+    fn disown(&mut self, request: RequestKey) -> Option<usize> {
+        let index = self.owner(request)?;
+        self.owners[request.index()] = None;
+        Some(index)
+    }
+
+    // --- what exchanges call ----------------------------------------------------------------------------------
+
+    /// The entry of a live exchange.
+    pub(super) fn entry(&mut self, index: usize) -> &mut Entry {
+        &mut self.entries[index]
+    }
+
+    pub(super) fn wait(&mut self, index: usize, context: &Context<'_>) {
+        let waker = &mut self.entries[index].waker;
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            *waker = Some(context.waker().clone());
+        }
+    }
+
+    /// The owner took bytes of the answer: gives the replica credit for more.
+    pub(super) fn taken(&mut self, index: usize, bytes: usize) {
+        let entry = &mut self.entries[index];
+        let Some(credit) = entry.answer.take(bytes) else {
+            return;
+        };
+        let Some((connection, slot, sequence)) = entry
+            .request
+            .and_then(|request| self.core.location(request))
+        else {
+            return;
+        };
+        let mut header = Header::new(Kind::Credit, slot, sequence);
+        header.a = credit;
+        if let Some(link) = self.link(connection) {
+            header.encode(&mut link.out);
+            self.mark_dirty(connection.index());
+        }
+    }
+
+    pub(super) fn push_body(&mut self, index: usize, chunk: bytes::Bytes) {
+        let entry = &mut self.entries[index];
+        if entry.body.push(chunk)
+            && let Some(request) = entry.request
+        {
+            self.core.forbid_repeat(request);
+        }
+        self.write_bodies(index);
+    }
+
+    pub(super) fn end_body(&mut self, index: usize) {
+        self.entries[index].body.end();
+        self.write_bodies(index);
+    }
+
+    /// The exchange is dropped. True if the state machine must be settled.
+    pub(super) fn forget(&mut self, index: usize) -> bool {
+        let entry = self.entries.remove(index);
+        let Some(request) = entry.request else {
+            return false;
+        };
+        self.owners[request.index()] = None;
+        if entry.answer.ended {
+            // Only DONE is missing; `Finished` will find no owner.
+            return false;
+        }
+        self.core.cancel(Instant::now(), request);
+        true
+    }
+
+    pub(super) fn break_peer(&mut self, index: usize) {
+        let request = self.entries[index].request;
+        if let Some((connection, ..)) = request.and_then(|request| self.core.location(request)) {
+            self.disconnected(connection);
+        }
+    }
+
+    // --- connections ------------------------------------------------------------------------------------------
+
+    pub(super) fn next_connect(&mut self) -> Option<Connect> {
+        self.connects.pop_front()
+    }
+
+    pub(super) fn connecting(&mut self, key: ConnectionKey, task: AbortHandle) {
+        let at = key.index();
+        if self.connections.len() <= at {
+            self.connections.resize_with(at + 1, || None);
+        }
+        self.connections[at] = Some(Connection {
+            key,
+            task: Some(task),
+            link: None,
+        });
+    }
+
+    fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(key.index())?
+            .as_mut()
+            .filter(|connection| connection.key == key)
+    }
+
+    fn link(&mut self, key: ConnectionKey) -> Option<&mut Link> {
+        self.connection(key)?.link.as_mut()
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        write: OwnedWriteHalf,
+        page: ClaimPage,
+        hello: &Header,
+    ) {
+        if let Some(connection) = self.connection(key) {
+            let out = BytesMut::with_capacity(64 * 1024);
+            connection.link = Some(Link {
+                write,
+                out,
+                dirty: false,
+                waiting_bodies: Vec::new(),
+            });
+            self.core.connected(now, key, page, hello.b, hello.c);
+        }
+    }
+
+    pub(super) fn note_end(&mut self, replica_id: String, now: Instant) {
+        if self.ends.len() == NOTED_ENDS {
+            self.ends.pop_front();
+        }
+        self.ends.push_back((replica_id, now));
+    }
+
+    /// When the last connection to a replica ended, if that was lately.
+    pub(super) fn last_end(&self, replica_id: &str) -> Option<Instant> {
+        self.ends
+            .iter()
+            .rev()
+            .find(|(id, _)| id == replica_id)
+            .map(|(_, end)| *end)
+    }
+
+    /// The connection is of no more use. Its requests move or fail.
+    pub(super) fn disconnected(&mut self, key: ConnectionKey) {
+        if self.close(key) {
+            self.core.disconnected(Instant::now(), key);
+        }
+    }
+
+    fn close(&mut self, key: ConnectionKey) -> bool {
+        if self.connection(key).is_none() {
+            return false;
+        }
+        if let Some(connection) = self.connections[key.index()].take()
+            && let Some(task) = connection.task
+        {
+            task.abort();
+        }
+        true
+    }
+
+    /// Takes whole frames out of `buffer`. After an error the connection cannot be used.
+    pub(super) fn received(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        buffer: &mut BytesMut,
+    ) -> Result<(), ReadError> {
+        while let Some(frame) = Decoder::data().decode(buffer)? {
+            self.on_frame(now, key, frame)?;
+        }
+        Ok(())
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        frame: Frame,
+    ) -> Result<(), ReadError> {
+        let header = frame.header;
+        let request = self.core.on_frame(now, key, &header);
+        match header.kind {
+            Kind::Response => {
+                let Some(index) = request.and_then(|request| self.owner(request)) else {
+                    return Ok(());
+                };
+                let entry = &mut self.entries[index];
+                if !entry.answer.begun {
+                    entry.body.release();
+                }
+                entry
+                    .answer
+                    .receive(header.flags, frame.payload)
+                    .map_err(|_| ReadError::Overrun)?;
+                if entry.answer.ended {
+                    entry.body.wanted = false;
+                }
+                entry.wake();
+            }
+            Kind::Credit => {
+                let Some(index) = request.and_then(|request| self.owner(request)) else {
+                    return Ok(());
+                };
+                self.entries[index].body.credit(header.a);
+                self.write_bodies(index);
+            }
+            Kind::Grant | Kind::Reject | Kind::Gone => {}
+            kind => return Err(ReadError::Unexpected(kind)),
+        }
+        Ok(())
+    }
+
+    /// Writes what may be written of a request's body, and wakes its owner if there is room for more.
+    fn write_bodies(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        let Some((key, slot, sequence)) = entry
+            .request
+            .and_then(|request| self.core.location(request))
+        else {
+            return;
+        };
+        let connection = self
+            .connections
+            .get_mut(key.index())
+            .and_then(Option::as_mut);
+        let Some(link) = connection
+            .filter(|connection| connection.key == key)
+            .and_then(|known| known.link.as_mut())
+        else {
+            return;
+        };
+        let mut wrote = false;
+        while entry.body.has_frame() {
+            if link.out.len() > MAX_BODY_BACKLOG {
+                link.waiting_bodies.push(index);
+                break;
+            }
+            entry.body.write_body(slot, sequence, &mut link.out);
+            wrote = true;
+        }
+        if wrote {
+            if entry.body.has_room() {
+                entry.wake();
+            }
+            self.mark_dirty(key.index());
+        }
+    }
+
+    fn mark_dirty(&mut self, at: usize) {
+        if let Some(Some(Connection {
+            link: Some(link), ..
+        })) = self.connections.get_mut(at)
+            && !link.dirty
+        {
+            link.dirty = true;
+            self.dirty.push(at);
+            if let Some(driver) = self.driver.take() {
+                driver.wake();
+            }
+        }
+    }
+
+    // --- the driver -------------------------------------------------------------------------------------------
+
+    /// Carries out what the state machine wants.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some(transmit) = self.core.poll_transmit(now) {
+            self.transmit(now, transmit);
+        }
+        while let Some(event) = self.core.poll_event() {
+            self.on_event(event);
+        }
+        // A timer that rings early is cheaper than one that is set for every request.
+        if let Some(timeout) = self.core.poll_timeout()
+            && self.armed.is_none_or(|armed| timeout < armed)
+        {
+            self.armed = Some(timeout);
+            if let Some(driver) = self.driver.take() {
+                driver.wake();
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, transmit: Transmit) {
+        let Transmit {
+            connection: key,
+            header,
+            request,
+        } = transmit;
+        let owner = request.and_then(|request| self.owner(request));
+        let connection = self
+            .connections
+            .get_mut(key.index())
+            .and_then(Option::as_mut);
+        let Some(link) = connection
+            .filter(|connection| connection.key == key)
+            .and_then(|known| known.link.as_mut())
+        else {
+            return;
+        };
+        match (request, owner) {
+            (None, _) => header.encode(&mut link.out),
+            (Some(_), Some(index)) => {
+                let entry = &mut self.entries[index];
+                if entry.body.write_request(header, &mut link.out) {
+                    self.write_bodies(index);
+                } else {
+                    entry.fail(Failure::new(ErrorCode::ReplicaDied));
+                    if let Some(request) = request {
+                        self.owners[request.index()] = None;
+                        self.core.cancel(now, request);
+                    }
+                }
+            }
+            (Some(_), None) => tracing::error!("a request without an owner was to be sent"),
+        }
+        self.mark_dirty(key.index());
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connect {
+                connection,
+                replica_id,
+                socket_path,
+            } => {
+                self.connects.push_back(Connect {
+                    connection,
+                    replica_id,
+                    socket_path,
+                });
+            }
+            Event::Disconnect { connection } => {
+                self.connects
+                    .retain(|connect| connect.connection != connection);
+                self.close(connection);
+            }
+            Event::Finished { request } => {
+                if let Some(index) = self.disown(request) {
+                    let entry = &mut self.entries[index];
+                    entry.request = None;
+                    if !entry.answer.ended {
+                        entry.fail(Failure::new(ErrorCode::Internal));
+                    }
+                }
+            }
+            Event::Failed {
+                request,
+                code,
+                begun: _,
+            } => {
+                if let Some(index) = self.disown(request) {
+                    self.entries[index].fail(Failure::new(code));
+                }
+            }
+            Event::Cancelled { request } => {
+                if let Some(index) = self.disown(request) {
+                    self.entries[index].fail(Failure::new(ErrorCode::Cancelled));
+                }
+            }
+        }
+    }
+
+    pub(super) fn armed(&self) -> Option<Instant> {
+        self.armed
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        self.armed = None;
+        self.core.on_timeout(now);
+    }
+
+    pub(super) fn set_driver(&mut self, waker: &Waker) {
+        if !self
+            .driver
+            .as_ref()
+            .is_some_and(|driver| driver.will_wake(waker))
+        {
+            self.driver = Some(waker.clone());
+        }
+    }
+
+    /// Writes what waits. Connections whose socket is full stay listed; their sockets wake the driver. True if a
+    /// connection was given up, so that the state machine must be settled.
+    pub(super) fn flush(&mut self, context: &mut Context<'_>) -> bool {
+        let mut given_up = false;
+        let mut blocked = Vec::new();
+        while let Some(at) = self.dirty.pop() {
+            let Some(Some(Connection {
+                key,
+                link: Some(link),
+                ..
+            })) = self.connections.get_mut(at)
+            else {
+                continue;
+            };
+            let key = *key;
+            if let Err(error) = link.flush(context) {
+                // The reader reports the end, after it has read what the replica still had to say.
+                tracing::debug!(%error, "cannot write to a replica");
+                link.out.clear();
+            }
+            link.dirty = !link.out.is_empty();
+            if link.out.len() > MAX_BACKLOG {
+                tracing::warn!(
+                    bytes = link.out.len(),
+                    "gave up a replica that reads nothing"
+                );
+                self.disconnected(key);
+                given_up = true;
+                continue;
+            }
+            if link.dirty {
+                blocked.push(at);
+            }
+            if link.out.len() < MAX_BODY_BACKLOG / 2 {
+                // These may fill the buffer and list the connection again.
+                for index in std::mem::take(&mut link.waiting_bodies) {
+                    if self.entries.contains(index) {
+                        self.write_bodies(index);
+                    }
+                }
+            }
+        }
+        self.dirty = blocked;
+        given_up
+    }
+}
+
+impl Link {
+    fn flush(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
+        use std::{pin::Pin, task::Poll};
+        use tokio::io::AsyncWrite;
+        while !self.out.is_empty() {
+            match Pin::new(&mut self.write).poll_write(context, &self.out) {
+                Poll::Ready(Ok(written)) => bytes::Buf::advance(&mut self.out, written),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
