@@ -9,12 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_setup(patch: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_setup(patch: str) -> subprocess.CompletedProcess[str]:
     """Runs only the checks of scripts/setup.py, with something about the machine changed before."""
     program = f"import sys; sys.path.insert(0, 'scripts'); import setup; {patch}; setup.check_machine()"
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment or None
-    )
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_this_machine_passes() -> None:

@@ -18,34 +18,34 @@ MODEL_DIRECTORY = Path(__file__).resolve().parent / "model"
 FEATURES = ("sepal length", "sepal width", "petal length", "petal width")
 
 
-class BadInput(ValueError):
+class InputError(ValueError):
     """The client's fault, said in words for the client."""
 
 
 def features(body: bytes) -> list[float]:
-    """The four measurements of a JSON body, in the model's order. Raises BadInput that names what is wrong."""
+    """The four measurements of a JSON body, in the model's order. Raises InputError that names what is wrong."""
     try:
         payload: Any = json.loads(body)
     except ValueError as error:
-        raise BadInput(f"the body is not JSON: {error}") from None
+        raise InputError(f"the body is not JSON: {error}") from None
     if not isinstance(payload, dict):
-        raise BadInput("the body must be a JSON object with the keys " + ", ".join(FEATURES))
+        raise InputError("the body must be a JSON object with the keys " + ", ".join(FEATURES))
     return [number(payload, feature) for feature in FEATURES]
 
 
 def number(payload: dict[str, Any], feature: str) -> float:
     """One measurement: a finite JSON number. `true` and `"1.2"` are not numbers."""
     if feature not in payload:
-        raise BadInput(f"missing feature: {feature}")
+        raise InputError(f"missing feature: {feature}")
     value = payload[feature]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(f"feature is not a number: {feature}")
+        raise InputError(f"feature is not a number: {feature}")
     try:
         value = float(value)
     except OverflowError:
         value = math.inf
     if not math.isfinite(value):
-        raise BadInput(f"feature is not a finite number: {feature}")
+        raise InputError(f"feature is not a finite number: {feature}")
     return value
 
 
@@ -62,7 +62,7 @@ class IrisClassifier:
             return JSONResponse({"error": "use POST"}, status_code=405, headers={"allow": "GET, POST"})
         try:
             row = features(await request.body())
-        except BadInput as error:
+        except InputError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse({"result": self.labels[int(self.model.predict([row])[0])]})
 

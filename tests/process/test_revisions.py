@@ -218,13 +218,11 @@ def test_classes_of_imported_modules_and_scripts_in_other_folders(machine: Machi
 
 def test_two_applications_may_have_different_files_of_the_same_name(machine: Machine) -> None:
     address = machine.start_resident()
-    text = (
-        "from eagleray import serve\nimport shared\n\n@serve.deployment\ndef app_function():\n    return shared.word\n"
-    )
+    text = "from eagleray import serve\nimport shared\n\n@serve.deployment\ndef which():\n    return shared.word\n"
     for word in ("left", "right"):
         machine.write(f"{word}/shared.py", f"word = {word!r}\n")
         machine.serve(
-            text + "app = app_function.bind()",
+            text + "app = which.bind()",
             run=f'serve.run(app, name="{word}", route_prefix="/{word}")',
             name=f"{word}/main.py",
         ).end()
