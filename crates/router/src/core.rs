@@ -1,92 +1,182 @@
-//! The router: chooses a replica for each request, and keeps it safe until it has an answer. Sans-I/O.
+//! The router's state machine: chooses a replica for each request and keeps it safe until it has an answer.
+//!
+//! **The rule**: every request that `submit` took ends in exactly one outcome ([`Event::Finished`],
+//! [`Event::Failed`], [`Event::Cancelled`]), and none runs twice that must not.
+//!
+//! Sans-I/O, in the manner of quinn-proto: no socket, no clock (`now` is an argument), no randomness but from its
+//! seed, no hash order in a decision. The owner carries frames and payloads; the simulator is another owner. After
+//! any call: poll transmits and events until `None`, then sleep until `poll_timeout`.
+//!
+//! A request takes one of two ways. With nobody waiting before it and a replica believed to have room it is sent at
+//! once (`dispatch.rs`, choice in `deployment.rs`). Otherwise it waits in the one queue of its deployment, which
+//! the candidates know of by a WAIT each, and leaves on the first GRANT; a belief that was wrong comes back as
+//! REJECT, and then the request leaves on a grant only, so that its control frames are bounded. What a replica
+//! frees it offers itself (`eagleray_replica::admission` argues why no request sleeps beside a free slot); nothing
+//! here polls.
+//!
+//! Cost: one hash lookup a request, then integers. Nothing on the path of a request looks at other deployments:
+//! timers are those of live requests and of replicas that have some.
 
+mod budget;
+mod deadlines;
+mod deployment;
+mod dispatch;
+mod frames;
 mod limits;
+mod loss;
+mod replica;
+mod request;
+mod targets;
 mod types;
 
-use std::{marker::PhantomData, time::Instant};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
-use eagleray_types::{DeploymentKey, control::DeploymentTarget};
-use eagleray_wire::{Claims, Header};
+use eagleray_types::DeploymentKey;
+use eagleray_wire::Claims;
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use self::{deployment::Deployment, replica::Replica, request::Requests};
 
 pub use limits::Limits;
 pub use types::{ConnectionKey, Event, Options, Refused, RequestKey, Submit, Transmit};
 
-/// One router. After any call: poll transmits and events until `None`, then sleep until `poll_timeout`.
+/// No index.
+const NONE: u32 = u32::MAX;
+/// Candidates that know of a queue; of more, so many at random.
+pub const MAX_WAITS: usize = 32;
+
+/// See the module. `C` is the claim page, or its simulation.
 #[derive(Debug)]
 pub struct Core<C> {
-    claims: PhantomData<C>,
+    limits: Arc<Limits>,
+    random: fastrand::Rng,
+    by_key: FxHashMap<DeploymentKey, u32>,
+    deployments: Slab<Deployment>,
+    replicas: Slab<Replica<C>>,
+    requests: Requests,
+    /// The age of the next request.
+    order: u64,
+    /// Of the last connection.
+    generation: u32,
+    pending: VecDeque<Pending>,
+    events: VecDeque<Event>,
+    timers: BinaryHeap<Reverse<(Instant, ConnectionKey, TimerKind)>>,
 }
 
-#[expect(clippy::needless_pass_by_value, clippy::unused_self, reason = "bodies follow")]
+/// A frame that was decided on. What it says is filled in when it is polled, so that it is fresh.
+#[derive(Clone, Copy, Debug)]
+enum Pending {
+    Request {
+        replica: u32,
+        generation: u32,
+        slot: u32,
+        sequence: u64,
+        granted: bool,
+    },
+    Cancel {
+        replica: u32,
+        generation: u32,
+        slot: u32,
+        sequence: u64,
+    },
+    Return {
+        replica: u32,
+        generation: u32,
+    },
+    Wait {
+        replica: u32,
+        generation: u32,
+    },
+    Unwait {
+        replica: u32,
+        generation: u32,
+    },
+}
+
+impl Pending {
+    const fn connection(self) -> (u32, u32) {
+        match self {
+            Self::Request {
+                replica,
+                generation,
+                ..
+            }
+            | Self::Cancel {
+                replica,
+                generation,
+                ..
+            }
+            | Self::Return {
+                replica,
+                generation,
+            }
+            | Self::Wait {
+                replica,
+                generation,
+            }
+            | Self::Unwait {
+                replica,
+                generation,
+            } => (replica, generation),
+        }
+    }
+}
+
+/// Timers of replicas, each for one connection: one that finds another there does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TimerKind {
+    Connect,
+    Watch,
+}
+
 impl<C: Claims> Core<C> {
-    pub fn new(_options: Options) -> Self {
-        Self { claims: PhantomData }
+    pub fn new(options: Options) -> Self {
+        Self {
+            limits: options.limits,
+            random: fastrand::Rng::with_seed(options.seed),
+            by_key: FxHashMap::default(),
+            deployments: Slab::new(),
+            replicas: Slab::new(),
+            requests: Requests::default(),
+            order: 0,
+            generation: 0,
+            pending: VecDeque::new(),
+            events: VecDeque::new(),
+            timers: BinaryHeap::new(),
+        }
     }
 
-    /// Takes the full new state of one deployment.
-    pub fn apply(&mut self, _now: Instant, _target: &DeploymentTarget) {}
-
-    /// The deployment is gone: what waits fails with `Unavailable`, what runs may end.
-    pub fn remove(&mut self, _now: Instant, _key: &DeploymentKey) {}
-
-    /// Keys of all deployments known, sorted; for a snapshot, whose receiver removes what it does not name.
-    pub fn deployments(&self) -> Vec<DeploymentKey> {
-        Vec::new()
-    }
-
-    /// The text of a deployment that failed, for the answer to its requests.
-    pub fn unavailable(&self, _key: &DeploymentKey) -> Option<&str> {
-        None
-    }
-
-    /// HELLO has come: `slots` and `max_ongoing` are its `b` and `c`, `claims` the page that came with it.
-    pub fn connected(
-        &mut self,
-        _now: Instant,
-        _connection: ConnectionKey,
-        _claims: C,
-        _slots: u32,
-        _max_ongoing: u32,
-    ) {
-    }
-
-    /// The connection ended, or could not be made. Every frame read from it must have been given to `on_frame`.
-    pub fn disconnected(&mut self, _now: Instant, _connection: ConnectionKey) {}
-
-    pub fn submit(&mut self, _now: Instant, _key: &DeploymentKey, _request: Submit) -> Result<RequestKey, Refused> {
-        Err(Refused::UnknownDeployment)
-    }
-
-    /// Nobody wants the answer. `Event::Cancelled` follows at once, unless the outcome is already known, or the
-    /// whole answer has come (END) and only DONE is missing: background tasks run on, `Finished` follows DONE.
-    pub fn cancel(&mut self, _now: Instant, _request: RequestKey) {}
-
-    /// The owner has dropped body bytes that it would need to send the request again.
-    pub fn forbid_repeat(&mut self, _request: RequestKey) {}
-
-    /// A frame from a replica (any kind but HELLO). Returns the request that a RESPONSE or CREDIT is for, if
-    /// anybody still wants it; give it the payload before polling events, where its `Finished` may be.
-    pub fn on_frame(&mut self, _now: Instant, _connection: ConnectionKey, _header: &Header) -> Option<RequestKey> {
-        None
-    }
-
-    /// Where a request was sent to, with slot and sequence for its BODY, CREDIT frames; `None` while it waits.
-    pub fn location(&self, _request: RequestKey) -> Option<(ConnectionKey, u32, u64)> {
-        None
-    }
-
-    pub fn poll_transmit(&mut self, _now: Instant) -> Option<Transmit> {
-        None
-    }
-
+    /// The next thing for the owner to do or to know. A request's key is free for reuse once its outcome has been
+    /// polled, not before.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        let event = self.events.pop_front()?;
+        if let Event::Finished { request }
+        | Event::Failed { request, .. }
+        | Event::Cancelled { request } = event
+        {
+            self.requests.remove(request);
+        }
+        Some(event)
     }
 
-    /// When `on_timeout` must be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+    /// Requests whose outcome has not been polled.
+    pub fn live_requests(&self) -> usize {
+        self.requests.len()
     }
 
-    pub fn on_timeout(&mut self, _now: Instant) {}
+    /// Claim words in use on all connections, abandoned requests that have not said DONE among them.
+    pub fn words_in_use(&self) -> usize {
+        let busy =
+            |replica: &Replica<C>| replica.link.as_ref().map_or(0, |link| link.busy() as usize);
+        self.replicas.iter().map(|(_, replica)| busy(replica)).sum()
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,11 @@ impl Limits {
     }
 
     pub fn with_max_queued_bytes(max_queued_bytes: usize) -> Self {
-        Self { queued_bytes: Counter::default(), max_queued_bytes, deployments: Mutex::default() }
+        Self {
+            queued_bytes: Counter::default(),
+            max_queued_bytes,
+            deployments: Mutex::default(),
+        }
     }
 
     /// Bytes that wait in the whole process.

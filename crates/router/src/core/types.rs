@@ -96,13 +96,21 @@ pub struct Transmit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Connect, exchange HELLO, then call `connected`; or `disconnected` if that fails.
-    Connect { connection: ConnectionKey, replica_id: String, socket_path: String },
+    Connect {
+        connection: ConnectionKey,
+        replica_id: String,
+        socket_path: String,
+    },
     /// Close the connection; nothing is left on it. Do not call `disconnected`.
     Disconnect { connection: ConnectionKey },
     /// The answer is complete and the slot is free.
     Finished { request: RequestKey },
     /// No answer, or the answer broke off. `begun`: its head had already come, so another status cannot be sent.
-    Failed { request: RequestKey, code: ErrorCode, begun: bool },
+    Failed {
+        request: RequestKey,
+        code: ErrorCode,
+        begun: bool,
+    },
     /// `cancel` was called in time.
     Cancelled { request: RequestKey },
 }

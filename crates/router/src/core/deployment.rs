@@ -1,0 +1,128 @@
+//! What the router knows of one deployment, and the choice of a replica.
+//!
+//! The version is chosen when a request leaves the queue, by start-time fair queueing: each version has a clock
+//! that a request advances by `1 / weight`, and of the versions that have room the one with the lowest clock gets
+//! the request. A version that was full is lifted to the common time, so it makes up for nothing later. When only
+//! one version has room it gets the request whatever its weight: no request waits beside a free slot, so under
+//! saturation the shares are those of capacity. Within the version: two of the replicas with room at random, the
+//! less loaded of the two.
+
+use std::{sync::Arc, time::Instant};
+
+use eagleray_types::DeploymentKey;
+use eagleray_wire::Claims;
+use slab::Slab;
+
+use super::{budget::Budget, limits::Counter, replica::Replica, request::Queue};
+
+/// A request's cost on a version's clock is this over the weight.
+const UNIT: u64 = 1 << 32;
+
+#[derive(Debug)]
+pub(super) struct Deployment {
+    pub(super) key: DeploymentKey,
+    pub(super) max_queued: usize,
+    pub(super) unavailable: String,
+    pub(super) removed: bool,
+    pub(super) versions: Vec<Version>,
+    pub(super) replicas: Vec<u32>,
+    /// Replicas that should know that the queue is not empty.
+    pub(super) waiting: Vec<u32>,
+    pub(super) queue: Queue,
+    pub(super) queued: Arc<Counter>,
+    pub(super) budget: Budget,
+    time: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Version {
+    pub(super) name: String,
+    pub(super) weight: u32,
+    pub(super) limit: u32,
+    /// Replicas that take requests.
+    pub(super) candidates: Vec<u32>,
+    /// Those of them that are believed to have room.
+    pub(super) roomy: Vec<u32>,
+    pub(super) clock: u64,
+}
+
+impl Deployment {
+    pub(super) fn new(key: DeploymentKey, queued: Arc<Counter>, now: Instant) -> Self {
+        Self {
+            key,
+            max_queued: usize::MAX,
+            unavailable: String::new(),
+            removed: false,
+            versions: Vec::new(),
+            replicas: Vec::new(),
+            waiting: Vec::new(),
+            queue: Queue::new(),
+            queued,
+            budget: Budget::new(now),
+            time: 0,
+        }
+    }
+
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.removed && self.unavailable.is_empty()
+    }
+
+    pub(super) fn candidates(&self) -> usize {
+        self.versions
+            .iter()
+            .map(|version| version.candidates.len())
+            .sum()
+    }
+
+    /// A candidate by its position among those of all versions.
+    pub(super) fn candidate(&self, mut position: usize) -> Option<u32> {
+        for version in &self.versions {
+            if let Some(replica) = version.candidates.get(position) {
+                return Some(*replica);
+            }
+            position -= version.candidates.len();
+        }
+        None
+    }
+
+    /// A replica that is believed to have room.
+    pub(super) fn choose<C: Claims>(
+        &self,
+        replicas: &Slab<Replica<C>>,
+        random: &mut fastrand::Rng,
+    ) -> Option<u32> {
+        let version = match self.versions.as_slice() {
+            [only] => only,
+            versions => versions
+                .iter()
+                .filter(|version| !version.roomy.is_empty())
+                .min_by_key(|version| version.clock.max(self.time))?,
+        };
+        match version.roomy.as_slice() {
+            [] => None,
+            [only] => Some(*only),
+            roomy => {
+                let first = random.usize(0..roomy.len());
+                let second = (first + random.usize(1..roomy.len())) % roomy.len();
+                let (first, second) = (*roomy.get(first)?, *roomy.get(second)?);
+                let load = |index: u32| replicas.get(index as usize).map(Replica::load);
+                Some(if load(second) < load(first) {
+                    second
+                } else {
+                    first
+                })
+            }
+        }
+    }
+
+    /// A request goes to this version.
+    pub(super) fn charge(&mut self, version: u32) {
+        if self.versions.len() > 1
+            && let Some(version) = self.versions.get_mut(version as usize)
+        {
+            let start = version.clock.max(self.time);
+            self.time = start;
+            version.clock = start + UNIT / u64::from(version.weight.max(1));
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! How a request leaves: at once to a replica with room, or through the queue on a grant.
+
+use std::time::Instant;
+
+use eagleray_types::{DeploymentKey, ErrorCode};
+use eagleray_wire::Claims;
+
+use super::{
+    Core, Event, MAX_WAITS, NONE, Pending, Refused, RequestKey, Submit,
+    replica::Link,
+    request::{Place, Request},
+};
+
+impl<C: Claims> Core<C> {
+    /// Takes a request. It is sent at once if nobody waits before it and a replica has room, else it waits.
+    ///
+    /// # Errors
+    /// The request was not taken, and no event follows.
+    pub fn submit(
+        &mut self,
+        now: Instant,
+        key: &DeploymentKey,
+        submit: Submit,
+    ) -> Result<RequestKey, Refused> {
+        let index = *self.by_key.get(key).ok_or(Refused::UnknownDeployment)?;
+        let deployment = self
+            .deployments
+            .get_mut(index as usize)
+            .ok_or(Refused::UnknownDeployment)?;
+        if !deployment.unavailable.is_empty() {
+            return Err(Refused::Unavailable);
+        }
+        if submit.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Refused::DeadlineExceeded);
+        }
+        deployment.budget.request(now);
+        let mut request = Request::new(self.order, index, now, &submit);
+        if deployment.queue.is_empty()
+            && let Some(replica) = deployment.choose(&self.replicas, &mut self.random)
+        {
+            self.order += 1;
+            let key = self.requests.insert(request);
+            self.send(now, key.index, replica, false);
+            return Ok(key);
+        }
+        if !deployment.queued.try_add(1, deployment.max_queued) {
+            return Err(Refused::BackPressure);
+        }
+        if !self.limits.try_add_bytes(request.bytes) {
+            deployment.queued.remove(1);
+            return Err(Refused::BackPressure);
+        }
+        request.accepted = true;
+        request.counted = true;
+        self.order += 1;
+        let key = self.requests.insert(request);
+        let fills = deployment.queue.is_empty();
+        self.requests.enqueue(&mut deployment.queue, key.index);
+        if fills {
+            self.enroll(index);
+        }
+        Ok(key)
+    }
+
+    /// Puts a request that was with a replica back in the queue, at its age. `moves`: that replica died or was
+    /// stopped, so no limit applies. The caller settles the deployment afterwards.
+    pub(super) fn requeue(&mut self, index: u32, moves: bool) {
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        request.place = Place::Nowhere;
+        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+            return;
+        };
+        if !deployment.takes_requests() {
+            self.fail(index, ErrorCode::Unavailable);
+            return;
+        }
+        request.counted = false;
+        request.grant_only = !moves;
+        if moves || request.accepted {
+            self.limits.add_bytes(request.bytes);
+        } else {
+            // It skipped the queue when it came, so what bounds the queue is asked now.
+            let counted = deployment.queued.try_add(1, deployment.max_queued);
+            if !counted || !self.limits.try_add_bytes(request.bytes) {
+                if counted {
+                    deployment.queued.remove(1);
+                }
+                self.fail(index, ErrorCode::BackPressure);
+                return;
+            }
+            request.counted = true;
+        }
+        request.accepted = true;
+        self.requests.enqueue(&mut deployment.queue, index);
+    }
+
+    /// Takes a request out of the queue. The caller settles the deployment afterwards.
+    pub(super) fn leave(&mut self, index: u32) {
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+            return;
+        };
+        if std::mem::take(&mut request.counted) {
+            deployment.queued.remove(1);
+        }
+        self.limits.remove_bytes(request.bytes);
+        self.requests.dequeue(&mut deployment.queue, index);
+    }
+
+    /// Sends a request that is in no queue to a replica with a free word.
+    fn send(&mut self, now: Instant, index: u32, to: u32, granted: bool) {
+        let Some(replica) = self.replicas.get_mut(to as usize) else {
+            return;
+        };
+        let Some((slot, sequence)) = replica.link.as_mut().and_then(|link| link.queue(index))
+        else {
+            debug_assert!(false, "chosen without a free word");
+            return;
+        };
+        if let Some(request) = self.requests.get_mut(index) {
+            request.place = Place::Sent { replica: to, slot };
+        }
+        let (deployment, version, generation) =
+            (replica.deployment, replica.version, replica.generation);
+        self.pending.push_back(Pending::Request {
+            replica: to,
+            generation,
+            slot,
+            sequence,
+            granted,
+        });
+        self.watch(now, to);
+        self.refresh_room(to);
+        if let Some(deployment) = self.deployments.get_mut(deployment as usize) {
+            deployment.charge(version);
+        }
+    }
+
+    /// Spends a grant of `from` on the oldest request that waits, or gives it back.
+    pub(super) fn spend(&mut self, now: Instant, from: u32) {
+        let Some(replica) = self.replicas.get(from as usize) else {
+            return;
+        };
+        let (index, generation) = (replica.deployment, replica.generation);
+        let usable = !replica.gone && !replica.retired;
+        let has_word = replica.link.as_ref().is_some_and(Link::has_free_word);
+        let oldest = self
+            .deployments
+            .get(index as usize)
+            .map_or(NONE, |deployment| deployment.queue.first);
+        if !usable || !has_word || oldest == NONE {
+            self.pending.push_back(Pending::Return {
+                replica: from,
+                generation,
+            });
+            return;
+        }
+        self.leave(oldest);
+        self.send(now, oldest, from, true);
+    }
+
+    /// Brings a deployment to rest: what can leave its queue leaves, and the replicas know whether it is empty.
+    ///
+    /// Afterwards either the queue is empty and no replica has a WAIT of ours, or every candidate has one (of more
+    /// than `MAX_WAITS`, so many); and if the oldest may go without a grant, no replica is believed to have room.
+    pub(super) fn settle(&mut self, now: Instant, index: u32) {
+        while let Some(deployment) = self.deployments.get_mut(index as usize) {
+            let oldest = deployment.queue.first;
+            match self.requests.get(oldest) {
+                None => break,
+                Some(request) if request.grant_only => break,
+                Some(_) => {}
+            }
+            let Some(replica) = deployment.choose(&self.replicas, &mut self.random) else {
+                break;
+            };
+            self.leave(oldest);
+            self.send(now, oldest, replica, false);
+        }
+        let Some(deployment) = self.deployments.get_mut(index as usize) else {
+            return;
+        };
+        if !deployment.queue.is_empty() {
+            self.enroll(index);
+            return;
+        }
+        for waiting in deployment.waiting.drain(..) {
+            if let Some(replica) = self.replicas.get_mut(waiting as usize) {
+                replica.wanted = false;
+                self.pending.push_back(Pending::Unwait {
+                    replica: waiting,
+                    generation: replica.generation,
+                });
+            }
+        }
+    }
+
+    /// Announces the queue to candidates that do not know of it. Costs one comparison when all do.
+    pub(super) fn enroll(&mut self, index: u32) {
+        let Some(deployment) = self.deployments.get_mut(index as usize) else {
+            return;
+        };
+        let total = deployment.candidates();
+        let wanted = total.min(MAX_WAITS);
+        if deployment.waiting.len() >= wanted {
+            return;
+        }
+        // From a random start, so that of many each gets its share, and each at most once.
+        let start = self.random.usize(0..total);
+        let step = if total > MAX_WAITS {
+            coprime_step(total, &mut self.random)
+        } else {
+            1
+        };
+        for turn in 0..total {
+            if deployment.waiting.len() >= wanted {
+                break;
+            }
+            let Some(candidate) = deployment.candidate((start + turn * step) % total) else {
+                continue;
+            };
+            let Some(replica) = self.replicas.get_mut(candidate as usize) else {
+                continue;
+            };
+            if !replica.wanted {
+                replica.wanted = true;
+                deployment.waiting.push(candidate);
+                self.pending.push_back(Pending::Wait {
+                    replica: candidate,
+                    generation: replica.generation,
+                });
+            }
+        }
+    }
+
+    /// Brings the lists of candidates in line with what is known of a replica.
+    pub(super) fn refresh(&mut self, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        let Some(deployment) = self.deployments.get_mut(replica.deployment as usize) else {
+            return;
+        };
+        let Some(version) = deployment.versions.get_mut(replica.version as usize) else {
+            return;
+        };
+        let candidate = replica.usable() && version.weight > 0;
+        if candidate && replica.candidate_place == NONE {
+            replica.candidate_place = version.candidates.len() as u32;
+            version.candidates.push(index);
+        } else if !candidate && replica.candidate_place != NONE {
+            let place = std::mem::replace(&mut replica.candidate_place, NONE) as usize;
+            if replica.wanted {
+                replica.wanted = false;
+                deployment.waiting.retain(|other| *other != index);
+                self.pending.push_back(Pending::Unwait {
+                    replica: index,
+                    generation: replica.generation,
+                });
+            }
+            version.candidates.swap_remove(place);
+            if let Some(moved) = version.candidates.get(place)
+                && let Some(moved) = self.replicas.get_mut(*moved as usize)
+            {
+                moved.candidate_place = place as u32;
+            }
+        }
+        self.refresh_room(index);
+    }
+
+    /// The part of `refresh` that follows each request.
+    pub(super) fn refresh_room(&mut self, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        let roomy = replica.candidate_place != NONE && replica.has_room();
+        if roomy == (replica.room_place != NONE) {
+            return;
+        }
+        let Some(deployment) = self.deployments.get_mut(replica.deployment as usize) else {
+            return;
+        };
+        let Some(version) = deployment.versions.get_mut(replica.version as usize) else {
+            return;
+        };
+        if roomy {
+            replica.room_place = version.roomy.len() as u32;
+            version.roomy.push(index);
+            return;
+        }
+        let place = std::mem::replace(&mut replica.room_place, NONE) as usize;
+        version.roomy.swap_remove(place);
+        if let Some(moved) = version.roomy.get(place)
+            && let Some(moved) = self.replicas.get_mut(*moved as usize)
+        {
+            moved.room_place = place as u32;
+        }
+    }
+
+    /// The outcome of a request that is nowhere any more.
+    pub(super) fn conclude(
+        &mut self,
+        index: u32,
+        event: impl FnOnce(RequestKey, &Request) -> Event,
+    ) {
+        let Some(key) = self.requests.key(index) else {
+            return;
+        };
+        self.requests.deadlines.remove(index);
+        if let Some(request) = self.requests.get_mut(index) {
+            request.place = Place::Over;
+            self.events.push_back(event(key, request));
+        }
+    }
+
+    pub(super) fn fail(&mut self, index: u32, code: ErrorCode) {
+        self.conclude(index, |request, state| Event::Failed {
+            request,
+            code,
+            begun: state.begun,
+        });
+    }
+}
+
+/// A stride that visits all of `total` positions in an order that differs from draw to draw.
+fn coprime_step(total: usize, random: &mut fastrand::Rng) -> usize {
+    const fn common(mut a: usize, mut b: usize) -> usize {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    }
+    let mut step = random.usize(1..total);
+    while common(step, total) != 1 {
+        step = step % (total - 1) + 1;
+    }
+    step
+}

@@ -1,0 +1,268 @@
+//! Frames in and frames out.
+
+use std::time::{Duration, Instant};
+
+use eagleray_types::ErrorCode;
+use eagleray_wire::{Claims, Flags, Header, Kind, NO_DEADLINE};
+
+use super::{
+    ConnectionKey, Core, Event, NONE, Pending, RequestKey, Transmit, replica::Replica,
+    request::Place,
+};
+
+impl<C: Claims> Core<C> {
+    /// A frame from a replica (any kind but HELLO). Returns the request that a RESPONSE or CREDIT is for, if
+    /// anybody still wants it; give it the payload before polling events, where its `Finished` may be. A kind that
+    /// only a router sends is ignored here; the owner may end the connection over it.
+    pub fn on_frame(
+        &mut self,
+        now: Instant,
+        connection: ConnectionKey,
+        header: &Header,
+    ) -> Option<RequestKey> {
+        let index = connection.index;
+        let replica = self
+            .replicas
+            .get_mut(connection.index())
+            .filter(|replica| {
+                replica.generation == connection.generation && replica.link.is_some()
+            })?;
+        replica.watch.since = now;
+        let deployment = replica.deployment;
+        if replica.stopped {
+            self.resume(now, index);
+        }
+        let mut found = None;
+        match header.kind {
+            Kind::Response => found = self.on_response(now, index, header),
+            Kind::Credit => {
+                let request = self.find_entry(index, header).unwrap_or(NONE);
+                return self.requests.key(request);
+            }
+            Kind::Reject => self.on_reject(index, header),
+            Kind::Grant => {
+                self.learn(index, header, 1);
+                self.spend(now, index);
+            }
+            Kind::Gone => {
+                if let Some(replica) = self.replicas.get_mut(index as usize) {
+                    replica.gone = true;
+                    // It has forgotten our WAIT.
+                    replica.announced = false;
+                }
+                self.refresh(index);
+            }
+            _ => return None,
+        }
+        let waits = self
+            .deployments
+            .get(deployment as usize)
+            .is_some_and(|deployment| {
+                !deployment.queue.is_empty() || !deployment.waiting.is_empty()
+            });
+        if waits {
+            self.settle(now, deployment);
+        }
+        found
+    }
+
+    fn on_response(&mut self, now: Instant, index: u32, header: &Header) -> Option<RequestKey> {
+        let entry = self.find_entry(index, header);
+        let found = entry.and_then(|request| self.requests.key(request));
+        if let Some(RequestKey { index: request, .. }) = found
+            && let Some(state) = self.requests.get_mut(request)
+        {
+            state.begun |= header.flags.contains(Flags::HEAD);
+            if header.flags.contains(Flags::END) {
+                state.ended = true;
+                // The answer is in time; a long background task is no failure of the request.
+                self.requests.deadlines.remove(request);
+            }
+        }
+        if header.flags.contains(Flags::DONE) {
+            let granted = header.flags.contains(Flags::GRANT);
+            if entry.is_some() {
+                self.release(index, header.slot);
+            }
+            if let Some(RequestKey { index: request, .. }) = found {
+                if self.requests.get(request).is_some_and(|state| state.ended) {
+                    self.conclude(request, |request, _| Event::Finished { request });
+                } else {
+                    self.fail(request, ErrorCode::Internal);
+                }
+            }
+            self.learn(index, header, u32::from(granted));
+            if granted {
+                self.spend(now, index);
+            }
+            self.close_if_over(index);
+        }
+        found
+    }
+
+    fn on_reject(&mut self, index: u32, header: &Header) {
+        let Some(request) = self.find_entry(index, header) else {
+            self.learn(index, header, 0);
+            return;
+        };
+        self.release(index, header.slot);
+        self.learn(index, header, 0);
+        if request != NONE {
+            // A replica that drains says nothing of the others' room.
+            let drains = self
+                .replicas
+                .get(index as usize)
+                .is_some_and(|replica| replica.gone);
+            self.requeue(request, drains);
+        }
+        self.close_if_over(index);
+    }
+
+    /// The request in the slot that a frame names: `None` if the frame is for an earlier one, `NONE` if nobody
+    /// wants its answer.
+    fn find_entry(&mut self, index: u32, header: &Header) -> Option<u32> {
+        let link = self.replicas.get_mut(index as usize)?.link.as_mut()?;
+        link.find(header.slot, header.sequence)
+            .map(|entry| entry.request)
+    }
+
+    fn learn(&mut self, index: u32, header: &Header, kept: u32) {
+        if let Some(replica) = self.replicas.get_mut(index as usize) {
+            let limit = if header.kind == Kind::Response {
+                0
+            } else {
+                header.c
+            };
+            replica.learn(header.b, kept, limit);
+        }
+        self.refresh_room(index);
+    }
+
+    pub(super) fn release(&mut self, index: u32, slot: u32) {
+        if let Some(link) = self
+            .replicas
+            .get_mut(index as usize)
+            .and_then(|replica| replica.link.as_mut())
+        {
+            link.release(slot);
+        }
+        self.refresh_room(index);
+    }
+
+    /// The next frame to write. `now` dates what it says: remaining time, and how long the oldest has waited.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        loop {
+            let pending = self.pending.pop_front()?;
+            if let Some(transmit) = self.transmit(now, pending) {
+                return Some(transmit);
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, pending: Pending) -> Option<Transmit> {
+        let (index, generation) = pending.connection();
+        let replica = self
+            .replicas
+            .get_mut(index as usize)
+            .filter(|replica| replica.generation == generation && replica.link.is_some())?;
+        let mut request = None;
+        let mut header = match pending {
+            Pending::Request {
+                slot,
+                sequence,
+                granted,
+                ..
+            } => {
+                match replica
+                    .link
+                    .as_mut()
+                    .and_then(|link| link.find(slot, sequence))
+                {
+                    Some(entry) if entry.request != NONE => {
+                        entry.written = true;
+                        request = self.requests.key(entry.request);
+                        let mut header = Header::new(Kind::Request, slot, sequence);
+                        if granted {
+                            header.flags = Flags::GRANT;
+                        }
+                        header
+                    }
+                    // It was taken back before it was written.
+                    _ if granted => Header::new(Kind::Return, 0, 0),
+                    _ => return None,
+                }
+            }
+            Pending::Cancel { slot, sequence, .. } => Header::new(Kind::Cancel, slot, sequence),
+            Pending::Return { .. } => Header::new(Kind::Return, 0, 0),
+            Pending::Wait { .. } if replica.wanted && !replica.announced => {
+                replica.announced = true;
+                Header::new(Kind::Wait, 0, 0)
+            }
+            Pending::Unwait { .. } if !replica.wanted && replica.announced => {
+                replica.announced = false;
+                Header::new(Kind::Unwait, 0, 0)
+            }
+            Pending::Wait { .. } | Pending::Unwait { .. } => return None,
+        };
+        let deployment = replica.deployment;
+        if matches!(header.kind, Kind::Request | Kind::Wait | Kind::Return) {
+            (header.a, header.b) = self.queue_now(now, deployment);
+        }
+        if let Some(RequestKey { index, .. }) = request {
+            let deadline = self
+                .requests
+                .get(index)
+                .and_then(|request| request.deadline);
+            header.c = deadline.map_or(NO_DEADLINE, |deadline| remaining(now, deadline));
+        }
+        Some(Transmit {
+            connection: ConnectionKey { index, generation },
+            header,
+            request,
+        })
+    }
+
+    /// How many wait, and for how many microseconds the oldest does.
+    fn queue_now(&self, now: Instant, deployment: u32) -> (u32, u32) {
+        let Some(deployment) = self.deployments.get(deployment as usize) else {
+            return (0, 0);
+        };
+        let Some(oldest) = self.requests.get(deployment.queue.first) else {
+            return (0, 0);
+        };
+        let wait = now.saturating_duration_since(oldest.submitted);
+        (
+            deployment.queue.length,
+            u32::try_from(wait.as_micros()).unwrap_or(u32::MAX),
+        )
+    }
+
+    /// Where a request was sent, with the slot and sequence of its BODY and CREDIT frames; `None` while it waits.
+    pub fn location(&self, request: RequestKey) -> Option<(ConnectionKey, u32, u64)> {
+        let Place::Sent {
+            replica: index,
+            slot,
+        } = self.requests.find(request)?.place
+        else {
+            return None;
+        };
+        let replica: &Replica<C> = self.replicas.get(index as usize)?;
+        let sequence = replica.link.as_ref()?.sequence_of(slot)?;
+        Some((
+            ConnectionKey {
+                index,
+                generation: replica.generation,
+            },
+            slot,
+            sequence,
+        ))
+    }
+}
+
+/// Milliseconds left, rounded up so that nobody gives up early; never `NO_DEADLINE`.
+fn remaining(now: Instant, deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(now) + Duration::from_micros(999);
+    u32::try_from(left.as_millis())
+        .unwrap_or(NO_DEADLINE - 1)
+        .min(NO_DEADLINE - 1)
+}

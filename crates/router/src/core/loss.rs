@@ -1,0 +1,288 @@
+//! What ends early: cancelled requests, deadlines, replicas that die, replicas that stop turning.
+//!
+//! The claim page decides. A request whose word was still QUEUED has not run, and moves at its age, whatever the
+//! limits say. One that was STARTED is sent again only if that does no harm (`repeatable`), no byte of an answer
+//! has come, the retry budget has one left, and not two replicas have died with it; otherwise it fails, once.
+
+use std::time::Instant;
+
+use eagleray_types::ErrorCode;
+use eagleray_wire::Claims;
+
+use super::{
+    ConnectionKey, Core, Event, NONE, Pending, RequestKey, TimerKind, replica::Replica,
+    request::Place,
+};
+
+impl<C: Claims> Core<C> {
+    /// Nobody wants the answer. `Event::Cancelled` follows, unless the outcome is already decided, or the whole
+    /// answer has come (END) and only DONE is missing: then background tasks run on, and `Finished` follows DONE.
+    pub fn cancel(&mut self, now: Instant, request: RequestKey) {
+        if self.requests.find(request).is_some() {
+            self.abandon(now, request.index, |request, _| Event::Cancelled {
+                request,
+            });
+        }
+    }
+
+    /// The owner has dropped bytes that it would need to send the request again.
+    pub fn forbid_repeat(&mut self, request: RequestKey) {
+        if self.requests.find(request).is_some()
+            && let Some(state) = self.requests.get_mut(request.index)
+        {
+            state.repeatable = false;
+        }
+    }
+
+    /// The connection ended, or could not be made. Every frame read from it must have been given to `on_frame`.
+    pub fn disconnected(&mut self, now: Instant, connection: ConnectionKey) {
+        let Some(replica) = self.replica(connection) else {
+            return;
+        };
+        let link = replica.link.take();
+        replica.connecting = false;
+        replica.stopped = false;
+        let deployment = replica.deployment;
+        let (gone, retired) = (replica.gone, replica.retired);
+        let again = now + replica.back_off();
+        replica.attempts += 1;
+        let index = connection.index;
+        self.refresh(index);
+        if let Some(link) = link {
+            let mut lost: Vec<_> = link
+                .wanted()
+                .map(|(slot, request)| (request, link.started(slot)))
+                .collect();
+            // Youngest first, so that each finds its place at the front of the queue.
+            let order = |request: u32| self.requests.get(request).map(|state| state.order);
+            lost.sort_unstable_by_key(|(request, _)| std::cmp::Reverse(order(*request)));
+            for (request, started) in lost {
+                self.lose(now, request, started);
+            }
+        }
+        if retired {
+            self.forget(index);
+        } else if !gone {
+            self.timer(again, index, TimerKind::Connect);
+        }
+        self.settle(now, deployment);
+    }
+
+    /// When `on_timeout` must be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.requests.deadlines.first().map(|(at, _)| at);
+        let timer = self.timers.peek().map(|std::cmp::Reverse((at, ..))| *at);
+        deadline.into_iter().chain(timer).min()
+    }
+
+    /// Time has passed. Early or repeated calls do nothing.
+    pub fn on_timeout(&mut self, now: Instant) {
+        while let Some((_, request)) = self.requests.deadlines.first().filter(|(at, _)| *at <= now)
+        {
+            self.requests.deadlines.remove(request);
+            let code = ErrorCode::DeadlineExceeded;
+            self.abandon(now, request, |request, state| Event::Failed {
+                request,
+                code,
+                begun: state.begun,
+            });
+        }
+        while let Some(std::cmp::Reverse((at, connection, kind))) = self.timers.peek().copied()
+            && at <= now
+        {
+            self.timers.pop();
+            if self.replica(connection).is_some() {
+                match kind {
+                    TimerKind::Connect => self.connect(connection.index),
+                    TimerKind::Watch => self.look(now, connection.index),
+                }
+            }
+        }
+    }
+
+    /// Arms the watch of a replica that has just been sent a request.
+    pub(super) fn watch(&mut self, now: Instant, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        let Some(link) = replica.link.as_ref() else {
+            return;
+        };
+        if link.busy() == 1 {
+            replica.watch.since = now;
+        }
+        if !replica.watch.armed {
+            replica.watch.armed = true;
+            replica.watch.turns = link.turns();
+            self.timer(now + Replica::<C>::WATCH_PERIOD, index, TimerKind::Watch);
+        }
+    }
+
+    /// The replica turns again.
+    pub(super) fn resume(&mut self, now: Instant, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        replica.stopped = false;
+        replica.watch.since = now;
+        let deployment = replica.deployment;
+        self.refresh(index);
+        self.settle(now, deployment);
+    }
+
+    fn look(&mut self, now: Instant, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        replica.watch.armed = false;
+        let Some(link) = replica.link.as_ref() else {
+            return;
+        };
+        let (turns, busy) = (link.turns(), link.busy());
+        if turns != replica.watch.turns {
+            replica.watch.turns = turns;
+            replica.watch.since = now;
+            if replica.stopped {
+                self.resume(now, index);
+            }
+        } else if busy > 0
+            && !replica.stopped
+            && now.saturating_duration_since(replica.watch.since) >= Replica::<C>::STOPPED_AFTER
+        {
+            self.stop(now, index);
+        }
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        let period = if replica.stopped {
+            Replica::<C>::WAKE_PERIOD
+        } else {
+            Replica::<C>::WATCH_PERIOD
+        };
+        let busy = replica.link.as_ref().is_some_and(|link| link.busy() > 0);
+        if (busy || replica.stopped) && !replica.watch.armed {
+            replica.watch.armed = true;
+            self.timer(now + period, index, TimerKind::Watch);
+        }
+    }
+
+    /// A stopped replica: what it has not started goes elsewhere; what it has is left to it.
+    fn stop(&mut self, now: Instant, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        replica.stopped = true;
+        let deployment = replica.deployment;
+        let mut sent: Vec<_> = replica
+            .link
+            .as_ref()
+            .map(|link| link.wanted().collect())
+            .unwrap_or_default();
+        let order = |request: u32| self.requests.get(request).map(|state| state.order);
+        sent.sort_unstable_by_key(|(_, request)| std::cmp::Reverse(order(*request)));
+        self.refresh(index);
+        for (slot, request) in sent {
+            if self.take_back(index, slot) {
+                self.requeue(request, true);
+            }
+        }
+        self.settle(now, deployment);
+    }
+
+    /// Takes a sent request back, if it has not started, and tells the replica.
+    fn take_back(&mut self, index: u32, slot: u32) -> bool {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return false;
+        };
+        let generation = replica.generation;
+        let Some(entry) = replica.link.as_mut().and_then(|link| link.take(slot)) else {
+            return false;
+        };
+        if entry.written {
+            self.pending.push_back(Pending::Cancel {
+                replica: index,
+                generation,
+                slot,
+                sequence: entry.sequence,
+            });
+        }
+        self.refresh_room(index);
+        true
+    }
+
+    /// Ends a request before its answer, wherever it is.
+    fn abandon(
+        &mut self,
+        now: Instant,
+        index: u32,
+        event: impl FnOnce(RequestKey, &super::request::Request) -> Event,
+    ) {
+        let Some(request) = self.requests.get(index) else {
+            return;
+        };
+        let deployment = request.deployment;
+        match request.place {
+            Place::Over | Place::Nowhere => return,
+            Place::Sent { .. } if request.ended => return,
+            Place::Queued => {
+                self.leave(index);
+                self.conclude(index, event);
+            }
+            Place::Sent { replica, slot } => {
+                if !self.take_back(replica, slot) {
+                    self.disown(replica, slot);
+                }
+                self.conclude(index, event);
+                self.close_if_over(replica);
+            }
+        }
+        self.settle(now, deployment);
+    }
+
+    /// A request that has started: it keeps its slot until DONE, but belongs to nobody.
+    fn disown(&mut self, index: u32, slot: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        let generation = replica.generation;
+        let Some(link) = replica.link.as_mut() else {
+            return;
+        };
+        let Some(sequence) = link.sequence_of(slot) else {
+            return;
+        };
+        if let Some(entry) = link.find(slot, sequence) {
+            entry.request = NONE;
+        }
+        self.pending.push_back(Pending::Cancel {
+            replica: index,
+            generation,
+            slot,
+            sequence,
+        });
+    }
+
+    /// The replica that had this request is dead.
+    fn lose(&mut self, now: Instant, index: u32, started: bool) {
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        if request.ended {
+            self.conclude(index, |request, _| Event::Finished { request });
+            return;
+        }
+        if started {
+            request.deaths += 1;
+            let deployment = self.deployments.get_mut(request.deployment as usize);
+            let again = request.repeatable
+                && !request.begun
+                && request.deaths < 2
+                && deployment.is_some_and(|deployment| deployment.budget.retry(now));
+            if !again {
+                self.fail(index, ErrorCode::ReplicaDied);
+                return;
+            }
+        }
+        self.requeue(index, true);
+    }
+}

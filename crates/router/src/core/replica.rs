@@ -1,0 +1,215 @@
+//! What the router knows of one replica, and its side of the claim page.
+
+use std::time::{Duration, Instant};
+
+use eagleray_wire::{Claims, SlotState};
+
+use super::NONE;
+
+/// How the words of one connection are used. A word is allocated from `queue` until DONE, REJECT or TAKEN.
+#[derive(Debug)]
+pub(super) struct Link<C> {
+    claims: C,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    total: u32,
+    sequence: u64,
+    busy: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub(super) sequence: u64,
+    /// `NONE`: nobody wants the answer, but the replica has not said DONE.
+    pub(super) request: u32,
+    busy: bool,
+    /// Its REQUEST frame has been polled.
+    pub(super) written: bool,
+}
+
+impl<C: Claims> Link<C> {
+    pub(super) const fn new(claims: C, total: u32) -> Self {
+        Self {
+            claims,
+            slots: Vec::new(),
+            free: Vec::new(),
+            total,
+            sequence: 0,
+            busy: 0,
+        }
+    }
+
+    pub(super) const fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    pub(super) const fn has_free_word(&self) -> bool {
+        self.busy < self.total
+    }
+
+    pub(super) fn turns(&self) -> u64 {
+        self.claims.turns()
+    }
+
+    /// Announces a request on the page; `None` when every word is in use.
+    pub(super) fn queue(&mut self, request: u32) -> Option<(u32, u64)> {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let entry = Slot {
+            sequence,
+            request,
+            busy: true,
+            written: false,
+        };
+        let slot = if let Some(slot) = self.free.pop() {
+            *self.slots.get_mut(slot as usize)? = entry;
+            slot
+        } else if (self.slots.len() as u32) < self.total {
+            self.slots.push(entry);
+            self.slots.len() as u32 - 1
+        } else {
+            return None;
+        };
+        self.busy += 1;
+        self.claims.queue(slot, sequence);
+        Some((slot, sequence))
+    }
+
+    /// The entry for exactly this request; a late frame for an earlier one finds nothing.
+    pub(super) fn find(&mut self, slot: u32, sequence: u64) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(slot as usize)
+            .filter(|entry| entry.busy && entry.sequence == sequence)
+    }
+
+    pub(super) fn sequence_of(&self, slot: u32) -> Option<u64> {
+        self.slots
+            .get(slot as usize)
+            .filter(|entry| entry.busy)
+            .map(|entry| entry.sequence)
+    }
+
+    pub(super) fn release(&mut self, slot: u32) {
+        if let Some(entry) = self.slots.get_mut(slot as usize)
+            && entry.busy
+        {
+            entry.busy = false;
+            entry.request = NONE;
+            self.busy -= 1;
+            self.free.push(slot);
+        }
+    }
+
+    /// Takes the request back, unless it has started. Afterwards the word is free.
+    pub(super) fn take(&mut self, slot: u32) -> Option<Slot> {
+        let entry = *self.slots.get(slot as usize).filter(|entry| entry.busy)?;
+        let taken = self.claims.take(slot, entry.sequence);
+        if taken {
+            self.release(slot);
+        }
+        taken.then_some(entry)
+    }
+
+    /// Slots with a request that somebody wants.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let wanted = |(_, entry): &(usize, &Slot)| entry.busy && entry.request != NONE;
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(wanted)
+            .map(|(slot, entry)| (slot as u32, entry.request))
+    }
+
+    /// The peer is gone: what the page says of a request, decided for good.
+    pub(super) fn started(&self, slot: u32) -> bool {
+        let Some(entry) = self.slots.get(slot as usize) else {
+            return false;
+        };
+        if !entry.written || self.claims.take(slot, entry.sequence) {
+            return false;
+        }
+        // TAKEN can only be the replica's doing, as it gave up a router that it thought gone. Anything else that is
+        // not QUEUED is not ours to explain, so it counts as started: never twice is the stronger promise.
+        self.claims.read(slot) != (entry.sequence, SlotState::Taken)
+    }
+}
+
+/// What the router believes of a replica that it has a target for.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+pub(super) struct Replica<C> {
+    pub(super) id: String,
+    pub(super) socket_path: String,
+    pub(super) generation: u32,
+    pub(super) deployment: u32,
+    /// Position of its version in the deployment.
+    pub(super) version: u32,
+    pub(super) limit: u32,
+    /// Slots taken there by others, as far as known.
+    pub(super) others: u32,
+    /// The owner was told to connect and has not answered.
+    pub(super) connecting: bool,
+    /// It drains.
+    pub(super) gone: bool,
+    /// No target names it any more.
+    pub(super) retired: bool,
+    /// Its I/O thread has not turned for a second.
+    pub(super) stopped: bool,
+    /// It should know, and does know, that our queue is not empty.
+    pub(super) wanted: bool,
+    pub(super) announced: bool,
+    /// Places in its version's lists, or `NONE`.
+    pub(super) candidate_place: u32,
+    pub(super) room_place: u32,
+    pub(super) attempts: u32,
+    pub(super) watch: Watch,
+    pub(super) link: Option<Link<C>>,
+}
+
+/// Since when the replica has shown no sign of life while it had requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    pub(super) turns: u64,
+    pub(super) since: Instant,
+    pub(super) armed: bool,
+}
+
+impl<C: Claims> Replica<C> {
+    /// How long nothing may turn.
+    pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(1);
+    pub(super) const WATCH_PERIOD: Duration = Duration::from_millis(250);
+    /// How often a stopped one is looked at.
+    pub(super) const WAKE_PERIOD: Duration = Duration::from_millis(50);
+
+    pub(super) fn load(&self) -> u32 {
+        self.link.as_ref().map_or(0, Link::busy) + self.others
+    }
+
+    pub(super) const fn usable(&self) -> bool {
+        self.link.is_some() && !self.gone && !self.retired && !self.stopped
+    }
+
+    /// It is believed to have a slot for one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.usable()
+            && self.link.as_ref().is_some_and(Link::has_free_word)
+            && self.load() < self.limit
+    }
+
+    /// `occupied` as a frame says it, with `kept` of these slots kept for us by a grant in the same frame.
+    pub(super) fn learn(&mut self, occupied: u32, kept: u32, limit: u32) {
+        let ours = self.link.as_ref().map_or(0, Link::busy) + kept;
+        self.others = occupied.saturating_sub(ours);
+        if limit > 0 {
+            self.limit = limit;
+        }
+    }
+
+    /// Wait before the next attempt to connect: 20 ms, doubled up to 1.28 s.
+    pub(super) fn back_off(&self) -> Duration {
+        Duration::from_millis(20 << self.attempts.min(6))
+    }
+}

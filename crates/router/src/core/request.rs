@@ -1,0 +1,252 @@
+//! Requests from submit to outcome, and the queue of a deployment: a list through the requests themselves, oldest
+//! first, so that a request leaves from anywhere at once and comes back at its age.
+
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::{NONE, RequestKey, deadlines::Deadlines};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// New, or on its way from one place to another within one call.
+    Nowhere,
+    Queued,
+    Sent {
+        replica: u32,
+        slot: u32,
+    },
+    /// Its outcome is known; the event has not been polled.
+    Over,
+}
+
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+pub(super) struct Request {
+    pub(super) generation: u32,
+    pub(super) deployment: u32,
+    /// Its age among all requests: lower is older.
+    pub(super) order: u64,
+    pub(super) submitted: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) bytes: usize,
+    pub(super) place: Place,
+    pub(super) repeatable: bool,
+    /// A response head has come.
+    pub(super) begun: bool,
+    /// The response has ended; only DONE is missing.
+    pub(super) ended: bool,
+    /// It was rejected, and now travels on a grant only.
+    pub(super) grant_only: bool,
+    /// It has been in the queue before, so nothing refuses it a place there.
+    pub(super) accepted: bool,
+    /// It counts for `max_queued_requests` while it is in the queue.
+    pub(super) counted: bool,
+    /// Replicas that died after they had started it.
+    pub(super) deaths: u8,
+    previous: u32,
+    next: u32,
+}
+
+impl Request {
+    pub(super) fn new(order: u64, deployment: u32, now: Instant, submit: &super::Submit) -> Self {
+        Self {
+            generation: 0,
+            deployment,
+            order,
+            submitted: now,
+            deadline: submit.deadline,
+            bytes: submit.buffered_bytes + super::Limits::OVERHEAD_BYTES,
+            place: Place::Nowhere,
+            repeatable: submit.repeatable,
+            begun: false,
+            ended: false,
+            grant_only: false,
+            accepted: false,
+            counted: false,
+            deaths: 0,
+            previous: NONE,
+            next: NONE,
+        }
+    }
+}
+
+/// All requests of a router.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    slab: Slab<Request>,
+    generation: u32,
+    pub(super) deadlines: Deadlines,
+}
+
+impl Requests {
+    pub(super) fn insert(&mut self, mut request: Request) -> RequestKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        request.generation = generation;
+        let deadline = request.deadline;
+        let index = self.slab.insert(request) as u32;
+        if let Some(at) = deadline {
+            self.deadlines.insert(at, index);
+        }
+        RequestKey { index, generation }
+    }
+
+    pub(super) fn remove(&mut self, key: RequestKey) {
+        if self.find(key).is_some() {
+            self.deadlines.remove(key.index);
+            self.slab.remove(key.index());
+        }
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Request> {
+        self.slab.get(index as usize)
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Request> {
+        self.slab.get_mut(index as usize)
+    }
+
+    pub(super) fn find(&self, key: RequestKey) -> Option<&Request> {
+        self.slab
+            .get(key.index())
+            .filter(|request| request.generation == key.generation)
+    }
+
+    pub(super) fn key(&self, index: u32) -> Option<RequestKey> {
+        self.get(index).map(|request| RequestKey {
+            index,
+            generation: request.generation,
+        })
+    }
+
+    /// Requests without a polled outcome.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Puts a request at its place by age. Newest at the end is one step; one that comes back is among the
+    /// oldest, and is looked for from the front.
+    pub(super) fn enqueue(&mut self, queue: &mut Queue, index: u32) {
+        let Some(order) = self.get(index).map(|request| request.order) else {
+            return;
+        };
+        let mut after = queue.last;
+        if self.get(after).is_some_and(|last| last.order > order) {
+            let mut before = queue.first;
+            while let Some(other) = self.get(before).filter(|other| other.order < order) {
+                before = other.next;
+            }
+            after = self.get(before).map_or(NONE, |request| request.previous);
+        }
+        let before = self.get(after).map_or(queue.first, |request| request.next);
+        if let Some(request) = self.get_mut(index) {
+            request.previous = after;
+            request.next = before;
+            request.place = Place::Queued;
+        }
+        match self.get_mut(after) {
+            Some(other) => other.next = index,
+            None => queue.first = index,
+        }
+        match self.get_mut(before) {
+            Some(other) => other.previous = index,
+            None => queue.last = index,
+        }
+        queue.length += 1;
+    }
+
+    pub(super) fn dequeue(&mut self, queue: &mut Queue, index: u32) {
+        let Some(request) = self
+            .get_mut(index)
+            .filter(|request| request.place == Place::Queued)
+        else {
+            return;
+        };
+        let (previous, next) = (request.previous, request.next);
+        request.place = Place::Nowhere;
+        request.previous = NONE;
+        request.next = NONE;
+        match self.get_mut(previous) {
+            Some(other) => other.next = next,
+            None => queue.first = next,
+        }
+        match self.get_mut(next) {
+            Some(other) => other.previous = previous,
+            None => queue.last = previous,
+        }
+        queue.length -= 1;
+    }
+}
+
+/// The requests of a deployment that wait, oldest first.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) first: u32,
+    last: u32,
+    pub(super) length: u32,
+}
+
+impl Queue {
+    pub(super) const fn new() -> Self {
+        Self {
+            first: NONE,
+            last: NONE,
+            length: 0,
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Submit, *};
+
+    fn orders(requests: &Requests, queue: &Queue) -> Vec<u64> {
+        let mut orders = Vec::new();
+        let mut at = queue.first;
+        while let Some(request) = requests.get(at) {
+            orders.push(request.order);
+            at = request.next;
+        }
+        assert_eq!(orders.len(), queue.length as usize);
+        orders
+    }
+
+    #[test]
+    fn requests_come_back_at_their_age_and_leave_from_anywhere() {
+        let now = Instant::now();
+        let mut requests = Requests::default();
+        let mut queue = Queue::new();
+        let submit = Submit {
+            repeatable: false,
+            deadline: None,
+            buffered_bytes: 0,
+        };
+        let keys: Vec<_> = (0..6)
+            .map(|order| requests.insert(Request::new(order, 0, now, &submit)).index)
+            .collect();
+        for index in [5, 1, 3, 0, 4, 2] {
+            requests.enqueue(&mut queue, keys[index]);
+        }
+        assert_eq!(orders(&requests, &queue), [0, 1, 2, 3, 4, 5]);
+        for index in [0, 3, 5] {
+            requests.dequeue(&mut queue, keys[index]);
+            requests.dequeue(&mut queue, keys[index]);
+        }
+        assert_eq!(orders(&requests, &queue), [1, 2, 4]);
+        requests.enqueue(&mut queue, keys[3]);
+        assert_eq!(orders(&requests, &queue), [1, 2, 3, 4]);
+        for index in [1, 2, 3, 4] {
+            requests.dequeue(&mut queue, keys[index]);
+        }
+        assert!(queue.is_empty());
+        assert_eq!((queue.first, queue.last), (NONE, NONE));
+    }
+}
