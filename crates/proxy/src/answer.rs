@@ -1,0 +1,162 @@
+//! The words of every answer that is ours: what happened, and what to do next.
+//!
+//! [`failure`] is the one place where an [`ErrorCode`] becomes a response; [`refusal`] answers a head that breaks a
+//! rule of HTTP before it is anybody's request. Neither shows anything of user code: a traceback is in the log of
+//! the replica, under the request id that stands in the answer.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use eagleray_router::service::Failure;
+use eagleray_types::ErrorCode;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::{exchange::Body, routes::Ingress, rules::Broken};
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Longest part of a client's path that is repeated to it.
+const SHOWN_PATH: usize = 256;
+
+/// The answer to a request that user code did not answer. `path` is as the client sent it.
+pub(crate) fn failure(
+    failure: &Failure,
+    ingress: Option<&Ingress>,
+    path: &str,
+    request_id: &HeaderValue,
+) -> Response<Body> {
+    let mut text = words(failure, ingress, path);
+    if !failure.message.is_empty() {
+        text.push_str(" (");
+        text.push_str(&failure.message);
+        text.push(')');
+    }
+    text.push('\n');
+    let mut status = failure.code.http_status();
+    if let (ErrorCode::BackPressure, Some(ingress)) = (failure.code, ingress) {
+        status = ingress.backpressure_status;
+    }
+    let mut response = plain(status, Bytes::from(text), TEXT, request_id);
+    let wait = match (failure.code, ingress) {
+        (ErrorCode::BackPressure, Some(ingress)) => ingress.retry_after_seconds,
+        _ => 0,
+    };
+    if wait > 0 {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    }
+    response
+}
+
+fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
+    let mut text = String::new();
+    let name: &dyn std::fmt::Display = match ingress {
+        Some(ingress) => &ingress.key,
+        None => &"the deployment",
+    };
+    // Writing to a String cannot fail.
+    let written = match failure.code {
+        ErrorCode::BadRequest => write!(
+            text,
+            "400: the request cannot be read. Correct it before sending it again"
+        ),
+        ErrorCode::NotFound => {
+            let shown: String = path.chars().take(SHOWN_PATH).collect();
+            write!(
+                text,
+                "404: no application answers the path '{shown}'. GET /-/routes lists the routes that exist"
+            )
+        }
+        ErrorCode::DeadlineExceeded => write!(
+            text,
+            "408: {name} did not answer within the time limit of the request. Raise request_timeout_s or the \
+             x-request-timeout-seconds header, or give the deployment more replicas"
+        ),
+        ErrorCode::PayloadTooLarge => match ingress.and_then(|ingress| ingress.sync_body_limit) {
+            Some(limit) => write!(
+                text,
+                "413: the body is longer than the {limit} bytes that {name} takes. Send less, raise max_body_bytes, \
+                 or read the body in an async method, which has no limit"
+            ),
+            None => write!(text, "413: the body is longer than {name} takes. Send less"),
+        },
+        ErrorCode::Cancelled => write!(text, "499: the client went away before the answer"),
+        ErrorCode::UserCode => write!(
+            text,
+            "500: the code of {name} failed. The log of its replica has the reason under this request's x-request-id"
+        ),
+        ErrorCode::Internal => write!(
+            text,
+            "500: Eagleray failed to carry this request to {name}. The proxy's log has the reason under this \
+             request's x-request-id"
+        ),
+        ErrorCode::ReplicaDied => write!(
+            text,
+            "502: the replica of {name} died while it worked on this request, which may not be repeated without \
+             asking you. Check whether it took effect, then send it again"
+        ),
+        ErrorCode::BackPressure => {
+            write!(
+                text,
+                "the queue of {name} is full. Send the request again later, or raise max_queued_requests"
+            )
+        }
+        ErrorCode::Unavailable => {
+            write!(
+                text,
+                "503: {name} is not available. `eagleray status` says why; send the request again then"
+            )
+        }
+        ErrorCode::Draining => write!(
+            text,
+            "503: this proxy is shutting down. Send the request again"
+        ),
+    };
+    debug_assert!(written.is_ok());
+    text
+}
+
+/// The answer to a head that breaks a rule. The connection is closed after it.
+pub(crate) fn refusal((status, text): Broken, request_id: &HeaderValue) -> Response<Body> {
+    let mut response = plain(
+        status.as_u16(),
+        Bytes::from_static(text.as_bytes()),
+        TEXT,
+        request_id,
+    );
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// `/-/healthz` and `/-/routes`.
+pub(crate) fn text(
+    status: StatusCode,
+    body: &'static str,
+    request_id: &HeaderValue,
+) -> Response<Body> {
+    plain(
+        status.as_u16(),
+        Bytes::from_static(body.as_bytes()),
+        TEXT,
+        request_id,
+    )
+}
+
+pub(crate) fn json(body: Bytes, request_id: &HeaderValue) -> Response<Body> {
+    plain(200, body, JSON, request_id)
+}
+
+fn plain(status: u16, body: Bytes, kind: HeaderValue, request_id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, request_id.clone());
+    response
+}

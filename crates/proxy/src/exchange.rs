@@ -1,0 +1,390 @@
+//! One request, from its parsed head to its last byte.
+//!
+//! Special routes and everything that is refused by its head are answered at once. The rest is handed to the
+//! router: with its whole body if that is short (or must be whole before user code is called), else with what is
+//! there, and the remainder under credit. A [`Record`] stands for the request meanwhile: however it is dropped,
+//! that is one outcome, one access line, and the connection counts as idle again.
+
+mod body;
+mod gather;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use eagleray_router::service::{Answer, Exchange, Failure, Outgoing};
+use eagleray_types::ErrorCode;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::{
+    access_log::Line,
+    answer,
+    connection::{Connection, Phase},
+    head, identity,
+    routes::Ingress,
+    rules,
+    shard::Shard,
+};
+
+pub(crate) use body::Body;
+use body::{Streaming, Upload};
+use gather::{Gather, Gathered};
+
+/// Status of a request whose client left; nobody receives it.
+const CLIENT_GONE: u16 = ErrorCode::Cancelled.http_status();
+
+/// What hyper calls for each request of a connection.
+#[derive(Debug)]
+pub(crate) struct Service {
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+}
+
+impl Service {
+    pub(crate) fn new(shard: Rc<Shard>, connection: Rc<Connection>) -> Self {
+        Self { shard, connection }
+    }
+
+    /// Answers at once, or says what must be waited for.
+    fn begin(&self, request: Request<Incoming>) -> Stage {
+        let (parts, incoming) = request.into_parts();
+        let request_id = parts
+            .headers
+            .get(answer::REQUEST_ID)
+            .and_then(identity::from_client)
+            .unwrap_or_else(|| identity::fresh(&mut self.shard.random.borrow_mut()));
+        if let Err(broken) = rules::check(&parts.method, &parts.uri, parts.version, &parts.headers)
+        {
+            return self.at_once(answer::refusal(broken, &request_id));
+        }
+        let path = parts.uri.path();
+        let routes = self.shard.routes.borrow();
+        if let Some(special) = routes
+            .strip_root(path)
+            .filter(|path| path.starts_with("/-/"))
+            && let Some(response) = self.special(special, &routes.json(), &request_id)
+        {
+            return self.at_once(response);
+        }
+        let mut record = Record {
+            shard: Rc::clone(&self.shard),
+            connection: Rc::clone(&self.connection),
+            method: parts.method.clone(),
+            ingress: routes.find(path).map(Rc::clone),
+            request_id,
+            started: Instant::now(),
+            status: CLIENT_GONE,
+        };
+        let Some(ingress) = record.ingress.clone() else {
+            let failure = if self.shard.is_ready() {
+                Failure::new(ErrorCode::NotFound)
+            } else {
+                Failure {
+                    code: ErrorCode::Unavailable,
+                    message: "this proxy has not heard of any application yet".into(),
+                }
+            };
+            return Stage::Answered(Some(record.answer(&failure, path)));
+        };
+        drop(routes);
+        match self.upload(&mut record, &ingress, &parts, incoming) {
+            // Nothing to wait for, so no box for it.
+            Ok(gather) if gather.upload.is_over() => submit(gather, Ok(Gathered::Whole), record),
+            Ok(gather) => Stage::Gathering(Box::new(gather), record),
+            Err(failure) => Stage::Answered(Some(record.answer(&failure, path))),
+        }
+    }
+
+    fn at_once(&self, response: Response<Body>) -> Stage {
+        self.connection.phase.set(Phase::Idle(self.shard.tick()));
+        Stage::Answered(Some(response))
+    }
+
+    fn special(
+        &self,
+        path: &str,
+        routes: &bytes::Bytes,
+        request_id: &HeaderValue,
+    ) -> Option<Response<Body>> {
+        let problem = if self.shard.is_draining() {
+            Some("this proxy is shutting down\n")
+        } else if !self.shard.is_ready() {
+            Some("this proxy has not heard of any application yet\n")
+        } else {
+            None
+        };
+        match (path, problem) {
+            ("/-/healthz" | "/-/routes", Some(problem)) => Some(answer::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                problem,
+                request_id,
+            )),
+            ("/-/healthz", None) => Some(answer::text(StatusCode::OK, "success", request_id)),
+            ("/-/routes", None) => Some(answer::json(routes.clone(), request_id)),
+            _ => None,
+        }
+    }
+
+    /// Prepares the request for the router.
+    fn upload(
+        &self,
+        record: &mut Record,
+        ingress: &Ingress,
+        parts: &Parts,
+        incoming: Incoming,
+    ) -> Result<Gather, Failure> {
+        let length = incoming.size_hint().exact();
+        if ingress
+            .sync_body_limit
+            .is_some_and(|limit| length.is_some_and(|length| length > limit))
+        {
+            return Err(Failure::new(ErrorCode::PayloadTooLarge));
+        }
+        let head = head::encode_request(
+            &mut self.shard.scratch.borrow_mut(),
+            parts,
+            ingress,
+            &self.connection.peers,
+            &record.request_id,
+        )
+        .map_err(|error| Failure {
+            code: ErrorCode::BadRequest,
+            message: error.to_string().into(),
+        })?;
+        let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
+        let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
+        Ok(Gather::new(
+            head,
+            Upload::new(incoming, ingress.sync_body_limit),
+            length,
+            deadline,
+        ))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Respond;
+
+    fn call(&self, request: Request<Incoming>) -> Respond {
+        self.connection.phase.set(Phase::Busy);
+        Respond {
+            stage: self.begin(request),
+        }
+    }
+}
+
+/// A request until it has an outcome.
+#[derive(Debug)]
+pub(crate) struct Record {
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+    method: Method,
+    ingress: Option<Rc<Ingress>>,
+    request_id: HeaderValue,
+    started: Instant,
+    status: u16,
+}
+
+impl Record {
+    /// The answer to a request that failed.
+    fn answer(&mut self, failure: &Failure, path: &str) -> Response<Body> {
+        if failure.code == ErrorCode::Internal {
+            tracing::error!(id = ?self.request_id, failure = %failure.message, "a request failed in the proxy");
+        }
+        let response = answer::failure(failure, self.ingress.as_deref(), path, &self.request_id);
+        self.status = response.status().as_u16();
+        response
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.connection.phase.set(Phase::Idle(self.shard.tick()));
+        if !self.shard.has_access_log()
+            || self
+                .ingress
+                .as_ref()
+                .is_some_and(|ingress| !ingress.access_log)
+        {
+            return;
+        }
+        self.shard.log(&Line {
+            request_id: self.request_id.as_bytes(),
+            method: self.method.as_str(),
+            route: self.ingress.as_ref().map_or("-", |ingress| &ingress.route),
+            status: self.status,
+            latency: self.started.elapsed(),
+        });
+    }
+}
+
+/// The answer to one request, for hyper to wait for.
+#[derive(Debug)]
+pub(crate) struct Respond {
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Answered(Option<Response<Body>>),
+    Gathering(Box<Gather>, Record),
+    Waiting(Exchange, Upload, Record),
+    Over,
+}
+
+impl Future for Respond {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Answered(response) => {
+                    return Poll::Ready(Ok(response.unwrap_or_else(never_polled_again)));
+                }
+                Stage::Gathering(mut gather, record) => match gather.poll(context) {
+                    Poll::Ready(gathered) => self.stage = submit(*gather, gathered, record),
+                    Poll::Pending => {
+                        self.stage = Stage::Gathering(gather, record);
+                        return Poll::Pending;
+                    }
+                },
+                Stage::Waiting(mut exchange, mut upload, mut record) => {
+                    let pumped = upload.pump(&mut exchange, context);
+                    let answer = match pumped {
+                        Ok(()) => exchange.poll_answer(context),
+                        Err(failure) => Poll::Ready(Err(failure)),
+                    };
+                    match answer {
+                        Poll::Pending => {
+                            self.stage = Stage::Waiting(exchange, upload, record);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(answer)) => {
+                            return Poll::Ready(Ok(respond(&answer, exchange, upload, record)));
+                        }
+                        Poll::Ready(Err(failure)) => {
+                            return Poll::Ready(Ok(record.answer(&failure, "")));
+                        }
+                    }
+                }
+                Stage::Over => return Poll::Ready(Ok(never_polled_again())),
+            }
+        }
+    }
+}
+
+/// hyper drops a future that was ready.
+fn never_polled_again() -> Response<Body> {
+    Response::new(Body::empty())
+}
+
+/// Hands the request to the router.
+fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Record) -> Stage {
+    let gathered = match gathered {
+        Ok(gathered) => gathered,
+        Err(failure) => return Stage::Answered(Some(record.answer(&failure, ""))),
+    };
+    let Some(ingress) = record.ingress.clone() else {
+        return Stage::Over;
+    };
+    let Gather {
+        head,
+        first,
+        rest,
+        upload,
+        deadline,
+        ..
+    } = gather;
+    let outgoing = Outgoing {
+        head,
+        first,
+        rest,
+        complete: gathered == Gathered::Whole,
+        repeatable: is_idempotent(&record.method),
+        deadline,
+        keep_bytes: gather::keep_bytes(upload.limit()),
+    };
+    let now = if gathered == Gathered::Whole && upload.received() == 0 {
+        record.started
+    } else {
+        Instant::now()
+    };
+    match record.shard.router.submit(now, &ingress.key, outgoing) {
+        Ok(exchange) => Stage::Waiting(exchange, upload, record),
+        Err(failure) => Stage::Answered(Some(record.answer(&failure, ""))),
+    }
+}
+
+/// RFC 9110, section 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// Turns the first frame of an answer into a response.
+fn respond(
+    answer: &Answer,
+    exchange: Exchange,
+    upload: Upload,
+    mut record: Record,
+) -> Response<Body> {
+    let Ok(parsed) = answer.parse() else {
+        exchange.break_peer();
+        return record.answer(&internal("the replica sent a head that cannot be read"), "");
+    };
+    let Some(head) = parsed.head.as_ref().filter(|_| !answer.is_error()) else {
+        return record.answer(&Failure::new(ErrorCode::UserCode), "");
+    };
+    let is_head = record.method == Method::HEAD;
+    let complete = answer.is_complete();
+    let known_length = complete && !is_head;
+    let Ok(mut response) =
+        head::decode_response(head, &answer.payload, known_length, &record.request_id)
+    else {
+        let message = "it answered with a status or a header that HTTP does not allow".into();
+        return record.answer(
+            &Failure {
+                code: ErrorCode::UserCode,
+                message,
+            },
+            "",
+        );
+    };
+    record.status = response.status().as_u16();
+    let data = parsed.data(&answer.payload);
+    if complete {
+        if is_head && !response.headers().contains_key(header::CONTENT_LENGTH) {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
+        }
+        *response.body_mut() = Body::full(data);
+    } else {
+        *response.body_mut() =
+            Body::Stream(Box::new(Streaming::new(data, exchange, upload, record)));
+    }
+    response
+}
+
+fn internal(message: &'static str) -> Failure {
+    Failure {
+        code: ErrorCode::Internal,
+        message: message.into(),
+    }
+}
+
+/// Time until `deadline`, at least zero.
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}

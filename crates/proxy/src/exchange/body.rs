@@ -1,0 +1,213 @@
+//! Bodies: the client's, on its way to the router, and the answer's, on its way to hyper.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use eagleray_router::service::{Exchange, Failure, Room};
+use eagleray_types::ErrorCode;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::Record;
+
+/// The body of a response.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// All of it.
+    Full(Bytes),
+    Stream(Box<Streaming>),
+}
+
+impl Body {
+    pub(crate) const fn empty() -> Self {
+        Self::Full(Bytes::new())
+    }
+
+    pub(crate) const fn full(bytes: Bytes) -> Self {
+        Self::Full(bytes)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Stream(streaming) => streaming.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(streaming) => streaming.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// The answer broke off; hyper cuts the connection, which is the only way left to say so.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off: {0:?}")]
+pub(crate) struct BrokenOff(ErrorCode);
+
+/// An answer that still comes. The client's body may still be going the other way.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    first: Bytes,
+    exchange: Exchange,
+    upload: Upload,
+    /// For its drop.
+    _record: Record,
+}
+
+impl Streaming {
+    pub(super) fn new(first: Bytes, exchange: Exchange, upload: Upload, record: Record) -> Self {
+        Self {
+            first,
+            exchange,
+            upload,
+            _record: record,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+        }
+        if let Err(failure) = self.upload.pump(&mut self.exchange, context) {
+            return Poll::Ready(Some(Err(BrokenOff(failure.code))));
+        }
+        self.exchange.poll_data(context).map(|data| {
+            data.map(|data| {
+                data.map(Frame::data)
+                    .map_err(|failure| BrokenOff(failure.code))
+            })
+        })
+    }
+
+    fn is_end(&self) -> bool {
+        self.first.is_empty() && self.exchange.is_finished()
+    }
+}
+
+/// The client's body, as far as it has not come yet.
+#[derive(Debug)]
+pub(super) struct Upload {
+    incoming: Option<Incoming>,
+    received: u64,
+    limit: Option<u64>,
+}
+
+/// One step of reading a body.
+pub(super) enum Step {
+    Data(Bytes),
+    /// Data, and nothing after it.
+    Last(Bytes),
+    End,
+}
+
+impl Upload {
+    pub(super) fn new(incoming: Incoming, limit: Option<u64>) -> Self {
+        let incoming = (!http_body::Body::is_end_stream(&incoming)).then_some(incoming);
+        Self {
+            incoming,
+            received: 0,
+            limit,
+        }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Reads the next chunk.
+    pub(super) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Step, Failure>> {
+        loop {
+            let Some(incoming) = &mut self.incoming else {
+                return Poll::Ready(Ok(Step::End));
+            };
+            let frame = match http_body::Body::poll_frame(Pin::new(&mut *incoming), context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    self.incoming = None;
+                    return Poll::Ready(Ok(Step::End));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.incoming = None;
+                    let message = format!("its body broke off: {error}").into();
+                    return Poll::Ready(Err(Failure {
+                        code: ErrorCode::BadRequest,
+                        message,
+                    }));
+                }
+                Poll::Ready(Some(Ok(frame))) => frame,
+            };
+            // Trailers of a request are dropped.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            self.received += data.len() as u64;
+            if self.limit.is_some_and(|limit| self.received > limit) {
+                self.incoming = None;
+                return Poll::Ready(Err(Failure::new(ErrorCode::PayloadTooLarge)));
+            }
+            if http_body::Body::is_end_stream(incoming) {
+                self.incoming = None;
+                return Poll::Ready(Ok(Step::Last(data)));
+            }
+            return Poll::Ready(Ok(Step::Data(data)));
+        }
+    }
+
+    /// Hands to the router what has come and fits.
+    pub(super) fn pump(
+        &mut self,
+        exchange: &mut Exchange,
+        context: &mut Context<'_>,
+    ) -> Result<(), Failure> {
+        while self.incoming.is_some() {
+            match exchange.poll_room(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Room::Closed) => self.incoming = None,
+                Poll::Ready(Room::Wanted) => match self.poll_step(context) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(step) => match step? {
+                        Step::Data(data) => exchange.push_body(data),
+                        Step::Last(data) => {
+                            exchange.push_body(data);
+                            exchange.end_body();
+                        }
+                        Step::End => exchange.end_body(),
+                    },
+                },
+            }
+        }
+        Ok(())
+    }
+}

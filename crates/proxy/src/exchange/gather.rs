@@ -1,0 +1,117 @@
+//! What is read of a body before the router sees the request.
+//!
+//! A short body of known length is waited for: one frame then carries the whole request, and a slow client holds
+//! no replica. So is every body of a deployment whose code needs it whole, up to [`SYNC_BYTES`]. Of any other body
+//! only what has come already is taken along: its code may want to answer before it ends.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use eagleray_router::service::{Failure, INITIAL_BODY_CREDIT};
+use eagleray_types::ErrorCode;
+use tokio::time::Sleep;
+
+use super::{
+    body::{Step, Upload},
+    until,
+};
+
+/// Most that is kept of a body that must be whole.
+const SYNC_BYTES: usize = 8 * 1024 * 1024;
+
+/// Body bytes that are kept while the request can still move to another replica.
+pub(super) const fn keep_bytes(sync_limit: Option<u64>) -> usize {
+    if sync_limit.is_some() {
+        SYNC_BYTES
+    } else {
+        INITIAL_BODY_CREDIT
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gathered {
+    Whole,
+    /// The rest follows.
+    Part,
+}
+
+/// A request whose body is being read.
+#[derive(Debug)]
+pub(super) struct Gather {
+    pub(super) head: Bytes,
+    pub(super) first: Bytes,
+    pub(super) rest: VecDeque<Bytes>,
+    pub(super) upload: Upload,
+    pub(super) deadline: Option<Instant>,
+    /// Only once it must be waited.
+    timer: Option<Pin<Box<Sleep>>>,
+    waits_for_whole: bool,
+    most: usize,
+}
+
+impl Gather {
+    pub(super) fn new(
+        head: Bytes,
+        upload: Upload,
+        length: Option<u64>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let most = keep_bytes(upload.limit());
+        let waits_for_whole = upload.limit().is_some()
+            || length.is_some_and(|length| length <= INITIAL_BODY_CREDIT as u64);
+        Self {
+            head,
+            first: Bytes::new(),
+            rest: VecDeque::new(),
+            upload,
+            deadline,
+            timer: None,
+            waits_for_whole,
+            most,
+        }
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Gathered, Failure>> {
+        while self.upload.received() < self.most as u64 {
+            match self.upload.poll_step(context) {
+                Poll::Ready(Ok(Step::Data(data))) => self.add(data),
+                Poll::Ready(Ok(Step::Last(data))) => {
+                    self.add(data);
+                    return Poll::Ready(Ok(Gathered::Whole));
+                }
+                Poll::Ready(Ok(Step::End)) => return Poll::Ready(Ok(Gathered::Whole)),
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending if self.waits_for_whole => return self.poll_deadline(context),
+                Poll::Pending => return Poll::Ready(Ok(Gathered::Part)),
+            }
+        }
+        Poll::Ready(Ok(Gathered::Part))
+    }
+
+    fn add(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            self.rest.push_back(data);
+        }
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Result<Gathered, Failure>> {
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(until(deadline))));
+        timer
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(Failure::new(ErrorCode::DeadlineExceeded)))
+    }
+}

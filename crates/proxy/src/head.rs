@@ -1,0 +1,263 @@
+//! Heads, from HTTP to the wire and back.
+//!
+//! To the replica goes what the client sent, nothing decoded, without what belongs to the connection and without
+//! names with underscores (which CGI-like code cannot tell from hyphens), except one that is ours. From the replica
+//! comes whatever user code made up, so every field is checked: a line break in one would be a second response.
+
+use bytes::{Bytes, BytesMut};
+use eagleray_wire::{HeadError, Headers, HttpHead, RequestHead, ResponseHead};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
+};
+
+use crate::{answer::REQUEST_ID, connection::Peers, exchange::Body, routes::Ingress};
+
+/// The only name with underscores that is passed on.
+const MODEL_ID: &str = "serve_multiplexed_model_id";
+const TRACEPARENT: &str = "traceparent";
+const TIMEOUT: &str = "x-request-timeout-seconds";
+
+/// Buffers in which heads are put together, one pair a thread.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    fields: BytesMut,
+    heads: BytesMut,
+}
+
+impl Scratch {
+    const BYTES: usize = 64 * 1024;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            fields: BytesMut::with_capacity(4096),
+            heads: BytesMut::with_capacity(Self::BYTES),
+        }
+    }
+}
+
+/// Encodes the head of a request for the wire.
+pub(crate) fn encode_request(
+    scratch: &mut Scratch,
+    parts: &Parts,
+    ingress: &Ingress,
+    peers: &Peers,
+    request_id: &HeaderValue,
+) -> Result<Bytes, HeadError> {
+    let named = NamedByConnection::of(&parts.headers);
+    let fields = parts
+        .headers
+        .iter()
+        .filter(|(name, value)| forwarded(name, value, request_id) && !named.contains(name))
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    let headers = Headers::build(&mut scratch.fields, fields)?;
+    let head = HttpHead {
+        websocket: false,
+        request_id: request_id.as_bytes(),
+        revision: &ingress.revision,
+        traceparent: parts
+            .headers
+            .get(TRACEPARENT)
+            .map_or(&[][..], HeaderValue::as_bytes),
+        version: if parts.version == Version::HTTP_10 {
+            10
+        } else {
+            11
+        },
+        priority: 0,
+        tls: false,
+        method: parts.method.as_str().as_bytes(),
+        path: parts.uri.path().as_bytes(),
+        query: parts.uri.query().unwrap_or_default().as_bytes(),
+        root_path: &ingress.root_path,
+        client: (peers.client.0.as_bytes(), peers.client.1),
+        server: (peers.server.0.as_bytes(), peers.server.1),
+        headers,
+    };
+    scratch.heads.reserve(1024);
+    RequestHead::Http(head).encode(&mut scratch.heads)?;
+    Ok(scratch.heads.split().freeze())
+}
+
+fn forwarded(name: &HeaderName, value: &HeaderValue, request_id: &HeaderValue) -> bool {
+    if is_hop_by_hop(name) {
+        return false;
+    }
+    let text = name.as_str();
+    if *name == REQUEST_ID {
+        return value == request_id;
+    }
+    !text.as_bytes().contains(&b'_') || text == MODEL_ID
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// Fields that `Connection` names besides `close` and `keep-alive`: they end here too.
+struct NamedByConnection<'a>(Option<&'a HeaderMap>);
+
+impl<'a> NamedByConnection<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let names_some = headers.get_all(header::CONNECTION).iter().any(|value| {
+            let value = value.as_bytes();
+            !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close")
+        });
+        Self(names_some.then_some(headers))
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.0.is_some_and(|headers| {
+            headers.get_all(header::CONNECTION).iter().any(|value| {
+                value.as_bytes().split(|byte| *byte == b',').any(|token| {
+                    token
+                        .trim_ascii()
+                        .eq_ignore_ascii_case(name.as_str().as_bytes())
+                })
+            })
+        })
+    }
+}
+
+/// The limit that a request sets for itself. The outer `None`: it sets none, or one that cannot be read;
+/// the inner one: it asks for no limit.
+#[expect(
+    clippy::option_option,
+    reason = "absent and 'no limit' are different wishes"
+)]
+pub(crate) fn own_timeout(headers: &HeaderMap) -> Option<Option<std::time::Duration>> {
+    let seconds: f64 = headers.get(TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
+    if seconds.is_nan() {
+        return None;
+    }
+    // Infinite, or more than a `Duration` holds, is no limit; so is what is not positive.
+    Some(if seconds > 0.0 {
+        std::time::Duration::try_from_secs_f64(seconds).ok()
+    } else {
+        None
+    })
+}
+
+/// A head of user code that cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsendable;
+
+/// Makes the head of the response. `complete`: the whole body is known, so its length is not user code's word.
+pub(crate) fn decode_response(
+    head: &ResponseHead<'_>,
+    payload: &Bytes,
+    complete: bool,
+    request_id: &HeaderValue,
+) -> Result<Response<Body>, Unsendable> {
+    let mut response = Response::new(Body::empty());
+    let status = StatusCode::from_u16(head.status).map_err(|_| Unsendable)?;
+    if status.is_informational() {
+        return Err(Unsendable);
+    }
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.reserve(head.headers.len() + 2);
+    for (name, value) in head.headers.iter() {
+        let name = HeaderName::from_bytes(name).map_err(|_| Unsendable)?;
+        if is_hop_by_hop(&name) || name == REQUEST_ID {
+            continue;
+        }
+        if name == header::CONTENT_LENGTH {
+            let digits =
+                !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+            if complete {
+                continue;
+            }
+            if !digits || headers.contains_key(header::CONTENT_LENGTH) {
+                return Err(Unsendable);
+            }
+        }
+        let value =
+            HeaderValue::from_maybe_shared(payload.slice_ref(value)).map_err(|_| Unsendable)?;
+        headers.append(name, value);
+    }
+    headers.insert(REQUEST_ID, request_id.clone());
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use eagleray_wire::{Flags, ResponsePayload, encode_response_head};
+
+    use super::*;
+
+    fn decoded(status: u16, fields: &[(&[u8], &[u8])]) -> Result<Response<Body>, Unsendable> {
+        let mut payload = BytesMut::new();
+        encode_response_head(&mut payload, status, fields.iter().copied()).unwrap();
+        let payload = payload.freeze();
+        let parsed = ResponsePayload::decode(Flags::HEAD, &payload).unwrap();
+        decode_response(
+            &parsed.head.unwrap(),
+            &payload,
+            true,
+            &HeaderValue::from_static("id"),
+        )
+    }
+
+    #[test]
+    fn a_response_that_user_code_splits_is_not_sent() {
+        for value in [&b"a\r\nb: c"[..], b"a\nb", b"a\0b"] {
+            assert!(decoded(200, &[(b"x-name", value)]).is_err(), "{value:?}");
+        }
+        for name in [&b"x\r\ny"[..], b"", b"x y", b"x:"] {
+            assert!(decoded(200, &[(name, b"a")]).is_err(), "{name:?}");
+        }
+        for status in [0, 99, 100, 101, 1000] {
+            assert!(decoded(status, &[]).is_err(), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_not_taken_from_user_code() {
+        let fields: &[(&[u8], &[u8])] = &[
+            (b"connection", b"close"),
+            (b"transfer-encoding", b"chunked"),
+            (b"content-length", b"9"),
+            (b"x-request-id", b"other"),
+            (b"set-cookie", b"a"),
+            (b"set-cookie", b"b"),
+        ];
+        let response = decoded(200, fields).unwrap();
+        assert_eq!(response.headers().len(), 3);
+        assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
+        assert_eq!(response.headers().get("x-request-id").unwrap(), "id");
+    }
+
+    #[test]
+    fn a_request_may_set_its_own_time_limit() {
+        let own = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TIMEOUT, HeaderValue::from_static(text));
+            own_timeout(&headers)
+        };
+        assert_eq!(own("1.5"), Some(Some(Duration::from_millis(1500))));
+        assert_eq!(own("0"), Some(None));
+        assert_eq!(own("-1"), Some(None));
+        assert_eq!(own("inf"), Some(None));
+        assert_eq!(own("soon"), None);
+        assert_eq!(own("nan"), None);
+        assert_eq!(own_timeout(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn fields_that_connection_names_end_here() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_static("close, X-Secret"));
+        let named = NamedByConnection::of(&headers);
+        assert!(named.contains(&HeaderName::from_static("x-secret")));
+        assert!(!named.contains(&HeaderName::from_static("x-other")));
+    }
+}

@@ -1,0 +1,34 @@
+//! What a proxy can be told. Plain fields: the executable reads its file or environment and fills them in.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+/// Options of one proxy process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads, each with its own connections and router. By default a quarter of the cores, 1 to 8.
+    pub threads: NonZeroUsize,
+    /// Stands before every route prefix; empty, or `/a/b`.
+    pub root_path: String,
+    /// The time limit of a request, from its head to the last byte of its answer.
+    pub request_timeout: Option<Duration>,
+    /// How long a connection may be idle between requests.
+    pub keep_alive: Duration,
+    /// How long the head of a request may take from its first byte.
+    pub header_read_timeout: Duration,
+    /// Where access lines are appended; `None` writes none.
+    pub access_log: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            threads: NonZeroUsize::new((cores / 4).clamp(1, 8)).unwrap_or(NonZeroUsize::MIN),
+            root_path: String::new(),
+            request_timeout: None,
+            keep_alive: Duration::from_secs(90),
+            header_read_timeout: Duration::from_secs(10),
+            access_log: None,
+        }
+    }
+}

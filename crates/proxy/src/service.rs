@@ -1,0 +1,247 @@
+//! The proxy as a process: its threads, and the control connection to the node that feeds them.
+//!
+//! Updates go to every thread in the order in which they came; `Applied` is answered when all have taken one, so
+//! whoever waits for it knows that no thread routes by older targets. When the node is gone the proxy ends too:
+//! the listening socket is the node's, and so is the duty to start the next proxy.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::{Arc, atomic::AtomicU64},
+    thread::JoinHandle,
+};
+
+use bytes::BytesMut;
+use eagleray_router::{core::Limits, service::Applied};
+use eagleray_types::control::{
+    AppliedUpdate, Empty, ProxyCommand, ProxyEvent, TargetUpdate, proxy_command, proxy_event,
+};
+use eagleray_wire::{Decoder, Frame, Kind};
+use prost::Message;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+
+use crate::{
+    access_log::Sink,
+    options::Options,
+    shard::{self, Done, Order, Start},
+};
+
+/// Updates that may wait at a thread; more wait in the control socket.
+const ORDERS: usize = 16;
+
+/// Why a proxy ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open the access log {path}: {source}")]
+    AccessLog { path: String, source: io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error("a thread of the proxy ended before its time: {0}")]
+    ThreadEnded(String),
+    #[error("the control connection failed: {0}")]
+    Control(#[from] io::Error),
+    #[error("the node sent what cannot be read: {0}")]
+    Protocol(String),
+}
+
+/// Serves the listener until the node says `Drain` and the last request is answered, or the node is gone.
+pub fn run(
+    listener: std::net::TcpListener,
+    control: UnixStream,
+    options: Options,
+) -> Result<(), Error> {
+    let log = match &options.access_log {
+        Some(path) => Some(Sink::open(path).map_err(|source| Error::AccessLog {
+            path: path.display().to_string(),
+            source,
+        })?),
+        None => None,
+    };
+    let (sink, writer) = log.unzip();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Thread)?;
+    let mut threads = Threads::start(&listener, &options, sink)?;
+    let result = runtime.block_on(converse(control, &mut threads));
+    // Without orders, threads that still run end at once.
+    threads.orders.clear();
+    drop(threads.done);
+    for thread in threads.running {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a thread of the proxy failed"),
+            Err(_panic) => tracing::error!("a thread of the proxy panicked"),
+        }
+    }
+    if let Some(writer) = writer
+        && writer.join().is_err()
+    {
+        tracing::error!("the writer of the access log panicked");
+    }
+    result
+}
+
+struct Threads {
+    running: Vec<JoinHandle<io::Result<()>>>,
+    orders: Vec<mpsc::Sender<Order>>,
+    done: mpsc::Receiver<Done>,
+}
+
+impl Threads {
+    fn start(
+        listener: &std::net::TcpListener,
+        options: &Options,
+        sink: Option<Sink>,
+    ) -> Result<Self, Error> {
+        let count = options.threads.get();
+        let panics = Arc::new(AtomicU64::new(0));
+        let limits = Arc::new(Limits::new());
+        let (done_sender, done) = mpsc::channel(count * 2);
+        let mut running = Vec::with_capacity(count);
+        let mut orders = Vec::with_capacity(count);
+        for index in 0..count {
+            let (sender, receiver) = mpsc::channel(ORDERS);
+            let start = Start {
+                listener: listener.try_clone().map_err(Error::Thread)?,
+                options: options.clone(),
+                seed: fastrand::u64(..),
+                sink: sink.clone(),
+                limits: Arc::clone(&limits),
+                panics: Arc::clone(&panics),
+                orders: receiver,
+                done: done_sender.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("eagleray-proxy-{index}"))
+                .spawn(move || shard::run(start))
+                .map_err(Error::Thread)?;
+            running.push(thread);
+            orders.push(sender);
+        }
+        Ok(Self {
+            running,
+            orders,
+            done,
+        })
+    }
+
+    /// Gives an order to every thread and collects what each has to say to it.
+    async fn order(&mut self, order: Order) -> Result<Vec<Done>, Error> {
+        for sender in &self.orders {
+            sender
+                .send(order.clone())
+                .await
+                .map_err(|_| thread_ended())?;
+        }
+        self.collect().await
+    }
+
+    async fn collect(&mut self) -> Result<Vec<Done>, Error> {
+        let mut all = Vec::with_capacity(self.orders.len());
+        while all.len() < self.orders.len() {
+            all.push(self.done.recv().await.ok_or_else(thread_ended)?);
+        }
+        if all.iter().any(|done| *done == Done::Failed) {
+            return Err(thread_ended());
+        }
+        Ok(all)
+    }
+}
+
+fn thread_ended() -> Error {
+    Error::ThreadEnded("its log line says why".to_owned())
+}
+
+async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Error> {
+    control.set_nonblocking(true)?;
+    let mut control = tokio::net::UnixStream::from_std(control)?;
+    threads.collect().await?;
+    send(&mut control, proxy_event::Body::Ready(Empty {})).await?;
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    loop {
+        while let Some(frame) = Decoder::control()
+            .decode(&mut buffer)
+            .map_err(|error| Error::Protocol(error.to_string()))?
+        {
+            if frame.header.kind != Kind::Control {
+                continue;
+            }
+            let command = ProxyCommand::decode(frame.payload)
+                .map_err(|error| Error::Protocol(error.to_string()))?;
+            match command.body {
+                Some(proxy_command::Body::Update(bytes)) => {
+                    let update = TargetUpdate::decode(&*bytes)
+                        .map_err(|error| Error::Protocol(error.to_string()))?;
+                    update_all(threads, &mut control, update).await?;
+                }
+                Some(proxy_command::Body::Drain(Empty {})) => {
+                    return drain(threads, &mut control).await;
+                }
+                // A command of a later release: nothing that we could do.
+                None => tracing::warn!("the node sent a command that this release does not know"),
+            }
+        }
+        if control.read_buf(&mut buffer).await? == 0 {
+            tracing::info!("the node is gone, so the proxy ends");
+            return Ok(());
+        }
+    }
+}
+
+async fn update_all(
+    threads: &mut Threads,
+    control: &mut tokio::net::UnixStream,
+    update: TargetUpdate,
+) -> Result<(), Error> {
+    let applied = AppliedUpdate {
+        epoch: update.epoch,
+        number: update.number,
+    };
+    let done = threads.order(Order::Update(Arc::new(update))).await?;
+    // Every thread has seen the same updates, so all say the same.
+    if done.contains(&Done::Update(Applied::Gap)) {
+        send(control, proxy_event::Body::SnapshotWanted(Empty {})).await
+    } else if done.contains(&Done::Update(Applied::Stale)) {
+        tracing::warn!(
+            epoch = applied.epoch,
+            number = applied.number,
+            "ignored an update older than what is known"
+        );
+        Ok(())
+    } else {
+        send(control, proxy_event::Body::Applied(applied)).await
+    }
+}
+
+/// Waits for the last answer; a node that dies meanwhile changes nothing.
+async fn drain(threads: &mut Threads, control: &mut tokio::net::UnixStream) -> Result<(), Error> {
+    tracing::info!("draining");
+    let drained = threads.order(Order::Drain);
+    tokio::pin!(drained);
+    let mut ignored = BytesMut::with_capacity(4096);
+    loop {
+        tokio::select! {
+            // Drained first: when both are ready the order of the log lines is the true one.
+            biased;
+            result = &mut drained => return result.map(|_done| ()),
+            read = control.read_buf(&mut ignored) => {
+                if read? == 0 {
+                    tracing::info!("the node is gone, so the proxy ends without its last answers");
+                    return Ok(());
+                }
+                ignored.clear();
+            }
+        }
+    }
+}
+
+async fn send(control: &mut tokio::net::UnixStream, body: proxy_event::Body) -> Result<(), Error> {
+    let event = ProxyEvent { body: Some(body) };
+    let mut bytes = BytesMut::new();
+    Frame::control(0, event.encode_to_vec()).encode(&mut bytes);
+    Ok(control.write_all(&bytes).await?)
+}

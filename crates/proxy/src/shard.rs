@@ -1,0 +1,295 @@
+//! One thread of the proxy: a runtime, a clone of the listener, a router, connections, and nothing shared.
+//!
+//! Targets and the order to drain come over a bounded queue; the thread answers each when it has been carried out,
+//! so that the control side knows when an update holds everywhere.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::TcpListener,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use eagleray_router::{
+    core::Limits,
+    service::{Applied, Handle},
+};
+use eagleray_types::control::TargetUpdate;
+use slab::Slab;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{Notify, mpsc},
+};
+
+use crate::{
+    access_log::{AccessLog, FLUSH_AFTER, Sink},
+    connection::{self, Connection},
+    head::Scratch,
+    options::Options,
+    routes::Routes,
+};
+
+/// A sweep of all connections, at most.
+const TICK: Duration = Duration::from_secs(1);
+/// Connections taken before anybody else gets a turn.
+const ACCEPT_BATCH: usize = 16;
+
+/// To a thread.
+#[derive(Clone, Debug)]
+pub(crate) enum Order {
+    Update(Arc<TargetUpdate>),
+    Drain,
+}
+
+/// From a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Accepting,
+    Update(Applied),
+    Drained,
+    Failed,
+}
+
+/// The thread's own state, shared by its tasks.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) router: Handle,
+    pub(crate) routes: RefCell<Routes>,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) random: RefCell<fastrand::Rng>,
+    pub(crate) request_timeout: Option<Duration>,
+    access_log: RefCell<AccessLog>,
+    access_log_is_enabled: bool,
+    access_log_has_lines: Notify,
+    connections: RefCell<Slab<Rc<Connection>>>,
+    ended: Notify,
+    tick: Cell<u32>,
+    ready: Cell<bool>,
+    draining: Cell<bool>,
+    panics: Arc<AtomicU64>,
+}
+
+impl Shard {
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.get()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether a first snapshot of targets has come.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    pub(crate) fn list(&self, connection: &Rc<Connection>) -> usize {
+        self.connections.borrow_mut().insert(Rc::clone(connection))
+    }
+
+    pub(crate) fn unlist(&self, key: usize) {
+        self.connections.borrow_mut().remove(key);
+        if self.draining.get() {
+            self.ended.notify_one();
+        }
+    }
+
+    pub(crate) fn count_panic(&self) {
+        // Relaxed: a statistic.
+        let panics = self.panics.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(panics, "a connection's task panicked and was ended");
+    }
+
+    pub(crate) fn has_access_log(&self) -> bool {
+        self.access_log_is_enabled
+    }
+
+    /// Adds a line to the access log. Lossy, see [`AccessLog`].
+    pub(crate) fn log(&self, line: &crate::access_log::Line<'_>) {
+        if self
+            .access_log
+            .borrow_mut()
+            .write(std::time::SystemTime::now(), line)
+        {
+            self.access_log_has_lines.notify_one();
+        }
+    }
+}
+
+/// What a thread is started with.
+pub(crate) struct Start {
+    pub(crate) listener: TcpListener,
+    pub(crate) options: Options,
+    pub(crate) seed: u64,
+    pub(crate) sink: Option<Sink>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) panics: Arc<AtomicU64>,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) done: mpsc::Sender<Done>,
+}
+
+/// Runs a thread until it has drained or the control side is gone.
+pub(crate) fn run(start: Start) -> io::Result<()> {
+    let done = start.done.clone();
+    let result = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .and_then(|runtime| runtime.block_on(serve(start)));
+    if result.is_err() && done.blocking_send(Done::Failed).is_err() {
+        tracing::debug!("the control side is gone");
+    }
+    result
+}
+
+async fn serve(start: Start) -> io::Result<()> {
+    let Start {
+        listener,
+        options,
+        seed,
+        sink,
+        limits,
+        panics,
+        mut orders,
+        done,
+    } = start;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let shard = Rc::new(Shard {
+        router: Handle::new(eagleray_router::service::Options { seed, limits }),
+        routes: RefCell::new(Routes::new(&options.root_path)),
+        scratch: RefCell::new(Scratch::new()),
+        random: RefCell::new(fastrand::Rng::with_seed(seed)),
+        request_timeout: options.request_timeout,
+        access_log_is_enabled: sink.is_some(),
+        access_log: RefCell::new(AccessLog::new(sink)),
+        access_log_has_lines: Notify::new(),
+        connections: RefCell::new(Slab::new()),
+        ended: Notify::new(),
+        tick: Cell::new(0),
+        ready: Cell::new(false),
+        draining: Cell::new(false),
+        panics,
+    });
+    let accepting = tokio::task::spawn_local(accept(Rc::clone(&shard), listener));
+    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&shard), options));
+    let flushing = tokio::task::spawn_local(flush_access_log(Rc::clone(&shard)));
+    tell(&done, Done::Accepting).await;
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Update(update) => {
+                let applied = shard.router.apply(&update);
+                if applied == Applied::Applied {
+                    shard.routes.borrow_mut().apply(&update);
+                    shard.ready.set(true);
+                }
+                tell(&done, Done::Update(applied)).await;
+            }
+            Order::Drain => {
+                accepting.abort();
+                drain(&shard).await;
+                break;
+            }
+        }
+    }
+    accepting.abort();
+    sweeping.abort();
+    flushing.abort();
+    shard.access_log.borrow_mut().flush();
+    tell(&done, Done::Drained).await;
+    Ok(())
+}
+
+/// The control side may be gone; then there is nobody to tell, and the orders end too.
+async fn tell(done: &mpsc::Sender<Done>, what: Done) {
+    if done.send(what).await.is_err() {
+        tracing::debug!("the control side is gone");
+    }
+}
+
+/// Ends idle connections, and busy ones after their answer.
+async fn drain(shard: &Rc<Shard>) {
+    shard.draining.set(true);
+    for (_key, connection) in shard.connections.borrow().iter() {
+        connection.wake();
+    }
+    while !shard.connections.borrow().is_empty() {
+        shard.ended.notified().await;
+    }
+}
+
+async fn accept(shard: Rc<Shard>, listener: tokio::net::TcpListener) {
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+    let mut pause = SHORTEST_PAUSE;
+    let mut batch = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                pause = SHORTEST_PAUSE;
+                if let Err(error) = stream.set_nodelay(true) {
+                    // The client has left already.
+                    tracing::debug!(%error, "connection ended before it began");
+                    continue;
+                }
+                tokio::task::spawn_local(connection::serve(Rc::clone(&shard), stream, client));
+                batch += 1;
+                if batch == ACCEPT_BATCH {
+                    batch = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                // Descriptors or memory are used up: wait for some to come back.
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+async fn sweep(shard: Rc<Shard>, options: Options) {
+    let period = TICK
+        .min(options.header_read_timeout / 4)
+        .min(options.keep_alive / 4)
+        .max(Duration::from_millis(1));
+    let ticks = |limit: Duration| {
+        u32::try_from(limit.as_nanos().div_ceil(period.as_nanos())).unwrap_or(u32::MAX)
+    };
+    let (idle_ticks, head_ticks) = (
+        ticks(options.keep_alive),
+        ticks(options.header_read_timeout),
+    );
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let tick = shard.tick.get().wrapping_add(1);
+        shard.tick.set(tick);
+        for (_key, connection) in shard.connections.borrow().iter() {
+            connection.sweep(tick, idle_ticks, head_ticks);
+        }
+    }
+}
+
+async fn flush_access_log(shard: Rc<Shard>) {
+    loop {
+        shard.access_log_has_lines.notified().await;
+        tokio::time::sleep(FLUSH_AFTER).await;
+        shard.access_log.borrow_mut().flush();
+    }
+}
