@@ -1,1 +1,9 @@
-//! Being built.
+//! The Python module `eagleray._core`: converts between Python and the Rust crates, nothing else.
+
+mod client;
+
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use crate::client::{Call, Client, Completions, OutputWatch, Router};
+}

@@ -1,0 +1,221 @@
+//! `Client` and `OutputWatch`: what a driver says to a node and to its controller.
+
+use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
+
+use eagleray_types::control::{
+    ApiRequest, ApiResponse, AwaitApplication, Empty, NodeRequest, NodeResponse, Rollback,
+    api_request, api_response, node_request, node_response,
+};
+use parking_lot::Mutex;
+use prost::Message;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyTimeoutError},
+    prelude::*,
+    types::{PyDict, PyList},
+};
+
+use super::{control, convert};
+
+/// Calls to one socket: a node's or a controller's.
+#[pyclass(frozen, module = "eagleray._core")]
+#[derive(Debug)]
+pub(crate) struct Client {
+    path: String,
+}
+
+impl Client {
+    fn controller(
+        &self,
+        py: Python<'_>,
+        body: api_request::Body,
+        timeout_s: Option<f64>,
+    ) -> PyResult<api_response::Body> {
+        let request = ApiRequest { body: Some(body) }.encode_to_vec();
+        let answer = answer_in_time(
+            control::call(py, &self.path, &request, seconds(timeout_s))?,
+            timeout_s,
+        )?;
+        match ApiResponse::decode(answer).map_err(unreadable)?.body {
+            Some(api_response::Body::Error(error)) => Err(convert::refused(py, &error)),
+            Some(body) => Ok(body),
+            None => Err(unexpected()),
+        }
+    }
+
+    fn node(&self, py: Python<'_>, body: node_request::Body) -> PyResult<node_response::Body> {
+        let request = NodeRequest { body: Some(body) }.encode_to_vec();
+        let answer = answer_in_time(control::call(py, &self.path, &request, None)?, None)?;
+        match NodeResponse::decode(answer).map_err(unreadable)?.body {
+            Some(node_response::Body::Error(error)) => Err(convert::refused(py, &error)),
+            Some(body) => Ok(body),
+            None => Err(unexpected()),
+        }
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    fn new(path: String) -> Self {
+        Self { path }
+    }
+
+    /// Sends an application; its blobs lie in the blob directory already.
+    fn deploy<'py>(
+        &self,
+        py: Python<'py>,
+        spec: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        match self.controller(
+            py,
+            api_request::Body::Deploy(convert::application_spec(spec)?),
+            None,
+        )? {
+            api_response::Body::Deployed(deployed) => convert::deployed(py, &deployed),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Waits until the revision runs, or failed.
+    fn await_application<'py>(
+        &self,
+        py: Python<'py>,
+        name: String,
+        revision: String,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let request = AwaitApplication { name, revision };
+        match self.controller(py, api_request::Body::AwaitApplication(request), None)? {
+            api_response::Body::Settled(status) => convert::application_status(py, &status),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn rollback<'py>(
+        &self,
+        py: Python<'py>,
+        application: String,
+        revision: String,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        match self.controller(
+            py,
+            api_request::Body::Rollback(Rollback {
+                application,
+                revision,
+            }),
+            None,
+        )? {
+            api_response::Body::Deployed(deployed) => convert::deployed(py, &deployed),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Waits until the application is gone.
+    #[pyo3(signature = (name, timeout_s=None))]
+    fn delete(&self, py: Python<'_>, name: String, timeout_s: Option<f64>) -> PyResult<()> {
+        self.controller(py, api_request::Body::Delete(name), timeout_s)
+            .map(drop)
+    }
+
+    #[pyo3(signature = (timeout_s=None))]
+    fn delete_all(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<()> {
+        self.controller(py, api_request::Body::DeleteAll(Empty {}), timeout_s)
+            .map(drop)
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        match self.controller(py, api_request::Body::Status(Empty {}), None)? {
+            api_response::Body::Status(status) => {
+                let list = PyList::empty(py);
+                for application in &status.applications {
+                    list.append(convert::application_status(py, application)?)?;
+                }
+                Ok(list)
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn node_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        match self.node(py, node_request::Body::Info(Empty {}))? {
+            node_response::Body::Info(info) => convert::node_info(py, &info),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Ends the node in order.
+    fn shutdown_node(&self, py: Python<'_>) -> PyResult<()> {
+        self.node(py, node_request::Body::Shutdown(Empty {}))
+            .map(drop)
+    }
+}
+
+/// The lines that replicas write from now on.
+#[pyclass(frozen, module = "eagleray._core")]
+#[derive(Debug)]
+pub(crate) struct OutputWatch {
+    conversation: Mutex<control::Conversation>,
+    closer: UnixStream,
+}
+
+#[pymethods]
+impl OutputWatch {
+    #[new]
+    fn new(py: Python<'_>, path: &str) -> PyResult<Self> {
+        let request = NodeRequest {
+            body: Some(node_request::Body::WatchOutput(Empty {})),
+        }
+        .encode_to_vec();
+        let conversation = py.detach(|| control::Conversation::open(path, &request))?;
+        let closer = conversation.closer()?;
+        // Only a daemon thread of ours reads: it need not look at signals, and a slice would be a wake-up for nothing.
+        closer.set_read_timeout(None)?;
+        Ok(Self {
+            conversation: Mutex::new(conversation),
+            closer,
+        })
+    }
+
+    /// Waits for the next line; `None` when the node has ended or `close` was called.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        loop {
+            let step = py.detach(|| self.conversation.lock().next());
+            let Ok(payload) = step else { return Ok(None) };
+            let Some(payload) = payload else { continue };
+            if let Some(node_response::Body::Output(line)) =
+                NodeResponse::decode(payload).map_err(unreadable)?.body
+            {
+                return convert::output(py, &line).map(Some);
+            }
+        }
+    }
+
+    /// Ends `next` on whichever thread waits in it.
+    fn close(&self) {
+        // An error means that the socket is closed, which is what was wanted.
+        drop(self.closer.shutdown(Shutdown::Both));
+    }
+}
+
+fn seconds(timeout_s: Option<f64>) -> Option<Duration> {
+    timeout_s.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
+}
+
+fn answer_in_time(answer: Option<bytes::Bytes>, timeout_s: Option<f64>) -> PyResult<bytes::Bytes> {
+    answer.ok_or_else(|| {
+        PyTimeoutError::new_err(format!(
+            "no answer within {} s",
+            timeout_s.unwrap_or_default()
+        ))
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn unreadable(error: prost::DecodeError) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "an answer cannot be read, is the node of another release? {error}"
+    ))
+}
+
+fn unexpected() -> PyErr {
+    PyRuntimeError::new_err("an answer of the wrong kind, is the node of another release?")
+}

@@ -1,0 +1,178 @@
+//! Control messages as Python dicts and back: names are those of the fields.
+
+use std::collections::BTreeMap;
+
+use eagleray_types::control::{
+    ApiError, ApplicationSpec, ApplicationStatus, CodeFile, Deployed, DeploymentOptions,
+    DeploymentSpec, DeploymentStatus, NodeInfo, Output,
+};
+use pyo3::{
+    exceptions::{PyKeyError, PyRuntimeError, PyValueError},
+    prelude::*,
+    types::{PyDict, PyList},
+};
+
+fn field<'py, T>(dict: &Bound<'py, PyDict>, name: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+    for<'a> <T as FromPyObject<'a, 'py>>::Error: Into<PyErr>,
+{
+    let value = dict
+        .get_item(name)?
+        .ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
+    value.extract::<T>().map_err(|error| {
+        let error: PyErr = error.into();
+        PyValueError::new_err(format!("{name}: {error}"))
+    })
+}
+
+pub(super) fn application_spec(dict: &Bound<'_, PyDict>) -> PyResult<ApplicationSpec> {
+    let deployments: Vec<Bound<'_, PyDict>> = field(dict, "deployments")?;
+    let code_files: Vec<Bound<'_, PyDict>> = field(dict, "code_files")?;
+    Ok(ApplicationSpec {
+        name: field(dict, "name")?,
+        route_prefix: field(dict, "route_prefix")?,
+        revision: field(dict, "revision")?,
+        ingress: field(dict, "ingress")?,
+        deployments: deployments
+            .iter()
+            .map(deployment_spec)
+            .collect::<PyResult<_>>()?,
+        code_blob: field(dict, "code_blob")?,
+        code_files: code_files
+            .iter()
+            .map(|file| {
+                Ok(CodeFile {
+                    path: field(file, "path")?,
+                    sha256: field(file, "sha256")?,
+                })
+            })
+            .collect::<PyResult<_>>()?,
+        python: field(dict, "python")?,
+        working_directory: field(dict, "working_directory")?,
+        sys_path: field(dict, "sys_path")?,
+        environment: field::<BTreeMap<_, _>>(dict, "environment")?,
+    })
+}
+
+fn deployment_spec(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentSpec> {
+    Ok(DeploymentSpec {
+        name: field(dict, "name")?,
+        version: field(dict, "version")?,
+        callable_blob: field(dict, "callable_blob")?,
+        options: deployment_options(&field(dict, "options")?)?,
+        version_note: field(dict, "version_note")?,
+    })
+}
+
+fn deployment_options(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentOptions> {
+    Ok(DeploymentOptions {
+        num_replicas: field(dict, "num_replicas")?,
+        max_ongoing_requests: field(dict, "max_ongoing_requests")?,
+        max_queued_requests: field(dict, "max_queued_requests")?,
+        user_config: field(dict, "user_config")?,
+        graceful_shutdown_wait_loop_s: field(dict, "graceful_shutdown_wait_loop_s")?,
+        graceful_shutdown_timeout_s: field(dict, "graceful_shutdown_timeout_s")?,
+        health_check_period_s: field(dict, "health_check_period_s")?,
+        health_check_timeout_s: field(dict, "health_check_timeout_s")?,
+        max_constructor_retry_count: field(dict, "max_constructor_retry_count")?,
+        resources: field::<BTreeMap<_, _>>(dict, "resources")?,
+        environment: field::<BTreeMap<_, _>>(dict, "environment")?,
+        access_log: field(dict, "access_log")?,
+        backpressure_status: field(dict, "backpressure_status")?,
+        backpressure_retry_after_s: field(dict, "backpressure_retry_after_s")?,
+        max_body_bytes: field(dict, "max_body_bytes")?,
+    })
+}
+
+pub(super) fn deployed<'py>(py: Python<'py>, message: &Deployed) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("revision", &message.revision)?;
+    dict.set_item("notes", &message.notes)?;
+    Ok(dict)
+}
+
+pub(super) fn application_status<'py>(
+    py: Python<'py>,
+    message: &ApplicationStatus,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &message.name)?;
+    dict.set_item("status", &message.status)?;
+    dict.set_item("message", &message.message)?;
+    dict.set_item("last_deployed_time_s", message.last_deployed_time_s)?;
+    dict.set_item("route_prefix", &message.route_prefix)?;
+    dict.set_item("revision", &message.revision)?;
+    dict.set_item("ingress", &message.ingress)?;
+    let deployments = PyList::empty(py);
+    for deployment in &message.deployments {
+        deployments.append(deployment_status(py, deployment)?)?;
+    }
+    dict.set_item("deployments", deployments)?;
+    Ok(dict)
+}
+
+fn deployment_status<'py>(
+    py: Python<'py>,
+    message: &DeploymentStatus,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &message.name)?;
+    dict.set_item("status", &message.status)?;
+    dict.set_item("status_trigger", &message.status_trigger)?;
+    dict.set_item("message", &message.message)?;
+    dict.set_item("replica_states", &message.replica_states)?;
+    let replicas = PyList::empty(py);
+    for replica in &message.replicas {
+        let entry = PyDict::new(py);
+        entry.set_item("replica_id", &replica.replica_id)?;
+        entry.set_item("state", &replica.state)?;
+        entry.set_item("pid", replica.pid)?;
+        entry.set_item("version", &replica.version)?;
+        replicas.append(entry)?;
+    }
+    dict.set_item("replicas", replicas)?;
+    Ok(dict)
+}
+
+pub(super) fn node_info<'py>(py: Python<'py>, message: &NodeInfo) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &message.name)?;
+    dict.set_item("pid", message.pid)?;
+    dict.set_item("http_address", &message.http_address)?;
+    dict.set_item("run_directory", &message.run_directory)?;
+    dict.set_item("blob_directory", &message.blob_directory)?;
+    dict.set_item("controller_socket_path", &message.controller_socket_path)?;
+    dict.set_item("owner_pid", message.owner_pid)?;
+    dict.set_item("node_id", &message.node_id)?;
+    dict.set_item("log_directory", &message.log_directory)?;
+    dict.set_item("proxy_status", &message.proxy_status)?;
+    Ok(dict)
+}
+
+pub(super) fn output<'py>(py: Python<'py>, message: &Output) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let key = message.deployment.as_ref();
+    dict.set_item("replica_id", &message.replica_id)?;
+    dict.set_item("application", key.map_or("", |key| &key.application))?;
+    dict.set_item("deployment", key.map_or("", |key| &key.deployment))?;
+    dict.set_item("line", &message.line)?;
+    dict.set_item("stderr", message.stderr)?;
+    dict.set_item("lost", message.lost)?;
+    Ok(dict)
+}
+
+/// The exception for a call that was refused.
+pub(super) fn refused(py: Python<'_>, error: &ApiError) -> PyErr {
+    match error.kind.as_str() {
+        "invalid" => PyValueError::new_err(error.message.clone()),
+        "conflict" | "not_found" => {
+            let raised = py
+                .import("eagleray.serve.exceptions")
+                .and_then(|module| module.getattr("RayServeException"))
+                .and_then(|class| class.call1((&error.message,)));
+            raised.map_or_else(|error| error, PyErr::from_value)
+        }
+        _ => PyRuntimeError::new_err(error.message.clone()),
+    }
+}
