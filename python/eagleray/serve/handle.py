@@ -6,8 +6,10 @@ rest on a thread of its own, so no event loop is needed and any number of them m
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +23,8 @@ from eagleray.serve.exceptions import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from eagleray import _core
 
 __all__ = ["DeploymentHandle", "DeploymentResponse"]
@@ -86,21 +90,10 @@ class DeploymentResponse:
         import asyncio
 
         self._check_cancelled()
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
-            except RuntimeError:
-                pass  # the loop was closed: nobody waits any more
-
-        self._call.add_done_callback(wake)
         try:
-            await done
+            await _Loop.of(asyncio.get_running_loop()).ended(self._call)
         except asyncio.CancelledError:
-            if not self._cancelled:
-                self._call.cancel()
+            self._call.cancel()
             raise
         self._check_cancelled()
         return self._value()
@@ -124,7 +117,9 @@ class DeploymentResponse:
             self._handle._raise_failure(*failure, request_id=self.request_id)
         import pickle
 
-        data, is_error = self._call.result()
+        answer = self._call.result()
+        assert answer is not None
+        data, is_error = answer
         try:
             value = pickle.loads(data)
         except Exception as error:
@@ -144,6 +139,43 @@ class DeploymentResponse:
 
     def __repr__(self) -> str:
         return f"DeploymentResponse({self._handle._title()}, request_id={self.request_id!r})"
+
+
+class _Loop:
+    """What one event loop awaits: its descriptor is watched once, and one wake-up serves many calls."""
+
+    _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        from eagleray import _core
+
+        self._completions = _core.Completions()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._numbers = itertools.count()
+        self._create_future = loop.create_future
+        loop.add_reader(self._completions.fileno(), self._wake)
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> _Loop:
+        found = cls._of_loops.get(loop)
+        if found is None:
+            found = cls._of_loops[loop] = cls(loop)
+        return found
+
+    async def ended(self, call: _core.Call) -> None:
+        number = next(self._numbers)
+        future = self._waiting[number] = self._create_future()
+        try:
+            if call.notify(self._completions, number):
+                await future
+        finally:
+            self._waiting.pop(number, None)
+
+    def _wake(self) -> None:
+        for number in self._completions.drain():
+            future = self._waiting.get(number)
+            if future is not None and not future.done():
+                future.set_result(None)
 
 
 def _with_remote_traceback(error: Any) -> BaseException:
