@@ -1,0 +1,168 @@
+//! A proxy on a loopback port, replicas that do what a test says, and a client that sees every byte.
+//!
+//! Every wait has a bound ([`PATIENCE`]) and waits for a condition, so a test is as quick as the machine.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+mod client;
+mod replica;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixStream,
+    path::Path,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use eagleray_proxy::{Error, Options, run};
+use eagleray_types::{
+    DeploymentKey,
+    control::{
+        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable, TargetUpdate,
+        VersionTarget, proxy_command, proxy_event,
+    },
+};
+use eagleray_wire::{Decoder, Frame};
+use prost::Message;
+
+pub use client::{Client, Response};
+pub use replica::{Connection, Replica, answer_all};
+
+/// Longest wait for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub control: UnixStream,
+    buffer: BytesMut,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+    number: u64,
+}
+
+impl Proxy {
+    pub fn start() -> Self {
+        Self::with(Options { threads: 1.try_into().unwrap(), ..Options::default() })
+    }
+
+    pub fn with(options: Options) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (control, theirs) = UnixStream::pair().unwrap();
+        control.set_read_timeout(Some(PATIENCE)).unwrap();
+        let thread = std::thread::spawn(move || run(listener, theirs, options));
+        let mut proxy = Self { address, control, buffer: BytesMut::new(), thread: Some(thread), number: 0 };
+        assert_eq!(proxy.event(), proxy_event::Body::Ready(Empty {}));
+        proxy
+    }
+
+    /// A proxy that serves one deployment at `/`.
+    pub fn serving(target: DeploymentTarget) -> Self {
+        let mut proxy = Self::start();
+        proxy.snapshot(&[("/", target)]);
+        proxy
+    }
+
+    pub fn event(&mut self) -> proxy_event::Body {
+        loop {
+            if let Some(frame) = Decoder::control().decode(&mut self.buffer).unwrap() {
+                return ProxyEvent::decode(frame.payload).unwrap().body.unwrap();
+            }
+            let mut chunk = [0; 4096];
+            let length = std::io::Read::read(&mut self.control, &mut chunk).unwrap();
+            assert_ne!(length, 0, "the proxy closed its control connection");
+            self.buffer.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    pub fn command(&mut self, body: proxy_command::Body) {
+        let mut bytes = BytesMut::new();
+        Frame::control(0, ProxyCommand { body: Some(body) }.encode_to_vec()).encode(&mut bytes);
+        std::io::Write::write_all(&mut self.control, &bytes).unwrap();
+    }
+
+    pub fn update(&mut self, update: &TargetUpdate) -> proxy_event::Body {
+        self.command(proxy_command::Body::Update(update.encode_to_vec()));
+        self.event()
+    }
+
+    pub fn snapshot(&mut self, routes: &[(&str, DeploymentTarget)]) {
+        self.number += 1;
+        let update = TargetUpdate {
+            epoch: 1,
+            number: self.number,
+            snapshot: true,
+            deployments: routes.iter().map(|(_, target)| target.clone()).collect(),
+            removed: Vec::new(),
+            routes: Some(RouteTable {
+                routes: routes
+                    .iter()
+                    .map(|(prefix, target)| Route { prefix: (*prefix).to_owned(), ingress: target.key.clone() })
+                    .collect(),
+            }),
+        };
+        let applied = self.update(&update);
+        assert!(matches!(&applied, proxy_event::Body::Applied(applied) if applied.number == self.number), "{applied:?}");
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Waits for the proxy's end.
+    pub fn join(&mut self) -> Result<(), Error> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // EOF on the control connection ends it.
+        self.control.shutdown(std::net::Shutdown::Both).ok();
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join();
+            if !std::thread::panicking() {
+                result.unwrap().unwrap();
+            }
+        }
+    }
+}
+
+/// A deployment with these replicas.
+pub fn target(name: &str, replicas: &[&Replica]) -> DeploymentTarget {
+    DeploymentTarget {
+        key: DeploymentKey::new("app", name),
+        max_queued_requests: -1,
+        backpressure_status: 503,
+        access_log: true,
+        versions: vec![VersionTarget {
+            version: "v1".to_owned(),
+            revision: "r1".to_owned(),
+            weight: 1,
+            max_ongoing_requests: replicas.first().map_or(5, |replica| replica.max_ongoing),
+            replicas: replicas
+                .iter()
+                .map(|replica| ReplicaTarget {
+                    replica_id: replica.id.clone(),
+                    socket_path: path_text(&replica.path),
+                    epoch: 1,
+                })
+                .collect(),
+            ..VersionTarget::default()
+        }],
+        ..DeploymentTarget::default()
+    }
+}
+
+/// The same, with bodies that are whole before user code is called.
+pub fn sync_target(name: &str, replicas: &[&Replica], max_body_bytes: u64) -> DeploymentTarget {
+    let mut target = target(name, replicas);
+    target.versions[0].sync_bodies = true;
+    target.versions[0].max_body_bytes = max_body_bytes;
+    target
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
