@@ -1,0 +1,171 @@
+//! What the core remembers: applications, their revisions, deployments and attempts to start.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use eagleray_types::{
+    DeploymentKey,
+    control::{ApplicationSpec, DeploymentOptions, DeploymentSpec, Route},
+};
+use prost::Message as _;
+
+use super::{backoff::Attempts, replica::Replica, status::StatusInfo};
+use crate::store::sha256_hex;
+
+/// One immutable state of an application, with the name of the blob that keeps it.
+#[derive(Debug, PartialEq)]
+pub struct Revision {
+    pub spec: ApplicationSpec,
+    /// Hex SHA-256 of the encoded spec.
+    pub blob: String,
+}
+
+impl Revision {
+    pub fn new(spec: ApplicationSpec) -> Self {
+        let blob = sha256_hex(&spec.encode_to_vec());
+        Self { spec, blob }
+    }
+
+    pub(crate) fn find(self: &Arc<Self>, deployment: &str) -> Option<VersionSpec> {
+        let index = self.spec.deployments.iter().position(|spec| spec.name == deployment)?;
+        Some(VersionSpec { revision: Arc::clone(self), index })
+    }
+
+    /// The names of every file that a replica of this revision needs.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        let callables = self.spec.deployments.iter().map(|spec| spec.callable_blob.as_str());
+        callables.chain([self.spec.code_blob.as_str()]).filter(|name| !name.is_empty())
+    }
+}
+
+/// One deployment of one revision.
+#[derive(Clone, Debug)]
+pub(crate) struct VersionSpec {
+    revision: Arc<Revision>,
+    index: usize,
+}
+
+impl VersionSpec {
+    pub(crate) fn revision(&self) -> &Arc<Revision> {
+        &self.revision
+    }
+
+    pub(crate) fn application(&self) -> &ApplicationSpec {
+        &self.revision.spec
+    }
+
+    pub(crate) fn deployment(&self) -> &DeploymentSpec {
+        &self.revision.spec.deployments[self.index]
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.deployment().version
+    }
+
+    pub(crate) fn options(&self) -> &DeploymentOptions {
+        &self.deployment().options
+    }
+
+    pub(crate) fn same_revision(&self, other: &Self) -> bool {
+        self.revision.blob == other.revision.blob
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Application {
+    pub(crate) name: String,
+    /// `None`: being deleted.
+    pub(crate) target: Option<Arc<Revision>>,
+    /// Oldest first; the last is the target.
+    pub(crate) history: Vec<Arc<Revision>>,
+    pub(crate) deployed_at_s: f64,
+    /// Where it is reachable now. It follows the target once the target's ingress can answer.
+    pub(crate) route: Option<Route>,
+    pub(crate) deployments: BTreeMap<String, Deployment>,
+}
+
+impl Application {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            target: None,
+            history: Vec::new(),
+            deployed_at_s: 0.0,
+            route: None,
+            deployments: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn deleting(&self) -> bool {
+        self.target.is_none()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub(crate) key: DeploymentKey,
+    /// What shall run; `None`: the newest revision has no such deployment.
+    pub(crate) target: Option<VersionSpec>,
+    /// What ran last at full size. While the target is not there, this is kept at full size.
+    pub(crate) serving: Option<VersionSpec>,
+    pub(crate) replicas: BTreeMap<String, Replica>,
+    /// By version, for the versions that matter now.
+    pub(crate) attempts: BTreeMap<String, Attempts>,
+    pub(crate) status: StatusInfo,
+}
+
+impl Deployment {
+    pub(crate) fn new(key: DeploymentKey) -> Self {
+        Self {
+            key,
+            target: None,
+            serving: None,
+            replicas: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            status: StatusInfo::new(),
+        }
+    }
+
+    pub(crate) fn attempts_of(&mut self, version: &str) -> &mut Attempts {
+        self.attempts.entry(version.to_owned()).or_default()
+    }
+
+    pub(crate) fn target_attempts(&self) -> Option<&Attempts> {
+        self.attempts.get(self.target.as_ref()?.version())
+    }
+
+    pub(crate) fn is_target(&self, version: &str) -> bool {
+        self.target.as_ref().is_some_and(|target| target.version() == version)
+    }
+
+    /// The serving version, when it is another than the target's.
+    pub(crate) fn fallback(&self) -> Option<&VersionSpec> {
+        self.serving.as_ref().filter(|serving| !self.is_target(serving.version()))
+    }
+
+    /// What routers are told of queue bounds and such: of the version that answers.
+    pub(crate) fn answering(&self) -> Option<&VersionSpec> {
+        let proven = self.target_attempts().is_some_and(|attempts| attempts.proven);
+        match (&self.target, &self.serving) {
+            (Some(target), Some(serving)) => Some(if proven { target } else { serving }),
+            (target, serving) => target.as_ref().or(serving.as_ref()),
+        }
+    }
+
+    /// Replicas of `version` that serve and have the options that are wanted.
+    pub(crate) fn running(&self, version: &str) -> usize {
+        let running = |replica: &&Replica| {
+            replica.state == super::ReplicaState::Running && replica.spec.version() == version
+        };
+        self.replicas.values().filter(running).count()
+    }
+
+    pub(crate) fn routable(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.values().filter(|replica| replica.state.routable())
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let health = self.replicas.values().filter_map(|replica| replica.health.next_timeout(replica.state));
+        let starts = self.attempts.values().filter_map(|attempts| attempts.next_start);
+        health.chain(starts).min()
+    }
+}

@@ -1,0 +1,277 @@
+//! What the node and the replicas report, and time that passes.
+
+use std::time::Duration;
+
+use eagleray_types::control::{
+    CheckHealth, Empty, Exited, Outcome, Ready, ReplicaEvent, SpawnFailed, node_command, node_event, replica_command,
+    replica_event,
+};
+use prost::Message as _;
+
+use super::{
+    Command, Core, Level, ReplicaInput, ReplicaState,
+    backoff,
+    health::{FAILURES_UNTIL_REPLACED, HealthStep},
+    model::{Deployment, VersionSpec},
+    reconcile::{relay, stop_command},
+    replica::Replica,
+    status::{Status, StatusInput},
+};
+
+impl Core {
+    pub(super) fn on_node(&mut self, event: node_event::Body, now: Duration) {
+        match event {
+            node_event::Body::Listed(listed) if self.listed => self.learn_pids(&listed),
+            node_event::Body::Listed(listed) => {
+                self.listing = false;
+                self.listed = true;
+                self.adopt(listed.replicas, now);
+            }
+            node_event::Body::Exited(exited) => self.on_exited(&exited, now),
+            node_event::Body::SpawnFailed(failed) => self.on_spawn_failed(&failed, now),
+            node_event::Body::Relay(message) => match ReplicaEvent::decode(message.payload.as_slice()) {
+                Ok(ReplicaEvent { body: Some(body) }) => self.on_replica(&message.replica_id, body, now),
+                Ok(ReplicaEvent { body: None }) => {}
+                Err(error) => {
+                    self.log(Level::Warning, format!("replica {} sent what cannot be read: {error}", message.replica_id));
+                }
+            },
+            node_event::Body::SnapshotWanted(_) => self.targets.want_snapshot(),
+            node_event::Body::Published(update) if update.epoch == self.options.epoch => {
+                self.applied = self.applied.max(update.number);
+            }
+            node_event::Body::Published(_) => {}
+        }
+    }
+
+    /// Takes the deployment of a replica out of the books; [`Core::put_back`] ends what is done with it.
+    fn take_owner(&mut self, replica_id: &str) -> Option<Deployment> {
+        let key = self.owners.get(replica_id)?;
+        self.applications.get_mut(&key.application)?.deployments.remove(&key.deployment)
+    }
+
+    fn put_back(&mut self, deployment: Deployment) {
+        let name = deployment.key.application.clone();
+        if let Some(application) = self.applications.get_mut(&name) {
+            application.deployments.insert(deployment.key.deployment.clone(), deployment);
+        }
+        self.touch(&name);
+    }
+
+    fn on_replica(&mut self, id: &str, event: replica_event::Body, now: Duration) {
+        let Some(mut deployment) = self.take_owner(id) else { return };
+        match event {
+            replica_event::Body::Ready(ready) => self.on_ready(&mut deployment, id, ready, now),
+            replica_event::Body::StartFailed(failed) => {
+                if let Some(replica) = deployment.replicas.get_mut(id)
+                    && replica.step(ReplicaInput::StartFailed)
+                {
+                    self.stops.push(stop_command(id, replica.epoch, 0));
+                    let spec = replica.spec.clone();
+                    self.start_failed(&mut deployment, id, &spec, failed.message, now);
+                }
+            }
+            replica_event::Body::Health(outcome) => self.on_health(&mut deployment, id, &outcome),
+            replica_event::Body::Reconfigured(outcome) => self.on_reconfigured(&mut deployment, id, outcome, now),
+            // The replica ends by itself, or the node ends it: either way `Exited` follows.
+            replica_event::Body::Drained(_) => {}
+        }
+        self.put_back(deployment);
+    }
+
+    fn on_ready(&mut self, deployment: &mut Deployment, id: &str, ready: Ready, now: Duration) {
+        let spread = self.random.f64();
+        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        if !replica.step(ReplicaInput::Ready) {
+            return;
+        }
+        replica.ready_at = Some(now);
+        replica.sync_bodies = ready.sync_bodies;
+        replica.health.plan(now, replica.spec.options(), spread);
+        let (pid, version) = (replica.pid, replica.spec.version().to_owned());
+        deployment.attempts_of(&version).proven = true;
+        if pid == 0 && !self.listing {
+            self.listing = true;
+            self.commands.push(Command::Node(node_command::Body::List(Empty {})));
+        }
+    }
+
+    fn on_health(&mut self, deployment: &mut Deployment, id: &str, outcome: &Outcome) {
+        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        if replica.health.answered(outcome.id) {
+            match outcome.failure.as_str() {
+                "" => replica.health.passed(),
+                failure => self.health_failed(deployment, id, failure),
+            }
+        }
+    }
+
+    fn health_failed(&mut self, deployment: &mut Deployment, id: &str, failure: &str) {
+        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        if !replica.health.failed() || !replica.step(ReplicaInput::Unhealthy) {
+            return;
+        }
+        let message = format!(
+            "replica {id} failed {FAILURES_UNTIL_REPLACED} health checks in a row and is being replaced; the last \
+             failure: {failure}"
+        );
+        let version = replica.spec.version().to_owned();
+        if deployment.is_target(&version) {
+            deployment.status.on(StatusInput::HealthFailed, message.as_str());
+        }
+        self.log(Level::Warning, format!("{}: {message}", deployment.key));
+    }
+
+    fn on_reconfigured(&mut self, deployment: &mut Deployment, id: &str, outcome: Outcome, now: Duration) {
+        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        let Some((_, view)) = replica.sent.take_if(|(sent, _)| *sent == outcome.id) else { return };
+        if outcome.failure.is_empty() {
+            if replica.step(ReplicaInput::Reconfigured) {
+                replica.applied = Some(view);
+            }
+        } else if replica.step(ReplicaInput::ReconfigureFailed) {
+            let spec = replica.spec.clone();
+            self.start_failed(deployment, id, &spec, outcome.failure, now);
+        }
+    }
+
+    fn on_exited(&mut self, exited: &Exited, now: Duration) {
+        let id = exited.replica_id.as_str();
+        let Some(mut deployment) = self.take_owner(id) else { return };
+        let Some(mut replica) = deployment.replicas.remove(id) else { return self.put_back(deployment) };
+        if replica.epoch != exited.epoch {
+            deployment.replicas.insert(id.to_owned(), replica);
+            return self.put_back(deployment);
+        }
+        self.owners.remove(id);
+        let before = replica.state;
+        replica.step(ReplicaInput::Exited);
+        match before {
+            ReplicaState::Stopping | ReplicaState::Stopped => {}
+            ReplicaState::Starting => {
+                let error = match exited.stderr_tail.trim_end() {
+                    "" => format!("the replica ended while it was starting: {}", exited.reason),
+                    tail => format!("the replica ended while it was starting: {}\n{tail}", exited.reason),
+                };
+                self.start_failed(&mut deployment, id, &replica.spec, error, now);
+            }
+            _ => self.died(&mut deployment, &replica, &exited.reason, now),
+        }
+        self.put_back(deployment);
+    }
+
+    fn on_spawn_failed(&mut self, failed: &SpawnFailed, now: Duration) {
+        let id = failed.replica_id.as_str();
+        let Some(mut deployment) = self.take_owner(id) else { return };
+        if deployment.replicas.get(id).is_some_and(|replica| replica.epoch == failed.epoch)
+            && let Some(replica) = deployment.replicas.remove(id)
+        {
+            self.owners.remove(id);
+            if replica.state == ReplicaState::Starting {
+                let error = format!("the replica's process could not be started: {}", failed.message);
+                self.start_failed(&mut deployment, id, &replica.spec, error, now);
+            }
+        }
+        self.put_back(deployment);
+    }
+
+    /// Books a failure to start (or to take a new configuration) and says so.
+    fn start_failed(&mut self, deployment: &mut Deployment, id: &str, spec: &VersionSpec, error: String, now: Duration) {
+        let options = spec.options();
+        let limit = backoff::limit(options);
+        let attempts = deployment.attempts_of(spec.version());
+        let limit_reached = attempts.start_failed(now, options, error.clone());
+        let (failures, gave_up) = (attempts.failures, attempts.gave_up);
+        let next = if gave_up {
+            let others_serve = deployment.routable().next().is_some();
+            let kept = if others_serve { " What ran before keeps serving." } else { "" };
+            format!("It is not tried again.{kept} Correct the error below and deploy again.")
+        } else if limit_reached {
+            "It is tried again, with a pause of up to 30 s.".to_owned()
+        } else {
+            format!("Retrying {} more time(s).", limit - failures)
+        };
+        let message = format!(
+            "The deployment failed to start {failures} time(s) in a row. This may be due to a problem with its \
+             constructor, its reconfigure method or its first health check. {next} Replica {id} wrote its output to \
+             {}. Error:\n{}",
+            self.log_path(deployment, id),
+            error.trim_end()
+        );
+        if gave_up || !limit_reached {
+            self.log(Level::Warning, format!("{}: {message}", deployment.key));
+        }
+        if deployment.is_target(spec.version()) {
+            if limit_reached {
+                deployment.status.on(StatusInput::StartFailed, message.as_str());
+            }
+            if deployment.status.status != Status::Healthy {
+                deployment.status.message = message;
+            }
+        }
+    }
+
+    /// A replica that was ready is gone, and nobody told it to stop.
+    fn died(&mut self, deployment: &mut Deployment, replica: &Replica, reason: &str, now: Duration) {
+        let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
+        let spec = &replica.spec;
+        let message = format!(
+            "replica {} died ({reason}) after {:.1} s and is being replaced; its output is in {}",
+            replica.id,
+            ran.as_secs_f64(),
+            self.log_path(deployment, &replica.id)
+        );
+        let limit_reached =
+            deployment.attempts_of(spec.version()).died(now, ran, spec.options(), message.clone());
+        if deployment.is_target(spec.version()) {
+            if limit_reached || deployment.status.status != Status::Updating {
+                deployment.status.on(StatusInput::HealthFailed, message.as_str());
+            }
+            deployment.status.message.clone_from(&message);
+        }
+        self.log(Level::Warning, format!("{}: {message}", deployment.key));
+    }
+
+    fn log_path(&self, deployment: &Deployment, id: &str) -> String {
+        let name = format!("replica_{}_{}_{id}.log", deployment.key.application, deployment.key.deployment);
+        self.options.run_directory.join("logs").join(name).display().to_string()
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Duration) {
+        if !self.listed {
+            return;
+        }
+        let mut due: Vec<(String, HealthStep)> = Vec::new();
+        for deployment in self.applications.values_mut().flat_map(|one| one.deployments.values_mut()) {
+            for attempts in deployment.attempts.values_mut() {
+                if attempts.next_start.take_if(|at| *at <= now).is_some() {
+                    self.touched.insert(deployment.key.application.clone());
+                }
+            }
+            for replica in deployment.replicas.values_mut() {
+                match replica.health.due(now, replica.state) {
+                    HealthStep::Nothing => {}
+                    step => due.push((replica.id.clone(), step)),
+                }
+            }
+        }
+        for (id, step) in due {
+            let Some(mut deployment) = self.take_owner(&id) else { continue };
+            if step == HealthStep::TimedOut {
+                let timeout = deployment.replicas.get(&id).map_or(0.0, |one| one.spec.options().health_check_timeout_s);
+                self.health_failed(&mut deployment, &id, &format!("no answer within {timeout} s"));
+            } else {
+                self.ask_health(&mut deployment, &id, now);
+            }
+            self.put_back(deployment);
+        }
+    }
+
+    fn ask_health(&mut self, deployment: &mut Deployment, id: &str, now: Duration) {
+        let (question, spread) = (self.next_question(), self.random.f64());
+        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        replica.health.plan(now, replica.spec.options(), spread);
+        replica.health.asked(question, now, replica.spec.options());
+        self.commands.push(relay(id, replica_command::Body::CheckHealth(CheckHealth { id: question })));
+    }
+}

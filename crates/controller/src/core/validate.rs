@@ -1,0 +1,108 @@
+//! What is wrong with a request, before anything changes.
+
+use std::collections::BTreeSet;
+
+use eagleray_types::control::{ApiError, ApplicationSpec, DeploymentSpec};
+
+use crate::store::files;
+
+pub(crate) fn api_error(kind: &str, message: impl Into<String>) -> ApiError {
+    ApiError { kind: kind.to_owned(), message: message.into() }
+}
+
+/// Every problem at once, as one `invalid` error.
+pub(crate) fn validate(spec: &ApplicationSpec) -> Result<(), ApiError> {
+    let mut problems = Vec::new();
+    problems.extend(name_problem("application", &spec.name));
+    problems.extend(route_problem(&spec.route_prefix));
+    if spec.revision.is_empty() {
+        problems.push("the revision has no name".to_owned());
+    }
+    if !spec.code_blob.is_empty() && !files::is_name(&spec.code_blob) {
+        problems.push(format!("'{}' does not name a code blob", spec.code_blob));
+    }
+    let mut names = BTreeSet::new();
+    for deployment in &spec.deployments {
+        problems.extend(deployment_problems(deployment));
+        if !names.insert(deployment.name.as_str()) {
+            problems.push(format!("two deployments are named '{}'", deployment.name));
+        }
+    }
+    if !names.contains(spec.ingress.as_str()) {
+        problems.push(format!("the ingress '{}' is none of the application's deployments", spec.ingress));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(api_error("invalid", problems.join("; "))) }
+}
+
+fn name_problem(what: &str, name: &str) -> Option<String> {
+    let bad = |character: char| character.is_control() || matches!(character, '/' | '#');
+    (name.is_empty() || name.len() > 200 || name.chars().any(bad)).then(|| {
+        format!("{what} name {name:?} is not usable: give 1 to 200 bytes without '/', '#' and control characters")
+    })
+}
+
+fn route_problem(prefix: &str) -> Option<String> {
+    let say = |problem: &str| Some(format!("route_prefix '{prefix}' {problem}"));
+    if prefix.is_empty() || prefix == "/" {
+        None
+    } else if !prefix.starts_with('/') {
+        say("must start with '/'")
+    } else if prefix.ends_with('/') {
+        say("must not end with '/'")
+    } else if prefix.contains(['{', '}']) {
+        say("may not contain wildcards ('{' or '}')")
+    } else if prefix.contains("//") || prefix.contains(['?', '#', '%']) || prefix.chars().any(|c| c.is_control() || c == ' ') {
+        say("must be a plain path, as it stands in a URL")
+    } else if prefix == "/-" || prefix.starts_with("/-/") {
+        say("is taken: paths under '/-/' are Eagleray's own")
+    } else {
+        None
+    }
+}
+
+fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
+    let mut problems: Vec<String> = name_problem("deployment", &deployment.name).into_iter().collect();
+    let options = &deployment.options;
+    let mut demand = |holds: bool, rule: &str| {
+        if !holds {
+            problems.push(format!("deployment '{}': {rule}", deployment.name));
+        }
+    };
+    let seconds = |value: f64| value.is_finite() && value >= 0.0;
+    demand(!deployment.version.is_empty(), "its version has no name");
+    demand(files::is_name(&deployment.callable_blob), "callable_blob does not name a blob");
+    demand(options.num_replicas >= 1, "num_replicas must be at least 1");
+    demand(options.max_ongoing_requests >= 1, "max_ongoing_requests must be at least 1");
+    demand(options.max_queued_requests >= -1, "max_queued_requests must be -1 (no limit) or more");
+    demand(options.max_constructor_retry_count >= 1, "max_constructor_retry_count must be at least 1");
+    demand(seconds(options.graceful_shutdown_wait_loop_s), "graceful_shutdown_wait_loop_s must be 0 or more");
+    demand(seconds(options.graceful_shutdown_timeout_s), "graceful_shutdown_timeout_s must be 0 or more");
+    demand(seconds(options.backpressure_retry_after_s), "the retry-after time must be 0 or more");
+    demand(options.health_check_period_s > 0.0 && seconds(options.health_check_period_s), "health_check_period_s must be more than 0");
+    demand(options.health_check_timeout_s > 0.0 && seconds(options.health_check_timeout_s), "health_check_timeout_s must be more than 0");
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_prefixes_are_plain_paths() {
+        for good in ["", "/", "/a", "/a/b", "/a-b_c.d"] {
+            assert_eq!(route_problem(good), None, "{good}");
+        }
+        for bad in ["a", "/a/", "//", "/a//b", "/{x}", "/-/routes", "/-", "/a b", "/a?b", "/%2f"] {
+            assert!(route_problem(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_named_at_once() {
+        let error = validate(&ApplicationSpec { route_prefix: "x".into(), ..Default::default() }).unwrap_err();
+        assert_eq!(error.kind, "invalid");
+        for part in ["application name", "route_prefix 'x'", "revision", "ingress"] {
+            assert!(error.message.contains(part), "{part} in {}", error.message);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Why the controller ends.
+
+use std::{io, path::PathBuf};
+
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The checkpoint cannot be used. The node starts the controller again, with back-off.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the connection to the node broke: {0}")]
+    Node(#[source] io::Error),
+    /// The node takes no commands; the controller ends rather than queue without bound, and its successor adopts
+    /// what runs.
+    #[error("the node takes no commands: {0} bytes are waiting")]
+    NodeStuck(usize),
+    #[error("cannot serve {path}: {source}")]
+    Listener {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start the controller's runtime: {0}")]
+    Runtime(#[source] io::Error),
+}
