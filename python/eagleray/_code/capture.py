@@ -12,17 +12,14 @@ rebuilt one is a new version.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
 import re
-import site
 import sys
-import sysconfig
 import types
-from pathlib import Path
 
 from eagleray._code.archive import Module, pack
+from eagleray._code.places import is_user_file
 
 MAX_CODE_BYTES = 100 * 1024 * 1024
 """Sources beyond this are not captured: the application is deployed unsealed, with a warning."""
@@ -48,24 +45,6 @@ class Capture:
     warnings: list[str]
 
 
-@functools.cache
-def _library_directories() -> tuple[str, ...]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    found = {sysconfig.get_path(name) for name in names} | set(site.getsitepackages())
-    if site.ENABLE_USER_SITE:
-        found.add(site.getusersitepackages())
-    found.add(str(Path(__file__).resolve().parent.parent))
-    return tuple(sorted(os.path.realpath(path) + os.sep for path in found if path))
-
-
-def is_user_file(path: str) -> bool:
-    """Whether a module's file is the user's own code."""
-    real = os.path.realpath(path)
-    if f"{os.sep}site-packages{os.sep}" in real or f"{os.sep}dist-packages{os.sep}" in real:
-        return False
-    return not real.startswith(_library_directories())
-
-
 def capture() -> Capture:
     """Read the source of the user's modules, as they are on disk now.
 
@@ -83,7 +62,7 @@ def capture() -> Capture:
     modules, size = [], 0
     for name, (path, is_package) in sorted(found.items()):
         try:
-            source = Path(path).read_bytes()
+            source = _read(path)
         except OSError as error:
             warnings.append(f"module {name} is not captured: {error}; replicas load it from disk")
             continue
@@ -93,11 +72,11 @@ def capture() -> Capture:
                 f"more than {MAX_CODE_BYTES >> 20} MiB of source: deployed unsealed, so replicas load code from disk, "
                 "as it is when they start"
             )
-            return Capture(None, [], frozenset(), warnings)
+            return Capture(None, sorted(extensions.items()), frozenset(), warnings)
         modules.append(Module(name, path, is_package, source))
     files = [(module.path, hashlib.sha256(module.source).hexdigest()) for module in modules]
     imports = frozenset(match.decode() for module in modules for match in _IMPORT.findall(module.source))
-    return Capture(pack(modules, extensions), sorted(files + list(extensions.items())), imports, warnings)
+    return Capture(pack(modules), sorted(files + list(extensions.items())), imports, warnings)
 
 
 def _add_loaded(
@@ -111,13 +90,13 @@ def _add_loaded(
     origin = getattr(module, "__file__", None) or getattr(spec, "origin", None)
     if not isinstance(origin, str) or spec is None or spec.name != name:
         return
-    origin = os.path.abspath(origin)  # noqa: PTH100: the name that `__file__` has, links not followed
+    origin = os.path.abspath(origin)  # noqa: PTH100 - the name that `__file__` has, links not followed
     if not is_user_file(origin):
         return
     if not origin.endswith(".py"):
         if origin.endswith((".so", ".pyd")):
             try:
-                extensions[origin] = hashlib.sha256(Path(origin).read_bytes()).hexdigest()
+                extensions[origin] = hashlib.sha256(_read(origin)).hexdigest()
             except OSError as error:
                 warnings.append(f"extension module {name} cannot be hashed: {error}")
         return
@@ -131,18 +110,20 @@ def _add_loaded(
 
 
 def _add_package(name: str, directory: str, found: dict[str, tuple[str, bool]]) -> None:
+    main = _main_file()
     for base, directories, files in os.walk(directory):
         directories[:] = sorted(d for d in directories if d.isidentifier() and d not in _SKIPPED_DIRECTORIES)
-        inner = Path(base).relative_to(directory).parts
+        inner = os.path.relpath(base, directory).split(os.sep) if base != directory else []  # noqa: PTH206
         if inner and "__init__.py" not in files:
             directories.clear()
             continue
         for file in sorted(files):
             stem, extension = os.path.splitext(file)  # noqa: PTH122
-            if extension == ".py" and stem.isidentifier():
+            path = os.path.join(base, file)  # noqa: PTH118
+            if extension == ".py" and stem.isidentifier() and path != main:
                 is_package = stem == "__init__"
                 parts = (name, *inner) if is_package else (name, *inner, stem)
-                found.setdefault(".".join(parts), (str(Path(base) / file), is_package))
+                found.setdefault(".".join(parts), (path, is_package))
 
 
 def _add_siblings(directory: str, found: dict[str, tuple[str, bool]]) -> None:
@@ -169,6 +150,11 @@ def _add_beside_main(found: dict[str, tuple[str, bool]]) -> None:
 def _main_file() -> str:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     return os.path.abspath(path) if isinstance(path, str) and is_user_file(path) else ""  # noqa: PTH100
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read()
 
 
 def package_versions(names: set[str] | frozenset[str]) -> dict[str, str]:

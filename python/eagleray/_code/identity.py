@@ -2,259 +2,327 @@
 
 Pickled bytes of one program differ from run to run: sets are in hash order, cloudpickle gives dynamic classes a
 random tracking id, and code objects carry file names and line numbers. So the object graph is walked the way
-cloudpickle would pickle it, and hashed without those. An object that lives in an importable module is its name: its
-code is in the capture, or in an installed package with a version.
+cloudpickle would pickle it, and hashed without those. A function by value is its bytecode, constants, defaults,
+closure and the globals that it names; a class by value its bases and its namespace; a set is sorted by its elements'
+own hashes; what lives in an importable module is its name, since its code is in the capture, or in an installed
+package with a version; any other object is what it reduces to for pickling.
 
-What cannot be hashed is no error of the user's: the caller makes a new version and says so in the log.
+What cannot be hashed is no error of the user's: the caller makes a new version and says so.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copyreg
 import dis
-import enum
-import functools
 import hashlib
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-_ATOMS = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range)
-_CLASS_NOISE = frozenset(
-    {"__dict__", "__weakref__", "_abc_impl", "__slotnames__", "__firstlineno__", "__static_attributes__", "__annotate__"}
-)
-_GLOBAL_OPS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)})
+#: Parts of a class's namespace that say where it was written, or that follow from the rest.
+_NOISE = frozenset({
+    "__dict__", "__weakref__", "__module__", "__slotnames__", "__firstlineno__", "__static_attributes__",
+    "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl",
+})  # fmt: skip
+#: Names that Python 3.13 stores in a class body; their values are a line number and in hash order.
+_BODY_NOISE = frozenset({"__firstlineno__", "__static_attributes__"})
+_GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
 
-class Unhashable(Exception):  # noqa: N818: a state of the object, not a failure of the program
+class Unhashable(Exception):  # noqa: N818 - a state of the object, not a failure of the program
     """The object's structure cannot be walked; the message says which part."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """The result of `identify`.
-
-    Attributes:
-        digest: Hex SHA-256 of the structure.
-        modules: Top-level names of the modules that it refers to by name.
-    """
+class Identity(NamedTuple):
+    """Hex SHA-256 of a structure, and the top-level modules that it refers to by name."""
 
     digest: str
     modules: frozenset[str]
 
 
 def identify(value: Any) -> Identity:
-    """Hash the structure of `value`.
-
-    Args:
-        value: A callable with its arguments, or any picklable object.
-
-    Returns:
-        The same identity in every process in which the same program made the same value.
+    """Hashes the structure of `value`: the same in every process in which the same program made the same value.
 
     Raises:
         Unhashable: part of it can be neither walked nor referred to by name.
     """
     walker = _Walker()
     try:
-        digest = walker.digest(value)
+        walker.feed(value)
     except RecursionError:
-        raise Unhashable(f"{type(value).__name__} is nested too deeply") from None
-    return Identity(digest.hex(), frozenset(walker.modules))
+        raise Unhashable(f"a {type(value).__name__} that is nested too deeply") from None
+    return Identity(walker.hash.hexdigest(), frozenset(walker.modules))
 
 
 class _Walker:
+    """Feeds one stream; a second visit of an object feeds the number of the first, so cycles end."""
+
     def __init__(self) -> None:
+        self.hash = hashlib.sha256()
         self.modules: set[str] = set()
-        self._memo: dict[int, int] = {}
-        # Keeps what was seen alive, so that no id is used twice.
-        self._seen: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.alive: list[Any] = []  # ids stay taken while the walk lasts
 
-    def digest(self, value: Any) -> bytes:
-        """Hash one value; a second visit of the same object is a back-reference, so cycles end."""
-        if isinstance(value, _ATOMS) and not isinstance(value, enum.Enum):
-            return _leaf(type(value).__name__, repr(value))
-        known = self._memo.get(id(value))
-        if known is not None:
-            return _leaf("seen", str(known))
-        self._memo[id(value)] = len(self._memo)
-        self._seen.append(value)
-        return self._walk(value)
+    def tag(self, kind: str, data: bytes | str = b"") -> None:
+        raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+        self.hash.update(b"%s:%d:" % (kind.encode(), len(raw)))
+        self.hash.update(raw)
 
-    def _walk(self, value: Any) -> bytes:  # noqa: PLR0911: one line a kind reads best
-        if isinstance(value, types.ModuleType):
-            self._refer(value.__name__)
-            return _leaf("module", value.__name__)
-        if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) and self._by_name(value):
-            return _leaf("name", f"{value.__module__}:{value.__qualname__}")
-        for kinds, walk in _KINDS:
-            if isinstance(value, kinds):
-                return walk(self, value)
-        return self._reduced(value)
+    def feed(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _ATOMS:
+            self.tag(kind.__name__, value if kind in (str, bytes) else repr(value))
+            return
+        number = self.numbers.get(id(value))
+        if number is not None:
+            self.tag("again", str(number))
+            return
+        self.numbers[id(value)] = len(self.numbers)
+        self.alive.append(value)
+        walk = _WALKS.get(kind)
+        if walk is not None:
+            walk(self, value)
+        elif isinstance(value, type):
+            self.class_(value)
+        elif isinstance(value, types.ModuleType):
+            self.module(value)
+        else:
+            self.reduced(value)
 
-    def all(self, kind: str, values: Iterable[Any]) -> bytes:
-        """Hash values in order."""
-        return _node(kind, [self.digest(value) for value in values])
-
-    def mapping(self, kind: str, items: Iterable[tuple[Any, Any]]) -> bytes:
-        """Hash pairs in order."""
-        return _node(kind, [part for key, item in items for part in (self.digest(key), self.digest(item))])
-
-    def unordered(self, kind: str, values: Iterable[Any]) -> bytes:
-        """Hash values so that their order does not count: each apart from the others."""
-        digests = []
+    def each(self, kind: str, values: Any) -> None:
+        values = list(values)
+        self.tag(kind, str(len(values)))
         for value in values:
-            apart = _Walker()
-            apart._memo = dict(self._memo)
-            digests.append(apart.digest(value))
-            self.modules |= apart.modules
-            self._seen.extend(apart._seen)
-        return _node(kind, sorted(digests))
+            self.feed(value)
 
-    def function(self, function: types.FunctionType) -> bytes:
-        code = function.__code__
-        referenced = {name: function.__globals__[name] for name in _global_names(code) if name in function.__globals__}
-        cells = [_cell_contents(cell) for cell in function.__closure__ or ()]
-        return _node(
-            "function",
-            [
-                self.digest(function.__qualname__),
-                self.code(code),
-                self.digest(function.__defaults__),
-                self.mapping("dict", sorted((function.__kwdefaults__ or {}).items())),
-                self.all("closure", cells),
-                self.mapping("globals", sorted(referenced.items())),
-                self.mapping("dict", sorted(function.__dict__.items())),
-            ],
-        )
+    def mapping(self, value: Any) -> None:
+        # In order: the order of a dict can be what the program means.
+        self.tag("dict", str(len(value)))
+        for key, item in value.items():
+            self.feed(key)
+            self.feed(item)
 
-    def code(self, code: types.CodeType) -> bytes:
-        # Not in it: file name, line numbers, and the name of the first line's table.
-        numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-        names = (code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        table = getattr(code, "co_exceptiontable", b"")
-        return _node(
-            "code", [self.digest(part) for part in (code.co_code, table, numbers, names)] + [self.all("constants", code.co_consts)]
-        )
+    def unordered(self, value: Any) -> None:
+        self.tag("set", str(len(value)))
+        for _, element in sorted(((identify(element).digest, element) for element in value), key=lambda pair: pair[0]):
+            self.feed(element)
 
-    def class_(self, class_: type) -> bytes:
-        members = sorted(
-            (name, member)
-            for name, member in vars(class_).items()
-            if name not in _CLASS_NOISE and not isinstance(member, types.GetSetDescriptorType | types.MemberDescriptorType)
-        ) if _comparable(vars(class_)) else []
-        return _node(
-            "class",
-            [
-                self.digest(class_.__qualname__),
-                self.digest(type(class_)),
-                self.all("bases", class_.__bases__),
-                self.mapping("members", members),
-            ],
-        )
+    def buffer(self, value: Any) -> None:
+        view = memoryview(value)
+        self.tag("buffer", str(view.nbytes))
+        self.hash.update(view if view.c_contiguous else view.tobytes())
 
-    def _reduced(self, value: Any) -> bytes:
+    def reference(self, value: Any) -> None:
+        self.modules.add(value.__module__.partition(".")[0])
+        self.tag("reference", f"{value.__module__} {value.__qualname__}")
+
+    # --- code -----------------------------------------------------------------------------------------------------
+
+    def function(self, value: types.FunctionType) -> None:
+        if _by_reference(value):
+            self.reference(value)
+            return
+        self.tag("function", value.__name__)
+        self.code(value.__code__)
+        for part in (value.__defaults__, value.__kwdefaults__, value.__doc__, _annotations(value)):
+            self.feed(part)
+        self.mapping(value.__dict__)
+        for cell in value.__closure__ or ():
+            self.feed(cell)
+        for name in sorted(_global_names(value.__code__)):
+            if name in value.__globals__:
+                self.tag("global", name)
+                self.feed(value.__globals__[name])
+
+    def code(self, value: types.CodeType) -> None:
+        # Not in it: file name, line numbers, and the name of the scope it was written in.
+        self.tag("code", value.co_name)
+        numbers = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)
+        self.tag("shape", repr((numbers, value.co_varnames, value.co_freevars, value.co_cellvars)))
+        if _BODY_NOISE.isdisjoint(value.co_names):
+            self.tag("bytecode", value.co_code)
+            self.tag("names", repr(value.co_names))
+            self.tag("exceptions", value.co_exceptiontable)
+            self.constant(value.co_consts)
+        else:
+            self.class_body(value)
+
+    def constant(self, value: Any) -> None:
+        # By value even where shared: the compiler shares equal constants as it likes.
+        if isinstance(value, types.CodeType):
+            self.code(value)
+        elif isinstance(value, tuple):
+            self.tag("constants", str(len(value)))
+            for part in value:
+                self.constant(part)
+        elif isinstance(value, frozenset):
+            self.tag("frozenset", " ".join(sorted(identify(element).digest for element in value)))
+        else:
+            self.feed(value)
+
+    def class_body(self, value: types.CodeType) -> None:
+        """The body of a class inside a function, less the line number and attribute list that it stores."""
+        steps = [step for step in dis.get_instructions(value) if step.opname not in ("NOP", "CACHE")]
+        for step, following in zip(steps, [*steps[1:], None], strict=True):
+            if following is not None and following.opname == "STORE_NAME" and following.argval in _BODY_NOISE:
+                continue
+            self.tag("step", step.opname)
+            if step.opname.startswith("LOAD_") and "CONST" in step.opname:
+                self.constant(step.argval)
+            elif "JUMP" not in step.opname and step.opname != "FOR_ITER":
+                self.tag("argument", str(step.argval))
+
+    def cell(self, value: types.CellType) -> None:
         try:
-            reduced = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+            contents = value.cell_contents
+        except ValueError:
+            self.tag("empty cell")
+            return
+        self.tag("cell")
+        self.feed(contents)
+
+    def class_(self, value: type) -> None:
+        if _by_reference(value):
+            self.reference(value)
+            return
+        self.tag("class", value.__qualname__.rpartition("<locals>.")[2])
+        self.feed(type(value))
+        self.each("bases", value.__bases__)
+        namespace = vars(value)
+        for name in sorted(name for name in namespace if isinstance(name, str) and name not in _NOISE):
+            self.tag("member", name)
+            self.feed(namespace[name])
+
+    def descriptor(self, value: Any) -> None:
+        self.tag("descriptor", f"{type(value).__name__} {value.__name__}")
+
+    def property_(self, value: property) -> None:
+        self.each("property", (value.fget, value.fset, value.fdel))
+
+    def wrapped(self, value: Any) -> None:
+        self.tag(type(value).__name__)
+        self.feed(value.__func__)
+
+    def method(self, value: types.MethodType) -> None:
+        self.tag("method", value.__func__.__name__)
+        self.feed(value.__self__)
+        self.feed(value.__func__)
+
+    def builtin(self, value: Any) -> None:
+        self.tag("builtin", f"{value.__module__} {value.__qualname__}")
+        if isinstance(value.__module__, str):
+            self.modules.add(value.__module__.partition(".")[0])
+        if not isinstance(value.__self__, types.ModuleType):
+            self.feed(value.__self__)
+
+    def module(self, value: types.ModuleType) -> None:
+        self.tag("module", value.__name__)
+        if sys.modules.get(value.__name__) is value:
+            self.modules.add(value.__name__.partition(".")[0])
+        else:
+            self.mapping({name: item for name, item in vars(value).items() if not name.startswith("__")})
+
+    # --- everything else ------------------------------------------------------------------------------------------
+
+    def reduced(self, value: Any) -> None:
+        kind = type(value)
+        try:
+            reduce = copyreg.dispatch_table.get(kind)
+            parts = reduce(value) if reduce is not None else value.__reduce_ex__(5)
         except RecursionError:
             raise
         except Exception as error:
-            raise Unhashable(f"an object of type {type(value).__module__}.{type(value).__qualname__}: {error}") from error
-        if isinstance(reduced, str):
-            return _leaf("name", f"{getattr(value, '__module__', '')}:{reduced}")
-        make, arguments, *rest = reduced
-        state, items, pairs = [*rest, None, None, None][:3]
-        return _node(
-            "object",
-            [
-                self.digest(type(value)),
-                self.digest(make),
-                self.digest(arguments),
-                self.digest(state),
-                self.all("items", items or ()),
-                self.mapping("pairs", pairs or ()),
-            ],
-        )
+            raise Unhashable(f"an object of type {kind.__module__}.{kind.__qualname__}: {error}") from error
+        self.alive.append(parts)
+        if isinstance(parts, str):
+            self.tag("name", f"{getattr(value, '__module__', '')} {parts}")
+            self.feed(getattr(value, "__wrapped__", None))
+            return
+        self.tag("object")
+        self.feed(kind)
+        make, arguments, state, items, pairs, setter = (*parts, None, None, None, None)[:6]
+        self.feed(make)
+        for argument in arguments or ():
+            self.feed(argument)
+        self.state(state)
+        self.each("items", items or ())
+        for key, item in pairs or ():
+            self.feed(key)
+            self.feed(item)
+        self.feed(setter)
 
-    def _by_name(self, value: Any) -> bool:
-        """Whether cloudpickle would write only the name: the importable module has this very object under it."""
-        module_name = getattr(value, "__module__", None)
-        if not isinstance(module_name, str) or module_name == "__main__" or module_name in _registered_by_value():
-            return False
-        found: Any = sys.modules.get(module_name)
-        if found is None:
-            return False
-        for part in value.__qualname__.split("."):
-            found = getattr(found, part, None)
-        if found is not value:
-            return False
-        self._refer(module_name)
-        return True
-
-    def _refer(self, module_name: str) -> None:
-        self.modules.add(module_name.partition(".")[0])
+    def state(self, state: Any) -> None:
+        # Dicts of instances by their items alone: whether the dict itself is shared is of no interest.
+        if type(state) is dict:
+            self.mapping(state)
+        elif type(state) is tuple and len(state) == 2 and all(part is None or type(part) is dict for part in state):
+            for part in state:
+                self.mapping(part or {})
+        else:
+            self.feed(state)
 
 
-_Walk = Callable[[_Walker, Any], bytes]
-_KINDS: list[tuple[Any, _Walk]] = [
-    ((list, tuple), lambda walker, value: walker.all(type(value).__name__, [type(value), *value] if type(value) not in (list, tuple) else value)),
-    (dict, lambda walker, value: walker.mapping("dict", value.items()) if type(value) is dict else walker._reduced(value)),
-    ((set, frozenset), lambda walker, value: walker.unordered(type(value).__name__, value)),
-    (types.FunctionType, _Walker.function),
-    (types.CodeType, _Walker.code),
-    (enum.Enum, lambda walker, value: walker.all("enum", [type(value), value.name])),
-    (type, _Walker.class_),
-    (types.MethodType, lambda walker, value: walker.all("method", [value.__func__, value.__self__])),
-    ((staticmethod, classmethod), lambda walker, value: walker.all(type(value).__name__, [value.__func__])),
-    (property, lambda walker, value: walker.all("property", [value.fget, value.fset, value.fdel])),
-    (functools.partial, lambda walker, value: walker.all("partial", [value.func, value.args, value.keywords])),
-    (types.MappingProxyType, lambda walker, value: walker.mapping("dict", value.items())),
-    ((bytearray, memoryview), lambda _walker, value: _bytes("bytes", value)),
-    (pickle.PickleBuffer, lambda _walker, value: _bytes("buffer", value.raw())),
-]
+_WALKS: dict[type, Callable[[_Walker, Any], None]] = {
+    list: lambda walker, value: walker.each("list", value),
+    tuple: lambda walker, value: walker.each("tuple", value),
+    dict: _Walker.mapping,
+    types.MappingProxyType: _Walker.mapping,
+    set: _Walker.unordered,
+    frozenset: _Walker.unordered,
+    bytearray: _Walker.buffer,
+    memoryview: _Walker.buffer,
+    pickle.PickleBuffer: lambda walker, value: walker.buffer(value.raw()),
+    types.FunctionType: _Walker.function,
+    types.CodeType: _Walker.code,
+    types.CellType: _Walker.cell,
+    types.MethodType: _Walker.method,
+    types.BuiltinFunctionType: _Walker.builtin,
+    types.MemberDescriptorType: _Walker.descriptor,
+    types.GetSetDescriptorType: _Walker.descriptor,
+    types.WrapperDescriptorType: _Walker.descriptor,
+    types.MethodDescriptorType: _Walker.descriptor,
+    types.ClassMethodDescriptorType: _Walker.descriptor,
+    property: _Walker.property_,
+    staticmethod: _Walker.wrapped,
+    classmethod: _Walker.wrapped,
+}
 
 
-def _leaf(kind: str, text: str) -> bytes:
-    return hashlib.sha256(f"{kind}\0{text}".encode(errors="surrogatepass")).digest()
+def _by_reference(value: Any) -> bool:
+    """Whether only the name is pickled: an importable module has this very object, or its Deployment, under it."""
+    module_name = getattr(value, "__module__", None)
+    if not isinstance(module_name, str) or module_name == "__main__" or _registered_by_value(module_name):
+        return False
+    found: Any = sys.modules.get(module_name)
+    if found is None:
+        return False
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+        found = getattr(found, "func_or_class", found) if found is not value else found
+    # Types such as `function` say `builtins` and are in nobody's namespace; they are the same everywhere.
+    return found is value or module_name == "builtins"
 
 
-def _bytes(kind: str, value: Any) -> bytes:
-    digest = hashlib.sha256(f"{kind}\0".encode())
-    digest.update(value)
-    return digest.digest()
-
-
-def _node(kind: str, parts: list[bytes]) -> bytes:
-    digest = hashlib.sha256(f"{kind}\0{len(parts)}\0".encode())
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
-
-
-def _cell_contents(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return "(empty cell)"
-
-
-def _comparable(names: Iterable[Any]) -> bool:
-    return all(isinstance(name, str) for name in names)
-
-
-def _registered_by_value() -> set[str]:
+def _registered_by_value(module_name: str) -> bool:
     cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else set()
+    registered = cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else ()
+    return bool(registered) and any(module_name == name or module_name.startswith(name + ".") for name in registered)
 
 
-@functools.lru_cache(maxsize=4096)
-def _global_names(code: types.CodeType) -> tuple[str, ...]:
-    names = {
-        instruction.argval for instruction in dis.get_instructions(code) if instruction.opname in _GLOBAL_OPS
-    }
+def _annotations(value: types.FunctionType) -> Any:
+    try:
+        return value.__annotations__
+    except NameError:  # Python 3.14 evaluates them only now
+        return None
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Names of globals that `code`, or code inside it, uses: what cloudpickle packs with a function by value."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL_OPERATIONS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names.update(_global_names(constant))
-    return tuple(sorted(names))
+            names |= _global_names(constant)
+    return names

@@ -1,51 +1,33 @@
-"""Whose file is it: the standard library's, an installed package's, or the user's own."""
+"""Whose file is it: the user's own, or an installed one, which changes by installation only."""
 
 from __future__ import annotations
 
 import functools
 import os
-import sysconfig
-
-
-@functools.cache
-def _library_directories() -> tuple[str, ...]:
-    found = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
-    found |= {os.path.realpath(path) for path in found if path}  # noqa: PTH118
-    found |= {os.path.dirname(os.path.realpath(os.__file__))}  # noqa: PTH120
-    return tuple(sorted(f"{path}{os.sep}" for path in found if path))
-
+import sys
 
 _OWN_DIRECTORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
 
 
 @functools.cache
-def is_installed(directory: str) -> bool:
-    """Whether modules in `directory` are installed ones, rather than the user's: they change by installation only."""
-    directory = os.path.abspath(directory)  # noqa: PTH100
-    parts = directory.split(os.sep)
-    if "site-packages" in parts or "dist-packages" in parts:
-        return True
-    if directory.endswith(".zip") or not directory.startswith(os.sep):
-        return True
-    if f"{directory}{os.sep}".startswith(_library_directories()):
-        return True
-    if (os.path.realpath(directory) + os.sep).startswith(_OWN_DIRECTORY + os.sep):
-        return True
-    return _holds_installed_packages(directory)
+def _library_directories() -> tuple[str, ...]:
+    stdlib = os.path.dirname(os.path.realpath(os.__file__))  # noqa: PTH120
+    found = {stdlib, f"{sys.prefix}/lib/{os.path.basename(stdlib)}", _OWN_DIRECTORY}  # noqa: PTH119
+    return tuple(sorted(path + os.sep for path in found))
 
 
 @functools.cache
-def _holds_installed_packages(directory: str) -> bool:
-    """`pip install --target DIRECTORY` leaves `NAME.dist-info` beside the packages."""
-    while len(directory) > 1:
-        try:
-            with os.scandir(directory) as entries:
-                if any(entry.name.endswith(".dist-info") for entry in entries):
-                    return True
-        except OSError:
-            return False
-        if not os.path.exists(os.path.join(directory, "__init__.py")):  # noqa: PTH110, PTH118
-            return False
-        directory = os.path.dirname(directory)  # noqa: PTH120
-    return False
+def is_installed(directory: str) -> bool:
+    """Whether modules in `directory` are the standard library's, installed packages or Eagleray's own.
 
+    An editable install lies where its author works, so it is the user's.
+    """
+    real = os.path.realpath(directory) + os.sep
+    if f"{os.sep}site-packages{os.sep}" in real or f"{os.sep}dist-packages{os.sep}" in real:
+        return True
+    return real.endswith(f".zip{os.sep}") or real.startswith(_library_directories())
+
+
+def is_user_file(path: str) -> bool:
+    """Whether a module's file is the user's own code."""
+    return not is_installed(os.path.dirname(path))  # noqa: PTH120

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eagleray._driver.session import Session
@@ -113,3 +113,11 @@ def shutdown() -> None:
             logger().info("nothing to shut down: no node is running")
             return
         session.shutdown()
+
+
+def rollback(name: str, revision: str = "") -> dict[str, Any]:
+    """Takes an application back to a revision, code and all; to the one before the current one unless named."""
+    session = joined()
+    if session is None:
+        raise RuntimeError("nothing is running: there is no node, neither of this process nor resident")
+    return session.rollback(name, revision)

@@ -114,7 +114,7 @@ def _culprit(application: Application) -> str:
 
 def _identity(what: tuple[Any, ...]) -> tuple[str, frozenset[str], str]:
     """Hash over the callable and its arguments, the modules it names, and why the hash is a fresh one if it is."""
-    from eagleray._code import Unhashable, identify
+    from eagleray._code.identity import Unhashable, identify
 
     try:
         identity = identify(what)
@@ -126,7 +126,9 @@ def _identity(what: tuple[Any, ...]) -> tuple[str, frozenset[str], str]:
 def reduce_application(application: Application) -> tuple[Any, ...]:
     """What pickling writes for a bound application: a handle to its deployment, while one is being built."""
     if _active.graph is None:
-        raise TypeError(f"{application!r} cannot be pickled; pass it to bind() of another deployment, or to serve.run()")
+        raise TypeError(
+            f"{application!r} cannot be pickled; pass it to bind() of another deployment, or to serve.run()"
+        )
     return _active.graph.handle(application).__reduce__()
 
 
@@ -143,9 +145,9 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
     finally:
         _active.graph = None
     built = Built(spec={}, warnings=graph.warnings)
-    from eagleray import _code
+    from eagleray._code import capture
 
-    captured = _code.capture()
+    captured = capture.capture()
     built.warnings += captured.warnings
     code_blob = "" if captured.blob is None else _blob(built, captured.blob)
     working_directory = os.getcwd()  # noqa: PTH109
@@ -153,7 +155,7 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
     shared = [code_blob, captured.files, sys.executable, sys.version, working_directory]
     deployments = []
     for node in graph.nodes:
-        packages = _code.package_versions(captured.imports | node.imports)
+        packages = capture.package_versions(captured.imports | node.imports)
         own = [node.identity, packages, node.config.resources, node.config.env_vars]
         version = _hash([shared, own])[:16]
         deployments.append({

@@ -173,7 +173,8 @@ class Launched:
             answer = json.loads(data)
         except ValueError:
             raise RuntimeError(
-                f"the node ended while it started ({self._ending()}); its log is in {runtime_root()}/script-{os.getpid()}"
+                f"the node ended while it started ({self._ending()}); its log is in "
+                f"{runtime_root()}/script-{os.getpid()}"
             ) from None
         return answer if isinstance(answer, dict) else {}
 

@@ -112,7 +112,8 @@ class Session:
         """Sleeps until Ctrl-C, or until the node ends."""
         self._ended.wait()
         raise RuntimeError(
-            f"the node {self.info['name']!r} (pid {self.info['pid']}) has ended; its log is in {self.info['log_directory']}"
+            f"the node {self.info['name']!r} (pid {self.info['pid']}) has ended; its log is in "
+            f"{self.info['log_directory']}"
         )
 
     def shutdown(self) -> None:

@@ -1,13 +1,13 @@
 """Deploy classes and functions behind HTTP; mirrors `ray.serve`.
 
-    from eagleray import serve
+from eagleray import serve
 
-    @serve.deployment
-    class Hello:
-        async def __call__(self, request):
-            return "hello"
+@serve.deployment
+class Hello:
+    async def __call__(self, request):
+        return "hello"
 
-    serve.run(Hello.bind())
+serve.run(Hello.bind())
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def delete(name: str, _blocking: bool = True) -> None:
 
     session = _driver.joined()
     if session is None:
-        raise RayServeException("nothing is running: serve.delete() found no node, neither of this process nor resident")
+        raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
     session.delete(name, blocking=_blocking)
 
 
@@ -207,13 +207,13 @@ def get_deployment_handle(
     if _check_exists and not in_replica():
         names = [deployment["name"] for deployment in _application(app_name)["deployments"]]
         if deployment_name not in names:
-            raise _NoSuchDeployment(
+            raise _NoSuchDeploymentError(
                 f"application {app_name!r} has no deployment {deployment_name!r}; it has {', '.join(names)}"
             )
     return DeploymentHandle(deployment_name, app_name)
 
 
-class _NoSuchDeployment(RayServeException, KeyError):
+class _NoSuchDeploymentError(RayServeException, KeyError):
     """Ray Serve documents the one and raises the other."""
 
     __str__ = Exception.__str__

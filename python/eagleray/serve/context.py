@@ -35,7 +35,8 @@ class ReplicaID:
     deployment_id: DeploymentID
 
     def __str__(self) -> str:
-        return f"Replica(id={self.unique_id!r}, deployment={self.deployment_id.name!r}, app={self.deployment_id.app_name!r})"
+        name, app_name = self.deployment_id.name, self.deployment_id.app_name
+        return f"Replica(id={self.unique_id!r}, deployment={name!r}, app={app_name!r})"
 
 
 @dataclass(frozen=True)

@@ -144,20 +144,24 @@ def _runtime_env(value: Any) -> None:
             raise ValueError(f"runtime_env['env_vars'] cannot set {key!r}")
 
 
+def _seconds(name: str, *, positive: bool) -> Callable[[Any], float]:
+    return lambda value: _validate.seconds(name, value, positive=positive)
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "num_replicas": _num_replicas,
     "max_ongoing_requests": _max_ongoing_requests,
     "max_queued_requests": _max_queued_requests,
     "backpressure_config": BackpressureConfig._take,
     "user_config": _user_config,
-    "graceful_shutdown_wait_loop_s": lambda value: _validate.seconds("graceful_shutdown_wait_loop_s", value, positive=False),
-    "graceful_shutdown_timeout_s": lambda value: _validate.seconds("graceful_shutdown_timeout_s", value, positive=False),
-    "health_check_period_s": lambda value: _validate.seconds("health_check_period_s", value, positive=True),
-    "health_check_timeout_s": lambda value: _validate.seconds("health_check_timeout_s", value, positive=True),
+    "graceful_shutdown_wait_loop_s": _seconds("graceful_shutdown_wait_loop_s", positive=False),
+    "graceful_shutdown_timeout_s": _seconds("graceful_shutdown_timeout_s", positive=False),
+    "health_check_period_s": _seconds("health_check_period_s", positive=True),
+    "health_check_timeout_s": _seconds("health_check_timeout_s", positive=True),
     "max_constructor_retry_count": lambda value: _validate.integer("max_constructor_retry_count", value, minimum=1),
     "ray_actor_options": _ray_actor_options,
     "logging_config": lambda value: None if value is None else LoggingConfig._take(value),
-}  # fmt: skip
+}
 
 
 def _configure(base: DeploymentConfig, given: dict[str, Any]) -> DeploymentConfig:

@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from eagleray.serve.context import DeploymentID
 from eagleray.serve.exceptions import (
@@ -90,8 +90,9 @@ class DeploymentResponse:
         import asyncio
 
         self._check_cancelled()
+        loop = asyncio.get_running_loop()
         try:
-            await _Loop.of(asyncio.get_running_loop()).ended(self._call)
+            await _Loop.of(loop).ended(loop, self._call)
         except asyncio.CancelledError:
             self._call.cancel()
             raise
@@ -144,7 +145,7 @@ class DeploymentResponse:
 class _Loop:
     """What one event loop awaits: its descriptor is watched once, and one wake-up serves many calls."""
 
-    _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+    _of_loops: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]] = weakref.WeakKeyDictionary()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         from eagleray import _core
@@ -152,7 +153,6 @@ class _Loop:
         self._completions = _core.Completions()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count()
-        self._create_future = loop.create_future
         loop.add_reader(self._completions.fileno(), self._wake)
 
     @classmethod
@@ -162,9 +162,9 @@ class _Loop:
             found = cls._of_loops[loop] = cls(loop)
         return found
 
-    async def ended(self, call: _core.Call) -> None:
+    async def ended(self, loop: asyncio.AbstractEventLoop, call: _core.Call) -> None:
         number = next(self._numbers)
-        future = self._waiting[number] = self._create_future()
+        future = self._waiting[number] = loop.create_future()
         try:
             if call.notify(self._completions, number):
                 await future
@@ -200,7 +200,9 @@ class DeploymentHandle:
     Picklable: names and options travel, and connect anew where they arrive.
     """
 
-    def __init__(self, deployment_name: str, app_name: str = "default", *, _options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, deployment_name: str, app_name: str = "default", *, _options: dict[str, Any] | None = None
+    ) -> None:
         self._deployment_name = deployment_name
         self._app_name = app_name
         self._options: dict[str, Any] = _options or {}
@@ -323,7 +325,7 @@ class DeploymentHandle:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeploymentHandle):
             return NotImplemented
-        return self.__reduce__()[1] == other.__reduce__()[1]
+        return bool(self.__reduce__()[1] == other.__reduce__()[1])
 
     def __hash__(self) -> int:
         return hash((self._deployment_name, self._app_name))
