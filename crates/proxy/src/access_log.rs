@@ -56,7 +56,7 @@ impl Sink {
 fn write_all(mut file: File, queue: &Receiver<Vec<u8>>, lost: &AtomicU64) {
     while let Ok(buffer) = queue.recv() {
         if let Err(error) = file.write_all(&buffer) {
-            let lines = buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let lines = buffer.split(|byte| *byte == b'\n').count() as u64 - 1;
             lost.fetch_add(lines, Ordering::Relaxed);
             tracing::warn!(%error, lines, "access log lines were not written");
             continue;

@@ -114,6 +114,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
     };
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_BUFFER)
+        .max_header_size(MAX_BUFFER)
         // A client that closes its sending half is a client that left: most that leave can be told by nothing else.
         .half_close(false)
         .header_read_timeout(None)

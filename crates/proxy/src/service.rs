@@ -48,6 +48,10 @@ pub enum Error {
 }
 
 /// Serves the listener until the node says `Drain` and the last request is answered, or the node is gone.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the proxy owns its sockets and options until it ends"
+)]
 pub fn run(
     listener: std::net::TcpListener,
     control: UnixStream,
@@ -65,7 +69,7 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(Error::Thread)?;
-    let mut threads = Threads::start(&listener, &options, sink)?;
+    let mut threads = Threads::start(&listener, &options, sink.as_ref())?;
     let result = runtime.block_on(converse(control, &mut threads));
     // Without orders, threads that still run end at once.
     threads.orders.clear();
@@ -77,6 +81,8 @@ pub fn run(
             Err(_panic) => tracing::error!("a thread of the proxy panicked"),
         }
     }
+    // The last way to the writer, so it ends.
+    drop(sink);
     if let Some(writer) = writer
         && writer.join().is_err()
     {
@@ -95,7 +101,7 @@ impl Threads {
     fn start(
         listener: &std::net::TcpListener,
         options: &Options,
-        sink: Option<Sink>,
+        sink: Option<&Sink>,
     ) -> Result<Self, Error> {
         let count = options.threads.get();
         let panics = Arc::new(AtomicU64::new(0));
@@ -109,7 +115,7 @@ impl Threads {
                 listener: listener.try_clone().map_err(Error::Thread)?,
                 options: options.clone(),
                 seed: fastrand::u64(..),
-                sink: sink.clone(),
+                sink: sink.cloned(),
                 limits: Arc::clone(&limits),
                 panics: Arc::clone(&panics),
                 orders: receiver,
@@ -145,7 +151,7 @@ impl Threads {
         while all.len() < self.orders.len() {
             all.push(self.done.recv().await.ok_or_else(thread_ended)?);
         }
-        if all.iter().any(|done| *done == Done::Failed) {
+        if all.contains(&Done::Failed) {
             return Err(thread_ended());
         }
         Ok(all)

@@ -49,6 +49,10 @@ impl Default for Options {
 
 /// What became of a target update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "`Applied::Applied` reads well where it is matched"
+)]
 pub enum Applied {
     Applied,
     /// A number is missing before it: nothing was changed, a snapshot is needed.

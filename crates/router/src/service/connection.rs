@@ -72,7 +72,7 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
             "replica closed its connection"
         ),
         Err(error) => {
-            tracing::warn!(replica = connect.replica_id, %error, "connection to replica failed")
+            tracing::warn!(replica = connect.replica_id, %error, "connection to replica failed");
         }
     }
     {

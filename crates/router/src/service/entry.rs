@@ -47,6 +47,10 @@ impl Entry {
 
 /// A body on its way out.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts that are independent of each other"
+)]
 pub(super) struct Body {
     head: Bytes,
     /// Chunks from the first that is kept.
@@ -329,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_body_waits_for_credit_and_ends_with_its_last_byte() {
-        let chunk: &'static [u8] = &[7; 40 * 1024];
+        let chunk: &'static [u8] = vec![7; 40 * 1024].leak();
         let mut body = body(&[chunk, chunk, chunk], 1024 * 1024);
         let mut out = BytesMut::new();
         assert!(body.write_request(Header::new(Kind::Request, 0, 1), &mut out));

@@ -2,8 +2,6 @@
 //!
 //! Every wait has a bound ([`PATIENCE`]) and waits for a condition, so a test is as quick as the machine.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
-
 mod client;
 mod replica;
 
@@ -20,51 +18,60 @@ use eagleray_proxy::{Error, Options, run};
 use eagleray_types::{
     DeploymentKey,
     control::{
-        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable, TargetUpdate,
-        VersionTarget, proxy_command, proxy_event,
+        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable,
+        TargetUpdate, VersionTarget, proxy_command, proxy_event,
     },
 };
 use eagleray_wire::{Decoder, Frame};
 use prost::Message;
 
-pub use client::{Client, Response};
-pub use replica::{Connection, Replica, answer_all};
+pub(crate) use client::Client;
+pub(crate) use replica::{Replica, answer_all};
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub control: UnixStream,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) control: UnixStream,
     buffer: BytesMut,
     thread: Option<JoinHandle<Result<(), Error>>>,
     number: u64,
 }
 
 impl Proxy {
-    pub fn start() -> Self {
-        Self::with(Options { threads: 1.try_into().unwrap(), ..Options::default() })
+    pub(crate) fn start() -> Self {
+        Self::with(Options {
+            threads: 1.try_into().unwrap(),
+            ..Options::default()
+        })
     }
 
-    pub fn with(options: Options) -> Self {
+    pub(crate) fn with(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(PATIENCE)).unwrap();
         let thread = std::thread::spawn(move || run(listener, theirs, options));
-        let mut proxy = Self { address, control, buffer: BytesMut::new(), thread: Some(thread), number: 0 };
+        let mut proxy = Self {
+            address,
+            control,
+            buffer: BytesMut::new(),
+            thread: Some(thread),
+            number: 0,
+        };
         assert_eq!(proxy.event(), proxy_event::Body::Ready(Empty {}));
         proxy
     }
 
     /// A proxy that serves one deployment at `/`.
-    pub fn serving(target: DeploymentTarget) -> Self {
+    pub(crate) fn serving(target: DeploymentTarget) -> Self {
         let mut proxy = Self::start();
         proxy.snapshot(&[("/", target)]);
         proxy
     }
 
-    pub fn event(&mut self) -> proxy_event::Body {
+    pub(crate) fn event(&mut self) -> proxy_event::Body {
         loop {
             if let Some(frame) = Decoder::control().decode(&mut self.buffer).unwrap() {
                 return ProxyEvent::decode(frame.payload).unwrap().body.unwrap();
@@ -76,18 +83,18 @@ impl Proxy {
         }
     }
 
-    pub fn command(&mut self, body: proxy_command::Body) {
+    pub(crate) fn command(&mut self, body: proxy_command::Body) {
         let mut bytes = BytesMut::new();
         Frame::control(0, ProxyCommand { body: Some(body) }.encode_to_vec()).encode(&mut bytes);
         std::io::Write::write_all(&mut self.control, &bytes).unwrap();
     }
 
-    pub fn update(&mut self, update: &TargetUpdate) -> proxy_event::Body {
+    pub(crate) fn update(&mut self, update: &TargetUpdate) -> proxy_event::Body {
         self.command(proxy_command::Body::Update(update.encode_to_vec()));
         self.event()
     }
 
-    pub fn snapshot(&mut self, routes: &[(&str, DeploymentTarget)]) {
+    pub(crate) fn snapshot(&mut self, routes: &[(&str, DeploymentTarget)]) {
         self.number += 1;
         let update = TargetUpdate {
             epoch: 1,
@@ -98,20 +105,26 @@ impl Proxy {
             routes: Some(RouteTable {
                 routes: routes
                     .iter()
-                    .map(|(prefix, target)| Route { prefix: (*prefix).to_owned(), ingress: target.key.clone() })
+                    .map(|(prefix, target)| Route {
+                        prefix: (*prefix).to_owned(),
+                        ingress: target.key.clone(),
+                    })
                     .collect(),
             }),
         };
         let applied = self.update(&update);
-        assert!(matches!(&applied, proxy_event::Body::Applied(applied) if applied.number == self.number), "{applied:?}");
+        assert!(
+            matches!(&applied, proxy_event::Body::Applied(applied) if applied.number == self.number),
+            "{applied:?}"
+        );
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// Waits for the proxy's end.
-    pub fn join(&mut self) -> Result<(), Error> {
+    pub(crate) fn join(&mut self) -> Result<(), Error> {
         self.thread.take().unwrap().join().unwrap()
     }
 }
@@ -130,7 +143,7 @@ impl Drop for Proxy {
 }
 
 /// A deployment with these replicas.
-pub fn target(name: &str, replicas: &[&Replica]) -> DeploymentTarget {
+pub(crate) fn target(name: &str, replicas: &[&Replica]) -> DeploymentTarget {
     DeploymentTarget {
         key: DeploymentKey::new("app", name),
         max_queued_requests: -1,
@@ -156,7 +169,11 @@ pub fn target(name: &str, replicas: &[&Replica]) -> DeploymentTarget {
 }
 
 /// The same, with bodies that are whole before user code is called.
-pub fn sync_target(name: &str, replicas: &[&Replica], max_body_bytes: u64) -> DeploymentTarget {
+pub(crate) fn sync_target(
+    name: &str,
+    replicas: &[&Replica],
+    max_body_bytes: u64,
+) -> DeploymentTarget {
     let mut target = target(name, replicas);
     target.versions[0].sync_bodies = true;
     target.versions[0].max_body_bytes = max_body_bytes;

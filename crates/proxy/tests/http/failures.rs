@@ -1,13 +1,11 @@
 //! Requests that do not go well, each with exactly one clear outcome.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Client, PATIENCE, Proxy, Replica, answer_all, sync_target, target};
 use eagleray_proxy::Options;
 use eagleray_types::control::{Empty, proxy_command};
 use eagleray_wire::{Flags, Kind};
-use support::{Client, PATIENCE, Proxy, Replica, answer_all, sync_target, target};
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n")
@@ -24,7 +22,11 @@ fn a_path_without_an_application_is_404_and_says_where_to_look() {
     proxy.snapshot(&[("/a", target("D", &[&replica]))]);
     let response = proxy.client().get("/b?x=1");
     assert_eq!(response.status, 404);
-    assert!(response.text().contains("'/b'") && response.text().contains("/-/routes"), "{}", response.text());
+    assert!(
+        response.text().contains("'/b'") && response.text().contains("/-/routes"),
+        "{}",
+        response.text()
+    );
     assert!(response.header("x-request-id").is_some());
 }
 
@@ -40,7 +42,10 @@ fn a_client_that_leaves_cancels_its_request() {
     assert!(connection.start(&request));
     drop(client);
     let cancel = connection.expect(Kind::Cancel);
-    assert_eq!((cancel.header.slot, cancel.header.sequence), (request.header.slot, request.header.sequence));
+    assert_eq!(
+        (cancel.header.slot, cancel.header.sequence),
+        (request.header.slot, request.header.sequence)
+    );
     connection.respond(&request, Flags::END.with(Flags::DONE), b"");
     // In the middle of it.
     let mut client = proxy.client();
@@ -86,7 +91,11 @@ fn a_started_post_is_answered_by_502_and_not_repeated() {
     first.die();
     let response = client.response();
     assert_eq!(response.status, 502);
-    assert!(response.text().contains("took effect"), "{}", response.text());
+    assert!(
+        response.text().contains("took effect"),
+        "{}",
+        response.text()
+    );
     // The next request is the first that the other replica sees.
     client.send(get("/next"));
     let request = other.expect(Kind::Request);
@@ -127,7 +136,11 @@ fn an_answer_that_breaks_off_cuts_the_connection() {
     connection.respond(&request, Flags::NONE, b"half");
     assert_eq!(client.head().status, 200);
     assert_eq!(client.chunk().unwrap(), b"half");
-    connection.respond(&request, Flags::END.with(Flags::DONE).with(Flags::ERROR), b"");
+    connection.respond(
+        &request,
+        Flags::END.with(Flags::DONE).with(Flags::ERROR),
+        b"",
+    );
     assert_eq!(client.chunk(), None);
 }
 
@@ -140,7 +153,11 @@ fn user_code_that_fails_is_one_500_without_its_words() {
     client.send(get("/"));
     let request = connection.expect(Kind::Request);
     assert!(connection.start(&request));
-    connection.respond(&request, Flags::END.with(Flags::DONE).with(Flags::ERROR), b"secret traceback");
+    connection.respond(
+        &request,
+        Flags::END.with(Flags::DONE).with(Flags::ERROR),
+        b"secret traceback",
+    );
     let response = client.response();
     assert_eq!(response.status, 500);
     assert!(!response.text().contains("secret"), "{}", response.text());
@@ -173,7 +190,11 @@ fn a_request_past_its_time_limit_is_408() {
     assert!(connection.start(&request));
     let response = client.response();
     assert_eq!(response.status, 408);
-    assert!(response.text().contains("request_timeout_s"), "{}", response.text());
+    assert!(
+        response.text().contains("request_timeout_s"),
+        "{}",
+        response.text()
+    );
     connection.expect(Kind::Cancel);
 }
 
@@ -214,7 +235,12 @@ fn a_full_queue_is_answered_as_the_deployment_says() {
     let request = connection.expect(Kind::Request);
     assert!(connection.start(&request));
     let response = proxy.client().get("/");
-    assert_eq!((response.status, response.header("retry-after")), (429, Some("7")), "{}", response.text());
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (429, Some("7")),
+        "{}",
+        response.text()
+    );
     connection.answer(&request, 200, &[], b"");
     assert_eq!(first.response().status, 200);
 }
@@ -226,7 +252,11 @@ fn a_failed_deployment_says_why() {
     let proxy = Proxy::serving(deployment);
     let response = proxy.client().get("/");
     assert_eq!(response.status, 503);
-    assert!(response.text().contains("ValueError"), "{}", response.text());
+    assert!(
+        response.text().contains("ValueError"),
+        "{}",
+        response.text()
+    );
 }
 
 #[test]
@@ -238,7 +268,11 @@ fn a_body_longer_than_a_sync_deployment_takes_is_413() {
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 1001\r\n\r\n");
     let response = client.response();
     assert_eq!(response.status, 413);
-    assert!(response.text().contains("max_body_bytes"), "{}", response.text());
+    assert!(
+        response.text().contains("max_body_bytes"),
+        "{}",
+        response.text()
+    );
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n");
     client.send(vec![b'x'; 1001]);
@@ -252,7 +286,9 @@ fn a_sync_deployment_sees_nothing_of_a_request_before_its_whole_body() {
     let proxy = Proxy::serving(sync_target("D", &[&replica], 1_000_000));
     let mut connection = replica.accept();
     let mut slow = proxy.client();
-    slow.send("POST /slow HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    slow.send(
+        "POST /slow HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    );
     let mut quick = proxy.client();
     quick.send(get("/quick"));
     let request = connection.expect(Kind::Request);
@@ -274,12 +310,27 @@ fn malformed_requests_are_refused_and_their_connection_closed() {
         ("GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nhost : a\r\n\r\n", 400),
         ("GET /../etc HTTP/1.1\r\nhost: a\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            400,
+        ),
         ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 501),
-        ("POST / HTTP/1.1\r\nhost: a\r\nexpect: magic\r\ncontent-length: 1\r\n\r\n", 417),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\nexpect: magic\r\ncontent-length: 1\r\n\r\n",
+            417,
+        ),
     ] {
         let mut client = proxy.client();
         client.send(bytes);
@@ -287,7 +338,10 @@ fn malformed_requests_are_refused_and_their_connection_closed() {
         assert!(client.is_closed(), "{bytes:?}");
     }
     let mut client = proxy.client();
-    client.send(format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(70 * 1024)));
+    client.send(format!(
+        "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+        "a".repeat(70 * 1024)
+    ));
     assert_eq!(client.response().status, 431);
     assert_eq!(proxy.client().get("/").status, 200);
 }
@@ -346,7 +400,10 @@ fn drain_finishes_requests_already_taken_and_then_ends() {
     assert!(idle.is_closed());
     connection.answer(&request, 200, &[], b"last");
     let response = busy.response();
-    assert_eq!((response.text(), response.header("connection")), ("last", Some("close")));
+    assert_eq!(
+        (response.text(), response.header("connection")),
+        ("last", Some("close"))
+    );
     proxy.join().unwrap();
 }
 
@@ -366,7 +423,11 @@ fn requests_wait_for_the_first_replica() {
 fn every_request_leaves_one_line_in_the_access_log() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
-    let options = Options { threads: 2.try_into().unwrap(), access_log: Some(path.clone()), ..Options::default() };
+    let options = Options {
+        threads: 2.try_into().unwrap(),
+        access_log: Some(path.clone()),
+        ..Options::default()
+    };
     let replica = Replica::serving("a", 10, answer_all);
     let quiet = Replica::serving("b", 10, answer_all);
     let mut silent = target("Quiet", &[&quiet]);
@@ -380,7 +441,10 @@ fn every_request_leaves_one_line_in_the_access_log() {
     assert_eq!(client.get("/-/healthz").status, 200);
     assert_eq!(client.get("/other").status, 404);
     let lines = wait_for_lines(&path, 2);
-    assert!(lines[0].contains("[id-1] GET /a 200 ") && lines[0].ends_with("ms"), "{lines:?}");
+    assert!(
+        lines[0].contains("[id-1] GET /a 200 ") && lines[0].ends_with("ms"),
+        "{lines:?}"
+    );
     assert!(lines[1].contains(" GET - 404 "), "{lines:?}");
     drop(client);
     drop(proxy);

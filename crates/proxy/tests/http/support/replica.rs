@@ -15,16 +15,16 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
-    ClaimPage, Claims, Decoder, Flags, Frame, Header, Kind, PROTOCOL_VERSION, RequestHead, encode_response_head,
-    send_with_fd,
+    ClaimPage, Claims, Decoder, Flags, Frame, Header, Kind, PROTOCOL_VERSION, RequestHead,
+    encode_response_head, send_with_fd,
 };
 
 use super::PATIENCE;
 
-pub struct Replica {
-    pub id: String,
-    pub path: PathBuf,
-    pub max_ongoing: u32,
+pub(crate) struct Replica {
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+    pub(crate) max_ongoing: u32,
     connections: Receiver<Connection>,
     open: Arc<Mutex<Vec<UnixStream>>>,
     _folder: tempfile::TempDir,
@@ -32,7 +32,7 @@ pub struct Replica {
 
 impl Replica {
     /// A replica whose connections the test takes with [`Self::accept`].
-    pub fn start(id: &str, max_ongoing: u32) -> Self {
+    pub(crate) fn start(id: &str, max_ongoing: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -40,11 +40,22 @@ impl Replica {
         let open = Arc::new(Mutex::new(Vec::new()));
         let (name, list) = (id.to_owned(), Arc::clone(&open));
         std::thread::spawn(move || accept_all(&listener, &name, max_ongoing, &sender, &list));
-        Self { id: id.to_owned(), path, max_ongoing, connections, open, _folder: folder }
+        Self {
+            id: id.to_owned(),
+            path,
+            max_ongoing,
+            connections,
+            open,
+            _folder: folder,
+        }
     }
 
     /// A replica that lets `serve` have each of its connections, on a thread of its own.
-    pub fn serving(id: &str, max_ongoing: u32, serve: impl Fn(Connection) + Send + Sync + Clone + 'static) -> Self {
+    pub(crate) fn serving(
+        id: &str,
+        max_ongoing: u32,
+        serve: impl Fn(Connection) + Send + Sync + Clone + 'static,
+    ) -> Self {
         let mut replica = Self::start(id, max_ongoing);
         let (_sender, none) = channel();
         let connections = std::mem::replace(&mut replica.connections, none);
@@ -57,12 +68,14 @@ impl Replica {
         replica
     }
 
-    pub fn accept(&self) -> Connection {
-        self.connections.recv_timeout(PATIENCE).expect("no router connected")
+    pub(crate) fn accept(&self) -> Connection {
+        self.connections
+            .recv_timeout(PATIENCE)
+            .expect("no router connected")
     }
 
     /// Closes every connection and takes no new one, as a dead process does.
-    pub fn die(&self) {
+    pub(crate) fn die(&self) {
         std::fs::remove_file(&self.path).ok();
         for stream in self.open.lock().unwrap().drain(..) {
             stream.shutdown(std::net::Shutdown::Both).ok();
@@ -88,9 +101,9 @@ fn accept_all(
 }
 
 /// The replica's end of one connection.
-pub struct Connection {
-    pub stream: UnixStream,
-    pub page: ClaimPage,
+pub(crate) struct Connection {
+    pub(crate) stream: UnixStream,
+    pub(crate) page: ClaimPage,
     buffer: BytesMut,
 }
 
@@ -99,7 +112,11 @@ impl Connection {
         let slots = (2 * max_ongoing).max(64);
         let (page, fd) = ClaimPage::create(slots).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut connection = Self { stream, page, buffer: BytesMut::new() };
+        let mut connection = Self {
+            stream,
+            page,
+            buffer: BytesMut::new(),
+        };
         assert_eq!(connection.try_frame()?.header.kind, Kind::Hello);
         let mut header = Header::new(Kind::Hello, 0, 0);
         (header.a, header.b, header.c) = (PROTOCOL_VERSION, slots, max_ongoing);
@@ -110,7 +127,7 @@ impl Connection {
     }
 
     /// The next frame; `None` at the end.
-    pub fn try_frame(&mut self) -> Option<Frame> {
+    pub(crate) fn try_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = Decoder::data().decode(&mut self.buffer).unwrap() {
                 return Some(frame);
@@ -124,9 +141,11 @@ impl Connection {
     }
 
     /// The next frame of a kind; others before it are passed over.
-    pub fn expect(&mut self, kind: Kind) -> Frame {
+    pub(crate) fn expect(&mut self, kind: Kind) -> Frame {
         loop {
-            let frame = self.try_frame().unwrap_or_else(|| panic!("no {kind:?} frame came"));
+            let frame = self
+                .try_frame()
+                .unwrap_or_else(|| panic!("no {kind:?} frame came"));
             if frame.header.kind == kind {
                 return frame;
             }
@@ -134,11 +153,19 @@ impl Connection {
     }
 
     /// Claims a request, as the thread does that calls user code.
-    pub fn start(&self, request: &Frame) -> bool {
-        self.page.start(request.header.slot, request.header.sequence)
+    pub(crate) fn start(&self, request: &Frame) -> bool {
+        self.page
+            .start(request.header.slot, request.header.sequence)
     }
 
-    pub fn send(&mut self, request: &Frame, kind: Kind, flags: Flags, a: u32, payload: &[u8]) {
+    pub(crate) fn send(
+        &mut self,
+        request: &Frame,
+        kind: Kind,
+        flags: Flags,
+        a: u32,
+        payload: &[u8],
+    ) {
         let mut header = Header::new(kind, request.header.slot, request.header.sequence);
         header.flags = flags;
         header.a = a;
@@ -149,27 +176,42 @@ impl Connection {
         self.stream.write_all(&out).ok();
     }
 
-    pub fn respond(&mut self, request: &Frame, flags: Flags, data: &[u8]) {
+    pub(crate) fn respond(&mut self, request: &Frame, flags: Flags, data: &[u8]) {
         self.send(request, Kind::Response, flags, 0, data);
     }
 
     /// A whole answer in one frame.
-    pub fn answer(&mut self, request: &Frame, status: u16, headers: &[(&[u8], &[u8])], body: &[u8]) {
+    pub(crate) fn answer(
+        &mut self,
+        request: &Frame,
+        status: u16,
+        headers: &[(&[u8], &[u8])],
+        body: &[u8],
+    ) {
         let mut payload = BytesMut::new();
         encode_response_head(&mut payload, status, headers.iter().copied()).unwrap();
         payload.extend_from_slice(body);
-        self.respond(request, Flags::HEAD.with(Flags::END).with(Flags::DONE), &payload);
+        self.respond(
+            request,
+            Flags::HEAD.with(Flags::END).with(Flags::DONE),
+            &payload,
+        );
     }
 
     /// A head, with more to come.
-    pub fn begin_answer(&mut self, request: &Frame, status: u16, headers: &[(&[u8], &[u8])]) {
+    pub(crate) fn begin_answer(
+        &mut self,
+        request: &Frame,
+        status: u16,
+        headers: &[(&[u8], &[u8])],
+    ) {
         let mut payload = BytesMut::new();
         encode_response_head(&mut payload, status, headers.iter().copied()).unwrap();
         self.respond(request, Flags::HEAD, &payload);
     }
 
     /// A long answer, with no more data than there is credit for.
-    pub fn answer_long(&mut self, request: &Frame, data: &[u8]) {
+    pub(crate) fn answer_long(&mut self, request: &Frame, data: &[u8]) {
         self.begin_answer(request, 200, &[]);
         let mut credit = 256 * 1024;
         for chunk in data.chunks(50_000) {
@@ -183,7 +225,7 @@ impl Connection {
     }
 
     /// The whole body of a request, with credit as it is needed.
-    pub fn body(&mut self, request: &Frame) -> Vec<u8> {
+    pub(crate) fn body(&mut self, request: &Frame) -> Vec<u8> {
         let mut body = RequestHead::decode(&request.payload).unwrap().1.to_vec();
         let mut over = request.header.flags.contains(Flags::END);
         while !over {
@@ -197,14 +239,26 @@ impl Connection {
 }
 
 /// Serves a connection: every request that can be claimed is answered by its method, path and body.
-pub fn answer_all(mut connection: Connection) {
+pub(crate) fn answer_all(mut connection: Connection) {
     while let Some(frame) = connection.try_frame() {
         if frame.header.kind != Kind::Request || !connection.start(&frame) {
             continue;
         }
         let body = connection.body(&frame);
-        let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&frame.payload) else { panic!("not http") };
-        let mut text = [head.method, b" ", head.path, b"?", head.query, b" ", head.root_path, b" "].concat();
+        let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&frame.payload) else {
+            panic!("not http")
+        };
+        let mut text = [
+            head.method,
+            b" ",
+            head.path,
+            b"?",
+            head.query,
+            b" ",
+            head.root_path,
+            b" ",
+        ]
+        .concat();
         text.extend_from_slice(&body);
         connection.answer(&frame, 200, &[(b"content-type", b"text/plain")], &text);
     }

@@ -7,61 +7,70 @@ use std::{
 
 use super::PATIENCE;
 
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub struct Response {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// The body broke off.
-    pub cut: bool,
+    pub(crate) cut: bool,
 }
 
 impl Response {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    pub fn get(&mut self, path: &str) -> Response {
+    pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
         self.response()
     }
 
-    pub fn post(&mut self, path: &str, body: &[u8]) -> Response {
-        self.send(format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len()));
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Response {
+        self.send(format!(
+            "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        ));
         self.send(body);
         self.response()
     }
 
     /// Reads a response with its body.
-    pub fn response(&mut self) -> Response {
+    pub(crate) fn response(&mut self) -> Response {
         self.response_to(false)
     }
 
     /// Reads a response; `is_head`: it has no body whatever it says.
-    pub fn response_to(&mut self, is_head: bool) -> Response {
+    pub(crate) fn response_to(&mut self, is_head: bool) -> Response {
         let mut response = self.head();
         if is_head || response.status < 200 || response.status == 204 {
             return response;
@@ -77,7 +86,10 @@ impl Client {
                     }
                 }
             }
-        } else if let Some(length) = response.header("content-length").map(|text| text.parse::<usize>().unwrap()) {
+        } else if let Some(length) = response
+            .header("content-length")
+            .map(|text| text.parse::<usize>().unwrap())
+        {
             while self.buffer.len() < length && self.fill() {}
             response.cut = self.buffer.len() < length;
             response.body = self.buffer.drain(..length.min(self.buffer.len())).collect();
@@ -89,28 +101,48 @@ impl Client {
     }
 
     /// Reads a head.
-    pub fn head(&mut self) -> Response {
+    pub(crate) fn head(&mut self) -> Response {
         let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(at) = self
+                .buffer
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 break at;
             }
-            assert!(self.fill(), "closed inside a head: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.fill(),
+                "closed inside a head: {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         };
         let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         let headers = lines
             .map(|line| {
                 let (name, value) = line.split_once(':').unwrap();
                 (name.to_ascii_lowercase(), value.trim().to_owned())
             })
             .collect();
-        Response { status, headers, body: Vec::new(), cut: false }
+        Response {
+            status,
+            headers,
+            body: Vec::new(),
+            cut: false,
+        }
     }
 
     /// Reads one chunk of a chunked body; empty at its end, `None` if it broke off.
-    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         let line_end = loop {
             if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
                 break at;
@@ -119,7 +151,9 @@ impl Client {
                 return None;
             }
         };
-        let length = usize::from_str_radix(std::str::from_utf8(&self.buffer[..line_end]).unwrap(), 16).unwrap();
+        let length =
+            usize::from_str_radix(std::str::from_utf8(&self.buffer[..line_end]).unwrap(), 16)
+                .unwrap();
         self.buffer.drain(..line_end + 2);
         while self.buffer.len() < length + 2 {
             if !self.fill() {
@@ -132,7 +166,7 @@ impl Client {
     }
 
     /// Whether the proxy closed the connection, with nothing before it.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         !self.fill() && self.buffer.is_empty()
     }
 

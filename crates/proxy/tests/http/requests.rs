@@ -1,10 +1,8 @@
 //! Requests that go well: what reaches user code, and what comes back.
 
-mod support;
-
+use crate::support::{Client, Proxy, Replica, answer_all, target};
 use eagleray_types::control::{TargetUpdate, proxy_event};
 use eagleray_wire::{Flags, Kind, RequestHead};
-use support::{Client, Proxy, Replica, answer_all, target};
 
 fn echo(id: &str) -> Replica {
     Replica::serving(id, 100, answer_all)
@@ -19,7 +17,10 @@ fn a_connection_carries_many_requests() {
         let response = client.post(&format!("/a%2fb?x={round}"), b"hello");
         assert_eq!(response.status, 200, "{response:?}");
         assert_eq!(response.text(), format!("POST /a%2fb?x={round}  hello"));
-        assert_eq!(response.header("content-length"), Some(response.body.len().to_string().as_str()));
+        assert_eq!(
+            response.header("content-length"),
+            Some(response.body.len().to_string().as_str())
+        );
         assert!(response.header("date").is_some());
     }
 }
@@ -29,11 +30,10 @@ fn pipelined_requests_are_answered_in_order() {
     let replica = echo("a");
     let proxy = Proxy::serving(target("D", &[&replica]));
     let mut client = proxy.client();
-    let mut all = String::new();
-    for number in 0..20 {
-        all += &format!("GET /{number} HTTP/1.1\r\nhost: test\r\n\r\n");
-    }
-    client.send(all);
+    let all: Vec<String> = (0..20)
+        .map(|number| format!("GET /{number} HTTP/1.1\r\nhost: test\r\n\r\n"))
+        .collect();
+    client.send(all.concat());
     for number in 0..20 {
         assert_eq!(client.response().text(), format!("GET /{number}?  "));
     }
@@ -62,7 +62,9 @@ fn large_bodies_stream_under_credit_both_ways() {
         connection.answer_long(&request, &body);
     });
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let body: Vec<u8> = (0..3_000_000_u32).map(|number| b'a' + (number % 23) as u8).collect();
+    let body: Vec<u8> = (0..3_000_000_u32)
+        .map(|number| b'a' + (number % 23) as u8)
+        .collect();
     let response = proxy.client().post("/", &body);
     assert_eq!(response.status, 200);
     assert!(response.body == body);
@@ -142,7 +144,8 @@ fn expect_continue_is_answered_before_the_body() {
     let replica = echo("a");
     let proxy = Proxy::serving(target("D", &[&replica]));
     let mut client = proxy.client();
-    client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
+    client
+        .send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
     assert_eq!(client.head().status, 100);
     client.send("hi");
     assert_eq!(client.response().text(), "POST /?  hi");
@@ -197,7 +200,13 @@ fn both_bodies_stream_at_the_same_time() {
         assert_eq!(client.chunk().unwrap(), part.as_bytes());
     }
     client.send("0\r\n\r\n");
-    assert!(connection.expect(Kind::Body).header.flags.contains(Flags::END));
+    assert!(
+        connection
+            .expect(Kind::Body)
+            .header
+            .flags
+            .contains(Flags::END)
+    );
     connection.respond(&request, Flags::END.with(Flags::DONE), b"");
     assert_eq!(client.chunk().unwrap(), b"");
 }
@@ -211,11 +220,16 @@ fn the_request_id_is_the_clients_or_a_fresh_one() {
     let mut exchange = |header: &str| {
         client.send(format!("GET / HTTP/1.1\r\nhost: test\r\n{header}\r\n"));
         let request = connection.expect(Kind::Request);
-        let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&request.payload) else { panic!() };
+        let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&request.payload) else {
+            panic!()
+        };
         let seen = String::from_utf8(head.request_id.to_vec()).unwrap();
         assert!(connection.start(&request));
         connection.answer(&request, 200, &[], b"");
-        assert_eq!(client.response().header("x-request-id"), Some(seen.as_str()));
+        assert_eq!(
+            client.response().header("x-request-id"),
+            Some(seen.as_str())
+        );
         seen
     };
     assert_eq!(exchange("X-Request-Id: my-id-1\r\n"), "my-id-1");
@@ -235,9 +249,18 @@ fn headers_that_end_at_the_proxy_do_not_reach_user_code() {
          under_score: 1\r\nserve_multiplexed_model_id: m\r\nx-other: 2\r\nx-other: 3\r\n\r\n",
     );
     let request = connection.expect(Kind::Request);
-    let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&request.payload) else { panic!() };
-    let names: Vec<_> = head.headers.iter().map(|(name, _)| std::str::from_utf8(name).unwrap()).collect();
-    assert_eq!(names, ["host", "serve_multiplexed_model_id", "x-other", "x-other"]);
+    let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&request.payload) else {
+        panic!()
+    };
+    let names: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(name, _)| std::str::from_utf8(name).unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["host", "serve_multiplexed_model_id", "x-other", "x-other"]
+    );
     assert_eq!(head.client.0, b"127.0.0.1");
     assert_eq!(head.server.1, proxy.address.port());
     assert_eq!((head.version, head.revision), (11, &b"r1"[..]));
@@ -247,11 +270,17 @@ fn headers_that_end_at_the_proxy_do_not_reach_user_code() {
 fn applications_are_told_apart_by_prefix() {
     let (one, two) = (echo("one"), echo("two"));
     let mut proxy = Proxy::start();
-    proxy.snapshot(&[("/", target("One", &[&one])), ("/two", target("Two", &[&two]))]);
+    proxy.snapshot(&[
+        ("/", target("One", &[&one])),
+        ("/two", target("Two", &[&two])),
+    ]);
     let mut client = proxy.client();
     assert_eq!(client.get("/twofold").text(), "GET /twofold?  ");
     assert_eq!(client.get("/two/x").text(), "GET /two/x? /two ");
-    assert_eq!(client.get("/-/routes").text(), r#"{"/": "app", "/two": "app"}"#);
+    assert_eq!(
+        client.get("/-/routes").text(),
+        r#"{"/": "app", "/two": "app"}"#
+    );
     proxy.snapshot(&[("/two", target("Two", &[&two]))]);
     assert_eq!(client.get("/twofold").status, 404);
     assert_eq!(client.get("/two").text(), "GET /two? /two ");
@@ -272,17 +301,37 @@ fn health_is_good_from_the_first_snapshot_on() {
 #[test]
 fn an_update_after_a_gap_asks_for_a_snapshot() {
     let mut proxy = Proxy::start();
-    let update = |number, snapshot| TargetUpdate { epoch: 3, number, snapshot, ..TargetUpdate::default() };
-    assert!(matches!(proxy.update(&update(7, false)), proxy_event::Body::SnapshotWanted(_)));
-    assert!(matches!(proxy.update(&update(7, true)), proxy_event::Body::Applied(_)));
-    assert!(matches!(proxy.update(&update(8, false)), proxy_event::Body::Applied(_)));
-    assert!(matches!(proxy.update(&update(10, false)), proxy_event::Body::SnapshotWanted(_)));
+    let update = |number, snapshot| TargetUpdate {
+        epoch: 3,
+        number,
+        snapshot,
+        ..TargetUpdate::default()
+    };
+    assert!(matches!(
+        proxy.update(&update(7, false)),
+        proxy_event::Body::SnapshotWanted(_)
+    ));
+    assert!(matches!(
+        proxy.update(&update(7, true)),
+        proxy_event::Body::Applied(_)
+    ));
+    assert!(matches!(
+        proxy.update(&update(8, false)),
+        proxy_event::Body::Applied(_)
+    ));
+    assert!(matches!(
+        proxy.update(&update(10, false)),
+        proxy_event::Body::SnapshotWanted(_)
+    ));
 }
 
 #[test]
 fn several_threads_serve_the_same_targets() {
     let replica = echo("a");
-    let mut proxy = Proxy::with(eagleray_proxy::Options { threads: 4.try_into().unwrap(), ..Default::default() });
+    let mut proxy = Proxy::with(eagleray_proxy::Options {
+        threads: 4.try_into().unwrap(),
+        ..Default::default()
+    });
     proxy.snapshot(&[("/", target("D", &[&replica]))]);
     let mut clients: Vec<Client> = (0..16).map(|_| proxy.client()).collect();
     for client in &mut clients {

@@ -1,0 +1,11 @@
+//! The proxy over real sockets: loopback connections in front, unix sockets to replicas behind.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::large_stack_arrays,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
+
+mod failures;
+mod requests;
+mod support;
