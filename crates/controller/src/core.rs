@@ -316,4 +316,4 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

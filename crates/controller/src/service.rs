@@ -1,0 +1,258 @@
+//! The loop around the core: events in, commands out.
+//!
+//! One thread, one `select!`. Only the store works beside it, on a blocking thread, one save at a time, so a slow
+//! disk delays a deploy and nothing else. The commands of one event are carried out in their order before the next
+//! event is looked at. Whatever cannot be helped here (a checkpoint that is not ours, a node that does not read)
+//! ends the process: the node starts another, which adopts what runs.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::BytesMut;
+use eagleray_types::control::{
+    ApiResponse, NodeCommand, NodeEvent, Publish, api_request, api_response, node_command,
+};
+use eagleray_wire::{Decoder, Frame, Kind};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use crate::{
+    Error, Options,
+    api::{ClientEvent, Clients},
+    core::{CallId, Command, Core, CoreOptions, Event, Level, Revision, Save, SaveError},
+    store::{
+        Sqlite, Store,
+        checkpoint::{self, Loaded},
+        files,
+    },
+};
+
+/// Bytes that may wait for a node that does not read.
+const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Runs the controller until the node hangs up.
+///
+/// `listener` is `controller.sock`, `node` the control connection. Blocks the calling thread.
+pub fn run(listener: StdUnixListener, node: StdUnixStream, options: Options) -> Result<(), Error> {
+    let store = Sqlite::open(&options.checkpoint_path)?;
+    run_with(listener, node, options, Box::new(store))
+}
+
+/// As [`run`], with any store.
+pub fn run_with(
+    listener: StdUnixListener,
+    node: StdUnixStream,
+    options: Options,
+    mut store: Box<dyn Store>,
+) -> Result<(), Error> {
+    let loaded = checkpoint::open(&mut *store)?;
+    sweep(&options.blob_directory, &loaded);
+    tracing::info!(epoch = loaded.epoch, applications = loaded.root.applications.len(), "controller starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(async {
+        let listener_failed = |source| Error::Listener { path: options.run_directory.join("controller.sock"), source };
+        listener.set_nonblocking(true).map_err(listener_failed)?;
+        let listener = UnixListener::from_std(listener).map_err(listener_failed)?;
+        node.set_nonblocking(true).map_err(Error::Node)?;
+        let node = UnixStream::from_std(node).map_err(Error::Node)?;
+        let epoch = loaded.epoch;
+        let core_options = CoreOptions {
+            epoch,
+            seed: fastrand::u64(..),
+            blob_directory: options.blob_directory.clone(),
+            run_directory: options.run_directory.clone(),
+            python: options.python.clone(),
+        };
+        let service = Service {
+            core: Core::new(core_options, loaded),
+            began: Instant::now(),
+            epoch,
+            options: options.clone(),
+            store: Some(store),
+            saving: None,
+            clients: Clients::new(listener),
+            outbox: BytesMut::new(),
+        };
+        service.run(node).await
+    })
+}
+
+/// Removes old files that no revision names. A failure costs disk space only.
+fn sweep(directory: &Path, loaded: &Loaded) {
+    let revisions: Vec<Revision> = loaded.revisions.values().cloned().map(Revision::new).collect();
+    let keep: BTreeSet<&str> = revisions.iter().flat_map(Revision::files).collect();
+    match files::sweep(directory, &keep, SystemTime::now()) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "swept blobs that no revision names"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(directory = %directory.display(), %error, "cannot sweep the blob directory"),
+    }
+}
+
+type Saved = (Box<dyn Store>, Result<(), SaveError>);
+type Saving = JoinHandle<Saved>;
+
+struct Service {
+    core: Core,
+    began: Instant,
+    epoch: u64,
+    options: Options,
+    /// Away while a save runs.
+    store: Option<Box<dyn Store>>,
+    saving: Option<Saving>,
+    clients: Clients,
+    /// Commands that the node has not taken yet.
+    outbox: BytesMut,
+}
+
+impl Service {
+    async fn run(mut self, mut node: UnixStream) -> Result<(), Error> {
+        let (mut from_node, mut to_node) = node.split();
+        let mut inbox = BytesMut::new();
+        let commands = self.core.start();
+        self.carry_out(commands)?;
+        loop {
+            let timeout = self.core.next_timeout().map(|at| self.began + at);
+            tokio::select! {
+                read = from_node.read_buf(&mut inbox) => {
+                    if read.map_err(Error::Node)? == 0 {
+                        tracing::info!("the node hung up");
+                        return Ok(());
+                    }
+                    self.on_node_bytes(&mut inbox)?;
+                }
+                written = to_node.write_buf(&mut self.outbox), if !self.outbox.is_empty() => {
+                    written.map_err(Error::Node)?;
+                }
+                saved = until_saved(&mut self.saving), if self.saving.is_some() => {
+                    self.saving = None;
+                    let (store, result) = saved.map_err(|error| Error::Runtime(io::Error::other(error)))?;
+                    self.store = Some(store);
+                    self.take(Event::Saved(result))?;
+                }
+                Some(event) = self.clients.next() => self.on_client(event)?,
+                () = until(timeout), if timeout.is_some() => self.take(Event::Timeout)?,
+            }
+        }
+    }
+
+    fn on_node_bytes(&mut self, inbox: &mut BytesMut) -> Result<(), Error> {
+        let decoder = Decoder::control();
+        let broken = |error| Error::Node(io::Error::new(io::ErrorKind::InvalidData, error));
+        while let Some(frame) = decoder.decode(inbox).map_err(broken)? {
+            if frame.header.kind != Kind::Control {
+                continue;
+            }
+            match NodeEvent::decode(frame.payload) {
+                Ok(NodeEvent { body: Some(body) }) => self.take(Event::Node(body))?,
+                Ok(NodeEvent { body: None }) => tracing::warn!("the node sent an event that is not known here"),
+                Err(error) => return Err(Error::Node(io::Error::new(io::ErrorKind::InvalidData, error))),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_client(&mut self, event: ClientEvent) -> Result<(), Error> {
+        match event {
+            ClientEvent::Connected { connection, client } => self.clients.connected(connection, client),
+            ClientEvent::Call { call, body } => return self.on_call(call, body),
+            ClientEvent::Bad { call, message } => {
+                let error = eagleray_types::control::ApiError { kind: "invalid".to_owned(), message };
+                self.clients.answer(call, &ApiResponse { body: Some(api_response::Body::Error(error)) });
+            }
+            ClientEvent::CaughtUp { connection } => self.clients.caught_up(connection, self.core.snapshot()),
+            ClientEvent::Gone { connection } => {
+                self.clients.gone(connection);
+                return self.take(Event::ClientGone { connection });
+            }
+        }
+        Ok(())
+    }
+
+    fn on_call(&mut self, call: CallId, body: api_request::Body) -> Result<(), Error> {
+        let wall_time_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let event = match body {
+            api_request::Body::Deploy(spec) => Event::Deploy { call, spec, wall_time_s },
+            api_request::Body::AwaitApplication(wait) => Event::Await { call, wait },
+            api_request::Body::Delete(name) => Event::Delete { call, name },
+            api_request::Body::Status(_) => Event::Status { call },
+            api_request::Body::Rollback(rollback) => Event::Rollback { call, rollback, wall_time_s },
+            api_request::Body::DeleteAll(_) => Event::DeleteAll { call },
+            api_request::Body::WatchTargets(_) => {
+                self.clients.watch(call, self.core.snapshot());
+                return Ok(());
+            }
+        };
+        self.take(event)
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Error> {
+        let now: Duration = self.began.elapsed();
+        let commands = self.core.on_event(event, now);
+        self.carry_out(commands)
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) -> Result<(), Error> {
+        for command in commands {
+            match command {
+                Command::Node(body) => self.tell_node(body)?,
+                Command::Publish(update) => {
+                    let publish = Publish { snapshot: update.snapshot, update: update.encode_to_vec() };
+                    self.tell_node(node_command::Body::Publish(publish))?;
+                    self.clients.publish(&update);
+                }
+                Command::Save(save) => self.save(save),
+                Command::Reply { call, response } => self.clients.answer(call, &response),
+                Command::Log { level: Level::Info, message } => tracing::info!("{message}"),
+                Command::Log { level: Level::Warning, message } => tracing::warn!("{message}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_node(&mut self, body: node_command::Body) -> Result<(), Error> {
+        Frame::control(0, NodeCommand { body: Some(body) }.encode_to_vec()).encode(&mut self.outbox);
+        if self.outbox.len() > OUTBOX_BYTES { Err(Error::NodeStuck(self.outbox.len())) } else { Ok(()) }
+    }
+
+    fn save(&mut self, save: Save) {
+        // The core gives one save at a time, so the store is here.
+        let Some(mut store) = self.store.take() else { return };
+        let (epoch, directory) = (self.epoch, self.options.blob_directory.clone());
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            let result = perform(&mut *store, epoch, &directory, &save);
+            (store, result)
+        }));
+    }
+}
+
+fn perform(store: &mut dyn Store, epoch: u64, directory: &Path, save: &Save) -> Result<(), SaveError> {
+    for name in &save.files {
+        files::verify(directory, name).map_err(SaveError::Blob)?;
+    }
+    checkpoint::save(store, epoch, &save.root, &save.revisions).map_err(|error| SaveError::Store(error.to_string()))
+}
+
+async fn until_saved(saving: &mut Option<Saving>) -> Result<Saved, tokio::task::JoinError> {
+    match saving {
+        Some(saving) => saving.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(timeout: Option<Instant>) {
+    match timeout {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

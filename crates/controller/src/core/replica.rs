@@ -175,7 +175,7 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReplicaInput as I, ReplicaState as S, *};
+    use super::{ReplicaInput as I, ReplicaState as S};
 
     #[test]
     fn every_pair_of_state_and_event_has_its_place_in_the_table() {

@@ -1,0 +1,8 @@
+//! The core against a simulated node, store and router: [`world`] plays all three and checks what must always hold.
+
+mod adoption;
+mod deploys;
+mod failures;
+mod random;
+mod routes;
+mod world;

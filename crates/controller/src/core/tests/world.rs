@@ -1,0 +1,508 @@
+//! A node, a store, a router and a clock for the core, all simulated, with the invariants checked at every step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use eagleray_types::{
+    DeploymentKey,
+    control::{
+        ApiResponse, ApplicationSpec, ApplicationStatus, AppliedUpdate, AwaitApplication, DeploymentOptions,
+        DeploymentSpec, DeploymentTarget, Exited, Failed, Listed, ListedReplica, Outcome, Ready, Relay, ReplicaCommand,
+        ReplicaEvent, Rollback, RouteTable, Spawn, TargetUpdate, api_response, node_command, node_event,
+        replica_command, replica_event,
+    },
+};
+use prost::Message as _;
+
+use crate::{
+    core::{CallId, Command, Core, CoreOptions, Event, Save, SaveError},
+    store::{checkpoint::Loaded, sha256_hex},
+};
+
+/// How replicas of a version behave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    #[default]
+    Healthy,
+    /// The constructor raises.
+    StartFails,
+    /// The process ends while it starts.
+    StartCrashes,
+    /// The constructor does not return.
+    StartHangs,
+    /// `check_health` raises.
+    Sick,
+    /// It does not answer `check_health`.
+    Silent,
+    /// `reconfigure` raises.
+    ReconfigureFails,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub(super) spawn: Spawn,
+    pub(super) version: String,
+    pub(super) ready: bool,
+    pub(super) failed: bool,
+    pub(super) draining: bool,
+    pub(super) stopping: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: Duration,
+    pub(super) processes: BTreeMap<String, Process>,
+    pub(super) behaviours: BTreeMap<String, Behaviour>,
+    pub(super) routed: BTreeMap<DeploymentKey, DeploymentTarget>,
+    pub(super) routes: RouteTable,
+    pub(super) stored: Loaded,
+    pub(super) fail_saves: bool,
+    pub(super) missing_files: bool,
+    /// Commands since the last `take_commands`, as words.
+    words: Vec<String>,
+    pub(super) pending: VecDeque<Event>,
+    replies: BTreeMap<CallId, Vec<api_response::Body>>,
+    number: u64,
+    calls: u64,
+    ids: BTreeSet<String>,
+    /// Deaths that nobody asked for: proof that a replica may leave the routers.
+    dead: BTreeSet<String>,
+}
+
+pub(super) fn options(num_replicas: u32) -> DeploymentOptions {
+    DeploymentOptions {
+        num_replicas,
+        max_ongoing_requests: 5,
+        max_queued_requests: -1,
+        graceful_shutdown_wait_loop_s: 2.0,
+        graceful_shutdown_timeout_s: 20.0,
+        health_check_period_s: 10.0,
+        health_check_timeout_s: 30.0,
+        max_constructor_retry_count: 20,
+        ..Default::default()
+    }
+}
+
+pub(super) fn deployment(name: &str, version: &str, num_replicas: u32) -> DeploymentSpec {
+    DeploymentSpec {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        callable_blob: sha256_hex(version.as_bytes()),
+        options: options(num_replicas),
+        version_note: String::new(),
+    }
+}
+
+/// An application at `/name` whose first deployment is the ingress. The revision is a hash over all of it.
+pub(super) fn application(name: &str, deployments: Vec<DeploymentSpec>) -> ApplicationSpec {
+    let spec = ApplicationSpec {
+        name: name.to_owned(),
+        route_prefix: format!("/{name}"),
+        ingress: deployments[0].name.clone(),
+        deployments,
+        ..Default::default()
+    };
+    with_revision(spec)
+}
+
+pub(super) fn with_revision(mut spec: ApplicationSpec) -> ApplicationSpec {
+    spec.revision = String::new();
+    spec.revision = sha256_hex(&spec.encode_to_vec());
+    spec
+}
+
+/// Application `a` with one deployment `d`.
+pub(super) fn simple(version: &str, num_replicas: u32) -> ApplicationSpec {
+    application("a", vec![deployment("d", version, num_replicas)])
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut world = Self::bare(seed, Loaded { epoch: 1, ..Default::default() });
+        world.start();
+        world
+    }
+
+    fn bare(seed: u64, loaded: Loaded) -> Self {
+        let core_options = CoreOptions {
+            epoch: loaded.epoch,
+            seed,
+            blob_directory: "/blobs".into(),
+            run_directory: "/run".into(),
+            python: "python3".into(),
+        };
+        let stored = Loaded { epoch: loaded.epoch, root: loaded.root.clone(), revisions: loaded.revisions.clone() };
+        Self {
+            core: Core::new(core_options, loaded),
+            now: Duration::from_secs(1000),
+            processes: BTreeMap::new(),
+            behaviours: BTreeMap::new(),
+            routed: BTreeMap::new(),
+            routes: RouteTable::default(),
+            stored,
+            fail_saves: false,
+            missing_files: false,
+            words: Vec::new(),
+            pending: VecDeque::new(),
+            replies: BTreeMap::new(),
+            number: 0,
+            calls: 0,
+            ids: BTreeSet::new(),
+            dead: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn start(&mut self) {
+        let commands = self.core.start();
+        self.carry_out(commands);
+    }
+
+    /// The controller dies and another one begins; everything else stays as it is. Nothing is listed yet.
+    pub(super) fn restart_controller(&mut self, seed: u64) {
+        let mut loaded =
+            Loaded { epoch: self.stored.epoch + 1, root: self.stored.root.clone(), revisions: self.stored.revisions.clone() };
+        let named: BTreeSet<String> = loaded.root.blobs().into_iter().map(str::to_owned).collect();
+        loaded.revisions.retain(|blob, _| named.contains(blob));
+        let mut next = Self::bare(seed, loaded);
+        next.now = self.now;
+        next.processes = std::mem::take(&mut self.processes);
+        next.behaviours = std::mem::take(&mut self.behaviours);
+        next.routed = std::mem::take(&mut self.routed);
+        next.routes = std::mem::take(&mut self.routes);
+        next.ids = std::mem::take(&mut self.ids);
+        next.dead = std::mem::take(&mut self.dead);
+        next.calls = self.calls;
+        *self = next;
+    }
+
+    pub(super) fn feed(&mut self, event: Event) {
+        let commands = self.core.on_event(event, self.now);
+        self.carry_out(commands);
+    }
+
+    fn call(&mut self) -> CallId {
+        self.calls += 1;
+        CallId { connection: 1, sequence: self.calls }
+    }
+
+    pub(super) fn deploy(&mut self, spec: ApplicationSpec) -> CallId {
+        let call = self.call();
+        self.feed(Event::Deploy { call, spec, wall_time_s: 1.0 });
+        call
+    }
+
+    pub(super) fn rollback(&mut self, application: &str, revision: &str) -> CallId {
+        let call = self.call();
+        let rollback = Rollback { application: application.into(), revision: revision.into() };
+        self.feed(Event::Rollback { call, rollback, wall_time_s: 2.0 });
+        call
+    }
+
+    pub(super) fn delete(&mut self, name: &str) -> CallId {
+        let call = self.call();
+        self.feed(Event::Delete { call, name: name.into() });
+        call
+    }
+
+    pub(super) fn wait_for(&mut self, name: &str) -> CallId {
+        let call = self.call();
+        self.feed(Event::Await { call, wait: AwaitApplication { name: name.into(), revision: String::new() } });
+        call
+    }
+
+    pub(super) fn reply(&self, call: CallId) -> Option<&api_response::Body> {
+        self.replies.get(&call).map(|replies| {
+            assert_eq!(replies.len(), 1, "one answer a call");
+            &replies[0]
+        })
+    }
+
+    pub(super) fn notes(&self, call: CallId) -> Vec<String> {
+        match self.reply(call) {
+            Some(api_response::Body::Deployed(deployed)) => deployed.notes.clone(),
+            other => panic!("not deployed: {other:?}"),
+        }
+    }
+
+    pub(super) fn error(&self, call: CallId) -> (&str, &str) {
+        match self.reply(call) {
+            Some(api_response::Body::Error(error)) => (&error.kind, &error.message),
+            other => panic!("no error: {other:?}"),
+        }
+    }
+
+    pub(super) fn settled(&self, call: CallId) -> Option<&ApplicationStatus> {
+        match self.reply(call)? {
+            api_response::Body::Settled(status) => Some(status),
+            other => panic!("not settled: {other:?}"),
+        }
+    }
+
+    pub(super) fn status(&self, name: &str) -> ApplicationStatus {
+        self.core.statuses(self.now).into_iter().find(|one| one.name == name).unwrap()
+    }
+
+    pub(super) fn take_words(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.words)
+    }
+
+    /// Ids of live processes of a version that were not told to stop, oldest first by age in `ids` order of start.
+    pub(super) fn running(&self, version: &str) -> Vec<String> {
+        let running = |process: &Process| process.version == version && process.stopping.is_none();
+        self.processes.iter().filter(|(_, process)| running(process)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Replicas that routers send to, of all versions.
+    pub(super) fn routed_to(&self, name: &str) -> BTreeSet<String> {
+        let key = DeploymentKey::new("a", name);
+        let versions = self.routed.get(&key).map(|target| target.versions.clone()).unwrap_or_default();
+        versions.into_iter().flat_map(|version| version.replicas).map(|replica| replica.replica_id).collect()
+    }
+
+    /// The process dies without having been told to.
+    pub(super) fn kill(&mut self, id: &str) {
+        let process = self.processes.remove(id).unwrap();
+        self.dead.insert(id.to_owned());
+        let exited = Exited {
+            replica_id: id.to_owned(),
+            epoch: process.spawn.epoch,
+            reason: "signal 9 (SIGKILL)".to_owned(),
+            stderr_tail: String::new(),
+        };
+        self.feed(Event::Node(node_event::Body::Exited(exited)));
+    }
+
+    fn say(&mut self, id: &str, body: replica_event::Body) {
+        let payload = ReplicaEvent { body: Some(body) }.encode_to_vec();
+        let relay = Relay { replica_id: id.to_owned(), payload };
+        self.pending.push_back(Event::Node(node_event::Body::Relay(relay)));
+    }
+
+    /// One thing happens, of those that can: an event arrives, a constructor ends, a stopped process goes. `false`
+    /// when all is quiet. `choice` picks among them.
+    pub(super) fn step(&mut self, choice: usize) -> bool {
+        let starting = self.processes.iter().find(|(_, process)| {
+            !process.ready
+                && !process.failed
+                && process.stopping.is_none()
+                && self.behaviours.get(&process.version) != Some(&Behaviour::StartHangs)
+        });
+        let starting = starting.map(|(id, _)| id.clone());
+        let stopping = self.processes.iter().find(|(_, process)| process.stopping.is_some()).map(|(id, _)| id.clone());
+        let mut possible: Vec<u8> = Vec::new();
+        possible.extend((!self.pending.is_empty()).then_some(0));
+        possible.extend(starting.is_some().then_some(1));
+        possible.extend(stopping.is_some().then_some(2));
+        let Some(kind) = possible.get(choice % possible.len().max(1)) else { return false };
+        match (kind, starting, stopping) {
+            (0, ..) => {
+                let event = self.pending.pop_front().unwrap();
+                self.feed(event);
+            }
+            (1, Some(id), _) => self.finish_start(&id),
+            (2, _, Some(id)) => self.finish_stop(&id),
+            _ => unreachable!(),
+        }
+        true
+    }
+
+    fn finish_start(&mut self, id: &str) {
+        let process = self.processes.get_mut(id).unwrap();
+        match self.behaviours.get(&process.version).copied().unwrap_or_default() {
+            Behaviour::StartFails => {
+                process.failed = true;
+                self.say(id, replica_event::Body::StartFailed(Failed { message: "Traceback: ValueError".into() }));
+            }
+            Behaviour::StartCrashes => self.kill(id),
+            _ => {
+                process.ready = true;
+                self.say(id, replica_event::Body::Ready(Ready { sync_bodies: false, start_microseconds: 1 }));
+            }
+        }
+    }
+
+    fn finish_stop(&mut self, id: &str) {
+        let process = self.processes.remove(id).unwrap();
+        let exited = Exited { replica_id: id.to_owned(), epoch: process.spawn.epoch, ..Default::default() };
+        self.pending.push_back(Event::Node(node_event::Body::Exited(exited)));
+    }
+
+    /// Lets everything happen that needs no time to pass.
+    pub(super) fn run(&mut self) {
+        for _ in 0..10_000 {
+            if !self.step(0) {
+                return;
+            }
+        }
+        panic!("it does not come to rest: {:?}", self.words.last());
+    }
+
+    /// Lets time pass.
+    pub(super) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.run();
+        while let Some(at) = self.core.next_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.feed(Event::Timeout);
+            self.run();
+        }
+        self.now = end;
+        self.feed(Event::Timeout);
+        self.run();
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Node(body) => self.on_node_command(body),
+                Command::Publish(update) => self.on_publish(update),
+                Command::Save(save) => self.on_save(save),
+                Command::Reply { call, response: ApiResponse { body } } => {
+                    self.replies.entry(call).or_default().push(body.unwrap());
+                }
+                Command::Log { .. } => {}
+            }
+        }
+    }
+
+    fn on_node_command(&mut self, body: node_command::Body) {
+        match body {
+            node_command::Body::Spawn(spawn) => {
+                assert!(self.ids.insert(spawn.replica_id.clone()), "id {} is used twice", spawn.replica_id);
+                self.words.push(format!("spawn {}", spawn.deployment));
+                let Ok(ReplicaCommand { body: Some(replica_command::Body::Start(config)) }) =
+                    ReplicaCommand::decode(spawn.first_command.as_slice())
+                else {
+                    panic!("the first command starts");
+                };
+                assert_eq!(config.replica_id, spawn.replica_id);
+                let (version, ready, failed) = (config.version, false, false);
+                let process = Process { version, ready, failed, draining: false, stopping: None, spawn };
+                self.processes.insert(process.spawn.replica_id.clone(), process);
+            }
+            node_command::Body::Stop(stop) => {
+                self.words.push("stop".to_owned());
+                if let Some(process) = self.processes.get_mut(&stop.replica_id) {
+                    assert_eq!(stop.epoch, process.spawn.epoch);
+                    assert!(process.draining || !process.ready || self.routed_nowhere(&stop.replica_id));
+                    self.processes.get_mut(&stop.replica_id).unwrap().stopping = Some(stop.grace_milliseconds);
+                }
+            }
+            node_command::Body::List(_) => {
+                let listed = self.listed();
+                self.pending.push_back(Event::Node(node_event::Body::Listed(listed)));
+            }
+            node_command::Body::Relay(relay) => self.on_relay(&relay),
+            node_command::Body::Publish(_) => panic!("the service publishes"),
+        }
+    }
+
+    fn routed_nowhere(&self, id: &str) -> bool {
+        !self.routed.values().flat_map(|one| &one.versions).flat_map(|one| &one.replicas).any(|one| one.replica_id == id)
+    }
+
+    pub(super) fn listed(&self) -> Listed {
+        let ready = ReplicaEvent { body: Some(replica_event::Body::Ready(Ready::default())) }.encode_to_vec();
+        let replicas = self.processes.values().map(|process| ListedReplica {
+            replica_id: process.spawn.replica_id.clone(),
+            epoch: process.spawn.epoch,
+            socket_path: format!("/run/r/{}.sock", process.spawn.replica_id),
+            pid: 42,
+            label: process.spawn.label.clone(),
+            ready: if process.ready { ready.clone() } else { Vec::new() },
+            stopping: process.stopping.is_some(),
+        });
+        Listed { replicas: replicas.collect() }
+    }
+
+    fn on_relay(&mut self, relay: &Relay) {
+        let Some(process) = self.processes.get_mut(&relay.replica_id) else { return };
+        let behaviour = self.behaviours.get(&process.version).copied().unwrap_or_default();
+        let answer = |id, failure: &str| Outcome { id, failure: failure.to_owned() };
+        match ReplicaCommand::decode(relay.payload.as_slice()).unwrap().body.unwrap() {
+            replica_command::Body::Drain(_) => {
+                self.words.push("drain".to_owned());
+                process.draining = true;
+            }
+            replica_command::Body::Reconfigure(reconfigure) => {
+                self.words.push(format!("reconfigure {}", reconfigure.options.user_config));
+                let failure = if behaviour == Behaviour::ReconfigureFails { "TypeError" } else { "" };
+                self.say(&relay.replica_id, replica_event::Body::Reconfigured(answer(reconfigure.id, failure)));
+            }
+            replica_command::Body::CheckHealth(check) => match behaviour {
+                Behaviour::Silent => {}
+                Behaviour::Sick => self.say(&relay.replica_id, replica_event::Body::Health(answer(check.id, "sick"))),
+                _ => self.say(&relay.replica_id, replica_event::Body::Health(answer(check.id, ""))),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Numbers have no gap, and a replica only leaves dead or draining.
+    fn on_publish(&mut self, update: TargetUpdate) {
+        assert_eq!(update.epoch, self.stored.epoch);
+        assert_eq!(update.number, self.number + 1);
+        self.number = update.number;
+        let before: Vec<String> = self.all_routed();
+        if update.snapshot {
+            self.routed.clear();
+        }
+        for key in &update.removed {
+            assert!(self.routed.remove(key).is_some(), "{key} is removed twice");
+        }
+        self.routed.extend(update.deployments.into_iter().map(|target| (target.key.clone(), target)));
+        if let Some(routes) = update.routes {
+            self.routes = routes;
+        }
+        let after: BTreeSet<String> = self.all_routed().into_iter().collect();
+        for id in before.iter().filter(|id| !after.contains(*id)) {
+            let proof = self.processes.get(id).is_none_or(|process| process.draining);
+            assert!(proof || self.dead.contains(id), "{id} left without proof");
+        }
+        for id in after {
+            assert!(self.processes.get(&id).is_none_or(|process| process.ready), "{id} is routed and not ready");
+        }
+        let applied = AppliedUpdate { epoch: update.epoch, number: update.number };
+        self.pending.push_back(Event::Node(node_event::Body::Published(applied)));
+    }
+
+    pub(super) fn all_routed(&self) -> Vec<String> {
+        let versions = self.routed.values().flat_map(|target| &target.versions);
+        versions.flat_map(|version| &version.replicas).map(|replica| replica.replica_id.clone()).collect()
+    }
+
+    fn on_save(&mut self, save: Save) {
+        let result = if self.missing_files && !save.files.is_empty() {
+            Err(SaveError::Blob("blob x cannot be opened".to_owned()))
+        } else if self.fail_saves {
+            Err(SaveError::Store("disk full".to_owned()))
+        } else {
+            for (blob, bytes) in save.revisions {
+                assert_eq!(sha256_hex(&bytes), blob);
+                self.stored.revisions.insert(blob, ApplicationSpec::decode(bytes.as_slice()).unwrap());
+            }
+            for blob in save.root.blobs() {
+                assert!(self.stored.revisions.contains_key(blob), "the root names a revision that is not kept");
+            }
+            self.stored.root = save.root;
+            Ok(())
+        };
+        self.pending.push_back(Event::Saved(result));
+    }
+
+    /// After everything came to rest: as many replicas as wanted, nothing more to do.
+    pub(super) fn assert_at_rest(&mut self) {
+        self.run();
+        self.take_words();
+        self.feed(Event::Timeout);
+        for name in self.stored.root.applications.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
+            self.core.touch(&name);
+        }
+        let number = self.number;
+        self.feed(Event::Timeout);
+        assert_eq!((self.take_words(), self.number), (Vec::<String>::new(), number), "a second look finds work");
+    }
+}
