@@ -1,0 +1,222 @@
+//! The command line: `eagleray start`, `stop`, `status`. Success is exit status 0; what failed says why on stderr.
+
+use std::{
+    env,
+    io::{self, Write},
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    ready::Up,
+    run_directory,
+    settings::{self, NodeOptions},
+};
+
+mod client;
+mod start;
+mod status;
+mod stop;
+mod tree;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "eagleray",
+    version,
+    about = "Serves machine-learning models behind HTTP.",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Start a resident node, which scripts join instead of starting their own.
+    Start(StartArguments),
+    /// End a resident node and everything that it runs.
+    Stop(StopArguments),
+    /// Show what a node serves.
+    Status(StatusArguments),
+    /// Be a node (started by scripts).
+    #[command(hide = true)]
+    Node(NodeArguments),
+}
+
+#[derive(Debug, Args)]
+struct HttpArguments {
+    /// Where HTTP listens [default: 127.0.0.1, or EAGLERAY_SERVE_DEFAULT_HTTP_HOST].
+    #[arg(long, value_name = "HOST")]
+    http_host: Option<String>,
+    /// Port of HTTP, 0 for any [default: 8000, or EAGLERAY_SERVE_DEFAULT_HTTP_PORT].
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+    /// Path before every route prefix.
+    #[arg(long, value_name = "PATH", default_value = "")]
+    http_root_path: String,
+}
+
+#[derive(Debug, Args)]
+struct StartArguments {
+    /// Name of the node [default: `default`, or EAGLERAY_NODE_NAME].
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    http: HttpArguments,
+    /// Stay in the terminal and log to it.
+    #[arg(long)]
+    foreground: bool,
+}
+
+#[derive(Debug, Args)]
+struct StopArguments {
+    /// Name of the node [default: `default`, or EAGLERAY_NODE_NAME].
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct StatusArguments {
+    /// Show this application only.
+    #[arg(short, long, value_name = "APPLICATION")]
+    name: Option<String>,
+    /// Name of the node [default: `default` or EAGLERAY_NODE_NAME, else the only one that runs].
+    #[arg(long)]
+    node: Option<String>,
+    /// Print JSON instead of YAML.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct NodeArguments {
+    #[arg(long)]
+    name: String,
+    #[arg(long)]
+    owner_pid: u32,
+    #[arg(long)]
+    owner_fd: i32,
+    #[arg(long)]
+    ready_fd: i32,
+    #[command(flatten)]
+    http: HttpArguments,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" too, and go to standard output.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match cli.command {
+        Sub::Start(arguments) => start::run(&arguments),
+        Sub::Stop(arguments) => stop::run(arguments.name.as_deref()),
+        Sub::Status(arguments) => status::run(&arguments),
+        Sub::Node(arguments) => become_node(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn become_node(arguments: NodeArguments) -> Result<(), String> {
+    let argv = std::fs::read(format!("/proc/{}/cmdline", arguments.owner_pid)).unwrap_or_default();
+    let argv = argv
+        .split(|byte| *byte == 0)
+        .filter(|part| !part.is_empty());
+    let options = NodeOptions {
+        owner_pid: Some(arguments.owner_pid),
+        owner_fd: Some(arguments.owner_fd),
+        ready_fd: Some(arguments.ready_fd),
+        foreground: false,
+        argv: argv
+            .map(|part| String::from_utf8_lossy(part).into_owned())
+            .collect(),
+        ..arguments.http.options(arguments.name)?
+    };
+    let error = node_command(&options)?.exec();
+    Err(format!("the node cannot be started: {error}"))
+}
+
+/// The command that is a node: this executable, with its role in the environment and a title for a command line.
+fn node_command(options: &NodeOptions) -> Result<Command, String> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("eagleray: node").env(settings::ROLE, "node");
+    command.env(
+        settings::OPTIONS,
+        serde_json::to_string(options).map_err(|error| error.to_string())?,
+    );
+    Ok(command)
+}
+
+impl HttpArguments {
+    /// Options of a resident node with these.
+    fn options(&self, name: String) -> Result<NodeOptions, String> {
+        if !run_directory::is_valid_name(&name) {
+            return Err(format!(
+                "{name:?} cannot name a node: use letters, digits, `-`, `_` and `.`"
+            ));
+        }
+        let root_path = self.http_root_path.trim_end_matches('/');
+        if !root_path.is_empty() && !root_path.starts_with('/') {
+            return Err(format!(
+                "--http-root-path {root_path:?} must begin with `/`"
+            ));
+        }
+        Ok(NodeOptions {
+            name,
+            http_host: self
+                .http_host
+                .clone()
+                .unwrap_or_else(settings::default_http_host),
+            http_port: match self.http_port {
+                Some(port) => port,
+                None => settings::default_http_port()?,
+            },
+            http_root_path: root_path.to_owned(),
+            owner_pid: None,
+            owner_fd: None,
+            ready_fd: None,
+            foreground: false,
+            argv: env::args().collect(),
+        })
+    }
+}
+
+/// One line on standard output. Nobody reading it is no reason to fail.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
+/// What went wrong, on standard error.
+pub(crate) fn complain(message: &str) {
+    drop(writeln!(io::stderr(), "eagleray: {message}"));
+}
+
+/// What the user of a node that came up wants to know.
+pub(crate) fn announce(up: &Up) {
+    let name = if up.name == settings::DEFAULT_NAME {
+        String::new()
+    } else {
+        format!(" --name {}", up.name)
+    };
+    say(&format!(
+        "node {} is up at {} (process {})",
+        up.name, up.http_address, up.pid
+    ));
+    say(&format!(
+        "run directory and logs: {}",
+        up.run_directory.display()
+    ));
+    say(&format!("stop it with: eagleray stop{name}"));
+}

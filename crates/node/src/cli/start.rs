@@ -1,0 +1,142 @@
+//! `eagleray start`: a resident node, in the background unless asked otherwise.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::process::CommandExt,
+    },
+    process::Stdio,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{FdFlags, fcntl_setfd},
+};
+
+use super::{StartArguments, announce, node_command, say};
+use crate::{
+    ready::{self, Kind, Up},
+    replicas::pipe,
+    run_directory::{self, NodeRecord},
+    settings::{self, NodeOptions},
+};
+
+/// A node says within this time whether it is up; it gives up by itself before.
+const START_WITHIN_SECONDS: i64 = 60;
+
+pub(super) fn run(arguments: &StartArguments) -> Result<(), String> {
+    let name = arguments
+        .name
+        .clone()
+        .unwrap_or_else(settings::default_node_name);
+    if run_directory::is_script_name(&name) {
+        return Err(format!(
+            "{name:?} is a name for the nodes of scripts; choose another"
+        ));
+    }
+    let options = arguments.http.options(name)?;
+    if let Some(running) = running(&options.name) {
+        return already_runs(arguments, &options, &running);
+    }
+    if arguments.foreground {
+        let error = node_command(&NodeOptions {
+            foreground: true,
+            ..options
+        })?
+        .exec();
+        return Err(format!("the node cannot be started: {error}"));
+    }
+    match start(&options)? {
+        Ok(up) => {
+            announce(&up);
+            Ok(())
+        }
+        // Two starts at the same time: the other was quicker.
+        Err(failure) if failure.kind == Kind::AlreadyRunning => match running(&options.name) {
+            Some(running) => already_runs(arguments, &options, &running),
+            None => Err(failure.message),
+        },
+        Err(failure) => Err(failure.message),
+    }
+}
+
+fn running(name: &str) -> Option<NodeRecord> {
+    run_directory::records(&run_directory::root())
+        .into_iter()
+        .find(|record| record.name == name)
+}
+
+fn already_runs(
+    arguments: &StartArguments,
+    wanted: &NodeOptions,
+    running: &NodeRecord,
+) -> Result<(), String> {
+    let asked = arguments.http.http_host.is_some() || arguments.http.http_port.is_some();
+    let same = running.http_address == format!("http://{}:{}", wanted.http_host, wanted.http_port)
+        || (wanted.http_port == 0
+            && running
+                .http_address
+                .starts_with(&format!("http://{}:", wanted.http_host)));
+    if asked && !same {
+        return Err(format!(
+            "node {} already runs at {} (process {}); end it with `eagleray stop` first, or start another with --name",
+            running.name, running.http_address, running.pid
+        ));
+    }
+    say(&format!(
+        "node {} already runs at {} (process {})",
+        running.name, running.http_address, running.pid
+    ));
+    Ok(())
+}
+
+/// Starts the node and waits for its word.
+fn start(options: &NodeOptions) -> Result<Result<Up, ready::Failure>, String> {
+    let failed = |error: std::io::Error| format!("the node cannot be started: {error}");
+    let (read, write) = pipe().map_err(failed)?;
+    // This process starts one child and ends; nobody else can inherit it by accident.
+    fcntl_setfd(&write, FdFlags::empty()).map_err(|error| failed(error.into()))?;
+    let mut command = node_command(&NodeOptions {
+        ready_fd: Some(write.as_raw_fd()),
+        ..options.clone()
+    })?;
+    // A group of its own until it makes its session, so that Ctrl-C here does not end it.
+    command
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    drop(write);
+    let mut waiting = [PollFd::from_borrowed_fd(read.as_fd(), PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: START_WITHIN_SECONDS,
+        tv_nsec: 0,
+    };
+    if poll(&mut waiting, Some(&limit)).map_err(|error| failed(error.into()))? == 0 {
+        return Err(format!(
+            "the node (process {}) has not come up within {START_WITHIN_SECONDS} s; its log is in {}",
+            child.id(),
+            run_directory::root()
+                .join(&options.name)
+                .join("logs")
+                .display()
+        ));
+    }
+    let mut line = String::new();
+    BufReader::new(File::from(read))
+        .read_line(&mut line)
+        .map_err(failed)?;
+    match ready::parse(&line) {
+        Some(result) => Ok(result),
+        None => {
+            let status = child.wait().map_err(failed)?;
+            Err(format!(
+                "the node ended while it started ({})",
+                crate::spawn::describe(status)
+            ))
+        }
+    }
+}

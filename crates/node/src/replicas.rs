@@ -1,0 +1,547 @@
+//! The replica processes of this node: started, spoken to, ended and listed.
+//!
+//! Commands are idempotent by replica id: a second `Spawn` does nothing, a `Stop` for one that is not there is
+//! answered with its death. A command from an older life of the controller than the newest seen is refused.
+//!
+//! Death is this file's word. `Exited` is reported when the process and all that it started are gone, what it
+//! printed has been read, and its last messages have been passed on; until then it is listed.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use eagleray_types::{
+    DeploymentKey, ReplicaId,
+    control::{
+        Exited, Listed, ListedReplica, NodeEvent, Relay, ReplicaCommand, ReplicaEvent, Spawn,
+        SpawnFailed, Stop, StopReplica, node_event::Body, replica_command, replica_event,
+    },
+};
+use prost::Message;
+use rustix::process::Signal;
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking, spawn_local},
+    time,
+};
+
+use crate::{
+    link, log_writer,
+    output::{ReplicaOutput, Watchers},
+    processes::{self, Belongs},
+    settings,
+    spawn::{self, Process, describe},
+};
+
+/// Time over its grace that a replica has to leave by itself after it was told to stop.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
+/// After all processes are gone, nobody holds the other end; this bounds a descriptor that went elsewhere.
+const READ_REST_WITHIN: Duration = Duration::from_secs(1);
+const SCAN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the tasks of a replica tell the node's loop.
+#[derive(Debug)]
+pub(crate) enum News {
+    Said {
+        replica_id: String,
+        event: Bytes,
+    },
+    Exited {
+        replica_id: String,
+        reason: String,
+        stderr_tail: String,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    run_directory: PathBuf,
+    node_id: String,
+    watchers: Rc<Watchers>,
+    log_writer: log_writer::Writer,
+    news: mpsc::Sender<News>,
+    newest_epoch: u64,
+    known: BTreeMap<String, Replica>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    epoch: u64,
+    label: Vec<u8>,
+    socket_path: PathBuf,
+    process: Rc<Process>,
+    control: link::Sender,
+    /// The encoded event, once it was sent.
+    ready: Bytes,
+    /// Kept for a controller that comes back before the process is gone.
+    start_failed: Bytes,
+    stopping: bool,
+    kill_at: Rc<Cell<Option<Instant>>>,
+}
+
+impl Replicas {
+    pub(crate) fn new(
+        run_directory: &Path,
+        node_id: &str,
+        watchers: Rc<Watchers>,
+        log_writer: log_writer::Writer,
+        news: mpsc::Sender<News>,
+    ) -> Self {
+        Self {
+            run_directory: run_directory.to_owned(),
+            node_id: node_id.to_owned(),
+            watchers,
+            log_writer,
+            news,
+            newest_epoch: 0,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Starts a replica. Returns the event that says why not.
+    pub(crate) fn spawn(&mut self, command: Spawn) -> Option<NodeEvent> {
+        if self.known.contains_key(&command.replica_id) {
+            return None;
+        }
+        let (replica_id, epoch) = (command.replica_id.clone(), command.epoch);
+        let started = if epoch < self.newest_epoch {
+            Err(format!(
+                "epoch {epoch} is over; {} has begun",
+                self.newest_epoch
+            ))
+        } else {
+            self.newest_epoch = epoch;
+            self.start(command)
+        };
+        let message = started.err()?;
+        tracing::error!(replica = replica_id, message, "replica was not started");
+        Some(event(Body::SpawnFailed(SpawnFailed {
+            replica_id,
+            epoch,
+            message,
+        })))
+    }
+
+    /// Ends a replica, or says that it is gone.
+    pub(crate) fn stop(&mut self, command: &Stop) -> Option<NodeEvent> {
+        let Some(replica) = self.known.get_mut(&command.replica_id) else {
+            return Some(event(Body::Exited(Exited {
+                replica_id: command.replica_id.clone(),
+                epoch: command.epoch,
+                reason: "not running".to_owned(),
+                stderr_tail: String::new(),
+            })));
+        };
+        if command.epoch < replica.epoch {
+            tracing::warn!(
+                replica = command.replica_id,
+                epoch = command.epoch,
+                "stop from an older epoch is refused"
+            );
+            return None;
+        }
+        replica.stop(command.grace_milliseconds);
+        None
+    }
+
+    /// Tells all replicas to end within `grace`.
+    pub(crate) fn stop_all(&mut self, grace: Duration) {
+        let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        for replica in self.known.values_mut() {
+            replica.stop(milliseconds);
+        }
+    }
+
+    pub(crate) fn kill_all(&mut self) {
+        for replica in self.known.values_mut() {
+            replica.stop(0);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Ids of those that live, for log lines.
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        self.known.keys().map(String::as_str).collect()
+    }
+
+    /// Passes a command on. A replica that does not read is ended: it would miss a change without knowing.
+    pub(crate) fn relay(&mut self, relay: Relay) {
+        let Some(replica) = self.known.get(&relay.replica_id) else {
+            return;
+        };
+        if replica.control.send(0, relay.payload) == Err(link::NotSent::Full) {
+            tracing::error!(
+                replica = relay.replica_id,
+                "replica does not read its commands and is killed"
+            );
+            replica.process.signal(Signal::KILL);
+        }
+    }
+
+    /// Every replica that lives; then what a controller that was away has missed of them.
+    pub(crate) fn list(&self) -> Vec<NodeEvent> {
+        let listed = self
+            .known
+            .iter()
+            .map(|(replica_id, replica)| ListedReplica {
+                replica_id: replica_id.clone(),
+                epoch: replica.epoch,
+                socket_path: replica.socket_path.to_string_lossy().into_owned(),
+                pid: replica.process.pid(),
+                label: replica.label.clone(),
+                ready: replica.ready.to_vec(),
+                stopping: replica.stopping,
+            });
+        let missed = self
+            .known
+            .iter()
+            .filter(|(_, replica)| !replica.start_failed.is_empty())
+            .map(|(replica_id, replica)| {
+                event(Body::Relay(Relay {
+                    replica_id: replica_id.clone(),
+                    payload: replica.start_failed.to_vec(),
+                }))
+            });
+        let mut events = vec![event(Body::Listed(Listed {
+            replicas: listed.collect(),
+        }))];
+        events.extend(missed);
+        events
+    }
+
+    /// Takes what a replica's tasks say; returns what the controller is to hear of it.
+    pub(crate) fn on_news(&mut self, news: News) -> Option<NodeEvent> {
+        match news {
+            News::Said {
+                replica_id,
+                event: said,
+            } => {
+                let replica = self.known.get_mut(&replica_id)?;
+                match ReplicaEvent::decode(said.clone())
+                    .ok()
+                    .and_then(|event| event.body)
+                {
+                    Some(replica_event::Body::Ready(_)) => replica.ready = said.clone(),
+                    Some(replica_event::Body::StartFailed(_)) => {
+                        replica.start_failed = said.clone()
+                    }
+                    _ => {}
+                }
+                Some(event(Body::Relay(Relay {
+                    replica_id,
+                    payload: said.to_vec(),
+                })))
+            }
+            News::Exited {
+                replica_id,
+                reason,
+                stderr_tail,
+            } => {
+                let replica = self.known.remove(&replica_id)?;
+                // Clients that still hold the path get "no such file" or "connection refused": both mean gone.
+                drop(fs::remove_file(&replica.socket_path));
+                tracing::info!(replica = replica_id, reason, "replica is gone");
+                Some(event(Body::Exited(Exited {
+                    replica_id,
+                    epoch: replica.epoch,
+                    reason,
+                    stderr_tail,
+                })))
+            }
+        }
+    }
+
+    fn start(&mut self, command: Spawn) -> Result<(), String> {
+        let id = ReplicaId::parse(&command.replica_id).ok_or("the replica id is not valid")?;
+        let socket_path = self.run_directory.join("r").join(format!("{id}.sock"));
+        let started = self.start_process(&id, &socket_path, &command);
+        let Started {
+            process,
+            control,
+            stdout,
+            stderr,
+        } = started.inspect_err(|_| drop(fs::remove_file(&socket_path)))?;
+        let process = Rc::new(process);
+        let (control, incoming) = link::open(control).map_err(|error| error.to_string())?;
+        // The queue of a new link has room.
+        control.send(0, command.first_command).ok();
+        let output = Rc::new(ReplicaOutput {
+            replica_id: id.as_str().to_owned(),
+            watchers: Rc::clone(&self.watchers),
+            log: RefCell::new(
+                self.log_writer
+                    .open(self.log_path(&command.deployment, &id)),
+            ),
+            deployment: command.deployment,
+            tail: RefCell::default(),
+        });
+        let tasks = Tasks {
+            replica_id: id.as_str().to_owned(),
+            pumps: [
+                spawn_local(Rc::clone(&output).pump(stdout, false)),
+                spawn_local(Rc::clone(&output).pump(stderr, true)),
+            ],
+            output,
+            process: Rc::clone(&process),
+            news: self.news.clone(),
+        };
+        spawn_local(tasks.watch(incoming));
+        tracing::info!(replica = %id, pid = process.pid(), "replica started");
+        let replica = Replica {
+            epoch: command.epoch,
+            label: command.label,
+            socket_path,
+            process,
+            control,
+            ready: Bytes::new(),
+            start_failed: Bytes::new(),
+            stopping: false,
+            kill_at: Rc::default(),
+        };
+        self.known.insert(id.as_str().to_owned(), replica);
+        Ok(())
+    }
+
+    fn start_process(
+        &self,
+        id: &ReplicaId,
+        socket_path: &Path,
+        spawn: &Spawn,
+    ) -> Result<Started, String> {
+        let directory = Path::new(&spawn.working_directory);
+        if !spawn.working_directory.is_empty() && !directory.is_dir() {
+            return Err(format!(
+                "the working directory {} does not exist",
+                directory.display()
+            ));
+        }
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| format!("{what}: {error}")
+        };
+        let listener = listen(socket_path).map_err(failed("cannot listen on its socket"))?;
+        let (control, theirs) =
+            UnixStream::pair().map_err(failed("cannot make its control connection"))?;
+        let (stdout, stdout_write) = pipe().map_err(failed("cannot make a pipe"))?;
+        let (stderr, stderr_write) = pipe().map_err(failed("cannot make a pipe"))?;
+
+        let mut command = Command::new(&spawn.python);
+        // The title is an argument so that the command line is long enough for it: a title that runs over would
+        // be written over the environment, by which the processes of a replica are found. SPT_NOENV keeps
+        // `setproctitle` within it.
+        let title = format!("eagleray: replica {} {id}", spawn.deployment);
+        command.args(["-m", "eagleray._replica", &title]);
+        command.envs(&spawn.environment).env("SPT_NOENV", "1");
+        command
+            .env_remove(settings::ROLE)
+            .env_remove(settings::OPTIONS);
+        command
+            .env(settings::NODE, &self.node_id)
+            .env(settings::REPLICA, id.as_str());
+        command.env(settings::RUN_DIRECTORY, &self.run_directory);
+        command
+            .env(settings::CONTROL_FD, number(&theirs))
+            .env(settings::LISTEN_FD, number(&listener));
+        if !spawn.working_directory.is_empty() {
+            command.current_dir(directory);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(stdout_write)
+            .stderr(stderr_write);
+        let process = spawn::spawn(command, &[theirs.as_fd(), listener.as_fd()])
+            .map_err(|error| format!("cannot start {}: {error}", spawn.python))?;
+        Ok(Started {
+            process,
+            control,
+            stdout,
+            stderr,
+        })
+    }
+
+    fn log_path(&self, deployment: &DeploymentKey, id: &ReplicaId) -> PathBuf {
+        let clean = |text: &str| -> String {
+            text.chars()
+                .take(60)
+                .map(|c| {
+                    if c.is_ascii_alphanumeric() || "-.".contains(c) {
+                        c
+                    } else {
+                        '_'
+                    }
+                })
+                .collect()
+        };
+        let name = format!(
+            "replica_{}_{}_{id}.log",
+            clean(&deployment.application),
+            clean(&deployment.deployment)
+        );
+        self.run_directory.join("logs").join(name)
+    }
+}
+
+struct Started {
+    process: Process,
+    control: UnixStream,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Replica {
+    fn stop(&mut self, grace_milliseconds: u64) {
+        let grace = Duration::from_millis(grace_milliseconds.min(24 * 3600 * 1000));
+        if grace.is_zero() {
+            self.stopping = true;
+            self.process.signal(Signal::KILL);
+            return;
+        }
+        let kill_at = Instant::now() + grace + LEAVE_WITHIN;
+        if self.kill_at.get().is_some_and(|earlier| earlier <= kill_at) {
+            return;
+        }
+        self.stopping = true;
+        self.kill_at.set(Some(kill_at));
+        let stop = replica_command::Body::Stop(StopReplica { grace_milliseconds });
+        // A replica that does not read it is killed when its time is over.
+        self.control
+            .send(0, ReplicaCommand { body: Some(stop) }.encode_to_vec())
+            .ok();
+        let (process, newest) = (Rc::clone(&self.process), Rc::clone(&self.kill_at));
+        spawn_local(async move {
+            tokio::select! {
+                () = time::sleep_until(kill_at.into()) => {}
+                () = process.ended() => return,
+            }
+            if newest.get() == Some(kill_at) {
+                process.signal(Signal::KILL);
+            }
+        });
+    }
+}
+
+struct Tasks {
+    replica_id: String,
+    process: Rc<Process>,
+    output: Rc<ReplicaOutput>,
+    pumps: [JoinHandle<()>; 2],
+    news: mpsc::Sender<News>,
+}
+
+impl Tasks {
+    /// From the start of a replica to the report of its death.
+    async fn watch(self, mut incoming: link::Receiver) {
+        let Self {
+            replica_id,
+            process,
+            output,
+            pumps,
+            news,
+        } = self;
+        let reader = spawn_local({
+            let (replica_id, news) = (replica_id.clone(), news.clone());
+            async move {
+                // A broken connection says nothing by itself: the process is what counts.
+                while let Ok(Some((_, event))) = incoming.next().await {
+                    if news
+                        .send(News::Said {
+                            replica_id: replica_id.clone(),
+                            event,
+                        })
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+        });
+        process.ended().await;
+        // It stays a zombie until its session is empty, so that no other session can have its number meanwhile.
+        let belongs = Belongs::to_replica(&replica_id, process.pid());
+        loop {
+            let belongs = belongs.clone();
+            let scan =
+                spawn_blocking(move || processes::end_all(&belongs, Instant::now() + SCAN_WITHIN));
+            match scan.await {
+                Ok(true) => break,
+                Ok(false) => tracing::warn!(
+                    replica = replica_id,
+                    "processes that it started cannot be ended yet"
+                ),
+                Err(_) => return,
+            }
+        }
+        let reason = process
+            .reap()
+            .map_or_else(|error| format!("unknown: {error}"), describe);
+        let rest = async {
+            // A task that panicked has been reported by its panic.
+            drop(reader.await);
+            for pump in pumps {
+                drop(pump.await);
+            }
+        };
+        if time::timeout(READ_REST_WITHIN, rest).await.is_err() {
+            tracing::warn!(
+                replica = replica_id,
+                "something outside it still holds its output or connection"
+            );
+        }
+        let stderr_tail = output.tail.borrow().text();
+        // The loop is gone only when the node is.
+        drop(
+            news.send(News::Exited {
+                replica_id,
+                reason,
+                stderr_tail,
+            })
+            .await,
+        );
+    }
+}
+
+/// A listening socket at `path` that only this user can reach, under any umask.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A pipe whose ends are closed on exec.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+pub(crate) fn number(descriptor: &impl std::os::fd::AsRawFd) -> String {
+    descriptor.as_raw_fd().to_string()
+}
+
+pub(crate) fn event(body: Body) -> NodeEvent {
+    NodeEvent { body: Some(body) }
+}
+
+#[cfg(test)]
+mod tests;

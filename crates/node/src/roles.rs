@@ -1,0 +1,59 @@
+//! The processes that a node starts: each takes its inherited descriptors and hands over to its own crate.
+
+use std::{
+    net::TcpListener,
+    os::unix::net::{UnixListener, UnixStream},
+};
+
+use crate::{
+    inherited,
+    settings::{self, ChildOptions},
+    telemetry,
+};
+
+pub(crate) fn controller() -> Result<(), String> {
+    let (options, listener, node) = begin("controller")?;
+    let options = eagleray_controller::Options {
+        checkpoint_path: options.checkpoint,
+        blob_directory: options.blob_directory,
+        run_directory: options.run_directory,
+        python: "python3".to_owned(),
+    };
+    eagleray_controller::run(
+        UnixListener::from(listener),
+        UnixStream::from(node),
+        options,
+    )
+    .map_err(|error| error.to_string())
+}
+
+pub(crate) fn proxy() -> Result<(), String> {
+    let (options, listener, control) = begin("proxy")?;
+    let access_log = options.log_directory.join("access.log");
+    let options = eagleray_proxy::Options {
+        root_path: options.http_root_path,
+        access_log: Some(access_log),
+        ..eagleray_proxy::Options::default()
+    };
+    eagleray_proxy::run(
+        TcpListener::from(listener),
+        UnixStream::from(control),
+        options,
+    )
+    .map_err(|error| error.to_string())
+}
+
+type Begun = (ChildOptions, std::os::fd::OwnedFd, std::os::fd::OwnedFd);
+
+fn begin(role: &'static str) -> Result<Begun, String> {
+    // The descriptors first: nothing may be opened under their numbers before.
+    let listener =
+        inherited::from_environment(settings::LISTEN_FD).map_err(|error| error.to_string())?;
+    let control =
+        inherited::from_environment(settings::CONTROL_FD).map_err(|error| error.to_string())?;
+    let options: ChildOptions = settings::own_options()?;
+    let log =
+        telemetry::open_log(&options.log_directory, role).map_err(|error| error.to_string())?;
+    telemetry::start(role, log, options.foreground);
+    Ok((options, listener, control))
+}

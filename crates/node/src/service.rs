@@ -1,0 +1,319 @@
+//! The native children of a node: controller, proxy, reaper. Each is started again when it ends.
+//!
+//! What must outlive them stays here: the listening socket (a client that connects while the proxy is away waits
+//! in its backlog and is served by the next one), and the node's end of the reaper's pipe.
+//!
+//! One that dies is started again at once. One that keeps dying within a second of its start waits longer each
+//! time, up to five seconds, so that a crash loop costs neither a core nor a disk of log lines.
+
+use std::{
+    cell::{Cell, RefCell},
+    fs::File,
+    io::{self, Write},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{Command, Stdio},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rustix::process::Signal;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::spawn_local,
+    time,
+};
+
+use crate::{
+    link, reaper,
+    replicas::{number, pipe},
+    settings,
+    spawn::{self, Process, describe},
+    telemetry,
+};
+
+/// One that lived as long as this did start.
+const STARTED_AFTER: Duration = Duration::from_secs(1);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const READ_REST_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Controller,
+    Proxy,
+    Reaper,
+}
+
+impl Role {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Proxy => "proxy",
+            Self::Reaper => "reaper",
+        }
+    }
+}
+
+/// What a service's task tells the node's loop.
+#[derive(Debug)]
+pub(crate) enum News {
+    Up {
+        role: Role,
+        link: Option<link::Sender>,
+    },
+    Said {
+        role: Role,
+        message: Bytes,
+    },
+    Down {
+        role: Role,
+        reason: String,
+    },
+    /// It ended after it was told to, and does not come back.
+    Ended {
+        role: Role,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub(crate) role: Role,
+    /// JSON of its options.
+    pub(crate) options: String,
+    pub(crate) node_id: String,
+    pub(crate) run_directory: PathBuf,
+    pub(crate) log_directory: PathBuf,
+    /// Its messages go to the terminal of the node.
+    pub(crate) foreground: bool,
+    pub(crate) listener: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    recipe: RefCell<Recipe>,
+    role: Role,
+    process: RefCell<Option<Rc<Process>>>,
+    /// The node's end of the reaper's pipe.
+    pipe: RefCell<Option<File>>,
+    ending: Cell<bool>,
+    wake: Notify,
+    over: Cell<bool>,
+}
+
+impl Service {
+    /// Starts it and keeps it running until [`Service::end`].
+    pub(crate) fn start(recipe: Recipe, news: mpsc::Sender<News>) -> Rc<Self> {
+        let service = Rc::new(Self {
+            role: recipe.role,
+            recipe: RefCell::new(recipe),
+            process: RefCell::default(),
+            pipe: RefCell::default(),
+            ending: Cell::default(),
+            wake: Notify::new(),
+            over: Cell::default(),
+        });
+        spawn_local(Rc::clone(&service).keep_running(news));
+        service
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(process) = &*self.process.borrow() {
+            process.signal(signal);
+        }
+    }
+
+    /// From now on it is not started again.
+    pub(crate) fn end(&self) {
+        self.ending.set(true);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Closes the node's copy of the listening socket: when the child has closed its own, clients are refused.
+    pub(crate) fn close_listener(&self) {
+        self.recipe.borrow_mut().listener = None;
+    }
+
+    /// Reaper only: tells it that nothing is left to be done.
+    pub(crate) fn tell_all_is_well(&self) {
+        self.end();
+        if let Some(mut pipe) = self.pipe.borrow_mut().take() {
+            // A reaper that is gone needs no telling.
+            drop(pipe.write_all(reaper::ALL_IS_WELL));
+        }
+    }
+
+    async fn keep_running(self: Rc<Self>, news: mpsc::Sender<News>) {
+        let role = self.role;
+        let mut quick_deaths = 0;
+        while !self.ending.get() {
+            let started = Instant::now();
+            let reason = match self.run_once(&news).await {
+                Ok(reason) => reason,
+                Err(error) => format!("cannot be started: {error}"),
+            };
+            if self.ending.get() {
+                break;
+            }
+            quick_deaths = if started.elapsed() < STARTED_AFTER {
+                quick_deaths + 1
+            } else {
+                0
+            };
+            let delay = delay(quick_deaths);
+            tracing::warn!(
+                role = role.name(),
+                reason,
+                ?delay,
+                "a process of the node ended and is started again"
+            );
+            // The loop is gone only when the node is.
+            drop(news.send(News::Down { role, reason }).await);
+            tokio::select! {
+                () = time::sleep(delay) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+        self.over.set(true);
+        drop(news.send(News::Ended { role }).await);
+    }
+
+    /// One life of the process. Returns how it ended.
+    async fn run_once(&self, news: &mpsc::Sender<News>) -> io::Result<String> {
+        let (process, control) = self.spawn()?;
+        let process = Rc::new(process);
+        *self.process.borrow_mut() = Some(Rc::clone(&process));
+        let (link, reader) = match control {
+            None => (None, None),
+            Some(control) => {
+                let (link, incoming) = link::open(control)?;
+                (
+                    Some(link),
+                    Some(spawn_local(read(self.role, incoming, news.clone()))),
+                )
+            }
+        };
+        tracing::info!(
+            role = self.role.name(),
+            pid = process.pid(),
+            "process started"
+        );
+        drop(
+            news.send(News::Up {
+                role: self.role,
+                link,
+            })
+            .await,
+        );
+        process.ended().await;
+        *self.process.borrow_mut() = None;
+        let reason = describe(process.reap()?);
+        if let Some(reader) = reader
+            && time::timeout(READ_REST_WITHIN, reader).await.is_err()
+        {
+            tracing::warn!(
+                role = self.role.name(),
+                "something outside it still holds its connection"
+            );
+        }
+        Ok(reason)
+    }
+
+    fn spawn(&self) -> io::Result<(Process, Option<UnixStream>)> {
+        let recipe = self.recipe.borrow();
+        // The executable that runs, even when the file has been replaced meanwhile: one node is one release.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(format!("eagleray: {}", self.role.name()));
+        command
+            .env(settings::ROLE, self.role.name())
+            .env(settings::OPTIONS, &recipe.options);
+        command
+            .env(settings::NODE, &recipe.node_id)
+            .env(settings::RUN_DIRECTORY, &recipe.run_directory);
+        command
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if !recipe.foreground {
+            command.stderr(telemetry::open_log(
+                &recipe.log_directory,
+                self.role.log_name(),
+            )?);
+        }
+        if self.role == Role::Reaper {
+            let (read, write) = pipe()?;
+            command.stdin(read);
+            let process = spawn::spawn(command, &[])?;
+            *self.pipe.borrow_mut() = Some(File::from(write));
+            return Ok((process, None));
+        }
+        let (control, theirs) = UnixStream::pair()?;
+        command.env(settings::CONTROL_FD, number(&theirs));
+        let mut inherited: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
+        if let Some(listener) = &recipe.listener {
+            command.env(settings::LISTEN_FD, number(listener));
+            inherited.push(listener.as_fd());
+        }
+        Ok((spawn::spawn(command, &inherited)?, Some(control)))
+    }
+}
+
+impl Role {
+    /// The reaper is quiet, and writes where the node does.
+    fn log_name(self) -> &'static str {
+        match self {
+            Self::Reaper => "node",
+            other => other.name(),
+        }
+    }
+}
+
+async fn read(role: Role, mut incoming: link::Receiver, news: mpsc::Sender<News>) {
+    loop {
+        match incoming.next().await {
+            Ok(Some((_, message))) => {
+                if news.send(News::Said { role, message }).await.is_err() {
+                    return;
+                }
+            }
+            // The end of the process is what counts, and is seen by its pidfd.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(role = role.name(), %error, "its control connection broke");
+                return;
+            }
+        }
+    }
+}
+
+/// How long to wait before the next start after this many deaths in a row within a second of the start.
+fn delay(quick_deaths: u32) -> Duration {
+    match quick_deaths {
+        0 | 1 => Duration::ZERO,
+        more => FIRST_DELAY
+            .saturating_mul(1 << (more - 2).min(10))
+            .min(LONGEST_DELAY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_immediate_and_a_crash_loop_slows_to_five_seconds() {
+        assert_eq!(delay(0), Duration::ZERO);
+        assert_eq!(delay(1), Duration::ZERO);
+        let delays: Vec<_> = (1..40).map(delay).collect();
+        assert!(delays.is_sorted());
+        assert_eq!(delays.last(), Some(&LONGEST_DELAY));
+    }
+}

@@ -1,0 +1,102 @@
+//! The environment variables that Eagleray's processes read, and the options that travel in one of them.
+//!
+//! A process that is started by another gets its options as JSON in the environment, not as arguments: so its
+//! whole command line can be a title such as `eagleray: proxy`.
+
+use std::{env, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// `node`, `controller`, `proxy` or `reaper`; without it the executable is the command line tool.
+pub(crate) const ROLE: &str = "EAGLERAY_ROLE";
+pub(crate) const OPTIONS: &str = "EAGLERAY_OPTIONS";
+/// Id of the node, in every process below it. The reaper kills by it.
+pub(crate) const NODE: &str = "EAGLERAY_NODE";
+/// Id of the replica, in a replica and all it starts.
+pub(crate) const REPLICA: &str = "EAGLERAY_REPLICA";
+pub(crate) const CONTROL_FD: &str = "EAGLERAY_CONTROL_FD";
+pub(crate) const LISTEN_FD: &str = "EAGLERAY_LISTEN_FD";
+pub(crate) const RUN_DIRECTORY: &str = "EAGLERAY_RUN_DIR";
+pub(crate) const RUNTIME_ROOT: &str = "EAGLERAY_RUNTIME_DIR";
+/// Name of the resident node that the command line means.
+pub(crate) const NODE_NAME: &str = "EAGLERAY_NODE_NAME";
+pub(crate) const LOG: &str = "EAGLERAY_LOG";
+pub(crate) const HTTP_HOST: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_HOST";
+pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
+
+pub(crate) const DEFAULT_NAME: &str = "default";
+
+/// What a node is asked to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeOptions {
+    pub(crate) name: String,
+    pub(crate) http_host: String,
+    /// 0 takes any free port.
+    pub(crate) http_port: u16,
+    pub(crate) http_root_path: String,
+    /// The script that owns the node; `None` for a resident one.
+    pub(crate) owner_pid: Option<u32>,
+    /// Read end of a pipe that the owner holds.
+    pub(crate) owner_fd: Option<i32>,
+    /// Where one line of JSON says that the node is up, or why not.
+    pub(crate) ready_fd: Option<i32>,
+    /// Log to the terminal too.
+    pub(crate) foreground: bool,
+    /// Command line of the script that owns the node, for people.
+    pub(crate) argv: Vec<String>,
+}
+
+/// What every native child process is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChildOptions {
+    pub(crate) log_directory: PathBuf,
+    pub(crate) foreground: bool,
+    pub(crate) http_root_path: String,
+    pub(crate) checkpoint: PathBuf,
+    pub(crate) blob_directory: PathBuf,
+    pub(crate) run_directory: PathBuf,
+    pub(crate) node_id: String,
+}
+
+/// What the reaper is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReaperOptions {
+    pub(crate) node_id: String,
+    pub(crate) run_directory: PathBuf,
+    /// The run directory goes with the node, as that of a script's node does.
+    pub(crate) remove: bool,
+    pub(crate) log_directory: PathBuf,
+}
+
+/// Host and port of HTTP when no option names them.
+pub(crate) fn default_http_host() -> String {
+    set(HTTP_HOST).unwrap_or_else(|| "127.0.0.1".to_owned())
+}
+
+pub(crate) fn default_http_port() -> Result<u16, String> {
+    match set(HTTP_PORT) {
+        None => Ok(8000),
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("{HTTP_PORT}={text} is not a port (0 to 65535)")),
+    }
+}
+
+pub(crate) fn default_node_name() -> String {
+    set(NODE_NAME).unwrap_or_else(|| DEFAULT_NAME.to_owned())
+}
+
+/// A variable that is set and not empty.
+pub(crate) fn set(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// The options in this process's environment.
+pub(crate) fn own_options<T: serde::de::DeserializeOwned>() -> Result<T, String> {
+    let text = env::var(OPTIONS)
+        .map_err(|_| format!("{OPTIONS} is not set; this process is started by a node"))?;
+    serde_json::from_str(&text).map_err(|error| format!("{OPTIONS}: {error}"))
+}

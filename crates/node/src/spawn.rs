@@ -1,0 +1,128 @@
+//! Child processes: each a session of its own, known by a pidfd from its first moment.
+//!
+//! Descriptors that a child is to inherit keep their number; only in the child, between fork and exec, is
+//! close-on-exec taken from them. Clearing it in the parent would hand them to every other child too.
+//!
+//! The kernel binds some things to the thread that forks, so children are started from the main thread only:
+//! everything here runs on the one thread of the node's runtime.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    process::{Child, Command, ExitStatus},
+};
+
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    process::{Signal, setsid},
+};
+
+use crate::pidfd::Pidfd;
+
+/// A child that has been started. Dropping it does not end it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: u32,
+    pidfd: Pidfd,
+    child: RefCell<Child>,
+    reaped: Cell<bool>,
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal; to a process that has ended it does nothing. Never reaches another process, since the
+    /// pidfd names this one for ever.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if !self.reaped.get() {
+            self.pidfd.signal(signal);
+        }
+    }
+
+    /// Waits until the process has ended. It stays a zombie, so its number is not used again before
+    /// [`Process::reap`]. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        self.pidfd.ended().await;
+    }
+
+    /// Takes the exit status of a process that has ended.
+    pub(crate) fn reap(&self) -> io::Result<ExitStatus> {
+        let status = self.child.borrow_mut().wait()?;
+        self.reaped.set(true);
+        Ok(status)
+    }
+}
+
+/// Starts `command` in a session of its own, with `inherited` open in it under the same numbers.
+pub(crate) fn spawn(mut command: Command, inherited: &[BorrowedFd<'_>]) -> io::Result<Process> {
+    let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
+    before_exec(&mut command, numbers);
+    let mut child = command.spawn()?;
+    match Pidfd::open(child.id()) {
+        Ok(pidfd) => Ok(Process {
+            pid: child.id(),
+            pidfd,
+            child: RefCell::new(child),
+            reaped: Cell::new(false),
+        }),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "there is no safe way yet to start a session in a child, nor to let it inherit descriptors"
+)]
+fn before_exec(command: &mut Command, numbers: Vec<RawFd>) {
+    let prepare = move || {
+        setsid()?;
+        for number in &numbers {
+            // SAFETY: the caller of `spawn` holds these descriptors open until it returns, and the child has a
+            // copy of each from the fork on.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(*number) };
+            fcntl_setfd(descriptor.as_fd(), FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs in the child after fork, where only async-signal-safe calls are allowed. It makes
+    // two system calls (setsid, fcntl), takes no lock and allocates nothing: an `io::Error` made from an errno
+    // does not allocate.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// `exit status 1`, `signal 9 (SIGKILL)`.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(number)) => {
+            let name = match number {
+                1 => "SIGHUP",
+                2 => "SIGINT",
+                3 => "SIGQUIT",
+                4 => "SIGILL",
+                6 => "SIGABRT",
+                7 => "SIGBUS",
+                8 => "SIGFPE",
+                9 => "SIGKILL",
+                11 => "SIGSEGV",
+                13 => "SIGPIPE",
+                15 => "SIGTERM",
+                24 => "SIGXCPU",
+                31 => "SIGSYS",
+                _ => return format!("signal {number}"),
+            };
+            format!("signal {number} ({name})")
+        }
+        (None, None) => status.to_string(),
+    }
+}

@@ -1,0 +1,501 @@
+//! The node's loop: one thread, one `select!`, one place where what children say meets what is done about it.
+//!
+//! The node decides nothing. It carries out the controller's commands, passes messages on between controller,
+//! proxy and replicas, and starts again what dies. While the controller is away replicas and proxy go on; what
+//! must not be forgotten meanwhile is kept ([`Publisher`], [`Replicas`]) and the next controller asks for it.
+
+use std::{
+    cell::RefCell,
+    fs,
+    path::PathBuf,
+    pin::pin,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use eagleray_types::control::{
+    Empty, NodeCommand, NodeEvent, NodeInfo, ProxyCommand, ProxyEvent, node_command,
+    node_event::Body, proxy_command, proxy_event,
+};
+use prost::Message;
+use rustix::process::Signal;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time,
+};
+
+use crate::{
+    api::ShutdownWanted,
+    link, owner,
+    phase::{Patience, Phase},
+    publisher::{Published, Publisher},
+    ready::{Failure, Kind},
+    replicas::{self, Replicas, event},
+    service::{self, Role, Service},
+};
+
+/// Messages of children that may wait for the loop; then the reading of their connections waits.
+const QUEUE: usize = 1024;
+const START_WITHIN: Duration = Duration::from_secs(20);
+/// Deaths of a process before the node is up after which it is given up.
+const DEATHS_WHILE_STARTING: u32 = 3;
+/// What is shown of the log of a process that does not start.
+const LOG_TAIL_BYTES: usize = 2000;
+
+/// Where the tasks of a node tell its loop what happened.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) service_sender: mpsc::Sender<service::News>,
+    pub(crate) replica_sender: mpsc::Sender<replicas::News>,
+    pub(crate) shutdown_sender: mpsc::Sender<ShutdownWanted>,
+    services: mpsc::Receiver<service::News>,
+    replicas: mpsc::Receiver<replicas::News>,
+    shutdown: mpsc::Receiver<ShutdownWanted>,
+}
+
+impl Channels {
+    pub(crate) fn new() -> Self {
+        let (service_sender, services) = mpsc::channel(QUEUE);
+        let (replica_sender, replicas) = mpsc::channel(QUEUE);
+        let (shutdown_sender, shutdown) = mpsc::channel(QUEUE);
+        Self {
+            service_sender,
+            replica_sender,
+            shutdown_sender,
+            services,
+            replicas,
+            shutdown,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) reaper: Rc<Service>,
+    pub(crate) controller: Rc<Service>,
+    pub(crate) proxy: Rc<Service>,
+}
+
+/// How the node ended. Not in order: processes may be left, and the reaper must see to them.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: ExitCode,
+    pub(crate) in_order: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    services: Services,
+    replicas: Replicas,
+    publisher: Publisher,
+    info: Rc<RefCell<NodeInfo>>,
+    log_directory: PathBuf,
+    controller: Option<link::Sender>,
+    proxy: Option<link::Sender>,
+    phase: Phase,
+    patience: Patience,
+    controller_spoke: bool,
+    proxy_ready: bool,
+    deaths_while_starting: u32,
+    failure: Option<Failure>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        services: Services,
+        replicas: Replicas,
+        info: Rc<RefCell<NodeInfo>>,
+        log_directory: PathBuf,
+    ) -> Self {
+        Self {
+            services,
+            replicas,
+            publisher: Publisher::default(),
+            info,
+            log_directory,
+            controller: None,
+            proxy: None,
+            phase: Phase::Starting {
+                until: Instant::now() + START_WITHIN,
+            },
+            patience: Patience::ORDERLY,
+            controller_spoke: false,
+            proxy_ready: false,
+            deaths_while_starting: 0,
+            failure: None,
+        }
+    }
+
+    /// Runs until the node has ended. `announce` is called once, when it is up or has failed to come up.
+    pub(crate) async fn run(
+        &mut self,
+        mut channels: Channels,
+        owner_gone: impl Future<Output = owner::Gone>,
+        announce: impl FnOnce(Result<(), Failure>) -> ExitCode,
+    ) -> Outcome {
+        let signals = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        );
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+            let code = announce(Err(Failure::new(
+                Kind::Failed,
+                "the node cannot receive signals",
+            )));
+            return Outcome {
+                code,
+                in_order: false,
+            };
+        };
+        let mut announce = Some(announce);
+        let mut code = ExitCode::SUCCESS;
+        let mut owner_gone = pin!(owner_gone);
+        let mut owner_watched = true;
+        while self.phase != Phase::Over {
+            let deadline = self.phase.deadline();
+            // Biased: signals first, so that a flood of messages cannot hold up the end.
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => if self.on_signal("SIGTERM") { return self.abandon() },
+                _ = interrupt.recv() => if self.on_signal("SIGINT") { return self.abandon() },
+                _ = hangup.recv() => if self.on_signal("SIGHUP") { return self.abandon() },
+                gone = &mut owner_gone, if owner_watched => {
+                    owner_watched = false;
+                    match gone {
+                        owner::Gone::LetGo => self.begin_end("its script let go of it", Patience::ORDERLY),
+                        owner::Gone::Dead => self.begin_end("its script is dead", Patience::ABANDONED),
+                    }
+                }
+                Some(ShutdownWanted) = channels.shutdown.recv() => {
+                    self.begin_end("it was asked to", Patience::ORDERLY);
+                }
+                () = sleep_until(deadline) => self.on_deadline(),
+                Some(news) = channels.services.recv() => self.on_service(news),
+                Some(news) = channels.replicas.recv() => {
+                    if let Some(event) = self.replicas.on_news(news) {
+                        self.tell_controller(&event);
+                    }
+                }
+            }
+            self.advance();
+            if (self.phase == Phase::Up || self.failure.is_some())
+                && let Some(announce) = announce.take()
+            {
+                code = announce(self.failure.clone().map_or(Ok(()), Err));
+            }
+        }
+        Outcome {
+            code,
+            in_order: true,
+        }
+    }
+
+    /// Tells the reaper that nothing is left, and waits for it a moment.
+    pub(crate) async fn dismiss_reaper(&self) {
+        let reaper = &self.services.reaper;
+        reaper.tell_all_is_well();
+        let over = async {
+            while !reaper.is_over() {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if time::timeout(Patience::SERVICES, over).await.is_err() {
+            reaper.signal(Signal::KILL);
+        }
+    }
+
+    /// The second signal: whoever sent it does not want to wait. Returns whether this is it.
+    fn on_signal(&mut self, name: &str) -> bool {
+        if self.phase.is_ending() {
+            tracing::warn!(signal = name, "second signal: the node ends at once");
+            return true;
+        }
+        self.begin_end(name, Patience::ORDERLY);
+        false
+    }
+
+    fn abandon(&mut self) -> Outcome {
+        self.replicas.kill_all();
+        self.services.controller.signal(Signal::KILL);
+        self.services.proxy.signal(Signal::KILL);
+        Outcome {
+            code: ExitCode::FAILURE,
+            in_order: false,
+        }
+    }
+
+    fn begin_end(&mut self, reason: &str, patience: Patience) {
+        if self.phase.is_ending() {
+            return;
+        }
+        tracing::info!(reason, "the node begins to end");
+        if matches!(self.phase, Phase::Starting { .. }) && self.failure.is_none() {
+            self.failure = Some(Failure::new(
+                Kind::Failed,
+                format!("the node was ended while it started: {reason}"),
+            ));
+        }
+        self.patience = patience;
+        // The controller is not listened to from here on, nor told anything: it would replace what ends. It lives
+        // on for those who wait for its answers, and is not started again.
+        self.services.controller.end();
+        self.services.proxy.end();
+        self.services.proxy.close_listener();
+        match &self.proxy {
+            // Not sent: then there is nobody to drain, and the time of this phase ends it.
+            Some(proxy) => {
+                proxy
+                    .send(0, encode_proxy(proxy_command::Body::Drain(Empty {})))
+                    .ok();
+            }
+            None => self.services.proxy.signal(Signal::KILL),
+        }
+        self.phase = Phase::Draining {
+            until: Instant::now() + patience.draining,
+        };
+    }
+
+    /// Goes on to the next phase when what the present one waits for has come.
+    fn advance(&mut self) {
+        match self.phase {
+            Phase::Starting { .. } if self.proxy_ready && self.controller_spoke => {
+                tracing::info!(address = self.info.borrow().http_address, "the node is up");
+                self.phase = Phase::Up;
+            }
+            Phase::Draining { .. } if self.services.proxy.is_over() => {
+                self.replicas.stop_all(self.patience.replicas);
+                // The time of a replica is kept by `Replicas`; this one is for processes that cannot be killed.
+                let until = Instant::now() + self.patience.replicas + Patience::SERVICES;
+                self.phase = Phase::StoppingReplicas { until };
+                self.advance();
+            }
+            Phase::StoppingReplicas { .. } if self.replicas.is_empty() => {
+                self.services.controller.signal(Signal::TERM);
+                self.phase = Phase::EndingServices {
+                    until: Instant::now() + Patience::SERVICES,
+                };
+            }
+            Phase::EndingServices { .. } if self.services.controller.is_over() => {
+                self.phase = Phase::Over
+            }
+            _ => {}
+        }
+    }
+
+    fn on_deadline(&mut self) {
+        match self.phase {
+            Phase::Starting { .. } => {
+                let silent = if self.proxy_ready {
+                    Role::Controller
+                } else {
+                    Role::Proxy
+                };
+                let message = format!(
+                    "the {} did not come up within {START_WITHIN:?}",
+                    silent.name()
+                );
+                self.fail_to_start(silent, message);
+            }
+            Phase::Draining { .. } => {
+                tracing::warn!("the proxy has not finished in time and is killed");
+                self.services.proxy.signal(Signal::KILL);
+                self.phase = Phase::Draining {
+                    until: Instant::now() + Patience::SERVICES,
+                };
+            }
+            Phase::StoppingReplicas { .. } => {
+                tracing::error!(replicas = ?self.replicas.ids(), "replicas could not be ended and are left to the reaper");
+                self.replicas.kill_all();
+                self.services.controller.signal(Signal::KILL);
+                self.phase = Phase::EndingServices {
+                    until: Instant::now() + Patience::SERVICES,
+                };
+            }
+            Phase::EndingServices { .. } => {
+                self.services.controller.signal(Signal::KILL);
+                self.phase = Phase::EndingServices {
+                    until: Instant::now() + Patience::SERVICES,
+                };
+            }
+            Phase::Up | Phase::Over => {}
+        }
+    }
+
+    fn on_service(&mut self, news: service::News) {
+        match news {
+            service::News::Up {
+                role: Role::Controller,
+                link,
+            } if !self.phase.is_ending() => self.controller = link,
+            service::News::Up {
+                role: Role::Proxy,
+                link: Some(link),
+            } => {
+                for update in self.publisher.replay() {
+                    // More updates than the queue takes are never kept.
+                    link.send(
+                        0,
+                        encode_proxy(proxy_command::Body::Update(update.to_vec())),
+                    )
+                    .ok();
+                }
+                if self.phase.is_ending() {
+                    link.send(0, encode_proxy(proxy_command::Body::Drain(Empty {})))
+                        .ok();
+                }
+                self.proxy = Some(link);
+            }
+            service::News::Up { .. } => {}
+            service::News::Said {
+                role: Role::Controller,
+                message,
+            } => self.on_controller(message),
+            service::News::Said {
+                role: Role::Proxy,
+                message,
+            } => self.on_proxy(message),
+            service::News::Said {
+                role: Role::Reaper, ..
+            } => {}
+            service::News::Down { role, reason } => {
+                self.forget(role);
+                if matches!(self.phase, Phase::Starting { .. }) {
+                    self.deaths_while_starting += 1;
+                    if self.deaths_while_starting >= DEATHS_WHILE_STARTING {
+                        self.fail_to_start(
+                            role,
+                            format!("the {} does not start ({reason})", role.name()),
+                        );
+                    }
+                }
+            }
+            service::News::Ended { role } => self.forget(role),
+        }
+    }
+
+    fn forget(&mut self, role: Role) {
+        match role {
+            Role::Controller => self.controller = None,
+            Role::Proxy => {
+                self.proxy = None;
+                self.proxy_ready = false;
+                self.info.borrow_mut().proxy_status = "STARTING".to_owned();
+            }
+            Role::Reaper => {}
+        }
+    }
+
+    fn fail_to_start(&mut self, role: Role, message: String) {
+        let path = self.log_directory.join(format!("{}.log", role.name()));
+        let log = fs::read(&path).unwrap_or_default();
+        let tail = log
+            .get(log.len().saturating_sub(LOG_TAIL_BYTES)..)
+            .unwrap_or_default();
+        let tail = String::from_utf8_lossy(tail);
+        let message = match tail.trim() {
+            "" => message,
+            tail => format!("{message}; the end of its log:\n{tail}"),
+        };
+        tracing::error!(message, "the node does not come up");
+        self.failure = Some(Failure::new(Kind::Failed, message));
+        self.begin_end("it does not come up", Patience::ABANDONED);
+    }
+
+    fn on_controller(&mut self, message: Bytes) {
+        if self.phase.is_ending() {
+            return;
+        }
+        self.controller_spoke = true;
+        let body = match NodeCommand::decode(message) {
+            Ok(NodeCommand { body: Some(body) }) => body,
+            Ok(NodeCommand { body: None }) => {
+                return tracing::warn!("a command of a newer controller is ignored");
+            }
+            Err(error) => {
+                return tracing::error!(%error, "a command that cannot be read is ignored");
+            }
+        };
+        match body {
+            node_command::Body::Spawn(command) => {
+                if let Some(event) = self.replicas.spawn(command) {
+                    self.tell_controller(&event);
+                }
+            }
+            node_command::Body::Stop(command) => {
+                if let Some(event) = self.replicas.stop(&command) {
+                    self.tell_controller(&event);
+                }
+            }
+            node_command::Body::List(Empty {}) => {
+                for event in self.replicas.list() {
+                    self.tell_controller(&event);
+                }
+            }
+            node_command::Body::Relay(relay) => self.replicas.relay(relay),
+            node_command::Body::Publish(publish) => {
+                self.publish(publish.snapshot, publish.update.into())
+            }
+        }
+    }
+
+    fn publish(&mut self, snapshot: bool, update: Bytes) {
+        if self.publisher.publish(snapshot, update.clone()) == Published::SnapshotWanted {
+            self.tell_controller(&event(Body::SnapshotWanted(Empty {})));
+        }
+        let Some(proxy) = &self.proxy else { return };
+        if proxy.send(
+            0,
+            encode_proxy(proxy_command::Body::Update(update.to_vec())),
+        ) == Err(link::NotSent::Full)
+        {
+            // A gap would only be noticed by a proxy that reads, and this one does not.
+            tracing::error!("the proxy does not read its updates and is started again");
+            self.services.proxy.signal(Signal::KILL);
+        }
+    }
+
+    fn on_proxy(&mut self, message: Bytes) {
+        match ProxyEvent::decode(message).map(|event| event.body) {
+            Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
+                self.proxy_ready = true;
+                self.info.borrow_mut().proxy_status = "HEALTHY".to_owned();
+            }
+            Ok(Some(proxy_event::Body::SnapshotWanted(Empty {}))) => {
+                self.tell_controller(&event(Body::SnapshotWanted(Empty {})));
+            }
+            Ok(Some(proxy_event::Body::Applied(applied))) => {
+                self.tell_controller(&event(Body::Published(applied)))
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "a message of the proxy that cannot be read is ignored")
+            }
+        }
+    }
+
+    /// One that is away learns the truth when it comes back and lists.
+    fn tell_controller(&self, event: &NodeEvent) {
+        let Some(controller) = self.controller.as_ref().filter(|_| !self.phase.is_ending()) else {
+            return;
+        };
+        if controller.send(0, event.encode_to_vec()) == Err(link::NotSent::Full) {
+            tracing::error!("the controller does not read its events and is started again");
+            self.services.controller.signal(Signal::KILL);
+        }
+    }
+}
+
+fn encode_proxy(body: proxy_command::Body) -> Bytes {
+    ProxyCommand { body: Some(body) }.encode_to_vec().into()
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
