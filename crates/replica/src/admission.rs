@@ -144,6 +144,11 @@ impl Admission {
         self.limit.saturating_sub(self.occupied())
     }
 
+    /// Grants that a router holds.
+    pub fn grants(&self, ConnectionKey(index): ConnectionKey) -> u32 {
+        self.routers.get(index).and_then(Option::as_ref).map_or(0, Router::grants)
+    }
+
     pub const fn draining(&self) -> bool {
         self.draining
     }

@@ -76,9 +76,15 @@ impl<C: Claims> Core<C> {
             self.fail(index, ErrorCode::Unavailable);
             return;
         }
-        request.counted = false;
         request.grant_only = !moves;
-        if moves || request.accepted {
+        if moves {
+            request.counted = false;
+            self.limits.add_bytes(request.bytes);
+        } else if request.accepted {
+            // It had its place in the queue and lost it to an offer that was gone: it counts again, and is not
+            // refused, so for its return the count may be above the limit.
+            request.counted = true;
+            deployment.queued.add(1);
             self.limits.add_bytes(request.bytes);
         } else {
             // It skipped the queue when it came, so what bounds the queue is asked now.

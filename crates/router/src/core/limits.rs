@@ -49,7 +49,7 @@ impl Limits {
 
     /// For a request that moves: it was taken once and is not refused now.
     pub(super) fn add_bytes(&self, bytes: usize) {
-        self.queued_bytes.0.fetch_add(bytes, Ordering::Relaxed);
+        self.queued_bytes.add(bytes);
     }
 
     pub(super) fn remove_bytes(&self, bytes: usize) {
@@ -91,6 +91,10 @@ impl Counter {
                 count.checked_add(amount).filter(|sum| *sum <= limit)
             })
             .is_ok()
+    }
+
+    pub(super) fn add(&self, amount: usize) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
     pub(super) fn remove(&self, amount: usize) {

@@ -1,0 +1,325 @@
+//! Properties of routers and admission together, over seeds. `ledger.rs` and `world/sleep.rs` say what every run
+//! checks by itself; the tests add what needs the counts of a whole run. A failure names its seed.
+
+use eagleray_testkit::{Plan, Report, World};
+
+fn run(seeds: u64, plan: impl Fn(u64) -> Plan) -> Vec<Report> {
+    (1..=seeds)
+        .map(|seed| {
+            let plan = plan(seed);
+            let faultless = plan.faultless();
+            let replicas: usize = plan.replicas.iter().sum();
+            let report = World::new(plan).run();
+            if faultless {
+                let per_request = report.control_per_request();
+                assert!(
+                    per_request <= 6.0,
+                    "seed {seed}: {per_request} control frames a request: {report:?}"
+                );
+                assert!(
+                    report.most_frames <= 6,
+                    "seed {seed}: {} frames of one request",
+                    report.most_frames
+                );
+                let each = replicas.min(eagleray_router::core::MAX_WAITS);
+                assert!(
+                    report.waits <= report.fills * each,
+                    "seed {seed}: {report:?}"
+                );
+            }
+            assert!(report.unwaits <= report.waits, "seed {seed}: {report:?}");
+            report
+        })
+        .collect()
+}
+
+fn total(reports: &[Report], count: impl Fn(&Report) -> usize) -> usize {
+    reports.iter().map(count).sum()
+}
+
+#[test]
+fn every_request_is_answered_at_any_load() {
+    for gap in [20, 80, 120, 300, 2_000] {
+        let reports = run(30, |seed| Plan {
+            seed,
+            gap,
+            ..Plan::default()
+        });
+        assert_eq!(
+            total(&reports, |report| report.finished),
+            total(&reports, |report| report.submitted)
+        );
+    }
+}
+
+#[test]
+fn a_burst_drains_without_a_stampede() {
+    for burst in [5, 50, 300] {
+        let reports = run(30, |seed| Plan {
+            seed,
+            burst,
+            gap: 100 * burst as u64,
+            ..Plan::default()
+        });
+        assert_eq!(
+            total(&reports, |report| report.finished),
+            total(&reports, |report| report.submitted)
+        );
+    }
+}
+
+#[test]
+fn one_slot_is_shared_by_many_routers() {
+    let plan = |seed| Plan {
+        seed,
+        routers: 8,
+        replicas: vec![1],
+        max_ongoing: 1,
+        gap: 3_000,
+        requests: 100,
+        ..Plan::default()
+    };
+    let reports = run(40, plan);
+    assert_eq!(
+        total(&reports, |report| report.finished),
+        total(&reports, |report| report.submitted)
+    );
+    assert!(
+        total(&reports, |report| report.rejects) > 0,
+        "the routers never met"
+    );
+}
+
+#[test]
+fn many_routers_and_thirty_two_replicas_keep_the_bounds() {
+    let plan = |seed| Plan {
+        seed,
+        routers: 8,
+        replicas: vec![32],
+        max_ongoing: 1,
+        gap: 90,
+        requests: 150,
+        ..Plan::default()
+    };
+    let reports = run(6, plan);
+    assert_eq!(
+        total(&reports, |report| report.finished),
+        total(&reports, |report| report.submitted)
+    );
+    assert!(
+        total(&reports, |report| report.waits) > 0,
+        "no queue ever filled"
+    );
+}
+
+#[test]
+fn of_forty_replicas_thirty_two_know_of_a_queue() {
+    for gap in [20, 60] {
+        let plan = |seed| Plan {
+            seed,
+            replicas: vec![40],
+            max_ongoing: 2,
+            gap,
+            burst: 10,
+            service: 2_000,
+            ..Plan::default()
+        };
+        let reports = run(6, plan);
+        assert_eq!(
+            total(&reports, |report| report.finished),
+            total(&reports, |report| report.submitted)
+        );
+        assert!(
+            total(&reports, |report| report.waits) > 0,
+            "no queue ever filled"
+        );
+    }
+}
+
+#[test]
+fn cancels_and_deadlines_leave_nothing_behind() {
+    let plan = |seed| Plan {
+        seed,
+        cancels: 30,
+        deadlines: 30,
+        background: 40,
+        ..Plan::default()
+    };
+    let reports = run(60, plan);
+    assert!(total(&reports, |report| report.cancelled) > 1_000);
+    assert!(total(&reports, |report| report.deadline) > 1_000);
+    assert_eq!(total(&reports, |report| report.died), 0);
+}
+
+#[test]
+fn a_replicas_death_fails_only_what_may_not_be_repeated() {
+    let plan = |seed| Plan {
+        seed,
+        kills: 4,
+        gap: 100,
+        ..Plan::default()
+    };
+    let reports = run(60, plan);
+    assert!(
+        total(&reports, |report| report.died) > 0,
+        "nothing was running when a replica died"
+    );
+    // Half of the requests may be repeated, and each of 240 deaths catches at most 3 that run.
+    assert!(total(&reports, |report| report.died) < 60 * 4 * 3);
+    let lost = total(&reports, |report| {
+        report.submitted - report.finished - report.died
+    });
+    assert_eq!(lost, 0);
+    let reports = run(60, |seed| Plan {
+        repeatable: 100,
+        kills: 2,
+        replicas: vec![6],
+        ..plan(seed)
+    });
+    // At 100 %, only what two replicas died with is lost.
+    assert!(
+        total(&reports, |report| report.died) <= 10,
+        "{}",
+        total(&reports, |report| report.died)
+    );
+}
+
+#[test]
+fn a_routers_death_frees_its_slots_and_grants() {
+    let reports = run(60, |seed| Plan {
+        seed,
+        routers: 5,
+        router_kills: 3,
+        ..Plan::default()
+    });
+    let answered = total(&reports, |report| report.finished);
+    assert!(
+        answered * 10 > total(&reports, |report| report.submitted) * 3,
+        "{answered}"
+    );
+}
+
+#[test]
+fn a_stopped_replica_loses_no_request_and_is_used_again() {
+    let plan = |seed| Plan {
+        seed,
+        stops: 2,
+        gap: 150,
+        ..Plan::default()
+    };
+    let reports = run(60, plan);
+    assert_eq!(
+        total(&reports, |report| report.finished),
+        total(&reports, |report| report.submitted)
+    );
+    // Its QUEUED requests move after a second; the stop lasts three.
+    assert!(
+        total(&reports, |report| report.cancels) > 0,
+        "nothing was taken back"
+    );
+}
+
+#[test]
+fn limits_change_and_replicas_drain_without_a_failure() {
+    let plan = |seed| Plan {
+        seed,
+        limit_changes: 6,
+        drains: 3,
+        gap: 120,
+        ..Plan::default()
+    };
+    let reports = run(60, plan);
+    assert_eq!(
+        total(&reports, |report| report.finished),
+        total(&reports, |report| report.submitted)
+    );
+}
+
+#[test]
+fn everything_at_once() {
+    let plan = |seed| Plan {
+        seed,
+        routers: 4,
+        replicas: vec![3, 3],
+        weights: vec![1, 2],
+        gap: 90,
+        burst: 1 + seed as usize % 4,
+        cancels: 10,
+        deadlines: 10,
+        background: 20,
+        kills: 2,
+        stops: 1,
+        router_kills: 1,
+        limit_changes: 2,
+        drains: 2,
+        ..Plan::default()
+    };
+    let reports = run(150, plan);
+    assert!(
+        total(&reports, |report| report.finished) > total(&reports, |report| report.submitted) / 2
+    );
+}
+
+#[test]
+fn weights_decide_when_there_is_a_choice_and_neither_version_starves() {
+    let plan = |seed, gap| Plan {
+        seed,
+        replicas: vec![4, 4],
+        weights: vec![1, 3],
+        gap,
+        requests: 400,
+        ..Plan::default()
+    };
+    for report in run(10, |seed| plan(seed, 600)) {
+        let share = report.by_version[1] as f64 / report.submitted as f64;
+        assert!((0.72..0.78).contains(&share), "{report:?}");
+    }
+    // Saturated: capacity decides, which is half and half here.
+    for report in run(10, |seed| plan(seed, 20)) {
+        let share = report.by_version[0] as f64 / report.submitted as f64;
+        assert!((0.4..0.6).contains(&share), "{report:?}");
+    }
+}
+
+#[test]
+fn the_queue_bound_is_exact_but_for_requests_that_come_back() {
+    let plan = |seed, routers| Plan {
+        seed,
+        routers,
+        max_queued: 7,
+        gap: 20,
+        burst: 4,
+        ..Plan::default()
+    };
+    // One router knows what it has sent, so nothing is rejected.
+    for report in run(20, |seed| plan(seed, 1)) {
+        assert_eq!(report.most_queued_in_process, 7, "{report:?}");
+    }
+    for report in run(40, |seed| plan(seed, 3)) {
+        assert!(report.refused > 0);
+        assert_eq!(report.finished + report.back_pressure, report.submitted);
+        // What left the queue for a slot that was offered to two came back: never more than there are slots.
+        assert!(report.most_queued_in_process <= 7 + 4 * 3, "{report:?}");
+    }
+}
+
+#[test]
+fn two_replicas_share_the_load_evenly() {
+    let plan = |seed| Plan {
+        seed,
+        replicas: vec![2],
+        max_ongoing: 1_000,
+        requests: 2_000,
+        gap: 100,
+        routers: 1,
+        ..Plan::default()
+    };
+    for report in run(4, plan) {
+        let (low, high) = (
+            report.by_replica.iter().min(),
+            report.by_replica.iter().max(),
+        );
+        let (low, high) = (*low.expect("two") as f64, *high.expect("two") as f64);
+        assert!(high / low < 1.1, "{:?}", report.by_replica);
+    }
+}
