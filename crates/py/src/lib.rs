@@ -1,9 +1,12 @@
 //! The Python module `eagleray._core`: converts between Python and the Rust crates, nothing else.
 
 mod client;
+mod replica;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use crate::client::{Call, Client, Completions, OutputWatch, Router};
+    #[pymodule_export]
+    use crate::replica::{Replica, Request};
 }

@@ -146,7 +146,10 @@ impl Admission {
 
     /// Grants that a router holds.
     pub fn grants(&self, ConnectionKey(index): ConnectionKey) -> u32 {
-        self.routers.get(index).and_then(Option::as_ref).map_or(0, Router::grants)
+        self.routers
+            .get(index)
+            .and_then(Option::as_ref)
+            .map_or(0, Router::grants)
     }
 
     pub const fn draining(&self) -> bool {

@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use eagleray_types::control::ReplicaEvent;
@@ -130,10 +130,5 @@ impl Handle {
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.poller.interrupt();
-    }
-
-    /// How long a request has been here.
-    pub fn age(&self, request: &Request) -> Duration {
-        request.received().elapsed()
     }
 }

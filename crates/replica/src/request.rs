@@ -63,6 +63,10 @@ enum Phase {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with its own reader"
+)]
 struct State {
     phase: Phase,
     cancelled: bool,

@@ -34,6 +34,17 @@ impl State {
             .back()
             .is_some_and(|piece| piece.flags.contains(Flags::DONE))
     }
+
+    fn room(&mut self) -> Room {
+        if self.cancelled || self.phase == Phase::Over {
+            return Room::Gone;
+        }
+        if self.pending.is_empty() && self.credit > 0 {
+            return Room::Yes;
+        }
+        self.writer_waits = self.on_loop;
+        Room::Wait
+    }
 }
 
 impl Request {
@@ -95,7 +106,7 @@ impl Request {
             return Room::Gone;
         }
         if data.is_empty() && flags == Flags::NONE {
-            return self.room(&mut state);
+            return state.room();
         }
         self.put(&mut state, &[], data, flags)
     }
@@ -131,7 +142,7 @@ impl Request {
     /// Waits until more may be sent; for threads, without the interpreter lock. False: time is up.
     pub fn wait_writable(&self, timeout: Duration) -> bool {
         let mut state = self.state.lock();
-        if self.room(&mut state) != Room::Wait {
+        if state.room() != Room::Wait {
             return true;
         }
         !self.changed.wait_for(&mut state, timeout).timed_out()
@@ -139,7 +150,7 @@ impl Request {
 
     /// Whether more may be sent now; on `Wait` the loop gets `Event::Ready`.
     pub fn poll_writable(&self) -> Room {
-        self.room(&mut self.state.lock())
+        self.state.lock().room()
     }
 
     /// I/O thread: the router gives credit.
@@ -184,7 +195,7 @@ impl Request {
             });
             self.send_pending(state);
         }
-        self.room(state)
+        state.room()
     }
 
     fn send_pending(&self, state: &mut State) {
@@ -209,16 +220,5 @@ impl Request {
             }
             self.emit(state, flags, &[], &data);
         }
-    }
-
-    fn room(&self, state: &mut State) -> Room {
-        if state.cancelled || state.phase == Phase::Over {
-            return Room::Gone;
-        }
-        if state.pending.is_empty() && state.credit > 0 {
-            return Room::Yes;
-        }
-        state.writer_waits = state.on_loop;
-        Room::Wait
     }
 }

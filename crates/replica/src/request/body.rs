@@ -13,10 +13,12 @@ use crate::shared::Event;
 pub enum Body {
     /// `more` may follow.
     Data { bytes: Bytes, more: bool },
-    /// Nothing yet: `Event::Ready` follows.
+    /// Nothing yet, or no more: `Event::Ready` or `Event::Cancelled` follows.
     Pending,
-    /// All of it was read; nobody waits for the answer if `cancelled`, else `Event::Cancelled` may follow.
-    End { cancelled: bool },
+    /// The end, said once: no more bytes.
+    Last,
+    /// Nobody wants the answer.
+    Disconnected,
 }
 
 /// What the I/O thread does after taking in body bytes.
@@ -41,6 +43,8 @@ pub(super) struct Incoming {
     /// Bytes read since credit was last given.
     read: u32,
     end: bool,
+    /// The reader knows.
+    end_said: bool,
 }
 
 impl Incoming {
@@ -56,6 +60,7 @@ impl Incoming {
             allowance: FIRST_CREDIT.saturating_sub(length),
             read: 0,
             end,
+            end_said: false,
         }
     }
 
@@ -100,10 +105,12 @@ impl Request {
                 more: !state.body.end,
             };
         }
-        if state.cancelled || state.body.end || state.phase == Phase::Over {
-            return Body::End {
-                cancelled: state.cancelled,
-            };
+        if state.cancelled || state.phase == Phase::Over {
+            return Body::Disconnected;
+        }
+        if state.body.end && !state.body.end_said {
+            state.body.end_said = true;
+            return Body::Last;
         }
         state.reader_waits = true;
         Body::Pending

@@ -1,0 +1,313 @@
+//! The replica's side of the module: requests for the event loop and for the pool's threads.
+//!
+//! Python objects are made and touched only by threads that hold the interpreter lock: the I/O thread hands over
+//! plain Rust values, and [`Replica::drain`] turns them into objects on the loop's thread, as late as possible.
+
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use eagleray_replica::{Ended, Event, Handle, Handler, Next, Serving};
+use eagleray_types::control::{Failed, Outcome, Ready, ReplicaEvent, replica_event::Body};
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyList};
+use rustc_hash::FxHashMap;
+use rustix::event::{EventfdFlags, eventfd};
+
+mod command;
+mod headers;
+mod immediate;
+mod request;
+mod scope;
+
+pub(crate) use request::Request;
+
+/// One drain hands over so many requests, or takes so long; then the loop gets its turn.
+const DRAIN_REQUESTS: usize = 64;
+const DRAIN_TIME: Duration = Duration::from_millis(1);
+
+/// Wakes the event loop, which watches the descriptor.
+struct Wake(Arc<OwnedFd>);
+
+impl Handler for Wake {
+    fn wake(&self) {
+        // A full counter is readable, which is all that is asked.
+        rustix::io::write(&*self.0, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+/// What the loop's requests share.
+#[derive(Default)]
+pub(crate) struct Loop {
+    /// The loop's `create_future`.
+    create_future: OnceLock<Py<PyAny>>,
+    /// Requests that events may name.
+    active: Mutex<FxHashMap<u64, Py<Request>>>,
+}
+
+/// The replica of this process: see `eagleray._replica`.
+#[pyclass(frozen, module = "eagleray._core")]
+pub(crate) struct Replica {
+    handle: Handle,
+    wake: Arc<OwnedFd>,
+    of_loop: Arc<Loop>,
+    on_event: Py<PyAny>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[pymethods]
+impl Replica {
+    /// Takes over two descriptors, the connection to the node and the listening socket, and starts the I/O thread.
+    /// `on_event(kind, value)` is called by `drain`: "command" with a dict, "thread", "drained".
+    #[new]
+    fn new(control_fd: i32, listen_fd: i32, on_event: Py<PyAny>) -> PyResult<Self> {
+        let wake = Arc::new(
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(std::io::Error::from)?,
+        );
+        let handler = Box::new(Wake(Arc::clone(&wake)));
+        let (handle, service) =
+            eagleray_replica::build(own(control_fd)?, own(listen_fd)?, handler)?;
+        let thread = std::thread::Builder::new()
+            .name("eagleray-io".into())
+            .spawn(move || {
+                if !matches!(service.run(), Ok(Ended::Stopped)) {
+                    // The node is gone, or this thread cannot go on: nobody would hear what the process does from now on.
+                    rustix::process::kill_process(
+                        rustix::process::getpid(),
+                        rustix::process::Signal::KILL,
+                    )
+                    .ok();
+                }
+            })?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self {
+            handle,
+            wake,
+            of_loop: Arc::default(),
+            on_event,
+            thread,
+        })
+    }
+
+    /// Readable when `drain` has something.
+    fn fileno(&self) -> i32 {
+        self.wake.as_raw_fd()
+    }
+
+    /// The loop that calls `drain` and awaits what requests return.
+    fn attach(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let create_future = event_loop.getattr(intern!(event_loop.py(), "create_future"))?;
+        self.of_loop
+            .create_future
+            .set(create_future.unbind())
+            .map_err(|_| PyRuntimeError::new_err("the replica is attached to a loop already"))
+    }
+
+    /// Handles events and returns new requests. When the list has more than one, `flush` must follow once all of
+    /// them have begun.
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let began = Instant::now();
+        let mut requests = Vec::new();
+        let mut cleared = false;
+        loop {
+            while let Some(event) = self.handle.next_event() {
+                self.on_event(py, event)?;
+            }
+            let full = self.take_requests(py, &mut requests, began)?;
+            if full {
+                // Still readable, so the loop comes back after its turn.
+                if cleared {
+                    Wake(Arc::clone(&self.wake)).wake();
+                }
+                break;
+            }
+            rustix::io::read(&*self.wake, &mut [0; 8]).ok();
+            cleared = true;
+            if !self.handle.rest() {
+                break;
+            }
+        }
+        if requests.len() > 1 {
+            self.handle.begin_batch();
+        }
+        PyList::new(py, requests)
+    }
+
+    fn flush(&self) {
+        self.handle.flush();
+    }
+
+    /// Begins to take requests.
+    fn serve(
+        &self,
+        replica_id: String,
+        max_ongoing_requests: u32,
+        max_body_bytes: u64,
+        sync_http: bool,
+        sync_methods: Vec<String>,
+    ) {
+        self.handle.serve(Serving {
+            replica_id,
+            max_ongoing_requests,
+            max_body_bytes,
+            sync_http,
+            sync_methods,
+        });
+    }
+
+    fn set_limit(&self, max_ongoing_requests: u32) {
+        self.handle.set_limit(max_ongoing_requests);
+    }
+
+    fn ongoing(&self) -> u32 {
+        self.handle.ongoing()
+    }
+
+    /// Takes nothing new; the event "drained" follows.
+    fn begin_drain(&self) {
+        self.handle.drain();
+    }
+
+    /// Ends the I/O thread and the pool's threads.
+    fn stop(&self, py: Python<'_>) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.lock().take() {
+            py.detach(|| thread.join().ok());
+        }
+    }
+
+    /// A pool thread joins; False: there are enough.
+    fn join_pool(&self) -> bool {
+        self.handle.pool().join()
+    }
+
+    /// The next request for a pool thread, claimed, its body complete. Waits without the interpreter lock; None ends
+    /// the thread.
+    fn next_sync(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+        let mut woken = false;
+        loop {
+            if eagleray_replica::in_forked_child() {
+                return Ok(None);
+            }
+            match self.handle.pool().next(woken) {
+                Next::Run { request, spare } => {
+                    if spare {
+                        self.on_event
+                            .call1(py, (intern!(py, "thread"), py.None()))?;
+                    }
+                    return Ok(Some(Request::new(request, Arc::clone(&self.of_loop))));
+                }
+                Next::Rest => {
+                    self.handle.flush();
+                    py.detach(|| self.handle.pool().wait());
+                    woken = true;
+                }
+                Next::Closed => return Ok(None),
+            }
+        }
+    }
+
+    fn tell_ready(&self, sync_bodies: bool, start_microseconds: u64) {
+        self.tell(Body::Ready(Ready {
+            sync_bodies,
+            start_microseconds,
+        }));
+    }
+
+    fn tell_start_failed(&self, message: String) {
+        self.tell(Body::StartFailed(Failed { message }));
+    }
+
+    fn tell_health(&self, id: u64, failure: String) {
+        self.tell(Body::Health(Outcome { id, failure }));
+    }
+
+    fn tell_reconfigured(&self, id: u64, failure: String) {
+        self.tell(Body::Reconfigured(Outcome { id, failure }));
+    }
+
+    fn tell_drained(&self) {
+        self.tell(Body::Drained(eagleray_types::control::Empty {}));
+    }
+}
+
+impl Replica {
+    fn tell(&self, body: Body) {
+        self.handle.tell(&ReplicaEvent { body: Some(body) });
+    }
+
+    /// True: there may be more, but the loop should turn first.
+    fn take_requests(
+        &self,
+        py: Python<'_>,
+        requests: &mut Vec<Py<Request>>,
+        began: Instant,
+    ) -> PyResult<bool> {
+        while requests.len() < DRAIN_REQUESTS {
+            let Some(core) = self.handle.next_request() else {
+                return Ok(false);
+            };
+            let serial = core.serial();
+            let request = Py::new(py, Request::new(core, Arc::clone(&self.of_loop)))?;
+            self.of_loop
+                .active
+                .lock()
+                .insert(serial, request.clone_ref(py));
+            requests.push(request);
+            if requests.len().is_multiple_of(16) && began.elapsed() > DRAIN_TIME {
+                return Ok(true);
+            }
+        }
+        Ok(true)
+    }
+
+    fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+        match event {
+            Event::Command(command) => {
+                let Some(dict) = command::to_dict(py, &command)? else {
+                    return Ok(());
+                };
+                self.on_event.call1(py, (intern!(py, "command"), dict))?;
+            }
+            Event::ThreadWanted => {
+                self.on_event
+                    .call1(py, (intern!(py, "thread"), py.None()))?;
+            }
+            Event::Drained => {
+                self.on_event
+                    .call1(py, (intern!(py, "drained"), py.None()))?;
+            }
+            Event::Ready(serial) | Event::Cancelled(serial) => {
+                let request = self
+                    .of_loop
+                    .active
+                    .lock()
+                    .get(&serial)
+                    .map(|request| request.clone_ref(py));
+                if let Some(request) = request {
+                    request.get().on_event(py)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "descriptors come by number, from the environment that the node made"
+)]
+fn own(descriptor: i32) -> PyResult<OwnedFd> {
+    if descriptor < 3 {
+        return Err(PyRuntimeError::new_err(format!(
+            "{descriptor} is no descriptor for a replica"
+        )));
+    }
+    // SAFETY: the caller hands the descriptor over, as the method's documentation says; a wrong number is an error
+    // at its first use.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}

@@ -1,0 +1,124 @@
+//! Header fields between ASGI's pairs of bytes and the wire's.
+
+use eagleray_wire::Headers;
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBytes, PyList, PyTuple},
+};
+
+/// Names that most requests have: their objects are made once.
+const COMMON: [&[u8]; 24] = [
+    b"host",
+    b"accept",
+    b"accept-encoding",
+    b"accept-language",
+    b"authorization",
+    b"cache-control",
+    b"connection",
+    b"content-length",
+    b"content-type",
+    b"cookie",
+    b"origin",
+    b"pragma",
+    b"referer",
+    b"traceparent",
+    b"tracestate",
+    b"transfer-encoding",
+    b"user-agent",
+    b"x-api-key",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"x-request-id",
+];
+
+static NAMES: PyOnceLock<Vec<Py<PyBytes>>> = PyOnceLock::new();
+
+pub(super) fn to_list<'py>(py: Python<'py>, headers: &Headers<'_>) -> PyResult<Bound<'py, PyList>> {
+    let names = NAMES.get_or_init(py, || {
+        COMMON
+            .iter()
+            .map(|name| PyBytes::new(py, name).unbind())
+            .collect()
+    });
+    let mut pairs = Vec::with_capacity(headers.len());
+    for (name, value) in headers.iter() {
+        let common = COMMON
+            .iter()
+            .position(|common| *common == name)
+            .and_then(|at| names.get(at));
+        let name = match common {
+            Some(name) => name.bind(py).clone(),
+            None => PyBytes::new(py, name),
+        };
+        pairs.push(PyTuple::new(py, [name, PyBytes::new(py, value)])?);
+    }
+    PyList::new(py, pairs)
+}
+
+/// Field pairs of an answer, checked: what would break the answer's framing never leaves the process.
+pub(super) fn from_python<'py>(
+    headers: &Bound<'py, PyAny>,
+) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+    let mut pairs = Vec::new();
+    for item in headers.try_iter()? {
+        let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item?.extract()?;
+        let pair = (bytes(name)?, bytes(value)?);
+        let (name, value) = (pair.0.as_bytes(), pair.1.as_bytes());
+        if name.is_empty() || !name.iter().all(|byte| is_name_byte(*byte)) {
+            return Err(PyValueError::new_err(format!(
+                "invalid header name {:?}",
+                String::from_utf8_lossy(name)
+            )));
+        }
+        if !value.iter().all(|byte| is_value_byte(*byte)) {
+            return Err(PyValueError::new_err(format!(
+                "invalid value of header {:?}: {:?}",
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value)
+            )));
+        }
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+fn bytes(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyBytes>> {
+    value.cast_into().map_err(|error| {
+        PyTypeError::new_err(format!(
+            "header names and values are bytes, got {:?}",
+            error.into_inner()
+        ))
+    })
+}
+
+const fn is_name_byte(byte: u8) -> bool {
+    // Upper case is not a name on this wire: ASGI asks for lower case, HTTP/2 too.
+    byte.is_ascii_lowercase()
+        || byte.is_ascii_digit()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+const fn is_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}

@@ -1,0 +1,406 @@
+//! One request, as the code around user code sees it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use eagleray_replica::{Body, Room};
+use eagleray_wire::{Flags, RequestHead};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
+    intern,
+    prelude::*,
+    types::{PyBytes, PyDict, PyString},
+};
+
+use super::{Loop, headers, immediate::Immediate, scope};
+
+/// Heads of plain answers, as `respond_plain` numbers them: status 200 and one content type.
+const PLAIN: [&str; 3] = [
+    "text/plain",
+    "text/plain; charset=utf-8",
+    "application/json",
+];
+/// A wait of a thread is cut into pieces of this length.
+const SLICE: Duration = Duration::from_secs(1);
+
+#[pyclass(frozen, module = "eagleray._core", weakref)]
+pub(crate) struct Request {
+    core: Arc<eagleray_replica::Request>,
+    of_loop: Arc<Loop>,
+    /// HEAD: the answer has no body.
+    bodyless: AtomicBool,
+    waits: Mutex<Waits>,
+}
+
+#[derive(Default)]
+struct Waits {
+    task: Option<Py<PyAny>>,
+    /// Futures of `receive` and `writable`.
+    reader: Option<Py<PyAny>>,
+    writer: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Request {
+    /// Claims the request. False: there is nothing to do.
+    fn claim(&self) -> bool {
+        let claimed = self.core.claim();
+        if !claimed {
+            self.forget();
+        }
+        claimed
+    }
+
+    /// Claims the request for user code and returns its scope; None: there is nothing to do.
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if !self.claim() {
+            return Ok(None);
+        }
+        self.scope(py).map(Some)
+    }
+
+    /// The ASGI scope of an HTTP request.
+    fn scope<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let RequestHead::Http(head) = self.head()? else {
+            return Err(not_http());
+        };
+        if head.method == b"HEAD" {
+            // Relaxed: read by the thread that answers, which runs after this one or is it.
+            self.bodyless.store(true, Ordering::Relaxed);
+        }
+        scope::build(py, &head)
+    }
+
+    /// `(method, stream)` of a call through a handle; None for HTTP.
+    fn call<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyString>, bool)>> {
+        Ok(match self.head()? {
+            RequestHead::Call(head) => Some((text(py, head.method), head.stream)),
+            RequestHead::Http(_) => None,
+        })
+    }
+
+    #[getter]
+    fn is_call(&self) -> PyResult<bool> {
+        Ok(matches!(self.head()?, RequestHead::Call(_)))
+    }
+
+    #[getter]
+    fn request_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(match self.head()? {
+            RequestHead::Http(head) => text(py, head.request_id),
+            RequestHead::Call(head) => text(py, head.request_id),
+        })
+    }
+
+    #[getter]
+    fn multiplexed_model_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(match self.head()? {
+            RequestHead::Call(head) => text(py, head.multiplexed_model_id),
+            RequestHead::Http(_) => intern!(py, "").clone(),
+        })
+    }
+
+    /// Seconds left to answer; None: no limit.
+    #[getter]
+    fn remaining_s(&self) -> Option<f64> {
+        let left = self
+            .core
+            .deadline()?
+            .saturating_duration_since(std::time::Instant::now());
+        Some(left.as_secs_f64())
+    }
+
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.core.is_cancelled()
+    }
+
+    /// Whether anything of an answer has been sent.
+    #[getter]
+    fn answered(&self) -> bool {
+        self.core.has_answered()
+    }
+
+    /// The task that is cancelled when nobody wants the answer.
+    #[setter]
+    fn set_task(&self, task: Py<PyAny>) {
+        self.waits.lock().task = Some(task);
+    }
+
+    /// All of a complete body; None: more is to come.
+    fn body<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.core.take_body().map(|body| PyBytes::new(py, &body))
+    }
+
+    /// ASGI's `receive`.
+    fn receive<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.message(py)? {
+            Some(message) => {
+                Ok(Bound::new(py, Immediate::new(message.into_any().unbind()))?.into_any())
+            }
+            None => self.future(py, |waits| &mut waits.reader),
+        }
+    }
+
+    /// The whole answer. `done`: the slot is free with it.
+    #[pyo3(signature = (status, headers, body, done = true))]
+    fn respond(
+        &self,
+        status: u16,
+        headers: &Bound<'_, PyAny>,
+        body: &[u8],
+        done: bool,
+    ) -> PyResult<()> {
+        let pairs = headers::from_python(headers)?;
+        let fields = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let body = if self.has_no_body(status)? { &[] } else { body };
+        self.core
+            .respond(status, fields, body, done)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        if done {
+            self.forget();
+        }
+        Ok(())
+    }
+
+    /// The whole answer with status 200: `kind` 0 is plain text, 1 the same in UTF-8, 2 JSON.
+    fn respond_plain(&self, kind: usize, body: &Bound<'_, PyAny>) -> PyResult<()> {
+        let content_type = PLAIN
+            .get(kind)
+            .ok_or_else(|| PyValueError::new_err("no such kind of answer"))?;
+        let data = if let Ok(text) = body.cast::<PyString>() {
+            text.to_str()?.as_bytes()
+        } else if let Ok(bytes) = body.cast::<PyBytes>() {
+            bytes.as_bytes()
+        } else {
+            return Err(PyTypeError::new_err("a plain answer is str or bytes"));
+        };
+        let data = if self.has_no_body(200)? { &[] } else { data };
+        let fields = [(b"content-type".as_slice(), content_type.as_bytes())];
+        self.core
+            .respond(200, fields, data, true)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.forget();
+        Ok(())
+    }
+
+    /// The head of an answer whose body follows. 0: nobody wants it, 1: go on, 2: wait for room.
+    fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
+        let pairs = headers::from_python(headers)?;
+        let fields = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let room = self
+            .core
+            .start(status, fields)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        if self.has_no_body(status)? {
+            self.bodyless.store(true, Ordering::Relaxed);
+        }
+        Ok(number(room))
+    }
+
+    /// More of the body. `end`: the last. As `start`.
+    #[pyo3(signature = (data, end = false))]
+    fn send(&self, data: &[u8], end: bool) -> u8 {
+        let data = if self.bodyless.load(Ordering::Relaxed) {
+            &[]
+        } else {
+            data
+        };
+        number(
+            self.core
+                .send(data, if end { Flags::END } else { Flags::NONE }),
+        )
+    }
+
+    /// The answer breaks off here, and whoever reads it can tell.
+    fn abort(&self) {
+        self.core
+            .send(&[], Flags::END.with(Flags::DONE).with(Flags::ERROR));
+        self.forget();
+    }
+
+    /// The pickled result of a call, or its pickled exception.
+    #[pyo3(signature = (data, error = false))]
+    fn respond_value(&self, data: &[u8], error: bool) {
+        let flags = Flags::END.with(Flags::DONE);
+        self.core.send(
+            data,
+            if error {
+                flags.with(Flags::ERROR)
+            } else {
+                flags
+            },
+        );
+        self.forget();
+    }
+
+    /// One item of a streaming call. As `start`.
+    fn send_item(&self, data: &[u8]) -> u8 {
+        number(self.core.send(data, Flags::END_OF_MESSAGE))
+    }
+
+    /// The end of a streaming call.
+    fn end_items(&self) {
+        self.core.send(&[], Flags::END.with(Flags::DONE));
+        self.forget();
+    }
+
+    /// Awaitable: returns when there is room, or nobody wants the answer.
+    fn writable<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.core.poll_writable() == Room::Wait {
+            return self.future(py, |waits| &mut waits.writer);
+        }
+        Ok(Bound::new(py, Immediate::new(py.None()))?.into_any())
+    }
+
+    /// Waits in a thread for room; False: nobody wants the answer.
+    fn wait_writable(&self, py: Python<'_>) -> bool {
+        py.detach(|| while !self.core.wait_writable(SLICE) {});
+        self.core.poll_writable() != Room::Gone
+    }
+
+    /// A pool thread hands the request to the loop.
+    fn move_to_loop(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        this.of_loop
+            .active
+            .lock()
+            .insert(this.core.serial(), slf.clone().unbind());
+        this.core.move_to_loop();
+    }
+
+    /// The request is over, its slot free.
+    fn done(&self) {
+        self.core.done();
+        self.forget();
+    }
+}
+
+impl Request {
+    pub(crate) fn new(core: Arc<eagleray_replica::Request>, of_loop: Arc<Loop>) -> Self {
+        Self {
+            core,
+            of_loop,
+            bodyless: AtomicBool::new(false),
+            waits: Mutex::default(),
+        }
+    }
+
+    fn head(&self) -> PyResult<RequestHead<'_>> {
+        self.core
+            .head()
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    fn has_no_body(&self, status: u16) -> PyResult<bool> {
+        if !(100..=999).contains(&status) {
+            return Err(PyValueError::new_err(format!("{status} is no HTTP status")));
+        }
+        Ok(self.bodyless.load(Ordering::Relaxed) || status < 200 || status == 204 || status == 304)
+    }
+
+    /// No event will name it any more.
+    fn forget(&self) {
+        let entry = self.of_loop.active.lock().remove(&self.core.serial());
+        let task = self.waits.lock().task.take();
+        // Dropped here, outside the locks: a last reference may run foreign code.
+        drop((entry, task));
+    }
+
+    /// ASGI's next message; None: nothing yet.
+    fn message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let message = PyDict::new(py);
+        match self.core.read() {
+            Body::Data { bytes, more } => {
+                message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
+                message.set_item(intern!(py, "body"), PyBytes::new(py, &bytes))?;
+                message.set_item(intern!(py, "more_body"), more)?;
+            }
+            Body::Last => {
+                message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
+                message.set_item(intern!(py, "body"), PyBytes::new(py, &[]))?;
+                message.set_item(intern!(py, "more_body"), false)?;
+            }
+            Body::Disconnected => {
+                message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
+            }
+            Body::Pending => return Ok(None),
+        }
+        Ok(Some(message))
+    }
+
+    fn future<'py>(
+        &self,
+        py: Python<'py>,
+        place: impl Fn(&mut Waits) -> &mut Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let create = self
+            .of_loop
+            .create_future
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("the replica has no loop"))?;
+        let future = create.bind(py).call0()?;
+        let before = place(&mut self.waits.lock()).replace(future.clone().unbind());
+        drop(before);
+        Ok(future)
+    }
+
+    /// On the loop: body bytes, room or a cancellation came.
+    pub(super) fn on_event(&self, py: Python<'_>) -> PyResult<()> {
+        let cancelled = self.core.is_cancelled();
+        let reader = self.waits.lock().reader.take();
+        if let Some(reader) = reader {
+            match self.message(py)? {
+                Some(message) => resolve(reader.bind(py), message.as_any())?,
+                None => self.waits.lock().reader = Some(reader),
+            }
+        }
+        if cancelled || self.core.poll_writable() != Room::Wait {
+            let writer = self.waits.lock().writer.take();
+            if let Some(writer) = writer {
+                resolve(writer.bind(py), py.None().bind(py))?;
+            }
+        }
+        if cancelled {
+            let task = self.waits.lock().task.take();
+            if let Some(task) = task {
+                task.bind(py).call_method0(intern!(py, "cancel"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn resolve(future: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (value,))?;
+    }
+    Ok(())
+}
+
+const fn number(room: Room) -> u8 {
+    match room {
+        Room::Gone => 0,
+        Room::Yes => 1,
+        Room::Wait => 2,
+    }
+}
+
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    PyString::new(py, &String::from_utf8_lossy(bytes))
+}
+
+fn not_http() -> PyErr {
+    PyRuntimeError::new_err("a call through a handle has no scope")
+}
