@@ -323,7 +323,7 @@ class Machine:
                 script.process.send_signal(signal.SIGTERM)
         for node in self.nodes():
             if not node["owner_pid"]:
-                self.cli("stop")
+                self.cli("stop", "--name", node["name"])
         end = time.monotonic() + 15
         while self.left() and time.monotonic() < end:
             threading.Event().wait(0.02)
