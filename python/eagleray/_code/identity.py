@@ -106,7 +106,7 @@ class _Walker:
             self.feed(item)
 
     def unordered(self, value: Any) -> None:
-        self.tag("set", str(len(value)))
+        self.tag(type(value).__name__, str(len(value)))
         for _, element in sorted(((identify(element).digest, element) for element in value), key=lambda pair: pair[0]):
             self.feed(element)
 

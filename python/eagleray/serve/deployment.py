@@ -128,20 +128,21 @@ def _ray_actor_options(value: Any) -> dict[str, Any]:
 
 def _runtime_env(value: Any) -> None:
     if not isinstance(value, dict):
-        raise TypeError(f"runtime_env must be a dict, got {type(value).__name__}")
+        raise TypeError(f"ray_actor_options.runtime_env must be a dict, got {type(value).__name__}")
     for key, given in value.items():
         if key != "env_vars" and given:
             raise _validate.not_available(
-                f"runtime_env[{key!r}]", "only env_vars is; replicas run in the driver's working directory and Python"
+                f"ray_actor_options.runtime_env[{key!r}]",
+                "only env_vars is; replicas run in the driver's working directory and Python",
             )
     variables = value.get("env_vars") or {}
     if not isinstance(variables, dict):
-        raise TypeError(f"runtime_env['env_vars'] must be a dict, got {type(variables).__name__}")
+        raise TypeError(f"ray_actor_options.runtime_env['env_vars'] must be a dict, got {type(variables).__name__}")
     for key, text in variables.items():
         if not isinstance(key, str) or not isinstance(text, str):
-            raise TypeError(f"runtime_env['env_vars'] takes strings only, got {key!r}: {text!r}")
+            raise TypeError(f"ray_actor_options.runtime_env['env_vars'] takes strings only, got {key!r}: {text!r}")
         if not key or "=" in key or "\0" in key + text or key.startswith("EAGLERAY_"):
-            raise ValueError(f"runtime_env['env_vars'] cannot set {key!r}")
+            raise ValueError(f"ray_actor_options.runtime_env['env_vars'] cannot set {key!r}")
 
 
 def _seconds(name: str, *, positive: bool) -> Callable[[Any], float]:

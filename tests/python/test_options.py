@@ -1,0 +1,219 @@
+"""Options of deployments and arguments of `serve`: what is taken, and how what is not taken is refused."""
+
+import pickle
+
+import pytest
+
+from eagleray import serve
+from eagleray.serve.config import BackpressureConfig, HTTPOptions
+from eagleray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
+from eagleray.serve.handle import DeploymentHandle
+from eagleray.serve.schema import ApplicationStatus, LoggingConfig
+
+
+class Target:
+    def __init__(self, value: int = 0) -> None: ...
+
+
+def function() -> None: ...
+
+
+def test_the_decorator_works_bare_and_with_options() -> None:
+    bare = serve.deployment(Target)
+    assert isinstance(bare, serve.Deployment)
+    assert (bare.name, bare.num_replicas, bare.max_ongoing_requests, bare.max_queued_requests) == ("Target", 1, 5, -1)
+    assert (bare.user_config, bare.version, bare.init_args, bare.init_kwargs) == (None, None, (), {})
+    assert repr(bare) == "Deployment(name=Target)"
+
+    named = serve.deployment(name="other", num_replicas=3, user_config={"a": [1]})(Target)
+    assert (named.name, named.num_replicas, named.user_config, named.func_or_class) == ("other", 3, {"a": [1]}, Target)
+    assert serve.deployment(function).name == "function"
+
+
+def test_options_inherits_what_is_not_given() -> None:
+    first = serve.deployment(num_replicas=3, max_ongoing_requests=7)(Target)
+    second = first.options(num_replicas=4, name="second")
+    assert (first.name, first.num_replicas) == ("Target", 3)
+    assert (second.name, second.num_replicas, second.max_ongoing_requests) == ("second", 4, 7)
+    assert first == serve.deployment(num_replicas=3, max_ongoing_requests=7)(Target)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"name": 3}, TypeError),
+        ({"name": "a#b"}, ValueError),
+        ({"version": "1"}, ValueError),
+        ({"num_replicas": 0}, ValueError),
+        ({"num_replicas": -1}, ValueError),
+        ({"num_replicas": "many"}, ValueError),
+        ({"num_replicas": "auto"}, ValueError),
+        ({"autoscaling_config": {"min_replicas": 1}}, ValueError),
+        ({"max_ongoing_requests": None}, ValueError),
+        ({"max_ongoing_requests": 0}, ValueError),
+        ({"max_ongoing_requests": True}, ValueError),
+        ({"max_queued_requests": 0}, ValueError),
+        ({"max_queued_requests": -2}, ValueError),
+        ({"user_config": {1, 2}}, ValueError),
+        ({"backpressure_config": {"status_code": 500}}, ValueError),
+        ({"backpressure_config": {"retry_after_s": -1}}, ValueError),
+        ({"backpressure_config": {"retry_after_s": float("inf")}}, ValueError),
+        ({"backpressure_config": {"status": 503}}, ValueError),
+        ({"graceful_shutdown_wait_loop_s": -1}, ValueError),
+        ({"graceful_shutdown_timeout_s": float("nan")}, ValueError),
+        ({"health_check_period_s": 0}, ValueError),
+        ({"health_check_timeout_s": "soon"}, ValueError),
+        ({"max_constructor_retry_count": 0}, ValueError),
+        ({"ray_actor_options": []}, TypeError),
+        ({"ray_actor_options": {"cpus": 1}}, ValueError),
+        ({"ray_actor_options": {"num_cpus": -1}}, ValueError),
+        ({"ray_actor_options": {"num_gpus": 0.5}}, ValueError),
+        ({"ray_actor_options": {"resources": {"x": "1"}}}, TypeError),
+        ({"ray_actor_options": {"runtime_env": {"pip": ["x"]}}}, ValueError),
+        ({"ray_actor_options": {"runtime_env": {"env_vars": {"A": 1}}}}, TypeError),
+        ({"ray_actor_options": {"runtime_env": {"env_vars": {"EAGLERAY_NODE": "x"}}}}, ValueError),
+        ({"logging_config": "INFO"}, TypeError),
+        ({"logging_config": {"level": "INFO"}}, ValueError),
+        ({"logging_config": {"encoding": "JSON"}}, ValueError),
+        ({"max_surge_percent": 20}, ValueError),
+        ({"num_replica": 2}, TypeError),
+    ],
+)
+def test_a_wrong_option_is_refused_where_it_is_written(options: dict[str, object], error: type[Exception]) -> None:
+    (name,) = options
+    with pytest.raises(error, match=name):
+        serve.deployment(**options)(Target)
+    with pytest.raises(error):
+        serve.deployment(Target).options(**options)
+
+
+def test_values_that_ray_serve_takes_are_taken() -> None:
+    taken = serve.deployment(
+        num_replicas=None,
+        max_queued_requests="5",
+        backpressure_config={"status_code": 429, "retry_after_s": 1.5},
+        ray_actor_options={
+            "num_cpus": 0.5,
+            "num_gpus": 0,
+            "memory": 100,
+            "resources": {"disk": 2},
+            "runtime_env": {"env_vars": {"A": "b"}},
+        },
+        logging_config={"enable_access_log": False},
+        autoscaling_config=None,
+        placement_group_bundles=None,
+    )(Target)
+    assert (taken.num_replicas, taken.max_queued_requests) == (1, 5)
+    assert taken.backpressure_config == BackpressureConfig(429, 1.5)
+    assert taken._config.resources == {"num_cpus": 0.5, "memory": 100.0, "disk": 2.0}
+    assert taken._config.env_vars == {"A": "b"}
+    assert taken.logging_config == LoggingConfig(enable_access_log=False)
+
+
+def test_a_deployment_is_neither_made_nor_called_directly() -> None:
+    with pytest.raises(RuntimeError, match=r"serve\.deployment"):
+        serve.Deployment("x", Target, serve.deployment(Target)._config)
+    with pytest.raises(RuntimeError, match="bind"):
+        serve.deployment(Target)()
+    with pytest.raises(TypeError, match="class or a function"):
+        serve.deployment(3)
+    with pytest.raises(TypeError, match="already"):
+        serve.deployment(serve.deployment(Target))
+
+
+def test_functions_take_no_bound_arguments() -> None:
+    assert isinstance(serve.deployment(function).bind(), serve.Application)
+    with pytest.raises(ValueError, match="function"):
+        serve.deployment(function).bind(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"target": Target}, TypeError, "Application"),
+        ({"target": serve.deployment(Target)}, TypeError, "bind"),
+        ({"name": ""}, RayServeException, "name"),
+        ({"name": 3}, TypeError, "name"),
+        ({"route_prefix": "x"}, ValueError, "route_prefix"),
+        ({"route_prefix": "/x/"}, ValueError, "route_prefix"),
+        ({"route_prefix": "/{x}"}, ValueError, "route_prefix"),
+        ({"_local_testing_mode": True}, ValueError, "_local_testing_mode"),
+        ({"external_scaler_enabled": True}, ValueError, "external_scaler_enabled"),
+        ({"logging_config": 3}, TypeError, "logging_config"),
+    ],
+)
+def test_serve_run_checks_its_arguments_before_it_starts_anything(
+    arguments: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        serve.run(**{"target": serve.deployment(Target).bind(), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"http_port": 1}, ValueError, "http_options"),
+        ({"htpp_options": {}}, TypeError, "htpp_options"),
+        ({"http_options": {"prot": 1}}, ValueError, "port"),
+        ({"http_options": {"port": 70000}}, ValueError, "port"),
+        ({"http_options": {"request_timeout_s": 1}}, ValueError, "request_timeout_s"),
+        ({"http_options": {"ssl_certfile": "x"}}, ValueError, "ssl_certfile"),
+        ({"http_options": 8000}, TypeError, "http_options"),
+        ({"grpc_options": {}}, ValueError, "grpc_options"),
+        ({"proxy_location": "Nowhere"}, ValueError, "Nowhere"),
+    ],
+)
+def test_serve_start_checks_its_arguments(arguments: dict[str, object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        serve.start(**arguments)
+
+
+def test_http_defaults_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", raising=False)
+    monkeypatch.delenv("EAGLERAY_SERVE_DEFAULT_HTTP_HOST", raising=False)
+    assert (HTTPOptions().host, HTTPOptions().port) == ("127.0.0.1", 8000)
+    monkeypatch.setenv("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", "0")
+    monkeypatch.setenv("EAGLERAY_SERVE_DEFAULT_HTTP_HOST", "::1")
+    assert (HTTPOptions().host, HTTPOptions().port) == ("::1", 0)
+    monkeypatch.setenv("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", "http")
+    with pytest.raises(ValueError, match="EAGLERAY_SERVE_DEFAULT_HTTP_PORT"):
+        HTTPOptions()
+
+
+def test_what_is_not_there_yet_says_so() -> None:
+    with pytest.raises(AttributeError, match="not available"):
+        serve.batch  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute"):
+        serve.nonsense  # type: ignore[attr-defined]
+
+
+def test_outside_a_replica_there_is_no_replica_context() -> None:
+    with pytest.raises(RayServeException, match="replica"):
+        serve.get_replica_context()
+
+
+def test_exceptions_survive_pickling() -> None:
+    for error in (BackPressureError(3, 2, 429, 1.0), RequestCancelledError("id"), RayServeException("text")):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_status_words_are_strings() -> None:
+    assert ApplicationStatus("RUNNING") == "RUNNING"
+
+
+def test_a_handle_keeps_its_names_and_options_when_pickled() -> None:
+    handle = DeploymentHandle("Model", "app").options(method_name="predict", session_id="s")
+    copy = pickle.loads(pickle.dumps(handle))
+    assert copy == handle
+    assert (copy.deployment_name, copy.app_name, copy._options) == (
+        "Model",
+        "app",
+        {"method_name": "predict", "session_id": "s"},
+    )
+    assert copy.other._options["method_name"] == "other"
+    with pytest.raises(TypeError, match="methd"):
+        handle.options(methd="x")
+    with pytest.raises(ValueError, match="stream"):
+        handle.options(stream=True)
