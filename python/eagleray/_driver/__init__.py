@@ -30,9 +30,18 @@ def joined() -> Session | None:
         from eagleray._driver import node
         from eagleray._driver.session import Session
 
+        of_parent = _session if _session_pid != os.getpid() else None
+        _session, _session_pid = None, os.getpid()
+        if of_parent is not None:
+            # A forked child calls its parent's node, and does not own it.
+            try:
+                _session = Session(node.Address(of_parent.info["run_directory"] + "/node.sock"))
+                return _session
+            except OSError:
+                pass
         address = node.find_resident()
-        _session = None if address is None else Session(address)
-        _session_pid = os.getpid()
+        if address is not None:
+            _session = Session(address)
         return _session
 
 

@@ -96,7 +96,7 @@ class _Graph:
             raise TypeError(
                 f"{culprit} of deployment {name!r} cannot be pickled, and replicas are processes of their own: "
                 f"{error}\nCreate it in the constructor of {name}, or pass what it is made from"
-            ) from error
+            ) from None
 
 
 def _culprit(application: Application) -> str:

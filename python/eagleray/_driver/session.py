@@ -58,7 +58,7 @@ class Session:
         for warning in built.warnings:
             logger().warning("%s", warning)
         for name, data in built.blobs.items():
-            _store(self.info["blob_directory"], name, data)
+            _store(self.info["blob_directory"], name, data, durable=not self.owned)
         name = built.spec["name"]
         self._printer.watch(name)
         deployed = self._controller.deploy(built.spec)
@@ -80,10 +80,11 @@ class Session:
             if deployment["message"] and deployment["message"] not in settled["message"]
         ]
         text = "\n".join(messages).rstrip() or "no reason was given"
+        # The logs of a node of our own go with it, and what replicas wrote was on this terminal.
+        logs = "" if self.owned else f"; everything the replicas wrote is in {self.info['log_directory']}"
         return (
             f"application {settled['name']!r} failed to deploy ({settled['status']}).\n{text}\n"
-            f"Correct what the message names and run again; everything the replicas wrote is in "
-            f"{self.info['log_directory']}"
+            f"Next: correct what the error names and run again{logs}"
         )
 
     def delete(self, name: str, *, blocking: bool) -> None:
@@ -145,7 +146,7 @@ class Session:
             )
 
 
-def _store(directory: str, name: str, data: bytes) -> None:
+def _store(directory: str, name: str, data: bytes, *, durable: bool) -> None:
     path = f"{directory}/{name}"
     if os.path.exists(path):  # noqa: PTH110
         return
@@ -154,4 +155,6 @@ def _store(directory: str, name: str, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
+        if durable:  # a node of our own takes its blobs along when it ends
+            os.fsync(file.fileno())
     os.rename(temporary, path)  # noqa: PTH104

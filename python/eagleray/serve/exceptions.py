@@ -44,9 +44,20 @@ class BackPressureError(RayServeException):
         )
         super().__init__(self.message)
 
+    @classmethod
+    def _said(cls, message: str) -> BackPressureError:
+        """From a router, which says it in words."""
+        error = cls(0, 0)
+        error.message = message
+        error.args = (message,)
+        return error
+
+    def __str__(self) -> str:
+        return self.message
+
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self._num_queued_requests, self._max_queued_requests, self.status_code, self.retry_after_s)
-        return type(self), arguments
+        return type(self), arguments, {"message": self.message, "args": (self.message,)}
 
 
 class RequestCancelledError(RayServeException):

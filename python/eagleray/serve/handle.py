@@ -294,14 +294,11 @@ class DeploymentHandle:
         except RayServeException:
             raise
         except Exception as error:
-            raise TypeError(f"{_culprit(args, kwargs)} of {self._title()} cannot be pickled: {error}") from error
+            raise TypeError(f"{_culprit(args, kwargs)} of {self._title()} cannot be pickled: {error}") from None
 
     def _raise_failure(self, code: str, message: str, *, request_id: str) -> NoReturn:
         if code == "BackPressure":
-            error = BackPressureError(0, 0)
-            error.message = message or error.message
-            error.args = (error.message,)
-            raise error
+            raise BackPressureError._said(message or f"the queue of {self._title()} is full (max_queued_requests)")
         if code == "Cancelled":
             raise RequestCancelledError(request_id)
         if code in ("Unavailable", "NotFound", "Draining"):
