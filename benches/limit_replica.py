@@ -125,7 +125,7 @@ class Replica:
 def main():
     """Runs until the other end closes."""
     try:
-        import uvloop  # noqa: PLC0415 (optional)
+        import uvloop
 
         loop = uvloop.new_event_loop()
     except ImportError:

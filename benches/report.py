@@ -1,0 +1,192 @@
+"""Medians, ratios and bars, as a table for the terminal and as data for the file."""
+
+import statistics
+from dataclasses import asdict, dataclass
+
+from systems import MODES, ROWS, SYSTEMS
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of the benchmark: a value that must not be above (or below) a bound. None: not measured."""
+
+    work: str
+    value: float | None
+    relation: str
+    bound: float
+    note: str = ""
+
+    @property
+    def verdict(self):
+        if self.value is None:
+            return "skipped"
+        met = self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
+        return "met" if met else "MISSED"
+
+    def row(self):
+        value = "-" if self.value is None else f"{self.value:.2f}"
+        return (self.work, value, f"{self.relation} {self.bound:g}", self.verdict, self.note)
+
+
+class Results:
+    """Cells by (row, mode, system), each a list with one entry a round."""
+
+    def __init__(self):
+        self.cells = {}
+
+    def add(self, row, mode, system, cell):
+        self.cells.setdefault((row, mode, system), []).append(cell)
+
+    def values(self, row, mode, system, *path):
+        """The numbers under `path` in every good cell."""
+        found = []
+        for cell in self.cells.get((row, mode, system), []):
+            if "failed" in cell:
+                continue
+            value = cell
+            for key in path:
+                value = value[key]
+            found.append(value)
+        return found
+
+    def median(self, row, mode, system, *path):
+        values = self.values(row, mode, system, *path)
+        return statistics.median(values) if values else None
+
+    def ratio(self, above, below):
+        """Median over median; each is (row, mode, system, path...)."""
+        top, bottom = self.median(*above), self.median(*below)
+        return top / bottom if top is not None and bottom else None
+
+
+def spread(values, form):
+    """`median [least-most]`."""
+    if not values:
+        return "-"
+    middle = format(statistics.median(values), form)
+    return f"{middle} [{min(values):{form}}-{max(values):{form}}]"
+
+
+def cell_rows(results):
+    for row in ROWS:
+        for mode in MODES:
+            for name in SYSTEMS:
+                cells = results.cells.get((row, mode, name))
+                if not cells:
+                    continue
+
+                def of(*path, row=row, mode=mode, name=name):
+                    return results.values(row, mode, name, *path)
+
+                failed = sum("failed" in cell for cell in cells)
+                notes = [f"{failed} failed"] if failed else []
+                dirty = sum(cell.get("processes_disturbed", False) for cell in cells)
+                notes += [f"{dirty} disturbed"] if dirty else []
+                bad = sum(of("many", "non2xx")) + sum(of("many", "errors"))
+                notes += [f"{bad} not 2xx"] if bad else []
+                yield (
+                    *(row, mode, name),
+                    spread(of("many", "rps"), ",.0f"),
+                    spread(of("many", "server_us_per_request"), ".1f"),
+                    f"{middle(of('one', 'p50'))} / {middle(of('one', 'p99'))}",
+                    f"{middle(of('many', 'p50'))} / {middle(of('many', 'p99'))}",
+                    middle(of("pss_mib")),
+                    middle(of("start_s"), ".2f"),
+                    ", ".join(notes),
+                )
+
+
+def middle(values, form=",.0f"):
+    return format(statistics.median(values), form) if values else "-"
+
+
+CELL_HEADER = (
+    *("row", "mode", "system", "requests/s", "server us/request", "p50/p99 us, 1 conn", "p50/p99 us, 64"),
+    *("PSS MiB", "start s", "notes"),
+)
+
+
+def table(header, rows):
+    """Lines of a table with aligned columns."""
+    rows = [header, *rows]
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(str(text).ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def bars(results, memory, balance, instructions):
+    """The bars of the project, from whatever was measured."""
+    opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
+    ours = (*opened, "eagleray")
+    limit = (*opened, "limit", *cpu)
+    found = [
+        Bar("noop, requests/s to FastAPI", results.ratio((*ours, *rps), (*opened, "fastapi", *rps)), ">=", 5),
+        Bar("noop, requests/s to Ray HAProxy", results.ratio((*ours, *rps), (*opened, "ray-haproxy", *rps)), ">=", 9),
+        Bar("noop, requests/s to Ray default", results.ratio((*ours, *rps), (*opened, "ray", *rps)), ">=", 100),
+        Bar("noop, CPU a request to the limit", results.ratio((*ours, *cpu), limit), "<=", 2.5),
+        Bar(
+            "noop, shipped to opened",
+            results.ratio(("noop_async", "shipped", "eagleray", *rps), (*ours, *rps)),
+            ">=",
+            0.7,
+        ),
+    ]
+    for mode in MODES:
+        own, other = (("noop_async", mode, name, "one", "p50") for name in ("eagleray", "fastapi"))
+        found.append(Bar(f"one connection, p50 to FastAPI, {mode}", results.ratio(own, other), "<=", 1))
+    found += [
+        Bar(
+            "noop, sync method, CPU to the limit",
+            results.ratio(("noop_sync", "opened", "eagleray", *cpu), limit),
+            *("<=", 3),
+        ),
+        Bar(
+            "two replicas, CPU to one replica's",
+            results.ratio(("two_replicas", "opened", "eagleray", *cpu), (*ours, *cpu)),
+            *("<=", 1.15),
+        ),
+        balance_bar(balance),
+    ]
+    for mode in MODES:
+        own, other = (("iris", mode, name, *rps) for name in ("eagleray", "fastapi"))
+        found.append(Bar(f"iris, requests/s to FastAPI, {mode}", results.ratio(own, other), ">=", 1))
+    start = results.median("noop_async", "shipped", "eagleray", "start_s")
+    found.append(Bar("cold shell to the first 200, s", start, "<=", 1))
+    found += memory_bars(memory)
+    found.append(
+        Bar(
+            "instructions, 1,000 deployments to one",
+            instructions.get("ratio"),
+            *("<=", 1.02),
+            instructions.get("skipped", ""),
+        )
+    )
+    return found
+
+
+def balance_bar(tally):
+    """How far the busiest of two replicas is from half of the requests, as a share of the even part."""
+    if not tally:
+        return Bar("two replicas, furthest from even", None, "<=", 0.05)
+    even = sum(tally.values()) / 2
+    furthest = max(abs(count - even) / even for count in tally.values()) if len(tally) == 2 else 1.0
+    return Bar("two replicas, furthest from even", furthest, "<=", 0.05, f"{len(tally)} replicas answered")
+
+
+def memory_bars(points):
+    """PSS at the end, and how much it grew over the second half (flat: under 2 %)."""
+    if not points:
+        return [Bar("PSS, MiB", None, "<=", 100), Bar("PSS, end to half way", None, "<=", 1.02)]
+    requests, last = points[-1]
+    half = points[len(points) // 2][1]
+    return [
+        Bar("PSS, MiB", last, "<=", 100, f"after {requests:,} requests"),
+        Bar("PSS, end to half way", last / half, "<=", 1.02),
+    ]
+
+
+def as_data(found):
+    return [{**asdict(bar), "verdict": bar.verdict} for bar in found]
