@@ -31,7 +31,7 @@ SLOTS = 64
 MAX_ONGOING = 32
 F_ADD_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1033, 1, 2, 4
 STARTED = 2
-FEW, MANY = 500, 2500
+FEW, MANY = 500, 5500
 APPLICATION = "bench"
 
 
@@ -152,7 +152,8 @@ def executable():
 def count(deployments, requests):
     """Instructions of a proxy that knows so many deployments and answers so many requests of one of them."""
     scratch = Path(tempfile.mkdtemp(prefix="eagleray-count-"))
-    names = [f"d{number}" for number in range(deployments)]
+    # All of one length: a longer path would be a difference by itself.
+    names = [f"d{number:04}" for number in range(deployments)]
     sockets = {name: scratch / f"{name}.s" for name in names}
     replicas = Replicas(sockets)
     replicas.start()
