@@ -343,10 +343,12 @@ impl Supervisor {
                     )
                     .ok();
                 }
-                if self.phase.is_ending() {
-                    link.send(0, encode_proxy(proxy_command::Body::Drain(Empty {})))
-                        .ok();
-                }
+                let next = if self.phase.is_ending() {
+                    proxy_command::Body::Drain(Empty {})
+                } else {
+                    proxy_command::Body::Accept(Empty {})
+                };
+                link.send(0, encode_proxy(next)).ok();
                 self.proxy = Some(link);
             }
             service::News::Up { .. } => {}

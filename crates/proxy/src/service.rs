@@ -166,7 +166,6 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
     control.set_nonblocking(true)?;
     let mut control = tokio::net::UnixStream::from_std(control)?;
     threads.collect().await?;
-    send(&mut control, proxy_event::Body::Ready(Empty {})).await?;
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     loop {
         while let Some(frame) = Decoder::control()
@@ -183,6 +182,10 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                     let update = TargetUpdate::decode(&*bytes)
                         .map_err(|error| Error::Protocol(error.to_string()))?;
                     update_all(threads, &mut control, update).await?;
+                }
+                Some(proxy_command::Body::Accept(Empty {})) => {
+                    threads.order(Order::Accept).await?;
+                    send(&mut control, proxy_event::Body::Ready(Empty {})).await?;
                 }
                 Some(proxy_command::Body::Drain(Empty {})) => {
                     return drain(threads, &mut control).await;

@@ -43,12 +43,15 @@ const ACCEPT_BATCH: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
     Update(Arc<TargetUpdate>),
+    /// Begin to accept connections.
+    Accept,
     Drain,
 }
 
 /// From a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
+    Started,
     Accepting,
     Update(Applied),
     Drained,
@@ -175,10 +178,11 @@ async fn serve(start: Start) -> io::Result<()> {
         draining: Cell::new(false),
         panics,
     });
-    let accepting = tokio::task::spawn_local(accept(Rc::clone(&shard), listener));
+    let mut listener = Some(listener);
+    let mut accepting: Option<tokio::task::JoinHandle<()>> = None;
     let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&shard), options));
     let flushing = tokio::task::spawn_local(flush_access_log(Rc::clone(&shard)));
-    tell(&done, Done::Accepting).await;
+    tell(&done, Done::Started).await;
     while let Some(order) = orders.recv().await {
         match order {
             Order::Update(update) => {
@@ -189,14 +193,28 @@ async fn serve(start: Start) -> io::Result<()> {
                 }
                 tell(&done, Done::Update(applied)).await;
             }
+            Order::Accept => {
+                if let Some(listener) = listener.take() {
+                    accepting = Some(tokio::task::spawn_local(accept(
+                        Rc::clone(&shard),
+                        listener,
+                    )));
+                }
+                tell(&done, Done::Accepting).await;
+            }
             Order::Drain => {
-                accepting.abort();
+                drop(listener.take());
+                if let Some(accepting) = &accepting {
+                    accepting.abort();
+                }
                 drain(&shard).await;
                 break;
             }
         }
     }
-    accepting.abort();
+    if let Some(accepting) = accepting {
+        accepting.abort();
+    }
     sweeping.abort();
     flushing.abort();
     shard.access_log.borrow_mut().flush();

@@ -403,7 +403,7 @@ pub struct Outcome {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyCommand {
-    #[prost(oneof = "proxy_command::Body", tags = "1, 2")]
+    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3")]
     pub body: Option<proxy_command::Body>,
 }
 
@@ -416,6 +416,10 @@ pub mod proxy_command {
         /// Stop accepting, finish what runs, exit.
         #[prost(message, tag = "2")]
         Drain(super::Empty),
+        /// All that is known has been sent: begin to accept connections. Until then they wait in the backlog, so
+        /// that a new proxy answers nobody from less than its predecessor knew.
+        #[prost(message, tag = "3")]
+        Accept(super::Empty),
     }
 }
 
@@ -428,7 +432,7 @@ pub struct ProxyEvent {
 pub mod proxy_event {
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Body {
-        /// Accepting connections.
+        /// The answer to `Accept`: connections are accepted.
         #[prost(message, tag = "1")]
         Ready(super::Empty),
         /// A gap in the numbers.
