@@ -41,8 +41,8 @@ pub enum Kind {
     Request = 2,
     /// Router to replica: more of a request's body.
     Body = 3,
-    /// Replica to router: any of head, data, trailers, end, done, grant in one frame. `b`: requests ongoing at the
-    /// replica after it.
+    /// Replica to router: any of head, data, trailers, end, done, grant in one frame. With DONE, `b`: slots
+    /// occupied after it, `c`: slots in all.
     Response = 4,
     /// Either way: `a` more bytes of this request's body (or response) may be sent.
     Credit = 5,
@@ -52,11 +52,13 @@ pub enum Kind {
     Wait = 7,
     /// Router to replica: its queue is empty again.
     Unwait = 8,
-    /// Replica to router: one slot is kept for it, for at most 5 ms. It may also ride on a RESPONSE.
+    /// Replica to router: one slot is kept for it, for at most 5 ms. It may also ride on a RESPONSE. `b`, `c`: as
+    /// with DONE.
     Grant = 9,
-    /// Router to replica: a grant that it cannot use.
+    /// Router to replica: a grant that it cannot use. `a`, `b`: as in REQUEST.
     Return = 10,
-    /// Replica to router: no slot was free; the request did not start and its word is free again.
+    /// Replica to router: no slot was free; the request did not start and its word is free again. `b`, `c`: as
+    /// with DONE.
     Reject = 11,
     /// Replica to router: it drains and takes nothing new. What it has accepted it finishes.
     Gone = 12,
