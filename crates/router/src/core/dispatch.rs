@@ -194,14 +194,18 @@ impl<C: Claims> Core<C> {
             self.enroll(index);
             return;
         }
-        for waiting in deployment.waiting.drain(..) {
-            if let Some(replica) = self.replicas.get_mut(waiting as usize) {
+        for waiting in &deployment.waiting {
+            if let Some(replica) = self.replicas.get_mut(*waiting as usize) {
                 replica.wanted = false;
                 self.pending.push_back(Pending::Unwait {
-                    replica: waiting,
+                    replica: *waiting,
                     generation: replica.generation,
                 });
             }
+        }
+        self.refresh_waiting(index, 0);
+        if let Some(deployment) = self.deployments.get_mut(index as usize) {
+            deployment.waiting.clear();
         }
     }
 
@@ -210,9 +214,10 @@ impl<C: Claims> Core<C> {
         let Some(deployment) = self.deployments.get_mut(index as usize) else {
             return;
         };
+        let known = deployment.waiting.len();
         let total = deployment.candidates();
         let wanted = total.min(MAX_WAITS);
-        if deployment.waiting.len() >= wanted {
+        if known >= wanted {
             return;
         }
         // From a random start, so that of many each gets its share, and each at most once.
@@ -234,12 +239,25 @@ impl<C: Claims> Core<C> {
             };
             if !replica.wanted {
                 replica.wanted = true;
+                replica.answered = false;
                 deployment.waiting.push(candidate);
                 self.pending.push_back(Pending::Wait {
                     replica: candidate,
                     generation: replica.generation,
                 });
             }
+        }
+        self.refresh_waiting(index, known);
+    }
+
+    /// Whether a replica knows of the queue bears on what room it is believed to have.
+    fn refresh_waiting(&mut self, index: u32, from: usize) {
+        let mut position = from;
+        while let Some(deployment) = self.deployments.get(index as usize)
+            && let Some(replica) = deployment.waiting.get(position).copied()
+        {
+            self.refresh_room(replica);
+            position += 1;
         }
     }
 

@@ -194,7 +194,9 @@ impl<C: Claims> Core<C> {
             }
             Pending::Cancel { slot, sequence, .. } => Header::new(Kind::Cancel, slot, sequence),
             Pending::Return { .. } => Header::new(Kind::Return, 0, 0),
-            Pending::Wait { .. } if replica.wanted && !replica.announced => {
+            Pending::Wait { .. }
+                if replica.wanted && (!replica.announced || replica.told_empty) =>
+            {
                 replica.announced = true;
                 Header::new(Kind::Wait, 0, 0)
             }
@@ -207,6 +209,9 @@ impl<C: Claims> Core<C> {
         let deployment = replica.deployment;
         if matches!(header.kind, Kind::Request | Kind::Wait | Kind::Return) {
             (header.a, header.b) = self.queue_now(now, deployment);
+            if let Some(replica) = self.replicas.get_mut(index as usize) {
+                replica.told_empty = header.a == 0;
+            }
         }
         if let Some(RequestKey { index, .. }) = request {
             let deadline = self

@@ -161,6 +161,10 @@ pub(super) struct Replica<C> {
     /// It should know, and does know, that our queue is not empty.
     pub(super) wanted: bool,
     pub(super) announced: bool,
+    /// It has granted something since it was to know. Until then what it says of its room is from before.
+    pub(super) answered: bool,
+    /// A frame has said that nothing waits, so that it needs a WAIT even if it has one.
+    pub(super) told_empty: bool,
     /// Places in its version's lists, or `NONE`.
     pub(super) candidate_place: u32,
     pub(super) room_place: u32,
@@ -192,17 +196,19 @@ impl<C: Claims> Replica<C> {
         self.link.is_some() && !self.gone && !self.retired && !self.stopped
     }
 
-    /// It is believed to have a slot for one more.
+    /// It is believed to have a slot for one more. A replica that has our WAIT grants what it frees, so a request
+    /// sent there on older news would meet its own grant and be rejected.
     pub(super) fn has_room(&self) -> bool {
-        self.usable()
-            && self.link.as_ref().is_some_and(Link::has_free_word)
-            && self.load() < self.limit
+        let current = !self.wanted || self.answered;
+        let word = self.link.as_ref().is_some_and(Link::has_free_word);
+        current && word && self.usable() && self.load() < self.limit
     }
 
     /// `occupied` as a frame says it, with `kept` of these slots kept for us by a grant in the same frame.
     pub(super) fn learn(&mut self, occupied: u32, kept: u32, limit: u32) {
         let ours = self.link.as_ref().map_or(0, Link::busy) + kept;
         self.others = occupied.saturating_sub(ours);
+        self.answered |= kept > 0;
         if limit > 0 {
             self.limit = limit;
         }

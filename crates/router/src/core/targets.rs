@@ -256,6 +256,8 @@ impl<C: Claims> Core<C> {
             stopped: false,
             wanted: false,
             announced: false,
+            answered: false,
+            told_empty: false,
             candidate_place: NONE,
             room_place: NONE,
             attempts: 0,
