@@ -22,7 +22,7 @@ impl Immediate {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyErr {
-        PyStopIteration::new_err((self.0.lock().take().unwrap_or_else(|| py.None()),))
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Err(PyStopIteration::new_err((self.0.lock().take().unwrap_or_else(|| py.None()),)))
     }
 }
