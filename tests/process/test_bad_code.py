@@ -257,7 +257,7 @@ def test_serve_run_inside_an_imported_file_is_ignored_with_one_warning(machine: 
 
 
 def test_a_full_queue_answers_503_and_the_limit_is_exact(machine: Machine) -> None:
-    gate = machine.work / "gate"
+    gate, started = machine.work / "gate", machine.work / "started"
     script = machine.serve(
         f"""
         import asyncio, os
@@ -271,6 +271,8 @@ def test_a_full_queue_answers_503_and_the_limit_is_exact(machine: Machine) -> No
             async def __call__(self, request):
                 self.running += 1
                 most = self.running
+                with open({str(started)!r}, "a") as file:
+                    file.write("x")
                 while not os.path.exists({str(gate)!r}):
                     await asyncio.sleep(0.01)
                 self.running -= 1
@@ -286,9 +288,12 @@ def test_a_full_queue_answers_503_and_the_limit_is_exact(machine: Machine) -> No
         answers.append((answer.status, answer.text))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
+    for thread in threads[:2]:
         thread.start()
-    eventually(lambda: len(answers) == 3, "8 requests: 2 run, 3 wait, 3 are refused")
+    eventually(lambda: started.exists() and started.read_text() == "xx", "two requests run")
+    for thread in threads[2:]:
+        thread.start()
+    eventually(lambda: len(answers) == 3, "of six more, three wait and three are refused")
     assert {status for status, _ in answers} == {503}
     gate.touch()
     for thread in threads:
