@@ -155,7 +155,9 @@ impl<C: Claims> Core<C> {
     /// Whether requests go to the replica behind this connection: it is up, does not drain, and turns.
     pub fn takes(&self, connection: ConnectionKey) -> bool {
         let replica = self.replicas.get(connection.index());
-        replica.is_some_and(|one| one.generation == connection.generation && one.candidate_place != NONE)
+        replica.is_some_and(|one| {
+            one.generation == connection.generation && one.candidate_place != NONE
+        })
     }
 
     pub(super) fn replica(&mut self, connection: ConnectionKey) -> Option<&mut Replica<C>> {
