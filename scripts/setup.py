@@ -4,6 +4,7 @@ Each step remembers a hash of what it was done for, so that a second run takes a
 in every Python 3, so that an old one gets a message instead of a syntax error.
 """
 
+import fcntl
 import platform
 import re
 import shutil
@@ -91,11 +92,14 @@ def pip(*arguments):
 
 
 def main():
-    """All steps, in order."""
+    """All steps, in order; a second `make` waits for the first."""
     check_machine()
-    make_environment()
-    install_requirements()
-    install_eagleray()
+    project.BUILD.mkdir(exist_ok=True)
+    with (project.BUILD / "setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_environment()
+        install_requirements()
+        install_eagleray()
 
 
 if __name__ == "__main__":
