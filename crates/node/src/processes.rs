@@ -16,26 +16,33 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
+use crate::settings;
+
 /// Which processes are meant. The calling process never is.
 #[derive(Clone, Debug)]
 pub(crate) struct Belongs {
-    /// `NAME=value` in the environment that the process was started with.
-    variable: String,
-    /// Also every process of this session.
+    /// Every `NAME=value` of these in the environment that the process was started with.
+    variables: Vec<String>,
+    /// Or else a process of this session.
     session: Option<u32>,
 }
 
 impl Belongs {
     pub(crate) fn to_node(node_id: &str) -> Self {
         Self {
-            variable: format!("{}={node_id}", crate::settings::NODE),
+            variables: vec![format!("{}={node_id}", settings::NODE)],
             session: None,
         }
     }
 
-    pub(crate) fn to_replica(replica_id: &str, session: u32) -> Self {
+    /// With the node, since replicas of two nodes may have the same id.
+    pub(crate) fn to_replica(node_id: &str, replica_id: &str, session: u32) -> Self {
+        let variables = vec![
+            format!("{}={node_id}", settings::NODE),
+            format!("{}={replica_id}", settings::REPLICA),
+        ];
         Self {
-            variable: format!("{}={replica_id}", crate::settings::REPLICA),
+            variables,
             session: Some(session),
         }
     }
@@ -51,10 +58,13 @@ impl Belongs {
             return true;
         }
         // Not readable: another user's process, or one that has just ended.
-        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+            return false;
+        };
+        self.variables.iter().all(|variable| {
             environment
                 .split(|byte| *byte == 0)
-                .any(|entry| entry == self.variable.as_bytes())
+                .any(|entry| entry == variable.as_bytes())
         })
     }
 }
@@ -161,12 +171,18 @@ mod tests {
         let mark = format!("found-{}", std::process::id());
         let mut child = Command::new("sleep")
             .arg("1000")
-            .env("EAGLERAY_REPLICA", &mark)
+            .env("EAGLERAY_NODE", &mark)
+            .env("EAGLERAY_REPLICA", "one")
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let belongs = Belongs::to_replica(&mark, u32::MAX);
+        let belongs = Belongs::to_replica(&mark, "one", u32::MAX);
         let deadline = Instant::now() + Duration::from_secs(10);
+        assert!(end_all(
+            &Belongs::to_replica(&mark, "another", u32::MAX),
+            deadline
+        ));
+        assert!(is_alive(child.id()));
         assert!(end_all(&belongs, deadline));
         assert!(!child.wait().unwrap().success());
     }

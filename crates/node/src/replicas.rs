@@ -294,6 +294,7 @@ impl Replicas {
             tail: RefCell::default(),
         });
         let tasks = Tasks {
+            node_id: self.node_id.clone(),
             replica_id: id.as_str().to_owned(),
             pumps: [
                 spawn_local(Rc::clone(&output).pump(stdout, false)),
@@ -439,6 +440,7 @@ impl Replica {
 }
 
 struct Tasks {
+    node_id: String,
     replica_id: String,
     process: Rc<Process>,
     output: Rc<ReplicaOutput>,
@@ -450,6 +452,7 @@ impl Tasks {
     /// From the start of a replica to the report of its death.
     async fn watch(self, mut incoming: link::Receiver) {
         let Self {
+            node_id,
             replica_id,
             process,
             output,
@@ -476,7 +479,7 @@ impl Tasks {
         });
         process.ended().await;
         // It stays a zombie until its session is empty, so that no other session can have its number meanwhile.
-        let belongs = Belongs::to_replica(&replica_id, process.pid());
+        let belongs = Belongs::to_replica(&node_id, &replica_id, process.pid());
         loop {
             let belongs = belongs.clone();
             let scan =

@@ -95,6 +95,8 @@ pub(crate) struct Supervisor {
     log_directory: PathBuf,
     controller: Option<link::Sender>,
     proxy: Option<link::Sender>,
+    /// The proxy that is there has been told to accept connections.
+    proxy_may_accept: bool,
     phase: Phase,
     patience: Patience,
     controller_spoke: bool,
@@ -118,6 +120,7 @@ impl Supervisor {
             log_directory,
             controller: None,
             proxy: None,
+            proxy_may_accept: false,
             phase: Phase::Starting {
                 until: Instant::now() + START_WITHIN,
             },
@@ -343,13 +346,12 @@ impl Supervisor {
                     )
                     .ok();
                 }
-                let next = if self.phase.is_ending() {
-                    proxy_command::Body::Drain(Empty {})
-                } else {
-                    proxy_command::Body::Accept(Empty {})
-                };
-                link.send(0, encode_proxy(next)).ok();
+                if self.phase.is_ending() {
+                    link.send(0, encode_proxy(proxy_command::Body::Drain(Empty {})))
+                        .ok();
+                }
                 self.proxy = Some(link);
+                self.let_proxy_accept();
             }
             service::News::Up { .. } => {}
             service::News::Said {
@@ -384,6 +386,7 @@ impl Supervisor {
             Role::Controller => self.controller = None,
             Role::Proxy => {
                 self.proxy = None;
+                self.proxy_may_accept = false;
                 self.proxy_ready = false;
                 self.info.borrow_mut().proxy_status = "STARTING".to_owned();
             }
@@ -457,6 +460,20 @@ impl Supervisor {
             // A gap would only be noticed by a proxy that reads, and this one does not.
             tracing::error!("the proxy does not read its updates and is started again");
             self.services.proxy.signal(Signal::KILL);
+        }
+        self.let_proxy_accept();
+    }
+
+    /// A proxy accepts connections when it knows what its predecessor knew, or the first snapshot: before, it would
+    /// answer that there is no such application.
+    fn let_proxy_accept(&mut self) {
+        let Some(proxy) = self.proxy.as_ref().filter(|_| !self.proxy_may_accept) else {
+            return;
+        };
+        if !self.publisher.replay().is_empty() {
+            self.proxy_may_accept = proxy
+                .send(0, encode_proxy(proxy_command::Body::Accept(Empty {})))
+                .is_ok();
         }
     }
 

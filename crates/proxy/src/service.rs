@@ -70,6 +70,8 @@ pub fn run(
         .build()
         .map_err(Error::Thread)?;
     let mut threads = Threads::start(&listener, &options, sink.as_ref())?;
+    // The threads have their own, and close them when they drain: then new clients are refused, not left waiting.
+    drop(listener);
     let result = runtime.block_on(converse(control, &mut threads));
     // Without orders, threads that still run end at once.
     threads.orders.clear();

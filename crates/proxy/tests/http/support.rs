@@ -60,6 +60,7 @@ impl Proxy {
             thread: Some(thread),
             number: 0,
         };
+        proxy.command(proxy_command::Body::Accept(Empty {}));
         assert_eq!(proxy.event(), proxy_event::Body::Ready(Empty {}));
         proxy
     }
