@@ -35,7 +35,9 @@ for _line in _sys.stdin:
         _text = _json.dumps(_answer, default=repr)
     except BaseException as _error:
         _text = _json.dumps({"error": type(_error).__name__, "text": str(_error)})
-    print("ANSWER " + _text, flush=True)
+    # One write: `print` makes two of it when unbuffered, and a replica's line may come between.
+    _sys.stdout.write("ANSWER " + _text + "\\n")
+    _sys.stdout.flush()
 """
 
 
