@@ -1,0 +1,96 @@
+"""HTTP requests: user code in a task of its own on the loop, or in a thread of the pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from eagleray._replica import answer
+from eagleray._replica.context import current
+from eagleray._replica.sync_request import SyncRequest
+from eagleray._replica.user_code import takes_argument
+
+if TYPE_CHECKING:
+    from eagleray import _core
+
+
+def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
+    """What a task runs for each request to an async `call`."""
+    argument = takes_argument(call)
+    simple, set_current = answer.simple, current.set
+
+    async def run(request: _core.Request) -> None:
+        scope = request.begin()
+        if scope is None:
+            return
+        set_current(request)
+        try:
+            result = call(Request(scope, request.receive)) if argument else call()
+            if not answer.is_stream(result):
+                result = await result
+            if not simple(request, result):
+                await answer.complete(request, result, scope)
+        except GeneratorExit:
+            request.done()
+            raise
+        except BaseException as error:
+            answer.failed(request, error)
+
+    return run
+
+
+def in_thread(
+    call: Callable[..., Any], hand_over: Callable[[Coroutine[Any, Any, None], _core.Request], None]
+) -> Callable[[_core.Request], None]:
+    """What a pool thread runs for each request to a sync `call`. `hand_over` gives the rest of an answer to the loop."""
+    argument = takes_argument(call)
+    simple, set_current = answer.simple, current.set
+
+    async def rest(request: _core.Request, result: Any, scope: dict[str, Any]) -> None:
+        try:
+            await answer.complete(request, result, scope)
+        except GeneratorExit:
+            request.done()
+            raise
+        except BaseException as error:
+            answer.failed(request, error)
+
+    def run(request: _core.Request) -> None:
+        set_current(request)
+        try:
+            scope = request.scope()
+            result = call(SyncRequest(scope, request.body() or b"")) if argument else call()
+            if simple(request, result):
+                return
+            if hasattr(result, "gi_frame"):
+                answer.stream(request, result)
+                return
+            hand_over(rest(request, result, scope), request)
+        except BaseException as error:
+            answer.failed(request, error)
+
+    return run
+
+
+def refuse(request: _core.Request) -> None:
+    """The deployment has nothing that answers HTTP."""
+    if request.claim():
+        request.respond(
+            404,
+            [(b"content-type", b"text/plain; charset=utf-8")],
+            b"this deployment has no __call__, so it answers calls through handles only",
+        )
+
+
+def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
+    """The cheapest way to make a task on `loop` that still honours a factory which user code sets."""
+
+    def make(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        if loop.get_task_factory() is None:
+            return asyncio.Task(coroutine, loop=loop, name="eagleray request")
+        return loop.create_task(coroutine)
+
+    return make

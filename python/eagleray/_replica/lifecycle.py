@@ -1,0 +1,300 @@
+"""A replica's life: start, serve, reconfigure, health, drain, stop. The order is that of the commands.
+
+Commands come from the controller through the node; they and the requests are taken from the native module on the
+loop's thread, by one reader of one descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eagleray._replica import http, log
+from eagleray._replica.calls import Calls
+from eagleray._replica.pool import Pool
+from eagleray._replica.user_code import UserCode, is_async
+
+if TYPE_CHECKING:
+    from eagleray import _core
+
+# What is left of the grace for the destructor, at least.
+_DESTRUCTOR_S = 1.0
+
+
+class Lifecycle:
+    """Owns everything in this process that is not native."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.exit_code = 0
+        self._loop = loop
+        self._make_task = http.task_factory(loop)
+        self._drained = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._draining = False
+        self._user_code: UserCode | None = None
+        self._user_config = ""
+        self._options: dict[str, Any] = {}
+        self._rank: Any = None
+        self._run_http: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
+        self._run_call: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
+
+    def attach(self, core: _core.Replica) -> None:
+        """Begins to take events and requests."""
+        self._core = core
+        core.attach(self._loop)
+        self._pool = Pool(core, self._loop)
+        self._loop.add_reader(core.fileno(), self._on_readable)
+
+    def on_event(self, kind: str, value: Any) -> None:
+        """Called by the native module's `drain`, and by pool threads for "thread"."""
+        if kind == "thread":
+            self._pool.start_thread()
+        elif kind == "drained":
+            self._drained.set()
+        else:
+            self._on_command(value)
+
+    def terminate(self) -> None:
+        """SIGTERM: as the command to stop."""
+        grace = self._options.get("graceful_shutdown_timeout_s", 20.0)
+        self._stop_soon(grace)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        requests = self._core.drain()
+        make_task, run_http = self._make_task, self._run_http
+        for request in requests:
+            if request.is_call:
+                assert self._run_call is not None
+                request.task = make_task(self._run_call(request))
+            elif run_http is not None:
+                request.task = make_task(run_http(request))
+            else:
+                http.refuse(request)
+        if len(requests) > 1:
+            # After the first step of each of them, in the same turn.
+            self._loop.call_soon(self._core.flush)
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    def _on_command(self, command: dict[str, Any]) -> None:
+        kind = command["kind"]
+        if kind == "start":
+            self._soon(self._start(command))
+        elif kind == "reconfigure":
+            self._soon(self._reconfigure(command))
+        elif kind == "check_health":
+            self._soon(self._check_health(command["id"]))
+        elif kind == "drain":
+            self._soon(self._drain())
+        elif kind == "stop":
+            self._stop_soon(command["grace_milliseconds"] / 1000)
+
+    def _soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, config: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        self._options = config["options"]
+        try:
+            await self._construct(config)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException:
+            text = traceback.format_exc()
+            self._core.tell_start_failed(text)
+            sys.stderr.write(text)
+            self.exit_code = 1
+            self._loop.stop()
+            return
+        if self._stopping:
+            return
+        self._serve(config)
+        self._core.tell_ready(self._sync_http, int((time.perf_counter() - began) * 1e6))
+
+    async def _construct(self, config: dict[str, Any]) -> None:
+        component = f"{config['application']}/{config['deployment']}"
+        _set_title(f"eagleray: replica {component} {config['replica_id']}")
+        log.configure(component, config["replica_id"])
+        _set_path(config["sys_path"])
+        from eagleray import _code
+
+        _code.install(config["code_path"])
+        func_or_class, args, kwargs = pickle.loads(Path(config["callable_path"]).read_bytes())
+        context = _set_context(config)
+        self._rank = context.rank
+        user_code = await UserCode.construct(func_or_class, args, kwargs)
+        context.servable_object = user_code.target
+        self._user_code = user_code
+        self._user_config = self._options["user_config"]
+        await self._apply_user_config(user_code)
+        await self._run_check(user_code)
+        gc.collect()
+        gc.freeze()
+
+    def _serve(self, config: dict[str, Any]) -> None:
+        user_code = self._user_code
+        assert user_code is not None
+        call = user_code.http
+        self._sync_http = call is not None and not is_async(call)
+        calls = Calls(user_code)
+        self._run_call = calls.on_loop
+        in_thread = None
+        if call is not None and self._sync_http:
+            in_thread = http.in_thread(call, self._pool.hand_over)
+        elif call is not None:
+            self._run_http = http.on_loop(call)
+        self._pool.serve(in_thread, calls.in_thread)
+        self._core.serve(
+            config["replica_id"],
+            self._options["max_ongoing_requests"],
+            self._options["max_body_bytes"] or 2**63,
+            self._sync_http,
+            user_code.sync_methods(),
+        )
+        if self._sync_http:
+            self._pool.start_thread()
+
+    async def _apply_user_config(self, user_code: UserCode) -> None:
+        user_config = json.loads(self._user_config) if self._user_config else None
+        hook = user_code.hook("reconfigure")
+        if hook is None:
+            if user_config is not None:
+                what = "a function" if user_code.is_function else f"class {type(user_code.target).__name__}"
+                raise ValueError(
+                    f"user_config is set, but {what} has no reconfigure method; "
+                    "add `def reconfigure(self, user_config)` to the class, or drop user_config"
+                )
+            return
+        wants_rank = "rank" in inspect.signature(hook).parameters
+        if user_config is None and not wants_rank:
+            return
+        await self._run_hook(hook, user_config, **({"rank": self._rank} if wants_rank else {}))
+
+    async def _reconfigure(self, command: dict[str, Any]) -> None:
+        failure = ""
+        options = command["options"]
+        try:
+            user_code = self._user_code
+            if user_code is None:
+                raise RuntimeError("the replica has not started yet")
+            changed = options["user_config"] != self._user_config
+            self._options, self._user_config = options, options["user_config"]
+            from eagleray.serve.context import get_replica_context
+
+            get_replica_context().world_size = command["world_size"] or get_replica_context().world_size
+            if changed:
+                await self._apply_user_config(user_code)
+            self._core.set_limit(options["max_ongoing_requests"])
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            log.failure("reconfigure failed", error)
+            failure = traceback.format_exc()
+        self._core.tell_reconfigured(command["id"], failure)
+
+    async def _check_health(self, number: int) -> None:
+        failure = ""
+        timeout = self._options.get("health_check_timeout_s") or None
+        try:
+            if self._user_code is not None:
+                await asyncio.wait_for(self._run_check(self._user_code), timeout)
+        except TimeoutError:
+            failure = f"check_health did not return within {timeout} s"
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            log.failure("health check failed", error)
+            failure = traceback.format_exc()
+        self._core.tell_health(number, failure)
+
+    async def _run_check(self, user_code: UserCode) -> None:
+        hook = user_code.hook("check_health")
+        if hook is not None:
+            await self._run_hook(hook)
+
+    async def _run_hook(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """An async hook on the loop, a sync one in a thread: requests go on meanwhile."""
+        result = hook(*args, **kwargs) if is_async(hook) else await asyncio.to_thread(hook, *args, **kwargs)
+        if inspect.isawaitable(result):
+            await result
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._core.begin_drain()
+        await self._drained.wait()
+        self._core.tell_drained()
+
+    def _stop_soon(self, grace_s: float) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._soon(self._stop(grace_s))
+
+    async def _stop(self, grace_s: float) -> None:
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._drain()
+        except TimeoutError:
+            log.logger.warning("%d requests were still running after %s s", self._core.ongoing(), grace_s)
+        try:
+            async with asyncio.timeout(max(_DESTRUCTOR_S, grace_s)):
+                await self._destroy()
+        except BaseException as error:
+            log.failure("__del__ failed", error)
+        self._loop.stop()
+
+    async def _destroy(self) -> None:
+        """Runs `__del__` once: the class loses it, so that the end of the process does not run it again."""
+        user_code = self._user_code
+        hook = None if user_code is None else user_code.hook("__del__")
+        if user_code is None or hook is None:
+            return
+        kind: Any = type(user_code.target)
+        kind.__del__ = lambda self: None
+        await self._run_hook(hook)
+
+
+def _set_title(title: str) -> None:
+    try:
+        import setproctitle
+    except ImportError:
+        return
+    setproctitle.setproctitle(title)
+
+
+def _set_path(driver: list[str]) -> None:
+    """The driver's places first, then whatever this interpreter has beside them."""
+    if driver:
+        sys.path[:] = driver + [entry for entry in sys.path if entry not in driver and entry != os.getcwd()]
+
+
+def _set_context(config: dict[str, Any]) -> Any:
+    from eagleray.serve import context
+
+    made = context.ReplicaContext(
+        replica_id=context.ReplicaID(
+            config["replica_id"], context.DeploymentID(config["deployment"], config["application"])
+        ),
+        rank=context.ReplicaRank(config["rank"], 0, config["rank"]),
+        world_size=config["world_size"],
+        code_version=config["version"],
+    )
+    context._set_replica_context(made)
+    return made

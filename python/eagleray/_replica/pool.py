@@ -1,0 +1,64 @@
+"""The threads for sync methods. Which of them is awake is decided below, in the native module."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eagleray import _core
+
+
+class Pool:
+    """Up to `max_ongoing_requests` threads, started when they are first needed."""
+
+    def __init__(self, core: _core.Replica, loop: asyncio.AbstractEventLoop) -> None:
+        self._core = core
+        self._loop = loop
+        self._http: Callable[[_core.Request], None] | None = None
+        self._call: Callable[[_core.Request], Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Variables that the constructor set are seen by every request, changes by none but its own.
+        self._context = contextvars.copy_context()
+
+    def serve(self, http: Callable[[_core.Request], None] | None, call: Callable[[_core.Request], Any]) -> None:
+        """What the threads run for an HTTP request and for a call."""
+        self._http, self._call = http, call
+        self._context = contextvars.copy_context()
+
+    def start_thread(self) -> None:
+        """One thread more, unless there are enough."""
+        if self._core.join_pool():
+            threading.Thread(target=self._run, name="eagleray-sync", daemon=True).start()
+
+    def hand_over(self, coroutine: Coroutine[Any, Any, None], request: _core.Request) -> None:
+        """Gives the rest of an answer to the loop, with the variables of this request."""
+        context = contextvars.copy_context()
+
+        def start() -> None:
+            task = self._loop.create_task(coroutine, context=context)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            request.task = task
+            request.move_to_loop()
+
+        self._loop.call_soon_threadsafe(start)
+
+    def _run(self) -> None:
+        next_sync, one, context = self._core.next_sync, self._one, self._context
+        while (request := next_sync()) is not None:
+            context.copy().run(one, request)
+            # Not kept while waiting: it holds the body.
+            del request
+
+    def _one(self, request: _core.Request) -> None:
+        if self._http is not None and not request.is_call:
+            self._http(request)
+            return
+        assert self._call is not None
+        rest = self._call(request)
+        if rest is not None:
+            self.hand_over(rest, request)

@@ -1,0 +1,55 @@
+"""The request of a sync handler: its body is there, so its methods return values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+if TYPE_CHECKING:
+    from starlette.datastructures import FormData
+
+
+class SyncRequest(Request):
+    """A starlette `Request` for code that cannot await."""
+
+    def __init__(self, scope: dict[str, Any], body: bytes) -> None:
+        super().__init__(scope)
+        self._body = body
+
+    def body(self) -> bytes:  # type: ignore[override]
+        """The whole body."""
+        return self._body
+
+    def json(self) -> Any:  # type: ignore[override]
+        """The body as JSON."""
+        if not hasattr(self, "_json"):
+            self._json = json.loads(self._body)
+        return self._json
+
+    def stream(self) -> Iterator[bytes]:  # type: ignore[override]
+        """The body in one piece, then the end."""
+        if self._body:
+            yield self._body
+        yield b""
+
+    def form(self, **limits: Any) -> FormData:  # type: ignore[override]
+        """The form in the body, fields and files."""
+        import asyncio
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": self._body, "more_body": False}
+
+        async def parse() -> FormData:
+            return await Request(self.scope, receive).form(**limits)
+
+        return asyncio.run(parse())
+
+    def is_disconnected(self) -> bool:  # type: ignore[override]
+        """Always False: a thread is not interrupted."""
+        return False
+
+    def close(self) -> None:  # type: ignore[override]
+        """Nothing is held open."""
