@@ -204,6 +204,10 @@ class Launched:
             return
         self._ended = True
         atexit.unregister(self.end)
+        # Calls that go on would keep their replicas from draining.
+        handle = sys.modules.get("eagleray.serve.handle")
+        if handle is not None:
+            handle._close_routers()
         os.close(self._owner_fd)
         deadline = time.monotonic() + END_TIMEOUT_S
         pause = 0.001

@@ -120,15 +120,13 @@ class Session:
     def shutdown(self) -> None:
         """Ends all applications; the node too if it is ours."""
         self._closed = True
-        import sys
-
-        handle = sys.modules.get("eagleray.serve.handle")
-        if handle is not None:
-            handle._close_routers()
         if self._address.own is not None:
             self._address.own.end()
             self._printer.finish()
         else:
+            from eagleray.serve.handle import _close_routers
+
+            _close_routers()
             self._controller.delete_all(60.0)
             self._printer.close()
 
