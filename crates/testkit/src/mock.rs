@@ -39,6 +39,10 @@ pub(crate) enum Effect {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub(crate) struct Mock {
     pub(crate) id: String,
     pub(crate) version: usize,
@@ -179,29 +183,27 @@ impl Mock {
         if self.jobs.get(&job) != Some(&State::Started) {
             return Vec::new();
         }
-        match self
-            .connections
-            .iter()
-            .position(|one| one.as_ref().is_some_and(|(link, _)| *link == job.0))
-        {
-            Some(index) => self.end(now, ConnectionKey(index), job, background),
-            None => {
-                self.jobs.remove(&job);
-                self.admission.dropped(now);
-                Vec::new()
-            }
+        let index = self.connection_of(job);
+        if let Some(index) = index {
+            return self.end(now, ConnectionKey(index), job, background);
         }
+        self.jobs.remove(&job);
+        self.admission.dropped(now);
+        Vec::new()
+    }
+
+    fn connection_of(&self, job: JobKey) -> Option<usize> {
+        let of = |one: &Option<(usize, SimulatedPage)>| {
+            one.as_ref().is_some_and(|(link, _)| *link == job.0)
+        };
+        self.connections.iter().position(of)
     }
 
     pub(crate) fn done(&mut self, now: Instant, job: JobKey) -> Vec<Effect> {
         if self.jobs.remove(&job).is_none() {
             return Vec::new();
         }
-        let index = self
-            .connections
-            .iter()
-            .position(|one| one.as_ref().is_some_and(|(link, _)| *link == job.0));
-        let Some(index) = index else {
+        let Some(index) = self.connection_of(job) else {
             self.admission.dropped(now);
             return Vec::new();
         };
@@ -299,6 +301,7 @@ impl Mock {
             flags
         };
         header.b = self.admission.occupied();
+        header.c = self.admission.limit();
         Effect::Send {
             link: job.0,
             header,

@@ -128,12 +128,7 @@ impl<C: Claims> Core<C> {
 
     fn learn(&mut self, index: u32, header: &Header, kept: u32) {
         if let Some(replica) = self.replicas.get_mut(index as usize) {
-            let limit = if header.kind == Kind::Response {
-                0
-            } else {
-                header.c
-            };
-            replica.learn(header.b, kept, limit);
+            replica.learn(header.b, kept, header.c);
         }
         self.refresh_room(index);
     }

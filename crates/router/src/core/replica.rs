@@ -204,7 +204,8 @@ impl<C: Claims> Replica<C> {
         current && word && self.usable() && self.load() < self.limit
     }
 
-    /// `occupied` as a frame says it, with `kept` of these slots kept for us by a grant in the same frame.
+    /// `occupied` as a frame says it, with `kept` of these slots kept for us by a grant in the same frame; `limit`
+    /// likewise, 0 where the frame does not say.
     pub(super) fn learn(&mut self, occupied: u32, kept: u32, limit: u32) {
         let ours = self.link.as_ref().map_or(0, Link::busy) + kept;
         self.others = occupied.saturating_sub(ours);

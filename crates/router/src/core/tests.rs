@@ -19,7 +19,9 @@ mod queues;
 
 /// A page whose other end is the test.
 #[derive(Clone, Debug, Default)]
-struct Page(Rc<(RefCell<Vec<(u64, SlotState)>>, Cell<u64>)>);
+struct Page(Rc<(Words, Cell<u64>)>);
+
+type Words = RefCell<Vec<(u64, SlotState)>>;
 
 impl Page {
     fn new(slots: usize) -> Self {
@@ -148,7 +150,7 @@ impl Bench {
         while let Some(event) = self.core.poll_event() {
             match event {
                 Event::Connect { connection, .. } => {
-                    self.connections.push((connection, Page::new(64)))
+                    self.connections.push((connection, Page::new(64)));
                 }
                 Event::Disconnect { connection } => self.closed.push(connection),
                 outcome => self.outcomes.push(outcome),
