@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use eagleray_types::{
     DeploymentKey,
-    control::{Listed, ListedReplica, ReplicaEvent, Route, replica_event},
+    control::{Empty, Listed, ListedReplica, ReplicaEvent, Route, replica_command, replica_event},
 };
 use prost::Message as _;
 
@@ -17,7 +17,7 @@ use super::{
     Core, Level, ReplicaState,
     health::Health,
     model::{Application, Deployment, Revision, VersionSpec},
-    reconcile::stop_command,
+    reconcile::{relay, stop_command},
     replica::Replica,
 };
 use crate::store::checkpoint::{Loaded, RootApplication};
@@ -78,6 +78,8 @@ impl Core {
                 }
                 None if listed.stopping => {}
                 None => {
+                    // Routers may still send to it: it drains before the first update leaves it out.
+                    self.commands.push(relay(&listed.replica_id, replica_command::Body::Drain(Empty {})));
                     let grace = label.map_or(0, |label| label.grace_milliseconds);
                     self.stops.push(stop_command(&listed.replica_id, listed.epoch, grace));
                     unknown += 1;

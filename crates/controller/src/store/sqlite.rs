@@ -25,18 +25,22 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file or creates it, mode 0600.
+    /// Opens the file or creates it, mode 0600. The last controller may need a moment to die and let go of the
+    /// lock.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_within(path, Duration::from_secs(5))
+    }
+
+    pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         create_private(path).map_err(|error| unavailable(path, &error.to_string()))?;
         let connection = Connection::open(path).map_err(|error| failed(path, &error))?;
         let mut store = Self { connection, path: path.to_owned() };
-        store.prepare().map_err(|error| failed(path, &error))??;
+        store.prepare(patience).map_err(|error| failed(path, &error))??;
         Ok(store)
     }
 
-    fn prepare(&mut self) -> rusqlite::Result<Result<(), StoreError>> {
-        // The last controller may need a moment to die and let go of the lock.
-        self.connection.busy_timeout(Duration::from_secs(5))?;
+    fn prepare(&mut self, patience: Duration) -> rusqlite::Result<Result<(), StoreError>> {
+        self.connection.busy_timeout(patience)?;
         self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let application_id: i32 = self.connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let schema: u32 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -59,7 +59,6 @@ fn replicas_that_died_meanwhile_are_replaced() {
 #[test]
 fn replicas_that_nothing_wants_are_stopped() {
     let mut world = World::new(1);
-    world.run();
     let strange = ListedReplica { replica_id: "strange".into(), epoch: 1, label: vec![1, 2, 3], ..Default::default() };
     world.restart_controller(2);
     let listed = eagleray_types::control::Listed { replicas: vec![strange] };

@@ -9,7 +9,6 @@ use super::world::{World, application, deployment, options, simple, with_revisio
 #[test]
 fn a_deploy_starts_its_replicas_routes_to_them_and_settles() {
     let mut world = World::new(1);
-    world.run();
     let spec = simple("v1", 2);
     let deployed = world.deploy(spec.clone());
     assert!(world.reply(deployed).is_none(), "not before it is durable");
@@ -31,13 +30,9 @@ fn a_deploy_starts_its_replicas_routes_to_them_and_settles() {
 #[test]
 fn an_application_is_not_settled_before_the_proxy_knows_it() {
     let mut world = World::new(1);
-    world.run();
     world.deploy(simple("v1", 1));
-    while world.status("a").status != "RUNNING" {
-        assert!(world.step(1));
-        if world.core.statuses(world.now).is_empty() {
-            world.step(0);
-        }
+    while !world.core.statuses(world.now).iter().any(|one| one.status == "RUNNING") {
+        assert!(world.step(0));
     }
     let wait = world.wait_for("a");
     assert!(world.settled(wait).is_none());

@@ -123,6 +123,7 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut world = Self::bare(seed, Loaded { epoch: 1, ..Default::default() });
         world.start();
+        world.run();
         world
     }
 
@@ -272,7 +273,10 @@ impl World {
             reason: "signal 9 (SIGKILL)".to_owned(),
             stderr_tail: String::new(),
         };
-        self.feed(Event::Node(node_event::Body::Exited(exited)));
+        self.pending.push_back(Event::Node(node_event::Body::Exited(exited)));
+        if self.pending.len() == 1 {
+            self.step(0);
+        }
     }
 
     fn say(&mut self, id: &str, body: replica_event::Body) {
@@ -389,11 +393,20 @@ impl World {
                     assert_eq!(stop.epoch, process.spawn.epoch);
                     assert!(process.draining || !process.ready || self.routed_nowhere(&stop.replica_id));
                     self.processes.get_mut(&stop.replica_id).unwrap().stopping = Some(stop.grace_milliseconds);
+                } else {
+                    let (replica_id, epoch) = (stop.replica_id, stop.epoch);
+                    let exited = Exited { replica_id, epoch, reason: "not running".into(), ..Default::default() };
+                    self.pending.push_back(Event::Node(node_event::Body::Exited(exited)));
                 }
             }
             node_command::Body::List(_) => {
                 let listed = self.listed();
                 self.pending.push_back(Event::Node(node_event::Body::Listed(listed)));
+                // As the node does: a failure to start that the last controller may not have heard of.
+                let failed = self.processes.iter().filter(|(_, process)| process.failed);
+                for id in failed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                    self.say(&id, replica_event::Body::StartFailed(Failed { message: "Traceback: ValueError".into() }));
+                }
             }
             node_command::Body::Relay(relay) => self.on_relay(&relay),
             node_command::Body::Publish(_) => panic!("the service publishes"),
