@@ -61,7 +61,8 @@ pub(crate) struct Replica {
 #[pymethods]
 impl Replica {
     /// Takes over two descriptors, the connection to the node and the listening socket, and starts the I/O thread.
-    /// `on_event(kind, value)` is called by `drain`: "command" with a dict, "thread", "drained".
+    /// `on_event(kind, value)` is called by `drain`: "command" with a dict, "problem"
+    /// with a text for the log, "thread", "drained".
     #[new]
     fn new(control_fd: i32, listen_fd: i32, on_event: Py<PyAny>) -> PyResult<Self> {
         let wake = Arc::new(
@@ -276,6 +277,9 @@ impl Replica {
             Event::ThreadWanted => {
                 self.on_event
                     .call1(py, (intern!(py, "thread"), py.None()))?;
+            }
+            Event::Problem(text) => {
+                self.on_event.call1(py, (intern!(py, "problem"), text))?;
             }
             Event::Drained => {
                 self.on_event

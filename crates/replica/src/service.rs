@@ -214,11 +214,14 @@ impl Service {
             match Decoder::control().decode(&mut self.control_input) {
                 Ok(Some(frame)) => match ReplicaCommand::decode(frame.payload) {
                     Ok(command) => self.shared.event(Event::Command(Box::new(command))),
-                    Err(error) => tracing::error!(%error, "command from the node cannot be read"),
+                    Err(error) => self
+                        .shared
+                        .problem(format!("a command cannot be read: {error}")),
                 },
                 Ok(None) => return true,
                 Err(error) => {
-                    tracing::error!(%error, "the node's connection broke the protocol");
+                    self.shared
+                        .problem(format!("the node broke the protocol: {error}"));
                     return false;
                 }
             }

@@ -28,6 +28,9 @@ use crate::{
     request::Request,
 };
 
+/// With so many events waiting, problems are dropped: peers cause them, and the other events are bounded by requests.
+const PROBLEMS: usize = 1024;
+
 /// One router.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -86,6 +89,8 @@ pub enum Event {
     ThreadWanted,
     /// Draining, and the last request is over.
     Drained,
+    /// For the log.
+    Problem(String),
 }
 
 /// Set when the replica begins to serve.
@@ -169,6 +174,13 @@ impl Shared {
     pub(crate) fn event(&self, event: Event) {
         self.events.push(event);
         self.notify();
+    }
+
+    /// Tells the log, unless it does not keep up.
+    pub(crate) fn problem(&self, text: String) {
+        if self.events.len() < PROBLEMS {
+            self.event(Event::Problem(text));
+        }
     }
 
     /// Wakes the loop, unless it was woken and has not looked yet.

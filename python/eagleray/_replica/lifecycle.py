@@ -62,6 +62,8 @@ class Lifecycle:
             self._pool.start_thread()
         elif kind == "drained":
             self._drained.set()
+        elif kind == "problem":
+            log.logger.warning("%s", value)
         else:
             self._on_command(value)
 
@@ -112,6 +114,9 @@ class Lifecycle:
         self._options = config["options"]
         try:
             await self._construct(config)
+            if self._stopping:
+                return
+            self._serve(config)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException:
@@ -121,9 +126,6 @@ class Lifecycle:
             self.exit_code = 1
             self._loop.stop()
             return
-        if self._stopping:
-            return
-        self._serve(config)
         self._core.tell_ready(self._sync_http, int((time.perf_counter() - began) * 1e6))
 
     async def _construct(self, config: dict[str, Any]) -> None:

@@ -23,6 +23,10 @@ impl Immediate {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Err(PyStopIteration::new_err((self.0.lock().take().unwrap_or_else(|| py.None()),)))
+        Err(PyStopIteration::new_err((self
+            .0
+            .lock()
+            .take()
+            .unwrap_or_else(|| py.None()),)))
     }
 }

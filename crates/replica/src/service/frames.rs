@@ -60,7 +60,10 @@ impl Service {
             | Kind::Reject
             | Kind::Gone
             | Kind::Control => {
-                tracing::warn!(kind = ?header.kind, "a router sent what only a replica sends");
+                self.shared.problem(format!(
+                    "a router sent {:?}, which only a replica sends",
+                    header.kind
+                ));
                 return false;
             }
         }
@@ -75,7 +78,9 @@ impl Service {
         let (sync, body) = match RequestHead::decode(&frame.payload) {
             Ok((head, body)) => (is_sync(&serving, &head), frame.payload.slice_ref(body)),
             Err(error) => {
-                tracing::warn!(%error, "a router sent a request that cannot be read");
+                self.shared.problem(format!(
+                    "a router sent a request that cannot be read: {error}"
+                ));
                 return false;
             }
         };
@@ -111,7 +116,10 @@ impl Service {
             now,
         );
         if !connection.insert(header.slot, &request) {
-            tracing::warn!(slot = header.slot, "a router used a slot that is not free");
+            self.shared.problem(format!(
+                "a router used slot {}, which is not free",
+                header.slot
+            ));
             self.shared.dropped(now);
             return false;
         }
@@ -147,7 +155,8 @@ impl Service {
                 b"the request body is larger than this deployment takes",
             ),
             Taken::Overrun => {
-                tracing::warn!("a router sent more body than it had credit for");
+                self.shared
+                    .problem("a router sent more body than it had credit for".into());
                 return false;
             }
         }

@@ -45,11 +45,13 @@ impl Service {
     fn add(&mut self, socket: OwnedFd) {
         let own = rustix::process::getuid().as_raw();
         if peer_uid(&socket).ok() != Some(own) {
-            tracing::warn!("a connection of another user was refused");
+            self.shared
+                .problem("a connection of another user was refused".into());
             return;
         }
         let Some(listed) = fork::list(&socket) else {
-            tracing::warn!("too many connections");
+            self.shared
+                .problem("too many connections: one was refused".into());
             return;
         };
         let index = self
@@ -109,7 +111,8 @@ impl Service {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return true,
                 Err(error) => {
-                    tracing::warn!(%error, "a router broke the protocol");
+                    self.shared
+                        .problem(format!("a router broke the protocol: {error}"));
                     return false;
                 }
             };
@@ -144,11 +147,10 @@ impl Service {
         header.c = limit;
         let mut bytes = BytesMut::new();
         if frame.header.kind != Kind::Hello || frame.header.a != PROTOCOL_VERSION {
-            tracing::warn!(
-                theirs = frame.header.a,
-                ours = PROTOCOL_VERSION,
-                "a router speaks another version"
-            );
+            self.shared.problem(format!(
+                "a router speaks version {}, this replica {PROTOCOL_VERSION}",
+                frame.header.a
+            ));
             Frame::new(header, serving.replica_id.clone().into()).encode(&mut bytes);
             // Best effort: the router only shows it.
             send(&*socket, &bytes, rustix::net::SendFlags::NOSIGNAL).ok();
@@ -166,7 +168,8 @@ impl Service {
                 Err(_) => return false,
             },
             Err(error) => {
-                tracing::error!(%error, "no claim page");
+                self.shared
+                    .problem(format!("no claim page can be made: {error}"));
                 return false;
             }
         };
