@@ -38,6 +38,10 @@ const GATHER_BYTES: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and soon taken apart"
+)]
 pub(crate) enum ClientEvent {
     Connected {
         connection: u64,
@@ -80,7 +84,7 @@ struct Watch {
 #[derive(Debug)]
 pub(crate) struct Clients {
     events: mpsc::Receiver<ClientEvent>,
-    clients: BTreeMap<u64, Client>,
+    open: BTreeMap<u64, Client>,
     _tasks: JoinSet<()>,
 }
 
@@ -90,7 +94,11 @@ impl Clients {
         let (sender, events) = mpsc::channel(EVENTS);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, sender));
-        Self { events, clients: BTreeMap::new(), _tasks: tasks }
+        Self {
+            events,
+            open: BTreeMap::new(),
+            _tasks: tasks,
+        }
     }
 
     /// The next event of any client. Cancel safe.
@@ -99,53 +107,72 @@ impl Clients {
     }
 
     pub(crate) fn connected(&mut self, connection: u64, client: Client) {
-        self.clients.insert(connection, client);
+        self.open.insert(connection, client);
     }
 
     /// Forgets the client and ends its connection.
     pub(crate) fn gone(&mut self, connection: u64) {
-        self.clients.remove(&connection);
+        self.open.remove(&connection);
     }
 
     pub(crate) fn answer(&mut self, call: CallId, response: &ApiResponse) {
-        let Some(client) = self.clients.get(&call.connection) else { return };
+        let Some(client) = self.open.get(&call.connection) else {
+            return;
+        };
         let frame = Frame::control(call.sequence, response.encode_to_vec());
         if client.answers.try_send(frame).is_err() {
-            tracing::warn!(connection = call.connection, "client does not read its answers and is cut off");
+            tracing::warn!(
+                connection = call.connection,
+                "client does not read its answers and is cut off"
+            );
             self.gone(call.connection);
         }
     }
 
     pub(crate) fn watch(&mut self, call: CallId, snapshot: Option<TargetUpdate>) {
-        if let Some(client) = self.clients.get_mut(&call.connection) {
-            client.watches.push(Watch { sequence: call.sequence, behind: true });
+        if let Some(client) = self.open.get_mut(&call.connection) {
+            client.watches.push(Watch {
+                sequence: call.sequence,
+                behind: true,
+            });
             catch_up(client, snapshot.map(target_message).as_ref());
         }
     }
 
     /// One more update for every watcher that has kept up. A snapshot reaches those that have not, too.
     pub(crate) fn publish(&mut self, update: &TargetUpdate) {
-        if self.clients.values().all(|client| client.watches.is_empty()) {
+        if self.open.values().all(|client| client.watches.is_empty()) {
             return;
         }
         let message = target_message(update.clone());
-        for client in self.clients.values_mut() {
-            for watch in client.watches.iter_mut().filter(|watch| update.snapshot || !watch.behind) {
-                watch.behind = client.answers.try_send(Frame::control(watch.sequence, message.clone())).is_err();
+        for client in self.open.values_mut() {
+            for watch in client
+                .watches
+                .iter_mut()
+                .filter(|watch| update.snapshot || !watch.behind)
+            {
+                watch.behind = client
+                    .answers
+                    .try_send(Frame::control(watch.sequence, message.clone()))
+                    .is_err();
                 client.behind.fetch_or(watch.behind, Ordering::Relaxed);
             }
         }
     }
 
     pub(crate) fn caught_up(&mut self, connection: u64, snapshot: Option<TargetUpdate>) {
-        if let Some(client) = self.clients.get_mut(&connection) {
+        if let Some(client) = self.open.get_mut(&connection) {
             catch_up(client, snapshot.map(target_message).as_ref());
         }
     }
 }
 
 fn target_message(update: TargetUpdate) -> Bytes {
-    ApiResponse { body: Some(api_response::Body::Target(update)) }.encode_to_vec().into()
+    ApiResponse {
+        body: Some(api_response::Body::Target(update)),
+    }
+    .encode_to_vec()
+    .into()
 }
 
 /// Sends `snapshot` to the watches that are behind. Before there is one, they wait for the first update, which is
@@ -153,7 +180,10 @@ fn target_message(update: TargetUpdate) -> Bytes {
 fn catch_up(client: &mut Client, snapshot: Option<&Bytes>) {
     let Some(message) = snapshot else { return };
     for watch in client.watches.iter_mut().filter(|watch| watch.behind) {
-        watch.behind = client.answers.try_send(Frame::control(watch.sequence, message.clone())).is_err();
+        watch.behind = client
+            .answers
+            .try_send(Frame::control(watch.sequence, message.clone()))
+            .is_err();
         // Relaxed: both sides run on one thread; the flag only needs interior mutability.
         client.behind.fetch_or(watch.behind, Ordering::Relaxed);
     }
@@ -164,7 +194,9 @@ async fn accept(listener: UnixListener, events: mpsc::Sender<ClientEvent>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let own_uid = rustix::process::geteuid().as_raw();
     for connection in 1.. {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
         while connections.try_join_next().is_some() {}
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -197,8 +229,16 @@ async fn accept(listener: UnixListener, events: mpsc::Sender<ClientEvent>) {
 async fn serve(connection: u64, stream: UnixStream, events: &mpsc::Sender<ClientEvent>) {
     let (answers, queue) = mpsc::channel(ANSWERS);
     let behind = Arc::new(AtomicBool::new(false));
-    let client = Client { answers, behind: Arc::clone(&behind), watches: Vec::new() };
-    if events.send(ClientEvent::Connected { connection, client }).await.is_err() {
+    let client = Client {
+        answers,
+        behind: Arc::clone(&behind),
+        watches: Vec::new(),
+    };
+    if events
+        .send(ClientEvent::Connected { connection, client })
+        .await
+        .is_err()
+    {
         return;
     }
     let (read, write) = stream.into_split();
@@ -225,14 +265,21 @@ async fn read_calls(
             if frame.header.kind != Kind::Control {
                 continue;
             }
-            let call = CallId { connection, sequence: frame.header.sequence };
+            let call = CallId {
+                connection,
+                sequence: frame.header.sequence,
+            };
             let event = match ApiRequest::decode(frame.payload) {
                 Ok(ApiRequest { body: Some(body) }) => ClientEvent::Call { call, body },
                 Ok(ApiRequest { body: None }) => {
-                    let message = "the controller does not know this request; is the client newer?".to_owned();
+                    let message = "the controller does not know this request; is the client newer?"
+                        .to_owned();
                     ClientEvent::Bad { call, message }
                 }
-                Err(error) => ClientEvent::Bad { call, message: format!("the request cannot be read: {error}") },
+                Err(error) => ClientEvent::Bad {
+                    call,
+                    message: format!("the request cannot be read: {error}"),
+                },
             };
             if events.send(event).await.is_err() {
                 return Ok(());
@@ -260,7 +307,10 @@ async fn write_answers(
         stream.write_all_buf(&mut buffer).await?;
         if queue.is_empty()
             && behind.swap(false, Ordering::Relaxed)
-            && events.send(ClientEvent::CaughtUp { connection }).await.is_err()
+            && events
+                .send(ClientEvent::CaughtUp { connection })
+                .await
+                .is_err()
         {
             return Ok(());
         }

@@ -15,6 +15,7 @@
 
 mod adopt;
 mod answers;
+mod apply;
 mod backoff;
 mod change;
 mod health;
@@ -24,6 +25,7 @@ mod reconcile;
 mod replica;
 mod reports;
 mod rollout;
+mod routed;
 mod status;
 mod validate;
 
@@ -37,8 +39,8 @@ use std::{
 use eagleray_types::{
     DeploymentKey,
     control::{
-        ApiResponse, ApplicationSpec, ApplicationStatus, AwaitApplication, Rollback, TargetUpdate, api_response,
-        node_command, node_event,
+        ApiResponse, ApplicationSpec, ApplicationStatus, AwaitApplication, Rollback, TargetUpdate,
+        api_response, node_command, node_event,
     },
 };
 
@@ -71,7 +73,10 @@ pub struct CallId {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and soon taken apart")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and soon taken apart"
+)]
 pub enum Event {
     Deploy {
         call: CallId,
@@ -122,8 +127,14 @@ pub enum Command {
     /// For every router. The node's copy of it is the service's business.
     Publish(TargetUpdate),
     Save(Save),
-    Reply { call: CallId, response: ApiResponse },
-    Log { level: Level, message: String },
+    Reply {
+        call: CallId,
+        response: ApiResponse,
+    },
+    Log {
+        level: Level,
+        message: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,22 +231,43 @@ impl Core {
     /// The first commands: ask what lives.
     pub fn start(&mut self) -> Vec<Command> {
         self.listing = true;
-        vec![Command::Node(node_command::Body::List(eagleray_types::control::Empty {}))]
+        vec![Command::Node(node_command::Body::List(
+            eagleray_types::control::Empty {},
+        ))]
     }
 
     /// Takes one event. `now` is the time since any fixed moment and never goes back.
     pub fn on_event(&mut self, event: Event, now: Duration) -> Vec<Command> {
         match event {
-            Event::Deploy { call, spec, wall_time_s } => self.enqueue(Change::Deploy { call, spec, wall_time_s }),
-            Event::Rollback { call, rollback, wall_time_s } => {
-                self.enqueue(Change::Rollback { call, rollback, wall_time_s });
+            Event::Deploy {
+                call,
+                spec,
+                wall_time_s,
+            } => self.enqueue(Change::Deploy {
+                call,
+                spec,
+                wall_time_s,
+            }),
+            Event::Rollback {
+                call,
+                rollback,
+                wall_time_s,
+            } => {
+                self.enqueue(Change::Rollback {
+                    call,
+                    rollback,
+                    wall_time_s,
+                });
             }
             Event::Delete { call, name } => self.enqueue(Change::Delete { call, name }),
             Event::DeleteAll { call } => self.enqueue(Change::DeleteAll { call }),
             Event::Await { call, wait } => self.on_await(call, wait),
             Event::Status { call } => {
                 let applications = self.statuses(now);
-                self.reply(call, api_response::Body::Status(eagleray_types::control::Status { applications }));
+                self.reply(
+                    call,
+                    api_response::Body::Status(eagleray_types::control::Status { applications }),
+                );
             }
             Event::ClientGone { connection } => self.on_client_gone(connection),
             Event::Saved(result) => self.on_saved(result, now),
@@ -248,9 +280,15 @@ impl Core {
 
     /// When [`Event::Timeout`] is due, unless another event comes first.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let deployments = self.applications.values().flat_map(|one| one.deployments.values());
+        let deployments = self
+            .applications
+            .values()
+            .flat_map(|one| one.deployments.values());
         let times = deployments.filter_map(model::Deployment::next_timeout);
-        times.filter(|_| self.listed).chain(self.save_again_at).min()
+        times
+            .filter(|_| self.listed)
+            .chain(self.save_again_at)
+            .min()
     }
 
     /// What routers know now, for one who begins to watch; `None` before the first update.
@@ -260,7 +298,10 @@ impl Core {
 
     /// Status of every application, in the order of their names.
     pub fn statuses(&self, now: Duration) -> Vec<ApplicationStatus> {
-        self.applications.values().map(|application| status::render(application, now)).collect()
+        self.applications
+            .values()
+            .map(|application| status::render(application, now))
+            .collect()
     }
 
     /// Carries out what an event made possible: the next change, decisions, the update to routers, answers.
@@ -291,7 +332,10 @@ impl Core {
     }
 
     fn reply(&mut self, call: CallId, body: api_response::Body) {
-        self.commands.push(Command::Reply { call, response: ApiResponse { body: Some(body) } });
+        self.commands.push(Command::Reply {
+            call,
+            response: ApiResponse { body: Some(body) },
+        });
     }
 
     fn log(&mut self, level: Level, message: String) {
@@ -307,7 +351,9 @@ impl Core {
     fn new_replica_id(&mut self) -> String {
         const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
         loop {
-            let id: String = (0..8).map(|_| char::from(LETTERS[self.random.usize(..LETTERS.len())])).collect();
+            let id: String = (0..8)
+                .map(|_| char::from(LETTERS[self.random.usize(..LETTERS.len())]))
+                .collect();
             if !self.owners.contains_key(&id) {
                 return id;
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// The SQLite file.
+    /// The `SQLite` file.
     pub checkpoint_path: PathBuf,
     /// Where drivers put code and callables.
     pub blob_directory: PathBuf,

@@ -57,10 +57,20 @@ pub fn run_with(
 ) -> Result<(), Error> {
     let loaded = checkpoint::open(&mut *store)?;
     sweep(&options.blob_directory, &loaded);
-    tracing::info!(epoch = loaded.epoch, applications = loaded.root.applications.len(), "controller starts");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    tracing::info!(
+        epoch = loaded.epoch,
+        applications = loaded.root.applications.len(),
+        "controller starts"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     runtime.block_on(async {
-        let listener_failed = |source| Error::Listener { path: options.run_directory.join("controller.sock"), source };
+        let listener_failed = |source| Error::Listener {
+            path: options.run_directory.join("controller.sock"),
+            source,
+        };
         listener.set_nonblocking(true).map_err(listener_failed)?;
         let listener = UnixListener::from_std(listener).map_err(listener_failed)?;
         node.set_nonblocking(true).map_err(Error::Node)?;
@@ -77,7 +87,7 @@ pub fn run_with(
             core: Core::new(core_options, loaded),
             began: Instant::now(),
             epoch,
-            options: options.clone(),
+            options,
             store: Some(store),
             saving: None,
             clients: Clients::new(listener),
@@ -89,13 +99,20 @@ pub fn run_with(
 
 /// Removes old files that no revision names. A failure costs disk space only.
 fn sweep(directory: &Path, loaded: &Loaded) {
-    let revisions: Vec<Revision> = loaded.revisions.values().cloned().map(Revision::new).collect();
+    let revisions: Vec<Revision> = loaded
+        .revisions
+        .values()
+        .cloned()
+        .map(Revision::new)
+        .collect();
     let keep: BTreeSet<&str> = revisions.iter().flat_map(Revision::files).collect();
     match files::sweep(directory, &keep, SystemTime::now()) {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "swept blobs that no revision names"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(directory = %directory.display(), %error, "cannot sweep the blob directory"),
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error, "cannot sweep the blob directory");
+        }
     }
 }
 
@@ -155,8 +172,15 @@ impl Service {
             }
             match NodeEvent::decode(frame.payload) {
                 Ok(NodeEvent { body: Some(body) }) => self.take(Event::Node(body))?,
-                Ok(NodeEvent { body: None }) => tracing::warn!("the node sent an event that is not known here"),
-                Err(error) => return Err(Error::Node(io::Error::new(io::ErrorKind::InvalidData, error))),
+                Ok(NodeEvent { body: None }) => {
+                    tracing::warn!("the node sent an event that is not known here");
+                }
+                Err(error) => {
+                    return Err(Error::Node(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        error,
+                    )));
+                }
             }
         }
         Ok(())
@@ -164,13 +188,25 @@ impl Service {
 
     fn on_client(&mut self, event: ClientEvent) -> Result<(), Error> {
         match event {
-            ClientEvent::Connected { connection, client } => self.clients.connected(connection, client),
+            ClientEvent::Connected { connection, client } => {
+                self.clients.connected(connection, client);
+            }
             ClientEvent::Call { call, body } => return self.on_call(call, body),
             ClientEvent::Bad { call, message } => {
-                let error = eagleray_types::control::ApiError { kind: "invalid".to_owned(), message };
-                self.clients.answer(call, &ApiResponse { body: Some(api_response::Body::Error(error)) });
+                let error = eagleray_types::control::ApiError {
+                    kind: "invalid".to_owned(),
+                    message,
+                };
+                self.clients.answer(
+                    call,
+                    &ApiResponse {
+                        body: Some(api_response::Body::Error(error)),
+                    },
+                );
             }
-            ClientEvent::CaughtUp { connection } => self.clients.caught_up(connection, self.core.snapshot()),
+            ClientEvent::CaughtUp { connection } => {
+                self.clients.caught_up(connection, self.core.snapshot());
+            }
             ClientEvent::Gone { connection } => {
                 self.clients.gone(connection);
                 return self.take(Event::ClientGone { connection });
@@ -180,13 +216,24 @@ impl Service {
     }
 
     fn on_call(&mut self, call: CallId, body: api_request::Body) -> Result<(), Error> {
-        let wall_time_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let wall_time_s = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64();
         let event = match body {
-            api_request::Body::Deploy(spec) => Event::Deploy { call, spec, wall_time_s },
+            api_request::Body::Deploy(spec) => Event::Deploy {
+                call,
+                spec,
+                wall_time_s,
+            },
             api_request::Body::AwaitApplication(wait) => Event::Await { call, wait },
             api_request::Body::Delete(name) => Event::Delete { call, name },
             api_request::Body::Status(_) => Event::Status { call },
-            api_request::Body::Rollback(rollback) => Event::Rollback { call, rollback, wall_time_s },
+            api_request::Body::Rollback(rollback) => Event::Rollback {
+                call,
+                rollback,
+                wall_time_s,
+            },
             api_request::Body::DeleteAll(_) => Event::DeleteAll { call },
             api_request::Body::WatchTargets(_) => {
                 self.clients.watch(call, self.core.snapshot());
@@ -207,27 +254,43 @@ impl Service {
             match command {
                 Command::Node(body) => self.tell_node(body)?,
                 Command::Publish(update) => {
-                    let publish = Publish { snapshot: update.snapshot, update: update.encode_to_vec() };
+                    let publish = Publish {
+                        snapshot: update.snapshot,
+                        update: update.encode_to_vec(),
+                    };
                     self.tell_node(node_command::Body::Publish(publish))?;
                     self.clients.publish(&update);
                 }
                 Command::Save(save) => self.save(save),
                 Command::Reply { call, response } => self.clients.answer(call, &response),
-                Command::Log { level: Level::Info, message } => tracing::info!("{message}"),
-                Command::Log { level: Level::Warning, message } => tracing::warn!("{message}"),
+                Command::Log {
+                    level: Level::Info,
+                    message,
+                } => tracing::info!("{message}"),
+                Command::Log {
+                    level: Level::Warning,
+                    message,
+                } => tracing::warn!("{message}"),
             }
         }
         Ok(())
     }
 
     fn tell_node(&mut self, body: node_command::Body) -> Result<(), Error> {
-        Frame::control(0, NodeCommand { body: Some(body) }.encode_to_vec()).encode(&mut self.outbox);
-        if self.outbox.len() > OUTBOX_BYTES { Err(Error::NodeStuck(self.outbox.len())) } else { Ok(()) }
+        Frame::control(0, NodeCommand { body: Some(body) }.encode_to_vec())
+            .encode(&mut self.outbox);
+        if self.outbox.len() > OUTBOX_BYTES {
+            Err(Error::NodeStuck(self.outbox.len()))
+        } else {
+            Ok(())
+        }
     }
 
     fn save(&mut self, save: Save) {
         // The core gives one save at a time, so the store is here.
-        let Some(mut store) = self.store.take() else { return };
+        let Some(mut store) = self.store.take() else {
+            return;
+        };
         let (epoch, directory) = (self.epoch, self.options.blob_directory.clone());
         self.saving = Some(tokio::task::spawn_blocking(move || {
             let result = perform(&mut *store, epoch, &directory, &save);
@@ -236,11 +299,17 @@ impl Service {
     }
 }
 
-fn perform(store: &mut dyn Store, epoch: u64, directory: &Path, save: &Save) -> Result<(), SaveError> {
+fn perform(
+    store: &mut dyn Store,
+    epoch: u64,
+    directory: &Path,
+    save: &Save,
+) -> Result<(), SaveError> {
     for name in &save.files {
         files::verify(directory, name).map_err(SaveError::Blob)?;
     }
-    checkpoint::save(store, epoch, &save.root, &save.revisions).map_err(|error| SaveError::Store(error.to_string()))
+    checkpoint::save(store, epoch, &save.root, &save.revisions)
+        .map_err(|error| SaveError::Store(error.to_string()))
 }
 
 async fn until_saved(saving: &mut Option<Saving>) -> Result<Saved, tokio::task::JoinError> {
@@ -256,3 +325,6 @@ async fn until(timeout: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

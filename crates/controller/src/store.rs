@@ -17,10 +17,18 @@ pub use sqlite::Sqlite;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What is there cannot be what we wrote. It is left as it is.
-    #[error("the checkpoint {location} is damaged ({detail}); it was left untouched. Move it away to start empty, or put a good copy back")]
+    #[error(
+        "the checkpoint {location} is damaged ({detail}); it was left untouched. Move it away to start empty, or put a good copy back"
+    )]
     Corrupt { location: String, detail: String },
-    #[error("the checkpoint {location} was written by a newer Eagleray (format {found}, this one reads up to {known}); it was left untouched. Run the newer version, or move the file away to start empty")]
-    Newer { location: String, found: u32, known: u32 },
+    #[error(
+        "the checkpoint {location} was written by a newer Eagleray (format {found}, this one reads up to {known}); it was left untouched. Run the newer version, or move the file away to start empty"
+    )]
+    Newer {
+        location: String,
+        found: u32,
+        known: u32,
+    },
     #[error("the checkpoint {location} cannot be written or read: {detail}")]
     Unavailable { location: String, detail: String },
 }
@@ -45,7 +53,12 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let digits = bytes.iter().flat_map(|byte| {
+        [
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 15)],
+        ]
+    });
     digits.map(char::from).collect()
 }
 

@@ -58,8 +58,15 @@ impl Targets {
     }
 
     /// Takes the present state of the applications named (`None`: gone) and returns what to publish, if anything.
-    pub fn update(&mut self, changes: BTreeMap<String, Option<ApplicationTargets>>) -> Option<TargetUpdate> {
-        let mut update = TargetUpdate { epoch: self.epoch, number: self.number + 1, ..Default::default() };
+    pub fn update(
+        &mut self,
+        changes: BTreeMap<String, Option<ApplicationTargets>>,
+    ) -> Option<TargetUpdate> {
+        let mut update = TargetUpdate {
+            epoch: self.epoch,
+            number: self.number + 1,
+            ..Default::default()
+        };
         let mut routes_changed = false;
         let mut touched = Vec::new();
         for (name, new) in changes {
@@ -69,27 +76,39 @@ impl Targets {
             }
             let (empty, none) = (ApplicationTargets::default(), ApplicationTargets::default());
             let (before, after) = (old.unwrap_or(&empty), new.as_ref().unwrap_or(&none));
-            let changed = |(key, target): &(&DeploymentKey, &DeploymentTarget)| before.deployments.get(key) != Some(target);
-            update.deployments.extend(after.deployments.iter().filter(changed).map(|(_, target)| target.clone()));
+            let changed = |(key, target): &(&DeploymentKey, &DeploymentTarget)| {
+                before.deployments.get(key) != Some(target)
+            };
+            update.deployments.extend(
+                after
+                    .deployments
+                    .iter()
+                    .filter(changed)
+                    .map(|(_, target)| target.clone()),
+            );
             let gone = |key: &&DeploymentKey| !after.deployments.contains_key(key);
-            update.removed.extend(before.deployments.keys().filter(gone).cloned());
+            update
+                .removed
+                .extend(before.deployments.keys().filter(gone).cloned());
             routes_changed |= before.route != after.route;
-            match new {
-                Some(new) => {
-                    touched.push(name.clone());
-                    self.applications.insert(name, new);
-                }
-                None => {
-                    self.changed.remove(&name);
-                    self.applications.remove(&name);
-                }
+            if let Some(new) = new {
+                touched.push(name.clone());
+                self.applications.insert(name, new);
+            } else {
+                self.changed.remove(&name);
+                self.applications.remove(&name);
             }
         }
-        if update.deployments.is_empty() && update.removed.is_empty() && !routes_changed && !self.snapshot_wanted {
+        if update.deployments.is_empty()
+            && update.removed.is_empty()
+            && !routes_changed
+            && !self.snapshot_wanted
+        {
             return None;
         }
         self.number += 1;
-        self.changed.extend(touched.into_iter().map(|name| (name, update.number)));
+        self.changed
+            .extend(touched.into_iter().map(|name| (name, update.number)));
         if self.snapshot_wanted || self.since_snapshot >= DELTAS_BETWEEN_SNAPSHOTS {
             self.snapshot_wanted = false;
             self.since_snapshot = 0;
@@ -106,14 +125,24 @@ impl Targets {
             epoch: self.epoch,
             number: self.number,
             snapshot: true,
-            deployments: self.applications.values().flat_map(|one| one.deployments.values().cloned()).collect(),
+            deployments: self
+                .applications
+                .values()
+                .flat_map(|one| one.deployments.values().cloned())
+                .collect(),
             removed: Vec::new(),
             routes: Some(self.routes()),
         }
     }
 
     fn routes(&self) -> RouteTable {
-        RouteTable { routes: self.applications.values().filter_map(|one| one.route.clone()).collect() }
+        RouteTable {
+            routes: self
+                .applications
+                .values()
+                .filter_map(|one| one.route.clone())
+                .collect(),
+        }
     }
 }
 
@@ -123,22 +152,60 @@ mod tests {
 
     fn application(name: &str, queued: i64) -> (String, Option<ApplicationTargets>) {
         let key = DeploymentKey::new(name, "d");
-        let target = DeploymentTarget { key: key.clone(), max_queued_requests: queued, ..Default::default() };
-        let route = Some(Route { prefix: format!("/{name}"), ingress: key.clone() });
-        (name.to_owned(), Some(ApplicationTargets { deployments: BTreeMap::from([(key, target)]), route }))
+        let target = DeploymentTarget {
+            key: key.clone(),
+            max_queued_requests: queued,
+            ..Default::default()
+        };
+        let route = Some(Route {
+            prefix: format!("/{name}"),
+            ingress: key.clone(),
+        });
+        (
+            name.to_owned(),
+            Some(ApplicationTargets {
+                deployments: BTreeMap::from([(key, target)]),
+                route,
+            }),
+        )
     }
 
     #[test]
     fn the_first_update_is_a_snapshot_and_the_next_only_says_what_changed() {
         let mut targets = Targets::new(7);
-        let first = targets.update(BTreeMap::from([application("a", 1), application("b", 1)])).unwrap();
-        assert_eq!((first.epoch, first.number, first.snapshot, first.deployments.len()), (7, 1, true, 2));
+        let first = targets
+            .update(BTreeMap::from([application("a", 1), application("b", 1)]))
+            .unwrap();
+        assert_eq!(
+            (
+                first.epoch,
+                first.number,
+                first.snapshot,
+                first.deployments.len()
+            ),
+            (7, 1, true, 2)
+        );
         assert_eq!(targets.update(BTreeMap::from([application("a", 1)])), None);
-        let delta = targets.update(BTreeMap::from([application("a", 2)])).unwrap();
-        assert_eq!((delta.number, delta.snapshot, delta.deployments.len(), delta.routes), (2, false, 1, None));
+        let delta = targets
+            .update(BTreeMap::from([application("a", 2)]))
+            .unwrap();
+        assert_eq!(
+            (
+                delta.number,
+                delta.snapshot,
+                delta.deployments.len(),
+                delta.routes
+            ),
+            (2, false, 1, None)
+        );
         assert_eq!((targets.number_of("a"), targets.number_of("b")), (2, 1));
-        let gone = targets.update(BTreeMap::from([("a".to_owned(), None)])).unwrap();
-        assert_eq!((gone.removed.len(), gone.routes.unwrap().routes.len()), (1, 1));
+        let gone = targets
+            .update(BTreeMap::from([("a".to_owned(), None)]))
+            .unwrap();
+        assert_eq!(
+            (gone.removed.len(), gone.routes.unwrap().routes.len()),
+            (1, 1)
+        );
     }
 
     #[test]
@@ -146,7 +213,9 @@ mod tests {
         let mut targets = Targets::new(1);
         let mut since = 0;
         for number in 1..=300 {
-            let update = targets.update(BTreeMap::from([application("a", number)])).unwrap();
+            let update = targets
+                .update(BTreeMap::from([application("a", number)]))
+                .unwrap();
             assert_eq!(update.number, number as u64);
             since = if update.snapshot { 0 } else { since + 1 };
             assert!(since < 64);
@@ -163,17 +232,29 @@ mod tests {
         let mut routes = None;
         for _ in 0..500 {
             let (name, state) = application(["a", "b", "c"][random.usize(..3)], random.i64(0..3));
-            let Some(update) = targets.update(BTreeMap::from([(name, state.filter(|_| random.bool()))])) else { continue };
+            let Some(update) =
+                targets.update(BTreeMap::from([(name, state.filter(|_| random.bool()))]))
+            else {
+                continue;
+            };
             if update.snapshot {
                 known.clear();
             }
             for key in &update.removed {
                 known.remove(key);
             }
-            known.extend(update.deployments.into_iter().map(|target| (target.key.clone(), target)));
+            known.extend(
+                update
+                    .deployments
+                    .into_iter()
+                    .map(|target| (target.key.clone(), target)),
+            );
             routes = update.routes.or(routes);
             let snapshot = targets.snapshot();
-            assert_eq!(known.values().cloned().collect::<Vec<_>>(), snapshot.deployments);
+            assert_eq!(
+                known.values().cloned().collect::<Vec<_>>(),
+                snapshot.deployments
+            );
             assert_eq!(routes, snapshot.routes);
         }
     }

@@ -57,8 +57,11 @@ impl Label {
 
 impl Core {
     pub(super) fn restore(&mut self, loaded: Loaded) {
-        let revisions: BTreeMap<String, Arc<Revision>> =
-            loaded.revisions.into_iter().map(|(blob, spec)| (blob.clone(), Arc::new(Revision { spec, blob }))).collect();
+        let revisions: BTreeMap<String, Arc<Revision>> = loaded
+            .revisions
+            .into_iter()
+            .map(|(blob, spec)| (blob.clone(), Arc::new(Revision { spec, blob })))
+            .collect();
         for stored in &loaded.root.applications {
             let application = restore_application(stored, &revisions);
             self.applications.insert(stored.name.clone(), application);
@@ -70,7 +73,9 @@ impl Core {
         let (mut adopted, mut unknown) = (0_u32, 0_u32);
         for listed in replicas {
             let label = Label::decode(listed.label.as_slice()).ok();
-            let place = label.as_ref().and_then(|label| Some((label, self.place(label)?)));
+            let place = label
+                .as_ref()
+                .and_then(|label| Some((label, self.place(label)?)));
             match place {
                 Some((label, spec)) => {
                     self.adopt_one(&listed, label, spec, now);
@@ -79,15 +84,22 @@ impl Core {
                 None if listed.stopping => {}
                 None => {
                     // Routers may still send to it: it drains before the first update leaves it out.
-                    self.commands.push(relay(&listed.replica_id, replica_command::Body::Drain(Empty {})));
+                    self.commands.push(relay(
+                        &listed.replica_id,
+                        replica_command::Body::Drain(Empty {}),
+                    ));
                     let grace = label.map_or(0, |label| label.grace_milliseconds);
-                    self.stops.push(stop_command(&listed.replica_id, listed.epoch, grace));
+                    self.stops
+                        .push(stop_command(&listed.replica_id, listed.epoch, grace));
                     unknown += 1;
                 }
             }
         }
         if adopted + unknown > 0 {
-            self.log(Level::Info, format!("adopted {adopted} replica(s), stopped {unknown} that nothing wants"));
+            self.log(
+                Level::Info,
+                format!("adopted {adopted} replica(s), stopped {unknown} that nothing wants"),
+            );
         }
         self.touch_all();
     }
@@ -98,13 +110,27 @@ impl Core {
         let name = &label.deployment.deployment;
         let deployment = application.deployments.get(name)?;
         let current = deployment.target.iter().chain(&deployment.serving).cloned();
-        let earlier = application.history.iter().rev().filter_map(|revision| revision.find(name));
-        current.chain(earlier).find(|spec| spec.version() == label.version)
+        let earlier = application
+            .history
+            .iter()
+            .rev()
+            .filter_map(|revision| revision.find(name));
+        current
+            .chain(earlier)
+            .find(|spec| spec.version() == label.version)
     }
 
-    fn adopt_one(&mut self, listed: &ListedReplica, label: &Label, spec: VersionSpec, now: Duration) {
+    fn adopt_one(
+        &mut self,
+        listed: &ListedReplica,
+        label: &Label,
+        spec: VersionSpec,
+        now: Duration,
+    ) {
         let ready = match ReplicaEvent::decode(listed.ready.as_slice()) {
-            Ok(ReplicaEvent { body: Some(replica_event::Body::Ready(ready)) }) => Some(ready),
+            Ok(ReplicaEvent {
+                body: Some(replica_event::Body::Ready(ready)),
+            }) => Some(ready),
             _ => None,
         };
         let state = match (listed.stopping, ready.is_some()) {
@@ -138,7 +164,9 @@ impl Core {
         };
         let key = &label.deployment;
         let application = self.applications.get_mut(&key.application);
-        if let Some(deployment) = application.and_then(|one| one.deployments.get_mut(&key.deployment)) {
+        if let Some(deployment) =
+            application.and_then(|one| one.deployments.get_mut(&key.deployment))
+        {
             deployment.attempts_of(&version).proven |= ready.is_some();
             self.owners.insert(replica.id.clone(), key.clone());
             deployment.replicas.insert(replica.id.clone(), replica);
@@ -149,33 +177,61 @@ impl Core {
     pub(super) fn learn_pids(&mut self, listed: &Listed) {
         self.listing = false;
         for one in &listed.replicas {
-            let Some(key) = self.owners.get(&one.replica_id) else { continue };
+            let Some(key) = self.owners.get(&one.replica_id) else {
+                continue;
+            };
             let application = self.applications.get_mut(&key.application);
-            let deployment = application.and_then(|application| application.deployments.get_mut(&key.deployment));
-            if let Some(replica) = deployment.and_then(|deployment| deployment.replicas.get_mut(&one.replica_id)) {
+            let deployment = application
+                .and_then(|application| application.deployments.get_mut(&key.deployment));
+            if let Some(replica) =
+                deployment.and_then(|deployment| deployment.replicas.get_mut(&one.replica_id))
+            {
                 replica.pid = one.pid;
             }
         }
     }
 }
 
-fn restore_application(stored: &RootApplication, revisions: &BTreeMap<String, Arc<Revision>>) -> Application {
+fn restore_application(
+    stored: &RootApplication,
+    revisions: &BTreeMap<String, Arc<Revision>>,
+) -> Application {
     let mut application = Application::new(&stored.name);
-    application.history = stored.history.iter().filter_map(|blob| revisions.get(blob).cloned()).collect();
+    application.history = stored
+        .history
+        .iter()
+        .filter_map(|blob| revisions.get(blob).cloned())
+        .collect();
     application.target = application.history.last().cloned();
     application.deployed_at_s = stored.deployed_at_s;
     if !stored.route_prefix.is_empty() {
         let ingress = DeploymentKey::new(stored.name.as_str(), stored.route_ingress.as_str());
-        application.route = Some(Route { prefix: stored.route_prefix.clone(), ingress });
+        application.route = Some(Route {
+            prefix: stored.route_prefix.clone(),
+            ingress,
+        });
     }
     let target = application.target.clone();
-    let targeted = target.iter().flat_map(|revision| revision.spec.deployments.iter().map(|one| one.name.as_str()));
+    let targeted = target.iter().flat_map(|revision| {
+        revision
+            .spec
+            .deployments
+            .iter()
+            .map(|one| one.name.as_str())
+    });
     for name in targeted.chain(stored.serving.keys().map(String::as_str)) {
         let mut deployment = Deployment::new(DeploymentKey::new(stored.name.as_str(), name));
         deployment.target = target.as_ref().and_then(|revision| revision.find(name));
-        let serving = stored.serving.get(name).and_then(|blob| revisions.get(blob));
+        let serving = stored
+            .serving
+            .get(name)
+            .and_then(|blob| revisions.get(blob));
         deployment.serving = serving.and_then(|revision| revision.find(name));
-        if let Some(version) = deployment.serving.as_ref().map(|serving| serving.version().to_owned()) {
+        if let Some(version) = deployment
+            .serving
+            .as_ref()
+            .map(|serving| serving.version().to_owned())
+        {
             deployment.attempts_of(&version).proven = true;
         }
         application.deployments.insert(name.to_owned(), deployment);

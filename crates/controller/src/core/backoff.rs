@@ -34,7 +34,12 @@ impl Attempts {
     }
 
     /// A replica failed to start. Returns whether the limit is reached.
-    pub(crate) fn start_failed(&mut self, now: Duration, options: &DeploymentOptions, error: String) -> bool {
+    pub(crate) fn start_failed(
+        &mut self,
+        now: Duration,
+        options: &DeploymentOptions,
+        error: String,
+    ) -> bool {
         self.last_error = error;
         self.failures = self.failures.saturating_add(1);
         self.next_start = Some(now + wait(self.failures - 1, options.num_replicas));
@@ -45,7 +50,13 @@ impl Attempts {
 
     /// A replica that was ready died after `ran`: it is replaced at once, unless it keeps dying young. Returns
     /// whether the limit is reached.
-    pub(crate) fn died(&mut self, now: Duration, ran: Duration, options: &DeploymentOptions, error: String) -> bool {
+    pub(crate) fn died(
+        &mut self,
+        now: Duration,
+        ran: Duration,
+        options: &DeploymentOptions,
+        error: String,
+    ) -> bool {
         self.last_error = error;
         if ran >= STABLE {
             self.failures = 0;
@@ -53,19 +64,28 @@ impl Attempts {
             return false;
         }
         self.failures = self.failures.saturating_add(1);
-        self.next_start = self.failures.checked_sub(2).map(|level| now + wait(level, options.num_replicas));
+        self.next_start = self
+            .failures
+            .checked_sub(2)
+            .map(|level| now + wait(level, options.num_replicas));
         self.failures >= limit(options)
     }
 
     /// A new deploy of the same version tries again from the beginning.
     pub(crate) fn reset(&mut self) {
-        *self = Self { proven: self.proven, ..Self::default() };
+        *self = Self {
+            proven: self.proven,
+            ..Self::default()
+        };
     }
 }
 
 /// Start failures after which a version that never came up is given up.
 pub(crate) fn limit(options: &DeploymentOptions) -> u32 {
-    options.max_constructor_retry_count.min(options.num_replicas.saturating_mul(3)).max(1)
+    options
+        .max_constructor_retry_count
+        .min(options.num_replicas.saturating_mul(3))
+        .max(1)
 }
 
 fn wait(failures_before: u32, num_replicas: u32) -> Duration {
@@ -78,18 +98,30 @@ mod tests {
     use super::*;
 
     fn options(num_replicas: u32) -> DeploymentOptions {
-        DeploymentOptions { num_replicas, max_constructor_retry_count: 20, ..Default::default() }
+        DeploymentOptions {
+            num_replicas,
+            max_constructor_retry_count: 20,
+            ..Default::default()
+        }
     }
 
     #[test]
     fn waits_double_from_a_tenth_of_a_second_to_thirty_seconds() {
-        let mut attempts = Attempts { proven: true, ..Default::default() };
+        let mut attempts = Attempts {
+            proven: true,
+            ..Default::default()
+        };
         let mut waits = Vec::new();
         for _ in 0..12 {
             attempts.start_failed(Duration::ZERO, &options(1), String::new());
             waits.push(attempts.next_start.unwrap().as_millis());
         }
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000]);
+        assert_eq!(
+            waits,
+            [
+                100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000
+            ]
+        );
     }
 
     #[test]
@@ -107,12 +139,21 @@ mod tests {
     fn the_retry_count_of_the_user_is_a_lower_limit() {
         assert_eq!(limit(&options(1)), 3);
         assert_eq!(limit(&options(10)), 20);
-        assert_eq!(limit(&DeploymentOptions { max_constructor_retry_count: 2, ..options(1) }), 2);
+        assert_eq!(
+            limit(&DeploymentOptions {
+                max_constructor_retry_count: 2,
+                ..options(1)
+            }),
+            2
+        );
     }
 
     #[test]
     fn a_first_death_costs_no_wait_and_dying_young_does() {
-        let mut attempts = Attempts { proven: true, ..Default::default() };
+        let mut attempts = Attempts {
+            proven: true,
+            ..Default::default()
+        };
         let (now, young) = (Duration::from_secs(100), Duration::from_secs(2));
         attempts.died(now, young, &options(1), String::new());
         assert!(attempts.may_start(now));

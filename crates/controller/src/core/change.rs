@@ -4,19 +4,17 @@
 //! before it. What the core learns by itself (a revision now runs at full size) is saved the same way, when no
 //! client's change is waiting; losing it costs nothing but work done twice.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use eagleray_types::{
-    DeploymentKey,
-    control::{ApiError, ApplicationSpec, Deployed, Empty, Rollback, api_response},
-};
+use eagleray_types::control::{ApiError, ApplicationSpec, Deployed, Rollback, api_response};
 use prost::Message as _;
 
 use super::{
-    CHANGES_QUEUED, CallId, Command, Core, Level, REVISIONS_KEPT, SAVE_RETRY, Save, SaveError, WAITS_KEPT, Wait,
-    model::{Application, Deployment, Revision, VersionSpec},
+    CHANGES_QUEUED, CallId, Command, Core, Level, REVISIONS_KEPT, SAVE_RETRY, Save, SaveError,
+    WAITS_KEPT,
+    model::Revision,
     notes,
-    status::{self, Status, StatusInput},
+    status::{self},
     validate::{api_error, validate},
 };
 use crate::store::checkpoint::{Root, RootApplication};
@@ -24,10 +22,23 @@ use crate::store::checkpoint::{Root, RootApplication};
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a short queue")]
 pub(super) enum Change {
-    Deploy { call: CallId, spec: ApplicationSpec, wall_time_s: f64 },
-    Rollback { call: CallId, rollback: Rollback, wall_time_s: f64 },
-    Delete { call: CallId, name: String },
-    DeleteAll { call: CallId },
+    Deploy {
+        call: CallId,
+        spec: ApplicationSpec,
+        wall_time_s: f64,
+    },
+    Rollback {
+        call: CallId,
+        rollback: Rollback,
+        wall_time_s: f64,
+    },
+    Delete {
+        call: CallId,
+        name: String,
+    },
+    DeleteAll {
+        call: CallId,
+    },
     /// What the core learnt by itself.
     Progress,
 }
@@ -50,14 +61,19 @@ impl Core {
             self.changes.push_back(change);
         } else if let Some(call) = change.call() {
             let message = "too many changes are waiting to be carried out; try again in a moment";
-            self.reply(call, api_response::Body::Error(api_error("internal", message)));
+            self.reply(
+                call,
+                api_response::Body::Error(api_error("internal", message)),
+            );
         }
     }
 
     /// Takes waiting changes until one needs the store.
     pub(super) fn begin_changes(&mut self) {
         while self.saving.is_none() {
-            let Some(change) = self.changes.pop_front() else { return };
+            let Some(change) = self.changes.pop_front() else {
+                return;
+            };
             let call = change.call();
             if let Err(error) = self.begin(change)
                 && let Some(call) = call
@@ -69,19 +85,37 @@ impl Core {
 
     fn begin(&mut self, change: Change) -> Result<(), ApiError> {
         let change = match change {
-            Change::Rollback { call, rollback, wall_time_s } => {
+            Change::Rollback {
+                call,
+                rollback,
+                wall_time_s,
+            } => {
                 let spec = self.earlier_revision(&rollback)?;
-                Change::Deploy { call, spec, wall_time_s }
+                Change::Deploy {
+                    call,
+                    spec,
+                    wall_time_s,
+                }
             }
             other => other,
         };
         let (mut root, mut files, mut revisions) = (self.root(), Vec::new(), Vec::new());
         match &change {
-            Change::Deploy { call, spec, wall_time_s } => {
+            Change::Deploy {
+                call,
+                spec,
+                wall_time_s,
+            } => {
                 validate(spec)?;
                 self.check_routes(spec)?;
                 if let Some(notes) = self.unchanged(spec) {
-                    self.reply(*call, api_response::Body::Deployed(Deployed { revision: spec.revision.clone(), notes }));
+                    self.reply(
+                        *call,
+                        api_response::Body::Deployed(Deployed {
+                            revision: spec.revision.clone(),
+                            notes,
+                        }),
+                    );
                     return Ok(());
                 }
                 let revision = Revision::new(spec.clone());
@@ -98,7 +132,11 @@ impl Core {
         if self.saved.as_ref() == Some(&root) && files.is_empty() {
             self.take_effect(change);
         } else {
-            self.commands.push(Command::Save(Save { files, revisions, root: root.clone() }));
+            self.commands.push(Command::Save(Save {
+                files,
+                revisions,
+                root: root.clone(),
+            }));
             self.saved = Some(root);
             self.saving = Some(change);
         }
@@ -120,27 +158,51 @@ impl Core {
         let earlier = if rollback.revision.is_empty() {
             application.history.iter().rev().nth(1)
         } else {
-            application.history.iter().rev().find(|one| one.spec.revision == rollback.revision)
+            application
+                .history
+                .iter()
+                .rev()
+                .find(|one| one.spec.revision == rollback.revision)
         };
-        earlier.map(|revision| revision.spec.clone()).ok_or_else(|| {
-            let known: Vec<&str> = application.history.iter().map(|one| one.spec.revision.as_str()).collect();
-            let wanted = match rollback.revision.as_str() {
-                "" => "a revision before the present one".to_owned(),
-                revision => format!("revision {revision}"),
-            };
-            api_error("not_found", format!("application '{name}' has not kept {wanted}; kept: {}", known.join(", ")))
-        })
+        earlier
+            .map(|revision| revision.spec.clone())
+            .ok_or_else(|| {
+                let known: Vec<&str> = application
+                    .history
+                    .iter()
+                    .map(|one| one.spec.revision.as_str())
+                    .collect();
+                let wanted = match rollback.revision.as_str() {
+                    "" => "a revision before the present one".to_owned(),
+                    revision => format!("revision {revision}"),
+                };
+                api_error(
+                    "not_found",
+                    format!(
+                        "application '{name}' has not kept {wanted}; kept: {}",
+                        known.join(", ")
+                    ),
+                )
+            })
     }
 
     fn check_routes(&self, spec: &ApplicationSpec) -> Result<(), ApiError> {
         if spec.route_prefix.is_empty() {
             return Ok(());
         }
-        let others = self.applications.values().filter(|one| one.name != spec.name && !one.deleting());
+        let others = self
+            .applications
+            .values()
+            .filter(|one| one.name != spec.name && !one.deleting());
         for other in others {
-            let wanted = other.target.as_ref().map(|target| target.spec.route_prefix.as_str());
+            let wanted = other
+                .target
+                .as_ref()
+                .map(|target| target.spec.route_prefix.as_str());
             let present = other.route.as_ref().map(|route| route.prefix.as_str());
-            if wanted == Some(spec.route_prefix.as_str()) || present == Some(spec.route_prefix.as_str()) {
+            if wanted == Some(spec.route_prefix.as_str())
+                || present == Some(spec.route_prefix.as_str())
+            {
                 let (prefix, other, name) = (&spec.route_prefix, &other.name, &spec.name);
                 let message = format!(
                     "route_prefix '{prefix}' is used by application '{other}', so '{name}' was not deployed; give one \
@@ -154,26 +216,41 @@ impl Core {
 
     /// Desired state as it stands.
     pub(super) fn root(&self) -> Root {
-        let applications = self.applications.values().filter(|one| !one.deleting()).map(|application| {
-            let serving = application.deployments.values().filter_map(|deployment| {
-                let serving = deployment.serving.as_ref()?;
-                Some((deployment.key.deployment.clone(), serving.revision().blob.clone()))
+        let applications = self
+            .applications
+            .values()
+            .filter(|one| !one.deleting())
+            .map(|application| {
+                let serving = application.deployments.values().filter_map(|deployment| {
+                    let serving = deployment.serving.as_ref()?;
+                    Some((
+                        deployment.key.deployment.clone(),
+                        serving.revision().blob.clone(),
+                    ))
+                });
+                let route = application.route.clone().unwrap_or_default();
+                RootApplication {
+                    name: application.name.clone(),
+                    history: application
+                        .history
+                        .iter()
+                        .map(|revision| revision.blob.clone())
+                        .collect(),
+                    serving: serving.collect(),
+                    deployed_at_s: application.deployed_at_s,
+                    route_prefix: route.prefix,
+                    route_ingress: route.ingress.deployment,
+                }
             });
-            let route = application.route.clone().unwrap_or_default();
-            RootApplication {
-                name: application.name.clone(),
-                history: application.history.iter().map(|revision| revision.blob.clone()).collect(),
-                serving: serving.collect(),
-                deployed_at_s: application.deployed_at_s,
-                route_prefix: route.prefix,
-                route_ingress: route.ingress.deployment,
-            }
-        });
-        Root { applications: applications.collect() }
+        Root {
+            applications: applications.collect(),
+        }
     }
 
     pub(super) fn on_saved(&mut self, result: Result<(), SaveError>, now: Duration) {
-        let Some(change) = self.saving.take() else { return };
+        let Some(change) = self.saving.take() else {
+            return;
+        };
         match result {
             Ok(()) => self.take_effect(change),
             Err(error) => {
@@ -201,89 +278,13 @@ impl Core {
         }
         let root = self.root();
         if self.saved.as_ref() != Some(&root) {
-            self.commands.push(Command::Save(Save { files: Vec::new(), revisions: Vec::new(), root: root.clone() }));
+            self.commands.push(Command::Save(Save {
+                files: Vec::new(),
+                revisions: Vec::new(),
+                root: root.clone(),
+            }));
             self.saved = Some(root);
             self.saving = Some(Change::Progress);
-        }
-    }
-
-    fn take_effect(&mut self, change: Change) {
-        match change {
-            Change::Deploy { call, spec, wall_time_s } => self.deploy(call, spec, wall_time_s),
-            Change::Delete { call, name } => {
-                self.delete(&name);
-                self.deleting.push(Wait { call, name, revision: String::new() });
-            }
-            Change::DeleteAll { call } => {
-                for name in self.applications.keys().cloned().collect::<Vec<_>>() {
-                    self.delete(&name);
-                }
-                self.deleting.push(Wait { call, name: String::new(), revision: String::new() });
-            }
-            Change::Rollback { .. } | Change::Progress => {}
-        }
-    }
-
-    fn deploy(&mut self, call: CallId, spec: ApplicationSpec, wall_time_s: f64) {
-        let name = spec.name.clone();
-        let revision = Arc::new(Revision::new(spec));
-        let application = self.applications.entry(name.clone()).or_insert_with(|| Application::new(&name));
-        let notes = notes::notes(application.target.as_ref().map(|old| &old.spec), &revision.spec);
-        let was_deleting = application.deleting();
-
-        application.history.retain(|kept| kept.blob != revision.blob);
-        application.history.push(Arc::clone(&revision));
-        let excess = application.history.len().saturating_sub(REVISIONS_KEPT);
-        application.history.drain(..excess);
-        application.target = Some(Arc::clone(&revision));
-        application.deployed_at_s = wall_time_s;
-
-        for deployment in &revision.spec.deployments {
-            let key = DeploymentKey::new(name.as_str(), deployment.name.as_str());
-            let entry = application.deployments.entry(deployment.name.clone());
-            let entry = entry.or_insert_with(|| Deployment::new(key));
-            if let Some(target) = revision.find(&deployment.name) {
-                retarget(entry, target);
-            }
-        }
-        for (_, deployment) in
-            application.deployments.iter_mut().filter(|(name, _)| revision.find(name.as_str()).is_none())
-        {
-            deployment.target = None;
-            deployment.status.on(StatusInput::Delete, "");
-        }
-        let short: String = revision.spec.revision.chars().take(12).collect();
-        for note in &notes {
-            self.log(Level::Info, format!("application '{name}', revision {short}: {note}"));
-        }
-        if was_deleting {
-            self.answer_deletes_of(&name);
-        }
-        self.reply(call, api_response::Body::Deployed(Deployed { revision: revision.spec.revision.clone(), notes }));
-        self.supersede_waits(&name);
-        self.touch(&name);
-    }
-
-    fn delete(&mut self, name: &str) {
-        let Some(application) = self.applications.get_mut(name) else { return };
-        if application.target.take().is_some() {
-            application.history.clear();
-            application.route = None;
-            for deployment in application.deployments.values_mut() {
-                deployment.target = None;
-                deployment.serving = None;
-                deployment.status.on(StatusInput::Delete, "");
-            }
-            self.log(Level::Info, format!("application '{name}' is deleted"));
-        }
-        self.fail_waits(name);
-        self.touch(name);
-    }
-
-    /// `Done` to those who asked for the end of an application that was deployed again meanwhile.
-    fn answer_deletes_of(&mut self, name: &str) {
-        for wait in self.deleting.extract_if(.., |wait| wait.name == name).collect::<Vec<_>>() {
-            self.reply(wait.call, api_response::Body::Done(Empty {}));
         }
     }
 }
@@ -293,52 +294,23 @@ fn unknown(name: &str) -> ApiError {
 }
 
 fn deploy_in_root(root: &mut Root, name: &str, blob: String, wall_time_s: f64) {
-    let at = root.applications.binary_search_by(|one| one.name.as_str().cmp(name)).unwrap_or_else(|at| {
-        root.applications.insert(at, RootApplication { name: name.to_owned(), ..Default::default() });
-        at
-    });
+    let at = root
+        .applications
+        .binary_search_by(|one| one.name.as_str().cmp(name))
+        .unwrap_or_else(|at| {
+            root.applications.insert(
+                at,
+                RootApplication {
+                    name: name.to_owned(),
+                    ..Default::default()
+                },
+            );
+            at
+        });
     let application = &mut root.applications[at];
     application.history.retain(|kept| *kept != blob);
     application.history.push(blob);
     let excess = application.history.len().saturating_sub(REVISIONS_KEPT);
     application.history.drain(..excess);
     application.deployed_at_s = wall_time_s;
-}
-
-/// Points a deployment at its new spec and moves its status as the size of the change asks.
-fn retarget(deployment: &mut Deployment, target: VersionSpec) {
-    let version = target.version().to_owned();
-    let proven_before = deployment.serving.as_ref().is_some_and(|serving| serving.version() == version)
-        || deployment.routable().any(|replica| replica.spec.version() == version);
-    let attempts = deployment.attempts_of(&version);
-    let gave_up = attempts.gave_up;
-    attempts.reset();
-    attempts.proven |= proven_before;
-
-    let input = match &deployment.target {
-        Some(old) if old.version() == version && !gave_up => {
-            let (before, after) = (old.options(), target.options());
-            let mut rescaled = before.clone();
-            rescaled.num_replicas = after.num_replicas;
-            match (rescaled == *after, before.num_replicas.cmp(&after.num_replicas)) {
-                (false, _) => Some(StatusInput::Configured),
-                (true, std::cmp::Ordering::Less) => Some(StatusInput::ScaledUp),
-                (true, std::cmp::Ordering::Greater) => Some(StatusInput::ScaledDown),
-                (true, std::cmp::Ordering::Equal) if deployment.status.status == Status::DeployFailed => {
-                    Some(StatusInput::Configured)
-                }
-                (true, std::cmp::Ordering::Equal) => None,
-            }
-        }
-        _ => Some(StatusInput::Configured),
-    };
-    if let Some(input) = input {
-        deployment.status.on(input, "");
-    }
-    deployment.target = Some(target);
-    let matters: Vec<String> =
-        deployment.target.iter().chain(&deployment.serving).map(|spec| spec.version().to_owned()).collect();
-    let kept: BTreeMap<_, _> =
-        std::mem::take(&mut deployment.attempts).into_iter().filter(|(version, _)| matters.contains(version)).collect();
-    deployment.attempts = kept;
 }

@@ -86,5 +86,7 @@ const fn checked(state: ReplicaState) -> bool {
 }
 
 fn seconds(value: f64) -> Duration {
-    Duration::try_from_secs_f64(value).unwrap_or(Duration::from_secs(10)).max(Duration::from_millis(1))
+    Duration::try_from_secs_f64(value)
+        .unwrap_or(Duration::from_secs(10))
+        .max(Duration::from_millis(1))
 }

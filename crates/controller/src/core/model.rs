@@ -26,14 +26,27 @@ impl Revision {
     }
 
     pub(crate) fn find(self: &Arc<Self>, deployment: &str) -> Option<VersionSpec> {
-        let index = self.spec.deployments.iter().position(|spec| spec.name == deployment)?;
-        Some(VersionSpec { revision: Arc::clone(self), index })
+        let index = self
+            .spec
+            .deployments
+            .iter()
+            .position(|spec| spec.name == deployment)?;
+        Some(VersionSpec {
+            revision: Arc::clone(self),
+            index,
+        })
     }
 
     /// The names of every file that a replica of this revision needs.
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
-        let callables = self.spec.deployments.iter().map(|spec| spec.callable_blob.as_str());
-        callables.chain([self.spec.code_blob.as_str()]).filter(|name| !name.is_empty())
+        let callables = self
+            .spec
+            .deployments
+            .iter()
+            .map(|spec| spec.callable_blob.as_str());
+        callables
+            .chain([self.spec.code_blob.as_str()])
+            .filter(|name| !name.is_empty())
     }
 }
 
@@ -134,17 +147,23 @@ impl Deployment {
     }
 
     pub(crate) fn is_target(&self, version: &str) -> bool {
-        self.target.as_ref().is_some_and(|target| target.version() == version)
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.version() == version)
     }
 
     /// The serving version, when it is another than the target's.
     pub(crate) fn fallback(&self) -> Option<&VersionSpec> {
-        self.serving.as_ref().filter(|serving| !self.is_target(serving.version()))
+        self.serving
+            .as_ref()
+            .filter(|serving| !self.is_target(serving.version()))
     }
 
     /// What routers are told of queue bounds and such: of the version that answers.
     pub(crate) fn answering(&self) -> Option<&VersionSpec> {
-        let proven = self.target_attempts().is_some_and(|attempts| attempts.proven);
+        let proven = self
+            .target_attempts()
+            .is_some_and(|attempts| attempts.proven);
         match (&self.target, &self.serving) {
             (Some(target), Some(serving)) => Some(if proven { target } else { serving }),
             (target, serving) => target.as_ref().or(serving.as_ref()),
@@ -160,12 +179,20 @@ impl Deployment {
     }
 
     pub(crate) fn routable(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.values().filter(|replica| replica.state.routable())
+        self.replicas
+            .values()
+            .filter(|replica| replica.state.routable())
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        let health = self.replicas.values().filter_map(|replica| replica.health.next_timeout(replica.state));
-        let starts = self.attempts.values().filter_map(|attempts| attempts.next_start);
+        let health = self
+            .replicas
+            .values()
+            .filter_map(|replica| replica.health.next_timeout(replica.state));
+        let starts = self
+            .attempts
+            .values()
+            .filter_map(|attempts| attempts.next_start);
         health.chain(starts).min()
     }
 }

@@ -10,26 +10,48 @@ const NAMED: usize = 3;
 pub(crate) fn notes(old: Option<&ApplicationSpec>, new: &ApplicationSpec) -> Vec<String> {
     let mut notes = Vec::new();
     for deployment in &new.deployments {
-        let before = old.and_then(|old| old.deployments.iter().find(|one| one.name == deployment.name).map(|one| (old, one)));
+        let before = old.and_then(|old| {
+            old.deployments
+                .iter()
+                .find(|one| one.name == deployment.name)
+                .map(|one| (old, one))
+        });
         let name = &deployment.name;
         notes.push(match before {
-            None => format!("{name} starts with {} replica(s)", deployment.options.num_replicas),
+            None => format!(
+                "{name} starts with {} replica(s)",
+                deployment.options.num_replicas
+            ),
             Some((_, before)) if before.version == deployment.version => {
                 let changes = option_changes(&before.options, &deployment.options);
-                let changes = if changes.is_empty() { String::new() } else { format!(" ({})", changes.join(", ")) };
+                let changes = if changes.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", changes.join(", "))
+                };
                 format!("{name} keeps its replicas{changes}")
             }
-            Some((old, before)) => format!("{name} rolls: {}", reason(old, before, new, deployment)),
+            Some((old, before)) => {
+                format!("{name} rolls: {}", reason(old, before, new, deployment))
+            }
         });
     }
     let kept = |name: &str| new.deployments.iter().any(|one| one.name == name);
-    let removed = old.into_iter().flat_map(|old| &old.deployments).filter(|one| !kept(&one.name));
+    let removed = old
+        .into_iter()
+        .flat_map(|old| &old.deployments)
+        .filter(|one| !kept(&one.name));
     notes.extend(removed.map(|one| format!("{} goes: the application no longer has it", one.name)));
     notes
 }
 
 /// Why the version is another one.
-fn reason(old: &ApplicationSpec, before: &DeploymentSpec, new: &ApplicationSpec, after: &DeploymentSpec) -> String {
+fn reason(
+    old: &ApplicationSpec,
+    before: &DeploymentSpec,
+    new: &ApplicationSpec,
+    after: &DeploymentSpec,
+) -> String {
     let mut reasons = Vec::new();
     if !after.version_note.is_empty() {
         reasons.push(after.version_note.clone());
@@ -45,10 +67,20 @@ fn reason(old: &ApplicationSpec, before: &DeploymentSpec, new: &ApplicationSpec,
         }
     };
     compare("the interpreter", old.python == new.python);
-    compare("the working directory", old.working_directory == new.working_directory);
+    compare(
+        "the working directory",
+        old.working_directory == new.working_directory,
+    );
     compare("sys.path", old.sys_path == new.sys_path);
-    compare("the environment", (&old.environment, &before.options.environment) == (&new.environment, &after.options.environment));
-    compare("the resources", before.options.resources == after.options.resources);
+    compare(
+        "the environment",
+        (&old.environment, &before.options.environment)
+            == (&new.environment, &after.options.environment),
+    );
+    compare(
+        "the resources",
+        before.options.resources == after.options.resources,
+    );
     if !parts.is_empty() {
         reasons.push(format!("changed: {}", parts.join(", ")));
     }
@@ -60,17 +92,28 @@ fn reason(old: &ApplicationSpec, before: &DeploymentSpec, new: &ApplicationSpec,
 
 fn code_changes(old: &[CodeFile], new: &[CodeFile]) -> Option<String> {
     let sums = |files: &[CodeFile]| -> BTreeMap<String, String> {
-        files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect()
+        files
+            .iter()
+            .map(|file| (file.path.clone(), file.sha256.clone()))
+            .collect()
     };
     let (old, new) = (sums(old), sums(new));
     let changed = new.iter().filter_map(|(path, sum)| match old.get(path) {
         None => Some(format!("{path} (new)")),
         Some(before) => (before != sum).then(|| path.clone()),
     });
-    let removed = old.keys().filter(|path| !new.contains_key(*path)).map(|path| format!("{path} (gone)"));
+    let removed = old
+        .keys()
+        .filter(|path| !new.contains_key(*path))
+        .map(|path| format!("{path} (gone)"));
     let files: Vec<String> = changed.chain(removed).collect();
     let more = files.len().saturating_sub(NAMED);
-    let named = files.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let named = files
+        .iter()
+        .take(NAMED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     match (files.is_empty(), more) {
         (true, _) => None,
         (false, 0) => Some(format!("changed code: {named}")),
@@ -82,23 +125,56 @@ fn code_changes(old: &[CodeFile], new: &[CodeFile]) -> Option<String> {
 fn option_changes(old: &DeploymentOptions, new: &DeploymentOptions) -> Vec<String> {
     let mut changes = Vec::new();
     if old.num_replicas != new.num_replicas {
-        changes.push(format!("num_replicas {} -> {}", old.num_replicas, new.num_replicas));
+        changes.push(format!(
+            "num_replicas {} -> {}",
+            old.num_replicas, new.num_replicas
+        ));
     }
     let mut compare = |what: &str, same: bool| {
         if !same {
             changes.push(format!("{what} changed"));
         }
     };
-    #[expect(clippy::float_cmp, reason = "the same text gives the same number, and any other is a change")]
+    #[expect(
+        clippy::float_cmp,
+        reason = "the same text gives the same number, and any other is a change"
+    )]
     let same = |old: f64, new: f64| old == new;
-    compare("max_ongoing_requests", old.max_ongoing_requests == new.max_ongoing_requests);
-    compare("max_queued_requests", old.max_queued_requests == new.max_queued_requests);
+    compare(
+        "max_ongoing_requests",
+        old.max_ongoing_requests == new.max_ongoing_requests,
+    );
+    compare(
+        "max_queued_requests",
+        old.max_queued_requests == new.max_queued_requests,
+    );
     compare("user_config", old.user_config == new.user_config);
-    compare("graceful_shutdown_wait_loop_s", same(old.graceful_shutdown_wait_loop_s, new.graceful_shutdown_wait_loop_s));
-    compare("graceful_shutdown_timeout_s", same(old.graceful_shutdown_timeout_s, new.graceful_shutdown_timeout_s));
-    compare("health_check_period_s", same(old.health_check_period_s, new.health_check_period_s));
-    compare("health_check_timeout_s", same(old.health_check_timeout_s, new.health_check_timeout_s));
-    compare("max_constructor_retry_count", old.max_constructor_retry_count == new.max_constructor_retry_count);
+    compare(
+        "graceful_shutdown_wait_loop_s",
+        same(
+            old.graceful_shutdown_wait_loop_s,
+            new.graceful_shutdown_wait_loop_s,
+        ),
+    );
+    compare(
+        "graceful_shutdown_timeout_s",
+        same(
+            old.graceful_shutdown_timeout_s,
+            new.graceful_shutdown_timeout_s,
+        ),
+    );
+    compare(
+        "health_check_period_s",
+        same(old.health_check_period_s, new.health_check_period_s),
+    );
+    compare(
+        "health_check_timeout_s",
+        same(old.health_check_timeout_s, new.health_check_timeout_s),
+    );
+    compare(
+        "max_constructor_retry_count",
+        old.max_constructor_retry_count == new.max_constructor_retry_count,
+    );
     compare("access log", old.access_log == new.access_log);
     compare("max_body_bytes", old.max_body_bytes == new.max_body_bytes);
     changes
@@ -109,27 +185,50 @@ mod tests {
     use super::*;
 
     fn spec(version: &str, sums: &[(&str, &str)]) -> ApplicationSpec {
-        let options = DeploymentOptions { num_replicas: 1, ..Default::default() };
+        let options = DeploymentOptions {
+            num_replicas: 1,
+            ..Default::default()
+        };
         ApplicationSpec {
-            deployments: vec![DeploymentSpec { name: "D".into(), version: version.into(), options, ..Default::default() }],
-            code_files: sums.iter().map(|(path, sha256)| CodeFile { path: (*path).into(), sha256: (*sha256).into() }).collect(),
+            deployments: vec![DeploymentSpec {
+                name: "D".into(),
+                version: version.into(),
+                options,
+                ..Default::default()
+            }],
+            code_files: sums
+                .iter()
+                .map(|(path, sha256)| CodeFile {
+                    path: (*path).into(),
+                    sha256: (*sha256).into(),
+                })
+                .collect(),
             ..Default::default()
         }
     }
 
     #[test]
     fn a_note_names_the_file_that_changed() {
-        let (old, new) = (spec("1", &[("a.py", "x"), ("b.py", "x")]), spec("2", &[("a.py", "x"), ("b.py", "y")]));
+        let (old, new) = (
+            spec("1", &[("a.py", "x"), ("b.py", "x")]),
+            spec("2", &[("a.py", "x"), ("b.py", "y")]),
+        );
         assert_eq!(notes(Some(&old), &new), ["D rolls: changed code: b.py"]);
         let many = spec("2", &[("a.py", "1"), ("c.py", "1"), ("d.py", "1")]);
-        assert_eq!(notes(Some(&old), &many), ["D rolls: changed code: a.py, c.py (new), d.py (new) and 1 more"]);
+        assert_eq!(
+            notes(Some(&old), &many),
+            ["D rolls: changed code: a.py, c.py (new), d.py (new) and 1 more"]
+        );
     }
 
     #[test]
     fn a_note_says_what_could_not_be_compared() {
         let mut new = spec("2", &[]);
         new.deployments[0].version_note = "the closure of f cannot be hashed".into();
-        assert_eq!(notes(Some(&spec("1", &[])), &new), ["D rolls: the closure of f cannot be hashed"]);
+        assert_eq!(
+            notes(Some(&spec("1", &[])), &new),
+            ["D rolls: the closure of f cannot be hashed"]
+        );
     }
 
     #[test]
@@ -151,6 +250,9 @@ mod tests {
         let expected = "D rolls: its arguments, or code that travels by value, changed; changed: the working directory";
         assert_eq!(notes(Some(&spec("1", &[])), &new), [expected]);
         new.deployments[0].name = "E".into();
-        assert_eq!(notes(Some(&spec("1", &[])), &new)[1], "D goes: the application no longer has it");
+        assert_eq!(
+            notes(Some(&spec("1", &[])), &new)[1],
+            "D goes: the application no longer has it"
+        );
     }
 }

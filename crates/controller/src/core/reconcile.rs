@@ -3,11 +3,11 @@
 //! Idempotent: with nothing new, it gives no commands. Decisions are [`super::rollout`]'s; this file carries them
 //! into state and commands, and notices what has come true (a deployment at full size, an application gone).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use eagleray_types::control::{
-    DeploymentTarget, Empty, Reconfigure, Relay, ReplicaCommand, ReplicaConfig, Route, Spawn, Stop, VersionTarget,
-    node_command, replica_command,
+    Empty, Reconfigure, Relay, ReplicaCommand, ReplicaConfig, Spawn, Stop, node_command,
+    replica_command,
 };
 use prost::Message as _;
 
@@ -16,30 +16,37 @@ use super::{
     adopt::Label,
     backoff::Attempts,
     health::Health,
-    model::{Application, Deployment, VersionSpec},
+    model::{Deployment, VersionSpec},
     replica::{Replica, ReplicaView},
     rollout::{self, Fleet, Member, Phase, Version, Want},
+    routed::settle_route,
     status::{Status, StatusInput},
 };
-use crate::targets::ApplicationTargets;
 
 impl Core {
     pub(super) fn reconcile(&mut self, name: &str, now: Duration) {
-        let Some(mut application) = self.applications.remove(name) else { return };
+        let Some(mut application) = self.applications.remove(name) else {
+            return;
+        };
         for deployment in application.deployments.values_mut() {
             self.reconcile_deployment(deployment, now);
         }
-        let settled = |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
+        let settled =
+            |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
         if application.deployments.values().all(settled) {
             // Deployments that the new revision does not have go last: what called them is replaced by now.
-            for deployment in application.deployments.values_mut().filter(|one| one.target.is_none()) {
+            for deployment in application
+                .deployments
+                .values_mut()
+                .filter(|one| one.target.is_none())
+            {
                 deployment.serving = None;
                 self.reconcile_deployment(deployment, now);
             }
         }
-        application
-            .deployments
-            .retain(|_, one| one.target.is_some() || one.serving.is_some() || !one.replicas.is_empty());
+        application.deployments.retain(|_, one| {
+            one.target.is_some() || one.serving.is_some() || !one.replicas.is_empty()
+        });
         settle_route(&mut application);
         if !(application.deleting() && application.deployments.is_empty()) {
             self.applications.insert(name.to_owned(), application);
@@ -64,9 +71,15 @@ impl Core {
     /// Tells replicas of a version that is kept what its options are now.
     fn reconfigure(&mut self, deployment: &mut Deployment) {
         let (target, serving) = (deployment.target.clone(), deployment.serving.clone());
-        for replica in deployment.replicas.values_mut().filter(|one| one.state.serving()) {
+        for replica in deployment
+            .replicas
+            .values_mut()
+            .filter(|one| one.state.serving())
+        {
             let same_version = |spec: &&VersionSpec| spec.version() == replica.spec.version();
-            let Some(spec) = target.iter().chain(&serving).find(same_version) else { continue };
+            let Some(spec) = target.iter().chain(&serving).find(same_version) else {
+                continue;
+            };
             replica.spec = spec.clone();
             let view = ReplicaView::of(spec.options());
             if replica.needs(&view) && replica.step(ReplicaInput::Reconfigure) {
@@ -104,7 +117,8 @@ impl Core {
             health: Health::default(),
         };
         let spawn = self.spawn_command(deployment, &replica);
-        self.commands.push(Command::Node(node_command::Body::Spawn(spawn)));
+        self.commands
+            .push(Command::Node(node_command::Body::Spawn(spawn)));
         self.owners.insert(id.clone(), deployment.key.clone());
         deployment.replicas.insert(id, replica);
     }
@@ -127,8 +141,17 @@ impl Core {
             options: spec.options.clone(),
             rank: replica.rank,
             world_size: spec.options.num_replicas,
-            route_prefix: if is_ingress { application.route_prefix.clone() } else { String::new() },
-            controller_socket_path: self.options.run_directory.join("controller.sock").display().to_string(),
+            route_prefix: if is_ingress {
+                application.route_prefix.clone()
+            } else {
+                String::new()
+            },
+            controller_socket_path: self
+                .options
+                .run_directory
+                .join("controller.sock")
+                .display()
+                .to_string(),
         };
         let mut environment = application.environment.clone();
         environment.extend(spec.options.environment.clone());
@@ -142,49 +165,60 @@ impl Core {
             },
             working_directory: application.working_directory.clone(),
             environment,
-            first_command: ReplicaCommand { body: Some(replica_command::Body::Start(config)) }.encode_to_vec(),
+            first_command: ReplicaCommand {
+                body: Some(replica_command::Body::Start(config)),
+            }
+            .encode_to_vec(),
             label: Label::of(deployment, replica).encode_to_vec(),
         }
     }
 
     /// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain.
     fn stop(&mut self, deployment: &mut Deployment, id: &str) {
-        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
         let starting = replica.state == ReplicaState::Starting;
         if !replica.step(ReplicaInput::Stop) {
             return;
         }
         if !starting {
-            self.commands.push(relay(id, replica_command::Body::Drain(Empty {})));
+            self.commands
+                .push(relay(id, replica_command::Body::Drain(Empty {})));
         }
-        let grace_milliseconds = if starting { 0 } else { replica.grace_milliseconds() };
-        self.stops.push(stop_command(id, replica.epoch, grace_milliseconds));
+        let grace_milliseconds = if starting {
+            0
+        } else {
+            replica.grace_milliseconds()
+        };
+        self.stops
+            .push(stop_command(id, replica.epoch, grace_milliseconds));
     }
 
     pub(super) fn socket_path(&self, id: &str) -> String {
-        self.options.run_directory.join("r").join(format!("{id}.sock")).display().to_string()
-    }
-
-    /// What routers shall know of an application; `None` once it is deleted.
-    pub(super) fn application_targets(&self, name: &str) -> Option<ApplicationTargets> {
-        let application = self.applications.get(name).filter(|one| !one.deleting())?;
-        let mut targets = ApplicationTargets { route: application.route.clone(), ..Default::default() };
-        for deployment in application.deployments.values() {
-            if let Some(target) = deployment_target(deployment) {
-                targets.deployments.insert(deployment.key.clone(), target);
-            }
-        }
-        Some(targets)
+        self.options
+            .run_directory
+            .join("r")
+            .join(format!("{id}.sock"))
+            .display()
+            .to_string()
     }
 }
 
 pub(super) fn relay(id: &str, body: replica_command::Body) -> Command {
     let payload = ReplicaCommand { body: Some(body) }.encode_to_vec();
-    Command::Node(node_command::Body::Relay(Relay { replica_id: id.to_owned(), payload }))
+    Command::Node(node_command::Body::Relay(Relay {
+        replica_id: id.to_owned(),
+        payload,
+    }))
 }
 
 pub(super) fn stop_command(id: &str, epoch: u64, grace_milliseconds: u64) -> Command {
-    Command::Node(node_command::Body::Stop(Stop { replica_id: id.to_owned(), epoch, grace_milliseconds }))
+    Command::Node(node_command::Body::Stop(Stop {
+        replica_id: id.to_owned(),
+        epoch,
+        grace_milliseconds,
+    }))
 }
 
 fn want(spec: &VersionSpec, attempts: Option<&Attempts>, now: Duration) -> Want {
@@ -201,14 +235,19 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
         let version = replica.spec.version();
         let version = if deployment.is_target(version) {
             Version::Target
-        } else if deployment.fallback().is_some_and(|spec| spec.version() == version) {
+        } else if deployment
+            .fallback()
+            .is_some_and(|spec| spec.version() == version)
+        {
             Version::Fallback
         } else {
             Version::Other
         };
         let phase = match replica.state {
             ReplicaState::Starting => Phase::Starting,
-            ReplicaState::Running | ReplicaState::Updating | ReplicaState::Recovering => Phase::Serving,
+            ReplicaState::Running | ReplicaState::Updating | ReplicaState::Recovering => {
+                Phase::Serving
+            }
             ReplicaState::PendingMigration => Phase::Replaced,
             ReplicaState::Stopping | ReplicaState::Stopped => return None,
         };
@@ -216,26 +255,48 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
     };
     let members = deployment.replicas.values().filter_map(|replica| {
         let (version, phase) = member(replica)?;
-        Some(Member { id: replica.id.as_str(), order: replica.order, version, phase })
+        Some(Member {
+            id: replica.id.as_str(),
+            order: replica.order,
+            version,
+            phase,
+        })
     });
     Fleet {
-        target: deployment.target.as_ref().map(|spec| want(spec, attempts(spec), now)),
-        fallback: deployment.fallback().map(|spec| want(spec, attempts(spec), now)),
+        target: deployment
+            .target
+            .as_ref()
+            .map(|spec| want(spec, attempts(spec), now)),
+        fallback: deployment
+            .fallback()
+            .map(|spec| want(spec, attempts(spec), now)),
         members: members.collect(),
     }
 }
 
 /// Full size with the wanted options, and nothing else that lives: the version is now the one to fall back on.
 fn notice_target_reached(deployment: &mut Deployment) {
-    let Some(target) = deployment.target.clone() else { return };
-    let live = deployment.replicas.values().filter(|replica| replica.state.live()).count();
+    let Some(target) = deployment.target.clone() else {
+        return;
+    };
+    let live = deployment
+        .replicas
+        .values()
+        .filter(|replica| replica.state.live())
+        .count();
     let wanted = target.options().num_replicas as usize;
     if live != wanted || deployment.running(target.version()) != wanted {
         return;
     }
     deployment.status.on(StatusInput::TargetReached, "");
-    if !deployment.serving.as_ref().is_some_and(|serving| serving.same_revision(&target)) {
-        deployment.attempts.retain(|version, _| version == target.version());
+    if !deployment
+        .serving
+        .as_ref()
+        .is_some_and(|serving| serving.same_revision(&target))
+    {
+        deployment
+            .attempts
+            .retain(|version, _| version == target.version());
         deployment.serving = Some(target);
     }
 }
@@ -247,62 +308,8 @@ fn free_rank(deployment: &Deployment, version: &str) -> u32 {
         .filter(|replica| replica.state.live() && replica.spec.version() == version)
         .map(|replica| replica.rank)
         .collect();
-    (0..).find(|rank| !taken.contains(rank)).unwrap_or(0)
-}
-
-/// The route follows the target once the target's ingress can answer, or at once where nothing answers yet.
-fn settle_route(application: &mut Application) {
-    let Some(target) = &application.target else {
-        application.route = None;
-        return;
-    };
-    let spec = &target.spec;
-    let Some(ingress) = application.deployments.get(&spec.ingress) else { return };
-    let version = ingress.target.as_ref().map(VersionSpec::version);
-    let answers = ingress.routable().any(|replica| Some(replica.spec.version()) == version);
-    let nothing_answers = application
-        .route
-        .as_ref()
-        .and_then(|route| application.deployments.get(&route.ingress.deployment))
-        .is_none_or(|old| old.serving.is_none() && old.routable().next().is_none());
-    if answers || nothing_answers {
-        let route = Route { prefix: spec.route_prefix.clone(), ingress: ingress.key.clone() };
-        application.route = Some(route).filter(|route| !route.prefix.is_empty());
-    }
-}
-
-fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {
-    let options = deployment.answering()?.options();
-    let mut versions: BTreeMap<&str, Vec<&Replica>> = BTreeMap::new();
-    for replica in deployment.routable() {
-        versions.entry(replica.spec.version()).or_default().push(replica);
-    }
-    let gave_up = deployment.target_attempts().is_some_and(|attempts| attempts.gave_up);
-    let unavailable = match gave_up && versions.is_empty() {
-        true => format!("deployment {} failed to start; its status says why", deployment.key),
-        false => String::new(),
-    };
-    Some(DeploymentTarget {
-        key: deployment.key.clone(),
-        max_queued_requests: options.max_queued_requests,
-        backpressure_status: if options.backpressure_status == 0 { 503 } else { options.backpressure_status },
-        retry_after_seconds: options.backpressure_retry_after_s.ceil() as u32,
-        versions: versions.into_values().filter_map(|replicas| version_target(&replicas)).collect(),
-        unavailable,
-        access_log: options.access_log,
-    })
-}
-
-fn version_target(replicas: &[&Replica]) -> Option<VersionTarget> {
-    let newest = replicas.iter().max_by_key(|replica| replica.order)?;
-    let options = newest.spec.options();
-    Some(VersionTarget {
-        version: newest.spec.version().to_owned(),
-        revision: newest.spec.application().revision.clone(),
-        weight: replicas.len() as u32,
-        max_ongoing_requests: options.max_ongoing_requests,
-        sync_bodies: replicas.iter().any(|replica| replica.sync_bodies),
-        max_body_bytes: options.max_body_bytes,
-        replicas: replicas.iter().map(|replica| replica.target()).collect(),
-    })
+    // One of the first `taken + 1` ranks is free.
+    (0..=taken.len() as u32)
+        .find(|rank| !taken.contains(rank))
+        .unwrap_or(0)
 }

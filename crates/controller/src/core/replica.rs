@@ -67,14 +67,19 @@ impl ReplicaState {
             (Self::Recovering, I::Reconfigure) => Self::Recovering,
             (Self::Updating | Self::Recovering, I::Reconfigured) => Self::Running,
             (Self::Updating | Self::Recovering, I::ReconfigureFailed) => Self::PendingMigration,
-            (Self::Running | Self::Updating | Self::Recovering, I::Unhealthy) => Self::PendingMigration,
+            (Self::Running | Self::Updating | Self::Recovering, I::Unhealthy) => {
+                Self::PendingMigration
+            }
             _ => return None,
         })
     }
 
     /// Requests may be sent to it.
     pub const fn routable(self) -> bool {
-        matches!(self, Self::Running | Self::Updating | Self::Recovering | Self::PendingMigration)
+        matches!(
+            self,
+            Self::Running | Self::Updating | Self::Recovering | Self::PendingMigration
+        )
     }
 
     /// It counts towards the number that is wanted.
@@ -159,7 +164,11 @@ impl Replica {
     }
 
     pub(crate) fn target(&self) -> ReplicaTarget {
-        ReplicaTarget { replica_id: self.id.clone(), socket_path: self.socket_path.clone(), epoch: self.epoch }
+        ReplicaTarget {
+            replica_id: self.id.clone(),
+            socket_path: self.socket_path.clone(),
+            epoch: self.epoch,
+        }
     }
 
     pub(crate) fn grace_milliseconds(&self) -> u64 {
@@ -168,7 +177,11 @@ impl Replica {
 
     /// Whether it must be told `view`.
     pub(crate) fn needs(&self, view: &ReplicaView) -> bool {
-        let known = self.sent.as_ref().map(|(_, sent)| sent).or(self.applied.as_ref());
+        let known = self
+            .sent
+            .as_ref()
+            .map(|(_, sent)| sent)
+            .or(self.applied.as_ref());
         known != Some(view)
     }
 }
@@ -189,7 +202,12 @@ mod tests {
             I::Stop,
             I::Exited,
         ];
-        let (go, stop, gone, replace) = (Some(S::Running), Some(S::Stopping), Some(S::Stopped), Some(S::PendingMigration));
+        let (go, stop, gone, replace) = (
+            Some(S::Running),
+            Some(S::Stopping),
+            Some(S::Stopped),
+            Some(S::PendingMigration),
+        );
         #[rustfmt::skip]
         let table = [
             //  ready, start failed, reconfigure, reconfigured, reconfigure failed, unhealthy, stop, exited

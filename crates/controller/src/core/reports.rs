@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use eagleray_types::control::{
-    CheckHealth, Empty, Exited, Outcome, Ready, ReplicaEvent, SpawnFailed, node_command, node_event, replica_command,
-    replica_event,
+    CheckHealth, Empty, Exited, Outcome, Ready, ReplicaEvent, SpawnFailed, node_command,
+    node_event, replica_command, replica_event,
 };
 use prost::Message as _;
 
 use super::{
-    Command, Core, Level, ReplicaInput, ReplicaState,
-    backoff,
+    Command, Core, Level, ReplicaInput, ReplicaState, backoff,
     health::{FAILURES_UNTIL_REPLACED, HealthStep},
     model::{Deployment, VersionSpec},
     reconcile::{relay, stop_command},
@@ -29,13 +28,23 @@ impl Core {
             }
             node_event::Body::Exited(exited) => self.on_exited(&exited, now),
             node_event::Body::SpawnFailed(failed) => self.on_spawn_failed(&failed, now),
-            node_event::Body::Relay(message) => match ReplicaEvent::decode(message.payload.as_slice()) {
-                Ok(ReplicaEvent { body: Some(body) }) => self.on_replica(&message.replica_id, body, now),
-                Ok(ReplicaEvent { body: None }) => {}
-                Err(error) => {
-                    self.log(Level::Warning, format!("replica {} sent what cannot be read: {error}", message.replica_id));
+            node_event::Body::Relay(message) => {
+                match ReplicaEvent::decode(message.payload.as_slice()) {
+                    Ok(ReplicaEvent { body: Some(body) }) => {
+                        self.on_replica(&message.replica_id, body, now);
+                    }
+                    Ok(ReplicaEvent { body: None }) => {}
+                    Err(error) => {
+                        self.log(
+                            Level::Warning,
+                            format!(
+                                "replica {} sent what cannot be read: {error}",
+                                message.replica_id
+                            ),
+                        );
+                    }
                 }
-            },
+            }
             node_event::Body::SnapshotWanted(_) => self.targets.want_snapshot(),
             node_event::Body::Published(update) if update.epoch == self.options.epoch => {
                 self.applied = self.applied.max(update.number);
@@ -47,41 +56,52 @@ impl Core {
     /// Takes the deployment of a replica out of the books; [`Core::put_back`] ends what is done with it.
     fn take_owner(&mut self, replica_id: &str) -> Option<Deployment> {
         let key = self.owners.get(replica_id)?;
-        self.applications.get_mut(&key.application)?.deployments.remove(&key.deployment)
+        self.applications
+            .get_mut(&key.application)?
+            .deployments
+            .remove(&key.deployment)
     }
 
     fn put_back(&mut self, deployment: Deployment) {
         let name = deployment.key.application.clone();
         if let Some(application) = self.applications.get_mut(&name) {
-            application.deployments.insert(deployment.key.deployment.clone(), deployment);
+            application
+                .deployments
+                .insert(deployment.key.deployment.clone(), deployment);
         }
         self.touch(&name);
     }
 
     fn on_replica(&mut self, id: &str, event: replica_event::Body, now: Duration) {
-        let Some(mut deployment) = self.take_owner(id) else { return };
+        let Some(mut deployment) = self.take_owner(id) else {
+            return;
+        };
         match event {
-            replica_event::Body::Ready(ready) => self.on_ready(&mut deployment, id, ready, now),
+            replica_event::Body::Ready(ready) => self.on_ready(&mut deployment, id, &ready, now),
             replica_event::Body::StartFailed(failed) => {
                 if let Some(replica) = deployment.replicas.get_mut(id)
                     && replica.step(ReplicaInput::StartFailed)
                 {
                     self.stops.push(stop_command(id, replica.epoch, 0));
                     let spec = replica.spec.clone();
-                    self.start_failed(&mut deployment, id, &spec, failed.message, now);
+                    self.start_failed(&mut deployment, id, &spec, &failed.message, now);
                 }
             }
             replica_event::Body::Health(outcome) => self.on_health(&mut deployment, id, &outcome),
-            replica_event::Body::Reconfigured(outcome) => self.on_reconfigured(&mut deployment, id, outcome, now),
+            replica_event::Body::Reconfigured(outcome) => {
+                self.on_reconfigured(&mut deployment, id, &outcome, now);
+            }
             // The replica ends by itself, or the node ends it: either way `Exited` follows.
             replica_event::Body::Drained(_) => {}
         }
         self.put_back(deployment);
     }
 
-    fn on_ready(&mut self, deployment: &mut Deployment, id: &str, ready: Ready, now: Duration) {
+    fn on_ready(&mut self, deployment: &mut Deployment, id: &str, ready: &Ready, now: Duration) {
         let spread = self.random.f64();
-        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
         if !replica.step(ReplicaInput::Ready) {
             return;
         }
@@ -92,12 +112,15 @@ impl Core {
         deployment.attempts_of(&version).proven = true;
         if pid == 0 && !self.listing {
             self.listing = true;
-            self.commands.push(Command::Node(node_command::Body::List(Empty {})));
+            self.commands
+                .push(Command::Node(node_command::Body::List(Empty {})));
         }
     }
 
     fn on_health(&mut self, deployment: &mut Deployment, id: &str, outcome: &Outcome) {
-        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
         if replica.health.answered(outcome.id) {
             match outcome.failure.as_str() {
                 "" => replica.health.passed(),
@@ -107,7 +130,9 @@ impl Core {
     }
 
     fn health_failed(&mut self, deployment: &mut Deployment, id: &str, failure: &str) {
-        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
         if !replica.health.failed() || !replica.step(ReplicaInput::Unhealthy) {
             return;
         }
@@ -117,28 +142,44 @@ impl Core {
         );
         let version = replica.spec.version().to_owned();
         if deployment.is_target(&version) {
-            deployment.status.on(StatusInput::HealthFailed, message.as_str());
+            deployment
+                .status
+                .on(StatusInput::HealthFailed, message.as_str());
         }
         self.log(Level::Warning, format!("{}: {message}", deployment.key));
     }
 
-    fn on_reconfigured(&mut self, deployment: &mut Deployment, id: &str, outcome: Outcome, now: Duration) {
-        let Some(replica) = deployment.replicas.get_mut(id) else { return };
-        let Some((_, view)) = replica.sent.take_if(|(sent, _)| *sent == outcome.id) else { return };
+    fn on_reconfigured(
+        &mut self,
+        deployment: &mut Deployment,
+        id: &str,
+        outcome: &Outcome,
+        now: Duration,
+    ) {
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
+        let Some((_, view)) = replica.sent.take_if(|(sent, _)| *sent == outcome.id) else {
+            return;
+        };
         if outcome.failure.is_empty() {
             if replica.step(ReplicaInput::Reconfigured) {
                 replica.applied = Some(view);
             }
         } else if replica.step(ReplicaInput::ReconfigureFailed) {
             let spec = replica.spec.clone();
-            self.start_failed(deployment, id, &spec, outcome.failure, now);
+            self.start_failed(deployment, id, &spec, &outcome.failure, now);
         }
     }
 
     fn on_exited(&mut self, exited: &Exited, now: Duration) {
         let id = exited.replica_id.as_str();
-        let Some(mut deployment) = self.take_owner(id) else { return };
-        let Some(mut replica) = deployment.replicas.remove(id) else { return self.put_back(deployment) };
+        let Some(mut deployment) = self.take_owner(id) else {
+            return;
+        };
+        let Some(mut replica) = deployment.replicas.remove(id) else {
+            return self.put_back(deployment);
+        };
         if replica.epoch != exited.epoch {
             deployment.replicas.insert(id.to_owned(), replica);
             return self.put_back(deployment);
@@ -151,9 +192,12 @@ impl Core {
             ReplicaState::Starting => {
                 let error = match exited.stderr_tail.trim_end() {
                     "" => format!("the replica ended while it was starting: {}", exited.reason),
-                    tail => format!("the replica ended while it was starting: {}\n{tail}", exited.reason),
+                    tail => format!(
+                        "the replica ended while it was starting: {}\n{tail}",
+                        exited.reason
+                    ),
                 };
-                self.start_failed(&mut deployment, id, &replica.spec, error, now);
+                self.start_failed(&mut deployment, id, &replica.spec, &error, now);
             }
             _ => self.died(&mut deployment, &replica, &exited.reason, now),
         }
@@ -162,29 +206,48 @@ impl Core {
 
     fn on_spawn_failed(&mut self, failed: &SpawnFailed, now: Duration) {
         let id = failed.replica_id.as_str();
-        let Some(mut deployment) = self.take_owner(id) else { return };
-        if deployment.replicas.get(id).is_some_and(|replica| replica.epoch == failed.epoch)
+        let Some(mut deployment) = self.take_owner(id) else {
+            return;
+        };
+        if deployment
+            .replicas
+            .get(id)
+            .is_some_and(|replica| replica.epoch == failed.epoch)
             && let Some(replica) = deployment.replicas.remove(id)
         {
             self.owners.remove(id);
             if replica.state == ReplicaState::Starting {
-                let error = format!("the replica's process could not be started: {}", failed.message);
-                self.start_failed(&mut deployment, id, &replica.spec, error, now);
+                let error = format!(
+                    "the replica's process could not be started: {}",
+                    failed.message
+                );
+                self.start_failed(&mut deployment, id, &replica.spec, &error, now);
             }
         }
         self.put_back(deployment);
     }
 
     /// Books a failure to start (or to take a new configuration) and says so.
-    fn start_failed(&mut self, deployment: &mut Deployment, id: &str, spec: &VersionSpec, error: String, now: Duration) {
+    fn start_failed(
+        &mut self,
+        deployment: &mut Deployment,
+        id: &str,
+        spec: &VersionSpec,
+        error: &str,
+        now: Duration,
+    ) {
         let options = spec.options();
         let limit = backoff::limit(options);
         let attempts = deployment.attempts_of(spec.version());
-        let limit_reached = attempts.start_failed(now, options, error.clone());
+        let limit_reached = attempts.start_failed(now, options, error.to_owned());
         let (failures, gave_up) = (attempts.failures, attempts.gave_up);
         let next = if gave_up {
             let others_serve = deployment.routable().next().is_some();
-            let kept = if others_serve { " What ran before keeps serving." } else { "" };
+            let kept = if others_serve {
+                " What ran before keeps serving."
+            } else {
+                ""
+            };
             format!("It is not tried again.{kept} Correct the error below and deploy again.")
         } else if limit_reached {
             "It is tried again, with a pause of up to 30 s.".to_owned()
@@ -203,7 +266,9 @@ impl Core {
         }
         if deployment.is_target(spec.version()) {
             if limit_reached {
-                deployment.status.on(StatusInput::StartFailed, message.as_str());
+                deployment
+                    .status
+                    .on(StatusInput::StartFailed, message.as_str());
             }
             if deployment.status.status != Status::Healthy {
                 deployment.status.message = message;
@@ -212,7 +277,13 @@ impl Core {
     }
 
     /// A replica that was ready is gone, and nobody told it to stop.
-    fn died(&mut self, deployment: &mut Deployment, replica: &Replica, reason: &str, now: Duration) {
+    fn died(
+        &mut self,
+        deployment: &mut Deployment,
+        replica: &Replica,
+        reason: &str,
+        now: Duration,
+    ) {
         let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
         let spec = &replica.spec;
         let message = format!(
@@ -222,10 +293,14 @@ impl Core {
             self.log_path(deployment, &replica.id)
         );
         let limit_reached =
-            deployment.attempts_of(spec.version()).died(now, ran, spec.options(), message.clone());
+            deployment
+                .attempts_of(spec.version())
+                .died(now, ran, spec.options(), message.clone());
         if deployment.is_target(spec.version()) {
             if limit_reached || deployment.status.status != Status::Updating {
-                deployment.status.on(StatusInput::HealthFailed, message.as_str());
+                deployment
+                    .status
+                    .on(StatusInput::HealthFailed, message.as_str());
             }
             deployment.status.message.clone_from(&message);
         }
@@ -233,8 +308,16 @@ impl Core {
     }
 
     fn log_path(&self, deployment: &Deployment, id: &str) -> String {
-        let name = format!("replica_{}_{}_{id}.log", deployment.key.application, deployment.key.deployment);
-        self.options.run_directory.join("logs").join(name).display().to_string()
+        let name = format!(
+            "replica_{}_{}_{id}.log",
+            deployment.key.application, deployment.key.deployment
+        );
+        self.options
+            .run_directory
+            .join("logs")
+            .join(name)
+            .display()
+            .to_string()
     }
 
     pub(super) fn on_timeout(&mut self, now: Duration) {
@@ -242,7 +325,11 @@ impl Core {
             return;
         }
         let mut due: Vec<(String, HealthStep)> = Vec::new();
-        for deployment in self.applications.values_mut().flat_map(|one| one.deployments.values_mut()) {
+        for deployment in self
+            .applications
+            .values_mut()
+            .flat_map(|one| one.deployments.values_mut())
+        {
             for attempts in deployment.attempts.values_mut() {
                 if attempts.next_start.take_if(|at| *at <= now).is_some() {
                     self.touched.insert(deployment.key.application.clone());
@@ -256,10 +343,19 @@ impl Core {
             }
         }
         for (id, step) in due {
-            let Some(mut deployment) = self.take_owner(&id) else { continue };
+            let Some(mut deployment) = self.take_owner(&id) else {
+                continue;
+            };
             if step == HealthStep::TimedOut {
-                let timeout = deployment.replicas.get(&id).map_or(0.0, |one| one.spec.options().health_check_timeout_s);
-                self.health_failed(&mut deployment, &id, &format!("no answer within {timeout} s"));
+                let timeout = deployment
+                    .replicas
+                    .get(&id)
+                    .map_or(0.0, |one| one.spec.options().health_check_timeout_s);
+                self.health_failed(
+                    &mut deployment,
+                    &id,
+                    &format!("no answer within {timeout} s"),
+                );
             } else {
                 self.ask_health(&mut deployment, &id, now);
             }
@@ -269,9 +365,14 @@ impl Core {
 
     fn ask_health(&mut self, deployment: &mut Deployment, id: &str, now: Duration) {
         let (question, spread) = (self.next_question(), self.random.f64());
-        let Some(replica) = deployment.replicas.get_mut(id) else { return };
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
         replica.health.plan(now, replica.spec.options(), spread);
         replica.health.asked(question, now, replica.spec.options());
-        self.commands.push(relay(id, replica_command::Body::CheckHealth(CheckHealth { id: question })));
+        self.commands.push(relay(
+            id,
+            replica_command::Body::CheckHealth(CheckHealth { id: question }),
+        ));
     }
 }

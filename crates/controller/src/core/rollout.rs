@@ -66,22 +66,39 @@ pub(crate) fn surge(count: usize) -> usize {
 
 impl Fleet<'_> {
     fn count(&self, target: bool, phase: Phase) -> usize {
-        let matches = |one: &&Member<'_>| (one.version == Version::Target) == target && one.phase == phase;
+        let matches =
+            |one: &&Member<'_>| (one.version == Version::Target) == target && one.phase == phase;
         self.members.iter().filter(matches).count()
     }
 
     /// Old replicas that must serve now.
     fn old_wanted(&self) -> usize {
         let old_serving = self.count(false, Phase::Serving);
-        let Some(target) = self.target else { return self.fallback.map_or(0, |want| want.count) };
-        let old = self.fallback.map_or(old_serving.min(target.count), |want| want.count);
-        if target.proven { old.min(target.count.saturating_sub(self.count(true, Phase::Serving))) } else { old }
+        let Some(target) = self.target else {
+            return self.fallback.map_or(0, |want| want.count);
+        };
+        let old = self
+            .fallback
+            .map_or(old_serving.min(target.count), |want| want.count);
+        if target.proven {
+            old.min(
+                target
+                    .count
+                    .saturating_sub(self.count(true, Phase::Serving)),
+            )
+        } else {
+            old
+        }
     }
 
     /// Old replicas to stop, and how many are left (starting or serving).
     fn stop_old(&self, wanted: usize, stop: &mut Vec<String>) -> usize {
         let mut kept: Vec<&Member<'_>> = Vec::new();
-        for member in self.members.iter().filter(|one| one.version != Version::Target) {
+        for member in self
+            .members
+            .iter()
+            .filter(|one| one.version != Version::Target)
+        {
             match (member.version, member.phase) {
                 (Version::Other, Phase::Starting) => stop.push(member.id.to_owned()),
                 (_, Phase::Starting | Phase::Serving) => kept.push(member),
@@ -95,18 +112,30 @@ impl Fleet<'_> {
     }
 
     fn stop_target(&self, count: usize, stop: &mut Vec<String>) {
-        let mut kept: Vec<&Member<'_>> =
-            self.members.iter().filter(|one| one.version == Version::Target && one.phase != Phase::Replaced).collect();
+        let mut kept: Vec<&Member<'_>> = self
+            .members
+            .iter()
+            .filter(|one| one.version == Version::Target && one.phase != Phase::Replaced)
+            .collect();
         kept.sort_by_key(|one| (one.phase == Phase::Starting, one.order));
         stop.extend(kept.iter().skip(count).rev().map(|one| one.id.to_owned()));
     }
 
     /// Stops replicas whose replacement serves: as many as serve beyond what is wanted without them.
     fn stop_replaced(&self, wanted: usize, serving: usize, stop: &mut Vec<String>) {
-        let mut replaced: Vec<&Member<'_>> = self.members.iter().filter(|one| one.phase == Phase::Replaced).collect();
+        let mut replaced: Vec<&Member<'_>> = self
+            .members
+            .iter()
+            .filter(|one| one.phase == Phase::Replaced)
+            .collect();
         replaced.sort_by_key(|one| one.order);
         let still_needed = wanted.saturating_sub(serving);
-        stop.extend(replaced.iter().skip(still_needed).map(|one| one.id.to_owned()));
+        stop.extend(
+            replaced
+                .iter()
+                .skip(still_needed)
+                .map(|one| one.id.to_owned()),
+        );
     }
 }
 
@@ -114,23 +143,33 @@ impl Fleet<'_> {
 pub(crate) fn plan(fleet: &Fleet<'_>) -> Plan {
     let mut plan = Plan::default();
     let count = fleet.target.map_or(0, |want| want.count);
-    let (serving, starting) = (fleet.count(true, Phase::Serving), fleet.count(true, Phase::Starting));
+    let (serving, starting) = (
+        fleet.count(true, Phase::Serving),
+        fleet.count(true, Phase::Starting),
+    );
 
     let old_wanted = fleet.old_wanted();
     let mut old = fleet.stop_old(old_wanted, &mut plan.stop);
-    if fleet.fallback.is_some_and(|want| want.may_start) && !fleet.target.is_some_and(|want| want.proven) {
+    if fleet.fallback.is_some_and(|want| want.may_start)
+        && !fleet.target.is_some_and(|want| want.proven)
+    {
         plan.start_fallback = old_wanted.saturating_sub(old);
         old += plan.start_fallback;
     }
 
     fleet.stop_target(count, &mut plan.stop);
-    let wanted = if fleet.target.is_some() { count.max(old_wanted) } else { old_wanted };
+    let wanted = if fleet.target.is_some() {
+        count.max(old_wanted)
+    } else {
+        old_wanted
+    };
     let old_serving = fleet.count(false, Phase::Serving).min(old_wanted);
     fleet.stop_replaced(wanted, serving + old_serving, &mut plan.stop);
 
     if fleet.target.is_some_and(|want| want.may_start) {
         let missing = count.saturating_sub(serving + starting);
-        let room = (count.max(serving + old_wanted) + surge(count)).saturating_sub(serving + starting + old);
+        let room = (count.max(serving + old_wanted) + surge(count))
+            .saturating_sub(serving + starting + old);
         plan.start_target = if old == 0 { missing } else { missing.min(room) };
     }
     plan
@@ -141,18 +180,37 @@ mod tests {
     use super::*;
 
     fn fleet(target: Want, fallback: Option<usize>, members: &[(Version, Phase)]) -> Plan {
-        let ids: Vec<String> = (0..members.len()).map(|order| format!("r{order}")).collect();
+        let ids: Vec<String> = (0..members.len())
+            .map(|order| format!("r{order}"))
+            .collect();
         let members = members
             .iter()
             .enumerate()
-            .map(|(order, &(version, phase))| Member { id: &ids[order], order: order as u64, version, phase })
+            .map(|(order, &(version, phase))| Member {
+                id: &ids[order],
+                order: order as u64,
+                version,
+                phase,
+            })
             .collect();
-        let fallback = fallback.map(|count| Want { count, proven: true, may_start: true });
-        plan(&Fleet { target: Some(target), fallback, members })
+        let fallback = fallback.map(|count| Want {
+            count,
+            proven: true,
+            may_start: true,
+        });
+        plan(&Fleet {
+            target: Some(target),
+            fallback,
+            members,
+        })
     }
 
     fn want(count: usize, proven: bool) -> Want {
-        Want { count, proven, may_start: true }
+        Want {
+            count,
+            proven,
+            may_start: true,
+        }
     }
 
     const NEW: (Version, Phase) = (Version::Target, Phase::Serving);
@@ -171,19 +229,38 @@ mod tests {
         let waiting = fleet(want(2, false), Some(2), &[OLD, OLD, NEW_STARTING]);
         assert_eq!(waiting, Plan::default());
         let ready = fleet(want(2, true), Some(2), &[OLD, OLD, NEW]);
-        assert_eq!(ready, Plan { start_target: 1, stop: vec!["r1".into()], ..Default::default() });
+        assert_eq!(
+            ready,
+            Plan {
+                start_target: 1,
+                stop: vec!["r1".into()],
+                ..Default::default()
+            }
+        );
     }
 
     #[test]
     fn an_old_replica_that_dies_before_the_new_version_is_proven_comes_back() {
         let plan = fleet(want(2, false), Some(2), &[OLD, NEW_STARTING]);
-        assert_eq!(plan, Plan { start_fallback: 1, ..Default::default() });
+        assert_eq!(
+            plan,
+            Plan {
+                start_fallback: 1,
+                ..Default::default()
+            }
+        );
     }
 
     #[test]
     fn an_update_that_also_scales_down_does_not_get_stuck() {
         let plan = fleet(want(1, false), Some(3), &[OLD, OLD, OLD]);
-        assert_eq!(plan, Plan { start_target: 1, ..Default::default() });
+        assert_eq!(
+            plan,
+            Plan {
+                start_target: 1,
+                ..Default::default()
+            }
+        );
         let plan = fleet(want(1, true), Some(3), &[OLD, OLD, OLD, NEW]);
         assert_eq!(plan.stop, ["r2", "r1", "r0"]);
     }
@@ -197,14 +274,27 @@ mod tests {
     #[test]
     fn a_replica_to_be_replaced_serves_until_its_replacement_does() {
         const SICK: (Version, Phase) = (Version::Target, Phase::Replaced);
-        assert_eq!(fleet(want(1, true), None, &[SICK]), Plan { start_target: 1, ..Default::default() });
-        assert_eq!(fleet(want(1, true), None, &[SICK, NEW_STARTING]), Plan::default());
+        assert_eq!(
+            fleet(want(1, true), None, &[SICK]),
+            Plan {
+                start_target: 1,
+                ..Default::default()
+            }
+        );
+        assert_eq!(
+            fleet(want(1, true), None, &[SICK, NEW_STARTING]),
+            Plan::default()
+        );
         assert_eq!(fleet(want(1, true), None, &[SICK, NEW]).stop, ["r0"]);
     }
 
     #[test]
     fn a_starting_replica_of_an_overtaken_update_is_stopped_and_a_serving_one_is_kept() {
-        let overtaken = [OLD, (Version::Other, Phase::Serving), (Version::Other, Phase::Starting)];
+        let overtaken = [
+            OLD,
+            (Version::Other, Phase::Serving),
+            (Version::Other, Phase::Starting),
+        ];
         let plan = fleet(want(2, false), Some(2), &overtaken);
         assert_eq!((plan.stop, plan.start_target), (vec!["r2".to_owned()], 1));
     }
@@ -228,7 +318,11 @@ mod tests {
                 members = kept;
                 let serving = members.iter().filter(|one| one.1 == Phase::Serving).count();
                 assert!(serving >= floor, "{old} to {new}: {serving} serve");
-                assert!(members.len() <= old.max(new) + surge(new), "{old} to {new}: {} run", members.len());
+                assert!(
+                    members.len() <= old.max(new) + surge(new),
+                    "{old} to {new}: {} run",
+                    members.len()
+                );
                 members.extend(vec![NEW_STARTING; step.start_target]);
                 members.extend(vec![OLD; step.start_fallback]);
                 if step == Plan::default() {

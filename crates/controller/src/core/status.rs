@@ -88,13 +88,21 @@ pub(crate) struct StatusInfo {
 
 impl StatusInfo {
     pub(crate) fn new() -> Self {
-        Self { status: Status::Updating, trigger: Trigger::ConfigUpdateStarted, message: String::new() }
+        Self {
+            status: Status::Updating,
+            trigger: Trigger::ConfigUpdateStarted,
+            message: String::new(),
+        }
     }
 
     /// Takes one input with the message that goes with it.
     pub(crate) fn on(&mut self, input: StatusInput, message: impl Into<String>) {
         if let Some((status, trigger)) = transition(self.status, input) {
-            *self = Self { status, trigger, message: message.into() };
+            *self = Self {
+                status,
+                trigger,
+                message: message.into(),
+            };
         }
     }
 }
@@ -105,21 +113,29 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
     Some(match (from, input) {
         (_, I::Delete) => (S::Updating, T::Deleting),
         (_, I::Configured) => (S::Updating, T::ConfigUpdateStarted),
-        (S::Healthy | S::Upscaling | S::Downscaling, I::ScaledUp) => (S::Upscaling, T::ConfigUpdateStarted),
-        (S::Healthy | S::Upscaling | S::Downscaling, I::ScaledDown) => (S::Downscaling, T::ConfigUpdateStarted),
+        (S::Healthy | S::Upscaling | S::Downscaling, I::ScaledUp) => {
+            (S::Upscaling, T::ConfigUpdateStarted)
+        }
+        (S::Healthy | S::Upscaling | S::Downscaling, I::ScaledDown) => {
+            (S::Downscaling, T::ConfigUpdateStarted)
+        }
         (S::Updating | S::Unhealthy | S::DeployFailed, I::ScaledUp | I::ScaledDown) => return None,
         (S::Updating, I::TargetReached) => (S::Healthy, T::ConfigUpdateCompleted),
         (S::Upscaling, I::TargetReached) => (S::Healthy, T::UpscaleCompleted),
         (S::Downscaling, I::TargetReached) => (S::Healthy, T::DownscaleCompleted),
         (S::Unhealthy | S::DeployFailed, I::TargetReached) => (S::Healthy, T::Unspecified),
         (S::Healthy, I::TargetReached) => return None,
-        (S::Updating | S::DeployFailed, I::StartFailed) => (S::DeployFailed, T::ReplicaStartupFailed),
+        (S::Updating | S::DeployFailed, I::StartFailed) => {
+            (S::DeployFailed, T::ReplicaStartupFailed)
+        }
         (S::Updating, I::HealthFailed) => (S::DeployFailed, T::HealthCheckFailed),
         (S::Upscaling | S::Downscaling, I::StartFailed) => (S::Unhealthy, T::ReplicaStartupFailed),
         (S::Healthy | S::Upscaling | S::Downscaling | S::Unhealthy, I::HealthFailed) => {
             (S::Unhealthy, T::HealthCheckFailed)
         }
-        (S::Healthy | S::Unhealthy, I::StartFailed) | (S::DeployFailed, I::HealthFailed) => return None,
+        (S::Healthy | S::Unhealthy, I::StartFailed) | (S::DeployFailed, I::HealthFailed) => {
+            return None;
+        }
     })
 }
 
@@ -128,7 +144,12 @@ pub(crate) fn application_word(application: &Application) -> &'static str {
     if application.deleting() {
         return "DELETING";
     }
-    let any = |wanted: &[Status]| application.deployments.values().any(|one| wanted.contains(&one.status.status));
+    let any = |wanted: &[Status]| {
+        application
+            .deployments
+            .values()
+            .any(|one| wanted.contains(&one.status.status))
+    };
     if any(&[Status::DeployFailed]) {
         "DEPLOY_FAILED"
     } else if any(&[Status::Unhealthy]) {
@@ -141,14 +162,24 @@ pub(crate) fn application_word(application: &Application) -> &'static str {
 }
 
 pub(crate) fn render(application: &Application, now: Duration) -> ApplicationStatus {
-    let deployments: Vec<_> = application.deployments.values().map(|one| render_deployment(one, now)).collect();
+    let deployments: Vec<_> = application
+        .deployments
+        .values()
+        .map(|one| render_deployment(one, now))
+        .collect();
     let status = application_word(application);
-    let failing = |one: &&DeploymentStatus| matches!(one.status.as_str(), "DEPLOY_FAILED" | "UNHEALTHY");
+    let failing =
+        |one: &&DeploymentStatus| matches!(one.status.as_str(), "DEPLOY_FAILED" | "UNHEALTHY");
     let message = match status {
         "DEPLOY_FAILED" | "UNHEALTHY" => deployments
             .iter()
             .filter(failing)
-            .map(|one| format!("deployment '{}' is {}: {}", one.name, one.status, one.message))
+            .map(|one| {
+                format!(
+                    "deployment '{}' is {}: {}",
+                    one.name, one.status, one.message
+                )
+            })
             .collect::<Vec<_>>()
             .join("\n"),
         _ => String::new(),
@@ -159,7 +190,9 @@ pub(crate) fn render(application: &Application, now: Duration) -> ApplicationSta
         status: status.to_owned(),
         message,
         last_deployed_time_s: application.deployed_at_s,
-        route_prefix: spec.map(|spec| spec.route_prefix.clone()).unwrap_or_default(),
+        route_prefix: spec
+            .map(|spec| spec.route_prefix.clone())
+            .unwrap_or_default(),
         revision: spec.map(|spec| spec.revision.clone()).unwrap_or_default(),
         deployments,
         ingress: spec.map(|spec| spec.ingress.clone()).unwrap_or_default(),
@@ -169,7 +202,9 @@ pub(crate) fn render(application: &Application, now: Duration) -> ApplicationSta
 fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus {
     let mut replica_states = BTreeMap::new();
     for replica in deployment.replicas.values() {
-        *replica_states.entry(replica.state.word().to_owned()).or_default() += 1;
+        *replica_states
+            .entry(replica.state.word().to_owned())
+            .or_default() += 1;
     }
     let mut message = deployment.status.message.clone();
     if let Some(slow) = slow_start(deployment, now).filter(|_| message.is_empty()) {
@@ -198,7 +233,9 @@ fn slow_start(deployment: &Deployment, now: Duration) -> Option<String> {
     let slow = deployment
         .replicas
         .values()
-        .filter(|replica| replica.state == ReplicaState::Starting && now >= replica.spawned_at + SLOW_START)
+        .filter(|replica| {
+            replica.state == ReplicaState::Starting && now >= replica.spawned_at + SLOW_START
+        })
         .count();
     (slow > 0).then(|| {
         format!(
@@ -216,9 +253,19 @@ mod tests {
     #[test]
     fn statuses_follow_the_published_table() {
         use {Status as S, StatusInput as I, Trigger as T};
-        let all = [S::Updating, S::Healthy, S::Unhealthy, S::DeployFailed, S::Upscaling, S::Downscaling];
+        let all = [
+            S::Updating,
+            S::Healthy,
+            S::Unhealthy,
+            S::DeployFailed,
+            S::Upscaling,
+            S::Downscaling,
+        ];
         let started = Some((S::Updating, T::ConfigUpdateStarted));
-        let (up, down) = (Some((S::Upscaling, T::ConfigUpdateStarted)), Some((S::Downscaling, T::ConfigUpdateStarted)));
+        let (up, down) = (
+            Some((S::Upscaling, T::ConfigUpdateStarted)),
+            Some((S::Downscaling, T::ConfigUpdateStarted)),
+        );
         let start_failed = Some((S::DeployFailed, T::ReplicaStartupFailed));
         let sick = Some((S::Unhealthy, T::HealthCheckFailed));
         let done = |trigger| Some((S::Healthy, trigger));

@@ -3,6 +3,7 @@
 mod adoption;
 mod deploys;
 mod failures;
+mod parts;
 mod random;
 mod routes;
 mod world;

@@ -7,7 +7,10 @@ use eagleray_types::control::{ApiError, ApplicationSpec, DeploymentSpec};
 use crate::store::files;
 
 pub(crate) fn api_error(kind: &str, message: impl Into<String>) -> ApiError {
-    ApiError { kind: kind.to_owned(), message: message.into() }
+    ApiError {
+        kind: kind.to_owned(),
+        message: message.into(),
+    }
 }
 
 /// Every problem at once, as one `invalid` error.
@@ -29,9 +32,16 @@ pub(crate) fn validate(spec: &ApplicationSpec) -> Result<(), ApiError> {
         }
     }
     if !names.contains(spec.ingress.as_str()) {
-        problems.push(format!("the ingress '{}' is none of the application's deployments", spec.ingress));
+        problems.push(format!(
+            "the ingress '{}' is none of the application's deployments",
+            spec.ingress
+        ));
     }
-    if problems.is_empty() { Ok(()) } else { Err(api_error("invalid", problems.join("; "))) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(api_error("invalid", problems.join("; ")))
+    }
 }
 
 fn name_problem(what: &str, name: &str) -> Option<String> {
@@ -51,7 +61,10 @@ fn route_problem(prefix: &str) -> Option<String> {
         say("must not end with '/'")
     } else if prefix.contains(['{', '}']) {
         say("may not contain wildcards ('{' or '}')")
-    } else if prefix.contains("//") || prefix.contains(['?', '#', '%']) || prefix.chars().any(|c| c.is_control() || c == ' ') {
+    } else if prefix.contains("//")
+        || prefix.contains(['?', '#', '%'])
+        || prefix.chars().any(|c| c.is_control() || c == ' ')
+    {
         say("must be a plain path, as it stands in a URL")
     } else if prefix == "/-" || prefix.starts_with("/-/") {
         say("is taken: paths under '/-/' are Eagleray's own")
@@ -61,7 +74,9 @@ fn route_problem(prefix: &str) -> Option<String> {
 }
 
 fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
-    let mut problems: Vec<String> = name_problem("deployment", &deployment.name).into_iter().collect();
+    let mut problems: Vec<String> = name_problem("deployment", &deployment.name)
+        .into_iter()
+        .collect();
     let options = &deployment.options;
     let mut demand = |holds: bool, rule: &str| {
         if !holds {
@@ -70,16 +85,43 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
     };
     let seconds = |value: f64| value.is_finite() && value >= 0.0;
     demand(!deployment.version.is_empty(), "its version has no name");
-    demand(files::is_name(&deployment.callable_blob), "callable_blob does not name a blob");
+    demand(
+        files::is_name(&deployment.callable_blob),
+        "callable_blob does not name a blob",
+    );
     demand(options.num_replicas >= 1, "num_replicas must be at least 1");
-    demand(options.max_ongoing_requests >= 1, "max_ongoing_requests must be at least 1");
-    demand(options.max_queued_requests >= -1, "max_queued_requests must be -1 (no limit) or more");
-    demand(options.max_constructor_retry_count >= 1, "max_constructor_retry_count must be at least 1");
-    demand(seconds(options.graceful_shutdown_wait_loop_s), "graceful_shutdown_wait_loop_s must be 0 or more");
-    demand(seconds(options.graceful_shutdown_timeout_s), "graceful_shutdown_timeout_s must be 0 or more");
-    demand(seconds(options.backpressure_retry_after_s), "the retry-after time must be 0 or more");
-    demand(options.health_check_period_s > 0.0 && seconds(options.health_check_period_s), "health_check_period_s must be more than 0");
-    demand(options.health_check_timeout_s > 0.0 && seconds(options.health_check_timeout_s), "health_check_timeout_s must be more than 0");
+    demand(
+        options.max_ongoing_requests >= 1,
+        "max_ongoing_requests must be at least 1",
+    );
+    demand(
+        options.max_queued_requests >= -1,
+        "max_queued_requests must be -1 (no limit) or more",
+    );
+    demand(
+        options.max_constructor_retry_count >= 1,
+        "max_constructor_retry_count must be at least 1",
+    );
+    demand(
+        seconds(options.graceful_shutdown_wait_loop_s),
+        "graceful_shutdown_wait_loop_s must be 0 or more",
+    );
+    demand(
+        seconds(options.graceful_shutdown_timeout_s),
+        "graceful_shutdown_timeout_s must be 0 or more",
+    );
+    demand(
+        seconds(options.backpressure_retry_after_s),
+        "the retry-after time must be 0 or more",
+    );
+    demand(
+        options.health_check_period_s > 0.0 && seconds(options.health_check_period_s),
+        "health_check_period_s must be more than 0",
+    );
+    demand(
+        options.health_check_timeout_s > 0.0 && seconds(options.health_check_timeout_s),
+        "health_check_timeout_s must be more than 0",
+    );
     problems
 }
 
@@ -92,16 +134,36 @@ mod tests {
         for good in ["", "/", "/a", "/a/b", "/a-b_c.d"] {
             assert_eq!(route_problem(good), None, "{good}");
         }
-        for bad in ["a", "/a/", "//", "/a//b", "/{x}", "/-/routes", "/-", "/a b", "/a?b", "/%2f"] {
+        for bad in [
+            "a",
+            "/a/",
+            "//",
+            "/a//b",
+            "/{x}",
+            "/-/routes",
+            "/-",
+            "/a b",
+            "/a?b",
+            "/%2f",
+        ] {
             assert!(route_problem(bad).is_some(), "{bad}");
         }
     }
 
     #[test]
     fn all_problems_are_named_at_once() {
-        let error = validate(&ApplicationSpec { route_prefix: "x".into(), ..Default::default() }).unwrap_err();
+        let error = validate(&ApplicationSpec {
+            route_prefix: "x".into(),
+            ..Default::default()
+        })
+        .unwrap_err();
         assert_eq!(error.kind, "invalid");
-        for part in ["application name", "route_prefix 'x'", "revision", "ingress"] {
+        for part in [
+            "application name",
+            "route_prefix 'x'",
+            "revision",
+            "ingress",
+        ] {
             assert!(error.message.contains(part), "{part} in {}", error.message);
         }
     }

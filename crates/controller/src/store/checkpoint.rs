@@ -49,7 +49,10 @@ pub struct RootApplication {
 
 impl Root {
     pub fn blobs(&self) -> BTreeSet<&str> {
-        let all = self.applications.iter().flat_map(|one| one.history.iter().chain(one.serving.values()));
+        let all = self
+            .applications
+            .iter()
+            .flat_map(|one| one.history.iter().chain(one.serving.values()));
         all.map(String::as_str).collect()
     }
 }
@@ -70,27 +73,49 @@ pub fn encode(epoch: u64, root: &Root) -> Vec<u8> {
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
     bytes.extend_from_slice(&epoch.to_le_bytes());
     bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    let sum = Sha256::new().chain_update(&bytes).chain_update(&payload).finalize();
+    let sum = Sha256::new()
+        .chain_update(&bytes)
+        .chain_update(&payload)
+        .finalize();
     bytes.extend_from_slice(&sum);
     bytes.extend_from_slice(&payload);
     bytes
 }
 
 pub fn decode(location: &str, bytes: &[u8]) -> Result<(u64, Root), StoreError> {
-    let corrupt = |detail: &str| StoreError::Corrupt { location: location.to_owned(), detail: detail.to_owned() };
-    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| corrupt("its root is too short"))?;
-    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let corrupt = |detail: &str| StoreError::Corrupt {
+        location: location.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let (header, rest) = bytes
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or_else(|| corrupt("its root is too short"))?;
+    let number = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     if &header[..4] != MAGIC {
         return Err(corrupt("its root does not begin as ours do"));
     }
     if number(4) > FORMAT {
-        return Err(StoreError::Newer { location: location.to_owned(), found: number(4), known: FORMAT });
+        return Err(StoreError::Newer {
+            location: location.to_owned(),
+            found: number(4),
+            known: FORMAT,
+        });
     }
-    let (sum, payload) = rest.split_first_chunk::<SUM_BYTES>().ok_or_else(|| corrupt("its root is too short"))?;
+    let (sum, payload) = rest
+        .split_first_chunk::<SUM_BYTES>()
+        .ok_or_else(|| corrupt("its root is too short"))?;
     if payload.len() != number(16) as usize {
         return Err(corrupt("its root was cut"));
     }
-    if Sha256::new().chain_update(header).chain_update(payload).finalize().as_slice() != sum {
+    if Sha256::new()
+        .chain_update(header)
+        .chain_update(payload)
+        .finalize()
+        .as_slice()
+        != sum
+    {
         return Err(corrupt("the checksum of its root is wrong"));
     }
     let root = Root::decode(payload).map_err(|error| corrupt(&error.to_string()))?;
@@ -100,24 +125,42 @@ pub fn decode(location: &str, bytes: &[u8]) -> Result<(u64, Root), StoreError> {
 /// Reads everything that the root names, and checks it. Changes nothing.
 pub fn load(store: &mut dyn Store) -> Result<Loaded, StoreError> {
     let location = store.location();
-    let Some(bytes) = store.root()? else { return Ok(Loaded::default()) };
+    let Some(bytes) = store.root()? else {
+        return Ok(Loaded::default());
+    };
     let (epoch, root) = decode(&location, &bytes)?;
     let mut revisions = BTreeMap::new();
     for name in root.blobs() {
-        let corrupt = |detail: String| StoreError::Corrupt { location: location.clone(), detail };
-        let bytes = store.blob(name)?.ok_or_else(|| corrupt(format!("revision {name} is missing")))?;
+        let corrupt = |detail: String| StoreError::Corrupt {
+            location: location.clone(),
+            detail,
+        };
+        let bytes = store
+            .blob(name)?
+            .ok_or_else(|| corrupt(format!("revision {name} is missing")))?;
         if sha256_hex(&bytes) != name {
-            return Err(corrupt(format!("revision {name} does not have the content of that name")));
+            return Err(corrupt(format!(
+                "revision {name} does not have the content of that name"
+            )));
         }
         let spec = ApplicationSpec::decode(bytes.as_slice())
             .map_err(|error| corrupt(format!("revision {name} cannot be read: {error}")))?;
         revisions.insert(name.to_owned(), spec);
     }
-    Ok(Loaded { epoch, root, revisions })
+    Ok(Loaded {
+        epoch,
+        root,
+        revisions,
+    })
 }
 
 /// Blobs first, root last.
-pub fn save(store: &mut dyn Store, epoch: u64, root: &Root, blobs: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+pub fn save(
+    store: &mut dyn Store,
+    epoch: u64,
+    root: &Root,
+    blobs: &[(String, Vec<u8>)],
+) -> Result<(), StoreError> {
     for (name, bytes) in blobs {
         store.put_blob(name, bytes)?;
     }

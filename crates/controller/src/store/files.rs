@@ -19,17 +19,26 @@ pub const KEPT: Duration = Duration::from_secs(3600);
 
 /// Whether `name` can name a blob, and so cannot leave the directory.
 pub fn is_name(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    name.len() == 64
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Reads the file and compares it with its name. The text of an error says what to do.
 pub fn verify(directory: &Path, name: &str) -> Result<(), String> {
     if !is_name(name) {
-        return Err(format!("'{name}' does not name a blob (64 hexadecimal digits)"));
+        return Err(format!(
+            "'{name}' does not name a blob (64 hexadecimal digits)"
+        ));
     }
     let path = directory.join(name);
-    let mut file = fs::File::open(&path)
-        .map_err(|error| format!("blob {} cannot be opened ({error}); deploy the application again", path.display()))?;
+    let mut file = fs::File::open(&path).map_err(|error| {
+        format!(
+            "blob {} cannot be opened ({error}); deploy the application again",
+            path.display()
+        )
+    })?;
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -41,7 +50,10 @@ pub fn verify(directory: &Path, name: &str) -> Result<(), String> {
         }
     }
     if hex(&sum.finalize()) != name {
-        return Err(format!("blob {} is damaged; remove the file and deploy again", path.display()));
+        return Err(format!(
+            "blob {} is damaged; remove the file and deploy again",
+            path.display()
+        ));
     }
     Ok(())
 }
@@ -52,10 +64,19 @@ pub fn sweep(directory: &Path, keep: &BTreeSet<&str>, now: SystemTime) -> io::Re
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        let ours = is_name(name.trim_start_matches('.').split('.').next().unwrap_or_default());
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+            continue;
+        };
+        let ours = is_name(
+            name.trim_start_matches('.')
+                .split('.')
+                .next()
+                .unwrap_or_default(),
+        );
         let metadata = entry.metadata()?;
-        let young = metadata.modified().is_ok_and(|at| now.duration_since(at).unwrap_or_default() < KEPT);
+        let young = metadata
+            .modified()
+            .is_ok_and(|at| now.duration_since(at).unwrap_or_default() < KEPT);
         if metadata.is_file() && ours && !young && !keep.contains(name.as_str()) {
             fs::remove_file(entry.path())?;
             removed += 1;

@@ -1,4 +1,4 @@
-//! The checkpoint in one SQLite file.
+//! The checkpoint in one `SQLite` file.
 //!
 //! `locking_mode=EXCLUSIVE`: one writer, and a second controller is refused. `journal_mode=TRUNCATE` with
 //! `synchronous=FULL`, not WAL: a commit is durable when the truncated journal is synced, the file needs no shared
@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use super::{Store, StoreError};
 
-/// "EGRY": tells our file from any other SQLite file.
+/// "EGRY": tells our file from any other `SQLite` file.
 const APPLICATION_ID: i32 = 0x4547_5259;
 const SCHEMA: u32 = 1;
 
@@ -34,25 +34,45 @@ impl Sqlite {
     pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         create_private(path).map_err(|error| unavailable(path, &error.to_string()))?;
         let connection = Connection::open(path).map_err(|error| failed(path, &error))?;
-        let mut store = Self { connection, path: path.to_owned() };
-        store.prepare(patience).map_err(|error| failed(path, &error))??;
+        let mut store = Self {
+            connection,
+            path: path.to_owned(),
+        };
+        store
+            .prepare(patience)
+            .map_err(|error| failed(path, &error))??;
         Ok(store)
     }
 
     fn prepare(&mut self, patience: Duration) -> rusqlite::Result<Result<(), StoreError>> {
         self.connection.busy_timeout(patience)?;
-        self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let application_id: i32 = self.connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let schema: u32 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let tables: u32 = self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        self.connection
+            .pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let application_id: i32 =
+            self.connection
+                .pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let schema: u32 = self
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let tables: u32 =
+            self.connection
+                .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if (application_id, tables) != (0, 0) && application_id != APPLICATION_ID {
             let detail = "it is an SQLite file of another program".to_owned();
-            return Ok(Err(StoreError::Corrupt { location: self.location(), detail }));
+            return Ok(Err(StoreError::Corrupt {
+                location: self.location(),
+                detail,
+            }));
         }
         if schema > SCHEMA {
-            return Ok(Err(StoreError::Newer { location: self.location(), found: schema, known: SCHEMA }));
+            return Ok(Err(StoreError::Newer {
+                location: self.location(),
+                found: schema,
+                known: SCHEMA,
+            }));
         }
-        self.connection.pragma_update(None, "journal_mode", "TRUNCATE")?;
+        self.connection
+            .pragma_update(None, "journal_mode", "TRUNCATE")?;
         self.connection.pragma_update(None, "synchronous", "FULL")?;
         if tables == 0 {
             self.connection.execute_batch(&format!(
@@ -67,7 +87,10 @@ impl Sqlite {
         Ok(Ok(()))
     }
 
-    fn run<T>(&mut self, action: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn run<T>(
+        &mut self,
+        action: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         action(&mut self.connection).map_err(|error| failed(&self.path, &error))
     }
 }
@@ -78,13 +101,19 @@ impl Store for Sqlite {
     }
 
     fn put_blob(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let statement = "INSERT INTO blob (name, bytes) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
-        self.run(|connection| connection.execute(statement, params![name, bytes])).map(drop)
+        let statement =
+            "INSERT INTO blob (name, bytes) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+        self.run(|connection| connection.execute(statement, params![name, bytes]))
+            .map(drop)
     }
 
     fn blob(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let query = "SELECT bytes FROM blob WHERE name = ?1";
-        self.run(|connection| connection.query_row(query, [name], |row| row.get(0)).optional())
+        self.run(|connection| {
+            connection
+                .query_row(query, [name], |row| row.get(0))
+                .optional()
+        })
     }
 
     fn blob_names(&mut self) -> Result<Vec<String>, StoreError> {
@@ -96,38 +125,54 @@ impl Store for Sqlite {
     }
 
     fn remove_blob(&mut self, name: &str) -> Result<(), StoreError> {
-        self.run(|connection| connection.execute("DELETE FROM blob WHERE name = ?1", [name])).map(drop)
+        self.run(|connection| connection.execute("DELETE FROM blob WHERE name = ?1", [name]))
+            .map(drop)
     }
 
     fn root(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         self.run(|connection| {
-            connection.query_row("SELECT bytes FROM root WHERE id = 1", [], |row| row.get(0)).optional()
+            connection
+                .query_row("SELECT bytes FROM root WHERE id = 1", [], |row| row.get(0))
+                .optional()
         })
     }
 
     fn replace_root(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let statement = "INSERT INTO root (id, bytes) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes";
-        self.run(|connection| connection.execute(statement, [bytes])).map(drop)
+        self.run(|connection| connection.execute(statement, [bytes]))
+            .map(drop)
     }
 }
 
 fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     if let Some(parent) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
     }
-    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
 }
 
 fn unavailable(path: &Path, detail: &str) -> StoreError {
-    StoreError::Unavailable { location: path.display().to_string(), detail: detail.to_owned() }
+    StoreError::Unavailable {
+        location: path.display().to_string(),
+        detail: detail.to_owned(),
+    }
 }
 
 fn failed(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Corrupt { location: path.display().to_string(), detail: error.to_string() }
-        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Corrupt {
+            location: path.display().to_string(),
+            detail: error.to_string(),
+        },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             unavailable(path, "another controller has it open")
         }

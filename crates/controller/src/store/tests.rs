@@ -18,15 +18,24 @@ use super::{
 };
 
 fn revision(name: &str) -> (String, Vec<u8>) {
-    let spec = ApplicationSpec { name: name.to_owned(), revision: "r".repeat(300), ..Default::default() };
+    let spec = ApplicationSpec {
+        name: name.to_owned(),
+        revision: "r".repeat(300),
+        ..Default::default()
+    };
     let bytes = spec.encode_to_vec();
     (sha256_hex(&bytes), bytes)
 }
 
 fn root(names: &[&str]) -> Root {
-    let application =
-        |name: &&str| RootApplication { name: (*name).to_owned(), history: vec![revision(name).0], ..Default::default() };
-    Root { applications: names.iter().map(application).collect() }
+    let application = |name: &&str| RootApplication {
+        name: (*name).to_owned(),
+        history: vec![revision(name).0],
+        ..Default::default()
+    };
+    Root {
+        applications: names.iter().map(application).collect(),
+    }
 }
 
 fn open(directory: &TempDir) -> Sqlite {
@@ -40,7 +49,13 @@ fn what_is_saved_is_loaded_and_the_epoch_counts_up() {
     let mut store = open(&directory);
     let loaded = checkpoint::open(&mut store).unwrap();
     assert_eq!((loaded.epoch, loaded.root), (2, Root::default()));
-    checkpoint::save(&mut store, 2, &root(&["a", "b"]), &[revision("a"), revision("b")]).unwrap();
+    checkpoint::save(
+        &mut store,
+        2,
+        &root(&["a", "b"]),
+        &[revision("a"), revision("b")],
+    )
+    .unwrap();
     drop(store);
     let loaded = checkpoint::open(&mut open(&directory)).unwrap();
     assert_eq!((loaded.epoch, &loaded.root), (3, &root(&["a", "b"])));
@@ -55,7 +70,10 @@ struct Dying {
 
 impl Dying {
     fn step(&mut self) -> Result<(), StoreError> {
-        let dead = StoreError::Unavailable { location: String::new(), detail: "dead".to_owned() };
+        let dead = StoreError::Unavailable {
+            location: String::new(),
+            detail: "dead".to_owned(),
+        };
         self.steps = self.steps.checked_sub(1).ok_or(dead)?;
         Ok(())
     }
@@ -96,7 +114,10 @@ fn a_death_between_any_two_steps_leaves_the_old_state_or_the_new_one() {
         let directory = TempDir::new().unwrap();
         let mut store = open(&directory);
         checkpoint::save(&mut store, 1, &old, &[revision("a"), revision("b")]).unwrap();
-        let mut dying = Dying { inner: store, steps };
+        let mut dying = Dying {
+            inner: store,
+            steps,
+        };
         let saved = checkpoint::save(&mut dying, 1, &new, &[revision("c"), revision("d")]);
         let opened = saved.is_ok().then(|| checkpoint::open(&mut dying));
         drop(dying);
@@ -114,7 +135,13 @@ fn a_death_between_any_two_steps_leaves_the_old_state_or_the_new_one() {
 fn revisions_that_nothing_names_are_swept_at_the_next_start() {
     let directory = TempDir::new().unwrap();
     let mut store = open(&directory);
-    checkpoint::save(&mut store, 1, &root(&["a"]), &[revision("a"), revision("b")]).unwrap();
+    checkpoint::save(
+        &mut store,
+        1,
+        &root(&["a"]),
+        &[revision("a"), revision("b")],
+    )
+    .unwrap();
     assert_eq!(store.blob_names().unwrap().len(), 2);
     checkpoint::open(&mut store).unwrap();
     assert_eq!(store.blob_names().unwrap(), [revision("a").0]);
@@ -123,12 +150,21 @@ fn revisions_that_nothing_names_are_swept_at_the_next_start() {
 #[test]
 fn a_root_with_any_byte_changed_or_missing_is_refused() {
     let bytes = checkpoint::encode(7, &root(&["a"]));
-    assert_eq!(checkpoint::decode("here", &bytes).unwrap(), (7, root(&["a"])));
+    assert_eq!(
+        checkpoint::decode("here", &bytes).unwrap(),
+        (7, root(&["a"]))
+    );
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
         assert!(checkpoint::decode("here", &damaged).is_err(), "byte {at}");
-        assert!(matches!(checkpoint::decode("here", &bytes[..at]), Err(StoreError::Corrupt { .. })), "cut at {at}");
+        assert!(
+            matches!(
+                checkpoint::decode("here", &bytes[..at]),
+                Err(StoreError::Corrupt { .. })
+            ),
+            "cut at {at}"
+        );
     }
 }
 
@@ -140,7 +176,17 @@ fn a_newer_root_is_refused_and_left_as_it_is() {
     bytes[4..8].copy_from_slice(&(checkpoint::FORMAT + 1).to_le_bytes());
     store.replace_root(&bytes).unwrap();
     let error = checkpoint::open(&mut store).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            StoreError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("left untouched"));
     assert_eq!(store.root().unwrap().unwrap(), bytes);
 }
@@ -150,10 +196,16 @@ fn a_root_without_its_revision_is_refused() {
     let directory = TempDir::new().unwrap();
     let mut store = open(&directory);
     checkpoint::save(&mut store, 1, &root(&["a"]), &[]).unwrap();
-    assert!(matches!(checkpoint::open(&mut store), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        checkpoint::open(&mut store),
+        Err(StoreError::Corrupt { .. })
+    ));
     store.put_blob(&revision("a").0, b"other bytes").unwrap();
     let error = checkpoint::open(&mut store).unwrap_err();
-    assert!(error.to_string().contains("does not have the content"), "{error}");
+    assert!(
+        error.to_string().contains("does not have the content"),
+        "{error}"
+    );
 }
 
 fn refused(path: &Path) -> StoreError {
@@ -167,11 +219,18 @@ fn refused(path: &Path) -> StoreError {
 fn a_file_that_is_no_checkpoint_is_refused_untouched() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("checkpoint.sqlite");
-    fs::write(&path, b"this is not a database, it is a letter to a friend ".repeat(100)).unwrap();
+    fs::write(
+        &path,
+        b"this is not a database, it is a letter to a friend ".repeat(100),
+    )
+    .unwrap();
     assert!(matches!(refused(&path), StoreError::Corrupt { .. }));
 
     let strange = directory.path().join("strange.sqlite");
-    rusqlite::Connection::open(&strange).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    rusqlite::Connection::open(&strange)
+        .unwrap()
+        .execute_batch("CREATE TABLE t (x)")
+        .unwrap();
     let error = refused(&strange);
     assert!(error.to_string().contains("another program"), "{error}");
 }
@@ -181,8 +240,14 @@ fn a_file_of_a_newer_schema_is_refused_untouched() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("checkpoint.sqlite");
     drop(Sqlite::open(&path).unwrap());
-    rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-    assert!(matches!(refused(&path), StoreError::Newer { found: 99, .. }));
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
+    assert!(matches!(
+        refused(&path),
+        StoreError::Newer { found: 99, .. }
+    ));
 }
 
 #[test]
@@ -202,19 +267,36 @@ fn the_checkpoint_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = TempDir::new().unwrap();
     drop(open(&directory));
-    let mode = |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("state"), mode("state/checkpoint.sqlite")), (0o700, 0o600));
+    let mode = |path: &str| {
+        fs::metadata(directory.path().join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("state"), mode("state/checkpoint.sqlite")),
+        (0o700, 0o600)
+    );
 }
 
 #[test]
 fn a_blob_is_verified_by_its_content() {
     let directory = TempDir::new().unwrap();
     let name = sha256_hex(b"code");
-    assert!(files::verify(directory.path(), &name).unwrap_err().contains("cannot be opened"));
+    assert!(
+        files::verify(directory.path(), &name)
+            .unwrap_err()
+            .contains("cannot be opened")
+    );
     fs::write(directory.path().join(&name), b"code").unwrap();
     assert_eq!(files::verify(directory.path(), &name), Ok(()));
     fs::write(directory.path().join(&name), b"c0de").unwrap();
-    assert!(files::verify(directory.path(), &name).unwrap_err().contains("damaged"));
+    assert!(
+        files::verify(directory.path(), &name)
+            .unwrap_err()
+            .contains("damaged")
+    );
     assert!(files::verify(directory.path(), "../../etc/passwd").is_err());
 }
 
@@ -222,14 +304,25 @@ fn a_blob_is_verified_by_its_content() {
 fn old_files_that_nothing_names_are_swept_and_all_others_stay() {
     let directory = TempDir::new().unwrap();
     let (kept, old) = (sha256_hex(b"kept"), sha256_hex(b"old"));
-    for name in [kept.as_str(), old.as_str(), "README", &format!(".{old}.tmp")] {
+    for name in [
+        kept.as_str(),
+        old.as_str(),
+        "README",
+        &format!(".{old}.tmp"),
+    ] {
         fs::write(directory.path().join(name), b"x").unwrap();
     }
     let keep = BTreeSet::from([kept.as_str()]);
-    assert_eq!(files::sweep(directory.path(), &keep, SystemTime::now()).unwrap(), 0, "they are young");
+    assert_eq!(
+        files::sweep(directory.path(), &keep, SystemTime::now()).unwrap(),
+        0,
+        "they are young"
+    );
     let later = SystemTime::now() + files::KEPT + Duration::from_secs(60);
     assert_eq!(files::sweep(directory.path(), &keep, later).unwrap(), 2);
-    let left: BTreeSet<String> =
-        fs::read_dir(directory.path()).unwrap().map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+    let left: BTreeSet<String> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|one| one.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(left, BTreeSet::from([kept.clone(), "README".to_owned()]));
 }

@@ -19,7 +19,10 @@ fn a_restarted_controller_adopts_what_lives_and_starts_nothing() {
         assert_eq!(world.routed_to("d"), before);
     }
     let words = world.take_words();
-    assert!(words.iter().all(|word| word.starts_with("reconfigure")), "{words:?}");
+    assert!(
+        words.iter().all(|word| word.starts_with("reconfigure")),
+        "{words:?}"
+    );
     assert_eq!(world.status("a").status, "RUNNING");
     world.assert_at_rest();
 }
@@ -59,9 +62,16 @@ fn replicas_that_died_meanwhile_are_replaced() {
 #[test]
 fn replicas_that_nothing_wants_are_stopped() {
     let mut world = World::new(1);
-    let strange = ListedReplica { replica_id: "strange".into(), epoch: 1, label: vec![1, 2, 3], ..Default::default() };
+    let strange = ListedReplica {
+        replica_id: "strange".into(),
+        epoch: 1,
+        label: vec![1, 2, 3],
+        ..Default::default()
+    };
     world.restart_controller(2);
-    let listed = eagleray_types::control::Listed { replicas: vec![strange] };
+    let listed = eagleray_types::control::Listed {
+        replicas: vec![strange],
+    };
     world.feed(Event::Node(node_event::Body::Listed(listed)));
     assert_eq!(world.take_words(), ["stop"]);
 }
@@ -77,7 +87,10 @@ fn an_update_goes_on_where_the_last_controller_left_it() {
     world.restart_controller(2);
     world.start();
     world.run();
-    assert_eq!((world.running("v1").len(), world.running("v2").len()), (2, 1));
+    assert_eq!(
+        (world.running("v1").len(), world.running("v2").len()),
+        (2, 1)
+    );
     assert_eq!(world.status("a").status, "DEPLOYING");
     world.behaviours.clear();
     world.run();
@@ -109,7 +122,13 @@ fn after_the_whole_machine_restarted_the_same_applications_come_up() {
     world.processes.clear();
     world.start();
     world.run();
-    assert_eq!((world.status("a").status.as_str(), world.status("b").status.as_str()), ("RUNNING", "RUNNING"));
+    assert_eq!(
+        (
+            world.status("a").status.as_str(),
+            world.status("b").status.as_str()
+        ),
+        ("RUNNING", "RUNNING")
+    );
     assert_eq!(world.processes.len(), 3);
 }
 
@@ -129,5 +148,9 @@ fn what_is_stored_gives_the_same_desired_state() {
     let call = world.rollback("a", "");
     world.run();
     assert!(!world.notes(call).is_empty());
-    assert_eq!(world.running("v1").len(), 2, "the earlier revision is there, too");
+    assert_eq!(
+        world.running("v1").len(),
+        2,
+        "the earlier revision is there, too"
+    );
 }

@@ -17,9 +17,18 @@ fn a_deploy_starts_its_replicas_routes_to_them_and_settles() {
     let wait = world.wait_for("a");
     world.run();
     let status = world.settled(wait).unwrap();
-    assert_eq!((status.status.as_str(), status.revision.as_str()), ("RUNNING", spec.revision.as_str()));
+    assert_eq!(
+        (status.status.as_str(), status.revision.as_str()),
+        ("RUNNING", spec.revision.as_str())
+    );
     let deployment = &status.deployments[0];
-    assert_eq!((deployment.status.as_str(), deployment.status_trigger.as_str()), ("HEALTHY", "CONFIG_UPDATE_COMPLETED"));
+    assert_eq!(
+        (
+            deployment.status.as_str(),
+            deployment.status_trigger.as_str()
+        ),
+        ("HEALTHY", "CONFIG_UPDATE_COMPLETED")
+    );
     assert_eq!(deployment.replica_states["RUNNING"], 2);
     assert_eq!(deployment.replicas[0].pid, 42);
     assert_eq!(world.routed_to("d").len(), 2);
@@ -31,7 +40,12 @@ fn a_deploy_starts_its_replicas_routes_to_them_and_settles() {
 fn an_application_is_not_settled_before_the_proxy_knows_it() {
     let mut world = World::new(1);
     world.deploy(simple("v1", 1));
-    while !world.core.statuses(world.now).iter().any(|one| one.status == "RUNNING") {
+    while !world
+        .core
+        .statuses(world.now)
+        .iter()
+        .any(|one| one.status == "RUNNING")
+    {
         assert!(world.step(0));
     }
     let wait = world.wait_for("a");
@@ -98,9 +112,17 @@ fn light_options_reach_routers_and_no_replica() {
     spec.deployments[0].options.max_queued_requests = 7;
     let call = world.deploy(with_revision(spec));
     world.run();
-    assert_eq!(world.notes(call), ["d keeps its replicas (max_queued_requests changed)"]);
+    assert_eq!(
+        world.notes(call),
+        ["d keeps its replicas (max_queued_requests changed)"]
+    );
     assert_eq!(world.take_words(), Vec::<String>::new());
-    assert!(world.routed.values().all(|target| target.max_queued_requests == 7));
+    assert!(
+        world
+            .routed
+            .values()
+            .all(|target| target.max_queued_requests == 7)
+    );
     assert_eq!(world.status("a").status, "RUNNING");
 }
 
@@ -115,13 +137,19 @@ fn user_config_changes_in_place_and_the_replica_stays_routed() {
     spec.deployments[0].options.max_ongoing_requests = 9;
     world.deploy(with_revision(spec));
     world.step(0);
-    assert_eq!(world.status("a").deployments[0].replica_states["UPDATING"], 1);
+    assert_eq!(
+        world.status("a").deployments[0].replica_states["UPDATING"],
+        1
+    );
     assert_eq!(world.routed_to("d"), before);
     assert_eq!(world.status("a").status, "DEPLOYING");
     world.run();
     assert_eq!(world.take_words(), ["reconfigure {\"a\":1}"]);
     assert_eq!(world.status("a").status, "RUNNING");
-    assert_eq!(world.routed.values().next().unwrap().versions[0].max_ongoing_requests, 9);
+    assert_eq!(
+        world.routed.values().next().unwrap().versions[0].max_ongoing_requests,
+        9
+    );
     world.assert_at_rest();
 }
 
@@ -136,11 +164,17 @@ fn scaling_starts_more_and_stops_the_newest() {
     assert_eq!(world.status("a").deployments[0].status, "UPSCALING");
     world.run();
     assert_eq!(world.routed_to("d").len(), 4);
-    assert_eq!(world.status("a").deployments[0].status_trigger, "UPSCALE_COMPLETED");
+    assert_eq!(
+        world.status("a").deployments[0].status_trigger,
+        "UPSCALE_COMPLETED"
+    );
     world.deploy(simple("v1", 1));
     world.run();
     assert_eq!(world.routed_to("d"), first);
-    assert_eq!(world.status("a").deployments[0].status_trigger, "DOWNSCALE_COMPLETED");
+    assert_eq!(
+        world.status("a").deployments[0].status_trigger,
+        "DOWNSCALE_COMPLETED"
+    );
     assert_eq!(world.processes.len(), 1);
 }
 
@@ -154,12 +188,20 @@ fn a_rollback_really_goes_back_and_a_second_one_forward_again() {
     }
     let call = world.rollback("a", "");
     world.run();
-    assert!(matches!(world.reply(call), Some(api_response::Body::Deployed(one)) if one.revision == first.revision));
-    assert_eq!((world.running("v1").len(), world.running("v2").len()), (1, 0));
+    assert!(
+        matches!(world.reply(call), Some(api_response::Body::Deployed(one)) if one.revision == first.revision)
+    );
+    assert_eq!(
+        (world.running("v1").len(), world.running("v2").len()),
+        (1, 0)
+    );
     let call = world.rollback("a", &second.revision);
     world.run();
     assert_eq!(world.running("v2").len(), 1);
-    assert!(matches!(world.reply(call), Some(api_response::Body::Deployed(_))));
+    assert!(matches!(
+        world.reply(call),
+        Some(api_response::Body::Deployed(_))
+    ));
     let call = world.rollback("a", "never");
     assert_eq!(world.error(call).0, "not_found");
     let call = world.rollback("b", "");
@@ -172,33 +214,49 @@ fn ten_revisions_are_kept_and_the_one_that_serves() {
     world.deploy(simple("good", 1));
     world.run();
     for number in 0..15 {
-        world.behaviours.insert(format!("bad{number}"), super::world::Behaviour::StartHangs);
+        world
+            .behaviours
+            .insert(format!("bad{number}"), super::world::Behaviour::StartHangs);
         world.deploy(simple(&format!("bad{number}"), 1));
         world.run();
     }
     let root = &world.stored.root.applications[0];
     assert_eq!(root.history.len(), 10);
-    assert_eq!(world.stored.revisions[&root.serving["d"]].deployments[0].version, "good");
+    assert_eq!(
+        world.stored.revisions[&root.serving["d"]].deployments[0].version,
+        "good"
+    );
     assert_eq!(world.running("good").len(), 1);
 }
 
 #[test]
 fn a_deleted_application_leaves_nothing() {
     let mut world = World::new(1);
-    world.deploy(application("a", vec![deployment("d", "v1", 2), deployment("e", "v1", 1)]));
+    world.deploy(application(
+        "a",
+        vec![deployment("d", "v1", 2), deployment("e", "v1", 1)],
+    ));
     world.run();
     let call = world.delete("a");
     world.step(0);
     assert_eq!(world.status("a").status, "DELETING");
     assert!(world.reply(call).is_none());
     world.run();
-    assert!(matches!(world.reply(call), Some(api_response::Body::Done(_))));
-    assert!(world.processes.is_empty() && world.routed.is_empty() && world.routes.routes.is_empty());
+    assert!(matches!(
+        world.reply(call),
+        Some(api_response::Body::Done(_))
+    ));
+    assert!(
+        world.processes.is_empty() && world.routed.is_empty() && world.routes.routes.is_empty()
+    );
     assert!(world.stored.root.applications.is_empty());
     assert!(world.core.applications.is_empty() && world.core.owners.is_empty());
     let call = world.delete("unknown");
     world.run();
-    assert!(matches!(world.reply(call), Some(api_response::Body::Done(_))), "an unknown name is gone");
+    assert!(
+        matches!(world.reply(call), Some(api_response::Body::Done(_))),
+        "an unknown name is gone"
+    );
 }
 
 #[test]
@@ -210,13 +268,18 @@ fn an_application_that_is_deployed_while_it_is_deleted_lives() {
     let deploy = world.deploy(simple("v1", 1));
     world.run();
     assert!(world.reply(delete).is_some() && world.reply(deploy).is_some());
-    assert_eq!((world.status("a").status.as_str(), world.processes.len()), ("RUNNING", 1));
+    assert_eq!(
+        (world.status("a").status.as_str(), world.processes.len()),
+        ("RUNNING", 1)
+    );
 }
 
 #[test]
 fn waits_end_when_the_application_is_replaced_or_deleted() {
     let mut world = World::new(1);
-    world.behaviours.insert("v1".into(), super::world::Behaviour::StartHangs);
+    world
+        .behaviours
+        .insert("v1".into(), super::world::Behaviour::StartHangs);
     world.deploy(simple("v1", 1));
     world.run();
     let call = world.wait_for("a");
@@ -230,10 +293,16 @@ fn waits_end_when_the_application_is_replaced_or_deleted() {
 #[test]
 fn only_the_deployments_that_changed_roll() {
     let mut world = World::new(1);
-    world.deploy(application("a", vec![deployment("d", "v1", 1), deployment("e", "v1", 1)]));
+    world.deploy(application(
+        "a",
+        vec![deployment("d", "v1", 1), deployment("e", "v1", 1)],
+    ));
     world.run();
     world.take_words();
-    let call = world.deploy(application("a", vec![deployment("d", "v1", 1), deployment("e", "v2", 1)]));
+    let call = world.deploy(application(
+        "a",
+        vec![deployment("d", "v1", 1), deployment("e", "v2", 1)],
+    ));
     world.run();
     assert_eq!(world.take_words(), ["spawn a/e", "drain", "stop"]);
     assert_eq!(world.notes(call)[0], "d keeps its replicas");
@@ -242,9 +311,14 @@ fn only_the_deployments_that_changed_roll() {
 #[test]
 fn a_deployment_that_is_no_longer_there_goes_after_the_others_have_rolled() {
     let mut world = World::new(1);
-    world.deploy(application("a", vec![deployment("d", "v1", 1), deployment("e", "v1", 1)]));
+    world.deploy(application(
+        "a",
+        vec![deployment("d", "v1", 1), deployment("e", "v1", 1)],
+    ));
     world.run();
-    world.behaviours.insert("v2".into(), super::world::Behaviour::StartHangs);
+    world
+        .behaviours
+        .insert("v2".into(), super::world::Behaviour::StartHangs);
     world.deploy(application("a", vec![deployment("d", "v2", 1)]));
     world.run();
     assert_eq!(world.routed_to("e").len(), 1, "what still runs may call it");
@@ -260,14 +334,21 @@ fn a_changed_file_is_named() {
     let mut world = World::new(1);
     let with_file = |version: &str, sum: &str| {
         let mut spec = simple(version, 1);
-        spec.code_files = vec![CodeFile { path: "helper.py".into(), sha256: sum.into() }];
+        spec.code_files = vec![CodeFile {
+            path: "helper.py".into(),
+            sha256: sum.into(),
+        }];
         with_revision(spec)
     };
     world.deploy(with_file("v1", "1"));
     world.run();
     let call = world.deploy(with_file("v2", "2"));
     world.run();
-    assert!(world.notes(call)[0].contains("changed code: helper.py"), "{:?}", world.notes(call));
+    assert!(
+        world.notes(call)[0].contains("changed code: helper.py"),
+        "{:?}",
+        world.notes(call)
+    );
 }
 
 #[test]
@@ -279,14 +360,29 @@ fn what_a_replica_is_started_with_is_all_of_its_revision() {
     spec.environment.insert("A".into(), "application".into());
     spec.environment.insert("B".into(), "application".into());
     spec.deployments[0].options = options(1);
-    spec.deployments[0].options.environment.insert("B".into(), "deployment".into());
+    spec.deployments[0]
+        .options
+        .environment
+        .insert("B".into(), "deployment".into());
     world.deploy(with_revision(spec));
     world.run();
     let spawn = &world.processes.values().next().unwrap().spawn;
-    assert_eq!((spawn.python.as_str(), spawn.working_directory.as_str()), ("python3", "/home/me"));
-    assert_eq!((spawn.environment["A"].as_str(), spawn.environment["B"].as_str()), ("application", "deployment"));
+    assert_eq!(
+        (spawn.python.as_str(), spawn.working_directory.as_str()),
+        ("python3", "/home/me")
+    );
+    assert_eq!(
+        (
+            spawn.environment["A"].as_str(),
+            spawn.environment["B"].as_str()
+        ),
+        ("application", "deployment")
+    );
     let first = String::from_utf8_lossy(&spawn.first_command).into_owned();
-    assert!(first.contains(&format!("/blobs/{}", "c".repeat(64))) && first.contains("/run/controller.sock"));
+    assert!(
+        first.contains(&format!("/blobs/{}", "c".repeat(64)))
+            && first.contains("/run/controller.sock")
+    );
 }
 
 #[test]
@@ -295,7 +391,9 @@ fn every_64_updates_there_is_a_snapshot_and_whenever_it_is_wanted() {
     world.deploy(simple("v1", 1));
     world.run_for(Duration::from_secs(1));
     world.routed.clear();
-    let wanted = eagleray_types::control::node_event::Body::SnapshotWanted(eagleray_types::control::Empty {});
+    let wanted = eagleray_types::control::node_event::Body::SnapshotWanted(
+        eagleray_types::control::Empty {},
+    );
     world.feed(super::super::Event::Node(wanted));
     assert_eq!(world.routed.len(), 1);
 }

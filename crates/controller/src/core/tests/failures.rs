@@ -17,26 +17,65 @@ fn a_version_that_never_starts_is_given_up_with_its_traceback() {
     let status = world.settled(wait).unwrap();
     assert_eq!(status.status, "DEPLOY_FAILED");
     let deployment = &status.deployments[0];
-    assert_eq!((deployment.status.as_str(), deployment.status_trigger.as_str()), ("DEPLOY_FAILED", "REPLICA_STARTUP_FAILED"));
-    for part in ["Traceback: ValueError", "6 time(s)", "deploy again", "/run/logs/replica_a_d_"] {
-        assert!(deployment.message.contains(part), "{part} in {}", deployment.message);
-        assert!(status.message.contains(part), "{part} in {}", status.message);
+    assert_eq!(
+        (
+            deployment.status.as_str(),
+            deployment.status_trigger.as_str()
+        ),
+        ("DEPLOY_FAILED", "REPLICA_STARTUP_FAILED")
+    );
+    for part in [
+        "Traceback: ValueError",
+        "6 time(s)",
+        "deploy again",
+        "/run/logs/replica_a_d_",
+    ] {
+        assert!(
+            deployment.message.contains(part),
+            "{part} in {}",
+            deployment.message
+        );
+        assert!(
+            status.message.contains(part),
+            "{part} in {}",
+            status.message
+        );
     }
-    assert_eq!(world.take_words().iter().filter(|word| word.starts_with("spawn")).count(), 6);
+    assert_eq!(
+        world
+            .take_words()
+            .iter()
+            .filter(|word| word.starts_with("spawn"))
+            .count(),
+        6
+    );
     assert!(world.processes.is_empty());
-    assert!(!world.routed.values().next().unwrap().unavailable.is_empty(), "requests fail at once");
+    assert!(
+        !world.routed.values().next().unwrap().unavailable.is_empty(),
+        "requests fail at once"
+    );
 }
 
 #[test]
 fn while_it_is_retried_the_message_says_how_often_still() {
     let mut world = World::new(1);
-    world.behaviours.insert("bad".into(), Behaviour::StartCrashes);
+    world
+        .behaviours
+        .insert("bad".into(), Behaviour::StartCrashes);
     world.deploy(simple("bad", 1));
     world.run();
     let deployment = &world.status("a").deployments[0];
     assert_eq!(deployment.status, "UPDATING");
-    assert!(deployment.message.contains("Retrying 2 more time(s)"), "{}", deployment.message);
-    assert!(deployment.message.contains("signal 9"), "{}", deployment.message);
+    assert!(
+        deployment.message.contains("Retrying 2 more time(s)"),
+        "{}",
+        deployment.message
+    );
+    assert!(
+        deployment.message.contains("signal 9"),
+        "{}",
+        deployment.message
+    );
 }
 
 #[test]
@@ -53,7 +92,11 @@ fn the_old_version_serves_at_full_size_while_the_new_one_fails() {
     let victim = world.running("good")[0].clone();
     world.kill(&victim);
     world.run_for(MINUTE);
-    assert_eq!((world.running("good").len(), world.routed_to("d").len()), (3, 3), "the old version is replaced, too");
+    assert_eq!(
+        (world.running("good").len(), world.routed_to("d").len()),
+        (3, 3),
+        "the old version is replaced, too"
+    );
     assert_eq!(world.running("bad").len(), 0);
     assert_eq!(world.status("a").status, "DEPLOY_FAILED");
 }
@@ -98,8 +141,18 @@ fn a_replica_that_dies_is_replaced_at_once() {
     assert!(world.take_words().contains(&"spawn a/d".to_owned()));
     assert_eq!(world.routed_to("d").len(), 1);
     let deployment = &world.status("a").deployments[0];
-    assert_eq!((deployment.status.as_str(), deployment.status_trigger.as_str()), ("UNHEALTHY", "HEALTH_CHECK_FAILED"));
-    assert!(deployment.message.contains("signal 9"), "{}", deployment.message);
+    assert_eq!(
+        (
+            deployment.status.as_str(),
+            deployment.status_trigger.as_str()
+        ),
+        ("UNHEALTHY", "HEALTH_CHECK_FAILED")
+    );
+    assert!(
+        deployment.message.contains("signal 9"),
+        "{}",
+        deployment.message
+    );
     world.run();
     assert_eq!(world.routed_to("d").len(), 2);
     assert_eq!(world.status("a").status, "RUNNING");
@@ -119,7 +172,11 @@ fn a_crash_loop_after_ready_is_slowed_down() {
         }
         world.run_for(Duration::from_millis(100));
     }
-    let starts = world.take_words().iter().filter(|word| word.starts_with("spawn")).count();
+    let starts = world
+        .take_words()
+        .iter()
+        .filter(|word| word.starts_with("spawn"))
+        .count();
     assert!((4..=12).contains(&starts), "{starts} starts in a minute");
     assert_eq!(world.status("a").status, "UNHEALTHY");
     world.run_for(MINUTE);
@@ -136,11 +193,26 @@ fn three_failed_health_checks_replace_a_replica_and_the_replacement_starts_first
         world.behaviours.insert("v1".into(), behaviour);
         world.take_words();
         while !world.take_words().contains(&"spawn a/d".to_owned()) {
-            assert!(world.step(0) || { world.now = world.core.next_timeout().unwrap(); world.feed(super::super::Event::Timeout); true });
+            assert!(
+                world.step(0) || {
+                    world.now = world.core.next_timeout().unwrap();
+                    world.feed(super::super::Event::Timeout);
+                    true
+                }
+            );
         }
-        assert!(world.routed_to("d").contains(&sick), "it serves until its replacement does");
-        assert_eq!(world.status("a").deployments[0].status_trigger, "HEALTH_CHECK_FAILED");
-        assert_eq!(world.status("a").deployments[0].replica_states["PENDING_MIGRATION"], 1);
+        assert!(
+            world.routed_to("d").contains(&sick),
+            "it serves until its replacement does"
+        );
+        assert_eq!(
+            world.status("a").deployments[0].status_trigger,
+            "HEALTH_CHECK_FAILED"
+        );
+        assert_eq!(
+            world.status("a").deployments[0].replica_states["PENDING_MIGRATION"],
+            1
+        );
         world.behaviours.clear();
         world.run();
         assert!(!world.routed_to("d").contains(&sick));
@@ -165,14 +237,22 @@ fn a_failed_reconfigure_replaces_the_replica() {
     let mut world = World::new(1);
     world.deploy(simple("v1", 1));
     world.run();
-    world.behaviours.insert("v1".into(), Behaviour::ReconfigureFails);
+    world
+        .behaviours
+        .insert("v1".into(), Behaviour::ReconfigureFails);
     let before = world.routed_to("d");
     let mut spec = simple("v1", 1);
     spec.deployments[0].options.user_config = "1".into();
     world.deploy(with_revision(spec));
     world.run_for(MINUTE);
     assert!(world.routed_to("d").is_disjoint(&before));
-    assert_eq!((world.routed_to("d").len(), world.status("a").status.as_str()), (1, "RUNNING"));
+    assert_eq!(
+        (
+            world.routed_to("d").len(),
+            world.status("a").status.as_str()
+        ),
+        (1, "RUNNING")
+    );
 }
 
 #[test]
@@ -180,7 +260,9 @@ fn one_application_that_fails_leaves_the_others_alone() {
     let mut world = World::new(1);
     world.deploy(application("b", vec![deployment("d", "v1", 1)]));
     world.run();
-    world.behaviours.insert("bad".into(), Behaviour::StartCrashes);
+    world
+        .behaviours
+        .insert("bad".into(), Behaviour::StartCrashes);
     world.take_words();
     world.deploy(simple("bad", 1));
     world.run_for(MINUTE);
@@ -199,7 +281,10 @@ fn a_deploy_that_cannot_be_stored_changes_nothing() {
     world.run();
     let (kind, message) = world.error(call);
     assert_eq!((kind, message), ("internal", "disk full"));
-    assert_eq!((world.take_words().len(), world.running("v1").len()), (0, 1));
+    assert_eq!(
+        (world.take_words().len(), world.running("v1").len()),
+        (0, 1)
+    );
     world.fail_saves = false;
     world.run_for(Duration::from_secs(5));
     let call = world.deploy(simple("v2", 1));
@@ -226,15 +311,26 @@ fn a_slow_start_says_so() {
     world.run_for(Duration::from_secs(20));
     assert_eq!(world.status("a").deployments[0].message, "");
     world.run_for(MINUTE);
-    assert!(world.status("a").deployments[0].message.contains("more than 30 s"));
+    assert!(
+        world.status("a").deployments[0]
+            .message
+            .contains("more than 30 s")
+    );
 }
 
 #[test]
 fn too_many_changes_at_once_are_refused_and_the_rest_are_done() {
     let mut world = World::new(1);
-    let calls: Vec<_> = (0..100).map(|number| world.deploy(simple(&format!("v{number}"), 1))).collect();
+    let calls: Vec<_> = (0..100)
+        .map(|number| world.deploy(simple(&format!("v{number}"), 1)))
+        .collect();
     world.run();
-    let refused = calls.iter().filter(|call| matches!(world.reply(**call), Some(eagleray_types::control::api_response::Body::Error(_))));
+    let refused = calls.iter().filter(|call| {
+        matches!(
+            world.reply(**call),
+            Some(eagleray_types::control::api_response::Body::Error(_))
+        )
+    });
     assert_eq!(refused.count(), 100 - 65);
     assert_eq!(world.running("v64").len(), 1);
 }

@@ -22,7 +22,11 @@ fn disturb(world: &mut World, random: &mut fastrand::Rng) {
             let count = random.u32(1..5);
             let mut deployments = vec![deployment("d", &version, count)];
             if random.bool() {
-                deployments.push(deployment("e", &format!("v{}", random.usize(..4)), random.u32(1..3)));
+                deployments.push(deployment(
+                    "e",
+                    &format!("v{}", random.usize(..4)),
+                    random.u32(1..3),
+                ));
             }
             deployments[0].options.user_config = ["", "1", "2"][random.usize(..3)].to_owned();
             world.deploy(application(name, deployments));
@@ -41,7 +45,9 @@ fn disturb(world: &mut World, random: &mut fastrand::Rng) {
         }
         8 => {
             let version = format!("v{}", random.usize(..4));
-            world.behaviours.insert(version, BEHAVIOURS[random.usize(..BEHAVIOURS.len())]);
+            world
+                .behaviours
+                .insert(version, BEHAVIOURS[random.usize(..BEHAVIOURS.len())]);
         }
         9 => world.fail_saves = random.u8(..4) == 0,
         10 => {
@@ -82,20 +88,38 @@ fn every_history_ends_where_the_last_deploys_say() {
                     let key = &world.processes[*id].spawn.deployment;
                     key.application == spec.name && key.deployment == deployment.name
                 };
-                assert_eq!(running.iter().filter(own).count(), deployment.options.num_replicas as usize, "seed {seed}");
+                assert_eq!(
+                    running.iter().filter(own).count(),
+                    deployment.options.num_replicas as usize,
+                    "seed {seed}"
+                );
                 expected += deployment.options.num_replicas as usize;
             }
         }
-        assert_eq!(world.processes.len(), expected, "seed {seed}: nothing else lives");
+        assert_eq!(
+            world.processes.len(),
+            expected,
+            "seed {seed}: nothing else lives"
+        );
         assert_eq!(world.all_routed().len(), expected, "seed {seed}");
-        assert_eq!(world.core.statuses(world.now).len(), wanted(&world).len(), "seed {seed}");
+        assert_eq!(
+            world.core.statuses(world.now).len(),
+            wanted(&world).len(),
+            "seed {seed}"
+        );
         world.assert_at_rest();
     }
 }
 
 fn wanted(world: &World) -> Vec<eagleray_types::control::ApplicationSpec> {
     let last = |history: &Vec<String>| world.stored.revisions[history.last().unwrap()].clone();
-    world.stored.root.applications.iter().map(|one| last(&one.history)).collect()
+    world
+        .stored
+        .root
+        .applications
+        .iter()
+        .map(|one| last(&one.history))
+        .collect()
 }
 
 #[test]
@@ -107,11 +131,17 @@ fn healthy_updates_in_any_order_of_arrival_never_serve_with_fewer_than_wanted() 
         world.deploy(application("a", vec![deployment("d", "v0", count)]));
         world.run();
         for version in 1..5 {
-            world.deploy(application("a", vec![deployment("d", &format!("v{version}"), count)]));
+            world.deploy(application(
+                "a",
+                vec![deployment("d", &format!("v{version}"), count)],
+            ));
             for _ in 0..random.usize(..60) {
                 world.step(random.usize(..));
                 let serving = world.routed_to("d").len();
-                assert!(serving >= count as usize, "seed {seed}: {serving} of {count} serve");
+                assert!(
+                    serving >= count as usize,
+                    "seed {seed}: {serving} of {count} serve"
+                );
             }
         }
         world.run();
@@ -128,7 +158,10 @@ fn the_same_seed_gives_the_same_history() {
             disturb(&mut world, &mut random);
             world.step(random.usize(..));
         }
-        (world.take_words(), world.processes.keys().cloned().collect::<Vec<_>>())
+        (
+            world.take_words(),
+            world.processes.keys().cloned().collect::<Vec<_>>(),
+        )
     };
     for seed in 0..20 {
         assert_eq!(history(seed), history(seed));

@@ -14,7 +14,10 @@ fn a_prefix_of_another_application_is_a_conflict_and_nothing_changes() {
     let (kind, message) = world.error(call);
     assert_eq!(kind, "conflict");
     assert!(message.contains("used by application 'a'"), "{message}");
-    assert_eq!((world.processes.len(), world.stored.root.applications.len()), (1, 1));
+    assert_eq!(
+        (world.processes.len(), world.stored.root.applications.len()),
+        (1, 1)
+    );
 }
 
 #[test]

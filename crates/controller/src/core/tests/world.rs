@@ -8,16 +8,15 @@ use std::{
 use eagleray_types::{
     DeploymentKey,
     control::{
-        ApiResponse, ApplicationSpec, ApplicationStatus, AppliedUpdate, AwaitApplication, DeploymentOptions,
-        DeploymentSpec, DeploymentTarget, Exited, Failed, Listed, ListedReplica, Outcome, Ready, Relay, ReplicaCommand,
-        ReplicaEvent, Rollback, RouteTable, Spawn, TargetUpdate, api_response, node_command, node_event,
-        replica_command, replica_event,
+        ApiResponse, ApplicationSpec, ApplicationStatus, AwaitApplication, DeploymentOptions,
+        DeploymentSpec, DeploymentTarget, Exited, Failed, Ready, Relay, ReplicaEvent, Rollback,
+        RouteTable, Spawn, api_response, node_event, replica_event,
     },
 };
 use prost::Message as _;
 
 use crate::{
-    core::{CallId, Command, Core, CoreOptions, Event, Save, SaveError},
+    core::{CallId, Command, Core, CoreOptions, Event},
     store::{checkpoint::Loaded, sha256_hex},
 };
 
@@ -62,14 +61,14 @@ pub(super) struct World {
     pub(super) fail_saves: bool,
     pub(super) missing_files: bool,
     /// Commands since the last `take_commands`, as words.
-    words: Vec<String>,
+    pub(super) words: Vec<String>,
     pub(super) pending: VecDeque<Event>,
     replies: BTreeMap<CallId, Vec<api_response::Body>>,
-    number: u64,
+    pub(super) number: u64,
     calls: u64,
-    ids: BTreeSet<String>,
+    pub(super) ids: BTreeSet<String>,
     /// Deaths that nobody asked for: proof that a replica may leave the routers.
-    dead: BTreeSet<String>,
+    pub(super) dead: BTreeSet<String>,
 }
 
 pub(super) fn options(num_replicas: u32) -> DeploymentOptions {
@@ -121,7 +120,13 @@ pub(super) fn simple(version: &str, num_replicas: u32) -> ApplicationSpec {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
-        let mut world = Self::bare(seed, Loaded { epoch: 1, ..Default::default() });
+        let mut world = Self::bare(
+            seed,
+            Loaded {
+                epoch: 1,
+                ..Default::default()
+            },
+        );
         world.start();
         world.run();
         world
@@ -135,7 +140,11 @@ impl World {
             run_directory: "/run".into(),
             python: "python3".into(),
         };
-        let stored = Loaded { epoch: loaded.epoch, root: loaded.root.clone(), revisions: loaded.revisions.clone() };
+        let stored = Loaded {
+            epoch: loaded.epoch,
+            root: loaded.root.clone(),
+            revisions: loaded.revisions.clone(),
+        };
         Self {
             core: Core::new(core_options, loaded),
             now: Duration::from_secs(1000),
@@ -163,8 +172,11 @@ impl World {
 
     /// The controller dies and another one begins; everything else stays as it is. Nothing is listed yet.
     pub(super) fn restart_controller(&mut self, seed: u64) {
-        let mut loaded =
-            Loaded { epoch: self.stored.epoch + 1, root: self.stored.root.clone(), revisions: self.stored.revisions.clone() };
+        let mut loaded = Loaded {
+            epoch: self.stored.epoch + 1,
+            root: self.stored.root.clone(),
+            revisions: self.stored.revisions.clone(),
+        };
         let named: BTreeSet<String> = loaded.root.blobs().into_iter().map(str::to_owned).collect();
         loaded.revisions.retain(|blob, _| named.contains(blob));
         let mut next = Self::bare(seed, loaded);
@@ -186,31 +198,54 @@ impl World {
 
     fn call(&mut self) -> CallId {
         self.calls += 1;
-        CallId { connection: 1, sequence: self.calls }
+        CallId {
+            connection: 1,
+            sequence: self.calls,
+        }
     }
 
     pub(super) fn deploy(&mut self, spec: ApplicationSpec) -> CallId {
         let call = self.call();
-        self.feed(Event::Deploy { call, spec, wall_time_s: 1.0 });
+        self.feed(Event::Deploy {
+            call,
+            spec,
+            wall_time_s: 1.0,
+        });
         call
     }
 
     pub(super) fn rollback(&mut self, application: &str, revision: &str) -> CallId {
         let call = self.call();
-        let rollback = Rollback { application: application.into(), revision: revision.into() };
-        self.feed(Event::Rollback { call, rollback, wall_time_s: 2.0 });
+        let rollback = Rollback {
+            application: application.into(),
+            revision: revision.into(),
+        };
+        self.feed(Event::Rollback {
+            call,
+            rollback,
+            wall_time_s: 2.0,
+        });
         call
     }
 
     pub(super) fn delete(&mut self, name: &str) -> CallId {
         let call = self.call();
-        self.feed(Event::Delete { call, name: name.into() });
+        self.feed(Event::Delete {
+            call,
+            name: name.into(),
+        });
         call
     }
 
     pub(super) fn wait_for(&mut self, name: &str) -> CallId {
         let call = self.call();
-        self.feed(Event::Await { call, wait: AwaitApplication { name: name.into(), revision: String::new() } });
+        self.feed(Event::Await {
+            call,
+            wait: AwaitApplication {
+                name: name.into(),
+                revision: String::new(),
+            },
+        });
         call
     }
 
@@ -243,7 +278,11 @@ impl World {
     }
 
     pub(super) fn status(&self, name: &str) -> ApplicationStatus {
-        self.core.statuses(self.now).into_iter().find(|one| one.name == name).unwrap()
+        self.core
+            .statuses(self.now)
+            .into_iter()
+            .find(|one| one.name == name)
+            .unwrap()
     }
 
     pub(super) fn take_words(&mut self) -> Vec<String> {
@@ -253,14 +292,26 @@ impl World {
     /// Ids of live processes of a version that were not told to stop, oldest first by age in `ids` order of start.
     pub(super) fn running(&self, version: &str) -> Vec<String> {
         let running = |process: &Process| process.version == version && process.stopping.is_none();
-        self.processes.iter().filter(|(_, process)| running(process)).map(|(id, _)| id.clone()).collect()
+        self.processes
+            .iter()
+            .filter(|(_, process)| running(process))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Replicas that routers send to, of all versions.
     pub(super) fn routed_to(&self, name: &str) -> BTreeSet<String> {
         let key = DeploymentKey::new("a", name);
-        let versions = self.routed.get(&key).map(|target| target.versions.clone()).unwrap_or_default();
-        versions.into_iter().flat_map(|version| version.replicas).map(|replica| replica.replica_id).collect()
+        let versions = self
+            .routed
+            .get(&key)
+            .map(|target| target.versions.clone())
+            .unwrap_or_default();
+        versions
+            .into_iter()
+            .flat_map(|version| version.replicas)
+            .map(|replica| replica.replica_id)
+            .collect()
     }
 
     /// The process dies without having been told to.
@@ -273,16 +324,21 @@ impl World {
             reason: "signal 9 (SIGKILL)".to_owned(),
             stderr_tail: String::new(),
         };
-        self.pending.push_back(Event::Node(node_event::Body::Exited(exited)));
+        self.pending
+            .push_back(Event::Node(node_event::Body::Exited(exited)));
         if self.pending.len() == 1 {
             self.step(0);
         }
     }
 
-    fn say(&mut self, id: &str, body: replica_event::Body) {
+    pub(super) fn say(&mut self, id: &str, body: replica_event::Body) {
         let payload = ReplicaEvent { body: Some(body) }.encode_to_vec();
-        let relay = Relay { replica_id: id.to_owned(), payload };
-        self.pending.push_back(Event::Node(node_event::Body::Relay(relay)));
+        let relay = Relay {
+            replica_id: id.to_owned(),
+            payload,
+        };
+        self.pending
+            .push_back(Event::Node(node_event::Body::Relay(relay)));
     }
 
     /// One thing happens, of those that can: an event arrives, a constructor ends, a stopped process goes. `false`
@@ -295,12 +351,18 @@ impl World {
                 && self.behaviours.get(&process.version) != Some(&Behaviour::StartHangs)
         });
         let starting = starting.map(|(id, _)| id.clone());
-        let stopping = self.processes.iter().find(|(_, process)| process.stopping.is_some()).map(|(id, _)| id.clone());
+        let stopping = self
+            .processes
+            .iter()
+            .find(|(_, process)| process.stopping.is_some())
+            .map(|(id, _)| id.clone());
         let mut possible: Vec<u8> = Vec::new();
         possible.extend((!self.pending.is_empty()).then_some(0));
         possible.extend(starting.is_some().then_some(1));
         possible.extend(stopping.is_some().then_some(2));
-        let Some(kind) = possible.get(choice % possible.len().max(1)) else { return false };
+        let Some(kind) = possible.get(choice % possible.len().max(1)) else {
+            return false;
+        };
         match (kind, starting, stopping) {
             (0, ..) => {
                 let event = self.pending.pop_front().unwrap();
@@ -315,23 +377,44 @@ impl World {
 
     fn finish_start(&mut self, id: &str) {
         let process = self.processes.get_mut(id).unwrap();
-        match self.behaviours.get(&process.version).copied().unwrap_or_default() {
+        match self
+            .behaviours
+            .get(&process.version)
+            .copied()
+            .unwrap_or_default()
+        {
             Behaviour::StartFails => {
                 process.failed = true;
-                self.say(id, replica_event::Body::StartFailed(Failed { message: "Traceback: ValueError".into() }));
+                self.say(
+                    id,
+                    replica_event::Body::StartFailed(Failed {
+                        message: "Traceback: ValueError".into(),
+                    }),
+                );
             }
             Behaviour::StartCrashes => self.kill(id),
             _ => {
                 process.ready = true;
-                self.say(id, replica_event::Body::Ready(Ready { sync_bodies: false, start_microseconds: 1 }));
+                self.say(
+                    id,
+                    replica_event::Body::Ready(Ready {
+                        sync_bodies: false,
+                        start_microseconds: 1,
+                    }),
+                );
             }
         }
     }
 
     fn finish_stop(&mut self, id: &str) {
         let process = self.processes.remove(id).unwrap();
-        let exited = Exited { replica_id: id.to_owned(), epoch: process.spawn.epoch, ..Default::default() };
-        self.pending.push_back(Event::Node(node_event::Body::Exited(exited)));
+        let exited = Exited {
+            replica_id: id.to_owned(),
+            epoch: process.spawn.epoch,
+            ..Default::default()
+        };
+        self.pending
+            .push_back(Event::Node(node_event::Body::Exited(exited)));
     }
 
     /// Lets everything happen that needs no time to pass.
@@ -364,7 +447,10 @@ impl World {
                 Command::Node(body) => self.on_node_command(body),
                 Command::Publish(update) => self.on_publish(update),
                 Command::Save(save) => self.on_save(save),
-                Command::Reply { call, response: ApiResponse { body } } => {
+                Command::Reply {
+                    call,
+                    response: ApiResponse { body },
+                } => {
                     self.replies.entry(call).or_default().push(body.unwrap());
                 }
                 Command::Log { .. } => {}
@@ -372,150 +458,27 @@ impl World {
         }
     }
 
-    fn on_node_command(&mut self, body: node_command::Body) {
-        match body {
-            node_command::Body::Spawn(spawn) => {
-                assert!(self.ids.insert(spawn.replica_id.clone()), "id {} is used twice", spawn.replica_id);
-                self.words.push(format!("spawn {}", spawn.deployment));
-                let Ok(ReplicaCommand { body: Some(replica_command::Body::Start(config)) }) =
-                    ReplicaCommand::decode(spawn.first_command.as_slice())
-                else {
-                    panic!("the first command starts");
-                };
-                assert_eq!(config.replica_id, spawn.replica_id);
-                let (version, ready, failed) = (config.version, false, false);
-                let process = Process { version, ready, failed, draining: false, stopping: None, spawn };
-                self.processes.insert(process.spawn.replica_id.clone(), process);
-            }
-            node_command::Body::Stop(stop) => {
-                self.words.push("stop".to_owned());
-                if let Some(process) = self.processes.get_mut(&stop.replica_id) {
-                    assert_eq!(stop.epoch, process.spawn.epoch);
-                    assert!(process.draining || !process.ready || self.routed_nowhere(&stop.replica_id));
-                    self.processes.get_mut(&stop.replica_id).unwrap().stopping = Some(stop.grace_milliseconds);
-                } else {
-                    let (replica_id, epoch) = (stop.replica_id, stop.epoch);
-                    let exited = Exited { replica_id, epoch, reason: "not running".into(), ..Default::default() };
-                    self.pending.push_back(Event::Node(node_event::Body::Exited(exited)));
-                }
-            }
-            node_command::Body::List(_) => {
-                let listed = self.listed();
-                self.pending.push_back(Event::Node(node_event::Body::Listed(listed)));
-                // As the node does: a failure to start that the last controller may not have heard of.
-                let failed = self.processes.iter().filter(|(_, process)| process.failed);
-                for id in failed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-                    self.say(&id, replica_event::Body::StartFailed(Failed { message: "Traceback: ValueError".into() }));
-                }
-            }
-            node_command::Body::Relay(relay) => self.on_relay(&relay),
-            node_command::Body::Publish(_) => panic!("the service publishes"),
-        }
-    }
-
-    fn routed_nowhere(&self, id: &str) -> bool {
-        !self.routed.values().flat_map(|one| &one.versions).flat_map(|one| &one.replicas).any(|one| one.replica_id == id)
-    }
-
-    pub(super) fn listed(&self) -> Listed {
-        let ready = ReplicaEvent { body: Some(replica_event::Body::Ready(Ready::default())) }.encode_to_vec();
-        let replicas = self.processes.values().map(|process| ListedReplica {
-            replica_id: process.spawn.replica_id.clone(),
-            epoch: process.spawn.epoch,
-            socket_path: format!("/run/r/{}.sock", process.spawn.replica_id),
-            pid: 42,
-            label: process.spawn.label.clone(),
-            ready: if process.ready { ready.clone() } else { Vec::new() },
-            stopping: process.stopping.is_some(),
-        });
-        Listed { replicas: replicas.collect() }
-    }
-
-    fn on_relay(&mut self, relay: &Relay) {
-        let Some(process) = self.processes.get_mut(&relay.replica_id) else { return };
-        let behaviour = self.behaviours.get(&process.version).copied().unwrap_or_default();
-        let answer = |id, failure: &str| Outcome { id, failure: failure.to_owned() };
-        match ReplicaCommand::decode(relay.payload.as_slice()).unwrap().body.unwrap() {
-            replica_command::Body::Drain(_) => {
-                self.words.push("drain".to_owned());
-                process.draining = true;
-            }
-            replica_command::Body::Reconfigure(reconfigure) => {
-                self.words.push(format!("reconfigure {}", reconfigure.options.user_config));
-                let failure = if behaviour == Behaviour::ReconfigureFails { "TypeError" } else { "" };
-                self.say(&relay.replica_id, replica_event::Body::Reconfigured(answer(reconfigure.id, failure)));
-            }
-            replica_command::Body::CheckHealth(check) => match behaviour {
-                Behaviour::Silent => {}
-                Behaviour::Sick => self.say(&relay.replica_id, replica_event::Body::Health(answer(check.id, "sick"))),
-                _ => self.say(&relay.replica_id, replica_event::Body::Health(answer(check.id, ""))),
-            },
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Numbers have no gap, and a replica only leaves dead or draining.
-    fn on_publish(&mut self, update: TargetUpdate) {
-        assert_eq!(update.epoch, self.stored.epoch);
-        assert_eq!(update.number, self.number + 1);
-        self.number = update.number;
-        let before: Vec<String> = self.all_routed();
-        if update.snapshot {
-            self.routed.clear();
-        }
-        for key in &update.removed {
-            assert!(self.routed.remove(key).is_some(), "{key} is removed twice");
-        }
-        self.routed.extend(update.deployments.into_iter().map(|target| (target.key.clone(), target)));
-        if let Some(routes) = update.routes {
-            self.routes = routes;
-        }
-        let after: BTreeSet<String> = self.all_routed().into_iter().collect();
-        for id in before.iter().filter(|id| !after.contains(*id)) {
-            let proof = self.processes.get(id).is_none_or(|process| process.draining);
-            assert!(proof || self.dead.contains(id), "{id} left without proof");
-        }
-        for id in after {
-            assert!(self.processes.get(&id).is_none_or(|process| process.ready), "{id} is routed and not ready");
-        }
-        let applied = AppliedUpdate { epoch: update.epoch, number: update.number };
-        self.pending.push_back(Event::Node(node_event::Body::Published(applied)));
-    }
-
-    pub(super) fn all_routed(&self) -> Vec<String> {
-        let versions = self.routed.values().flat_map(|target| &target.versions);
-        versions.flat_map(|version| &version.replicas).map(|replica| replica.replica_id.clone()).collect()
-    }
-
-    fn on_save(&mut self, save: Save) {
-        let result = if self.missing_files && !save.files.is_empty() {
-            Err(SaveError::Blob("blob x cannot be opened".to_owned()))
-        } else if self.fail_saves {
-            Err(SaveError::Store("disk full".to_owned()))
-        } else {
-            for (blob, bytes) in save.revisions {
-                assert_eq!(sha256_hex(&bytes), blob);
-                self.stored.revisions.insert(blob, ApplicationSpec::decode(bytes.as_slice()).unwrap());
-            }
-            for blob in save.root.blobs() {
-                assert!(self.stored.revisions.contains_key(blob), "the root names a revision that is not kept");
-            }
-            self.stored.root = save.root;
-            Ok(())
-        };
-        self.pending.push_back(Event::Saved(result));
-    }
-
     /// After everything came to rest: as many replicas as wanted, nothing more to do.
     pub(super) fn assert_at_rest(&mut self) {
         self.run();
         self.take_words();
         self.feed(Event::Timeout);
-        for name in self.stored.root.applications.iter().map(|one| one.name.clone()).collect::<Vec<_>>() {
+        for name in self
+            .stored
+            .root
+            .applications
+            .iter()
+            .map(|one| one.name.clone())
+            .collect::<Vec<_>>()
+        {
             self.core.touch(&name);
         }
         let number = self.number;
         self.feed(Event::Timeout);
-        assert_eq!((self.take_words(), self.number), (Vec::<String>::new(), number), "a second look finds work");
+        assert_eq!(
+            (self.take_words(), self.number),
+            (Vec::<String>::new(), number),
+            "a second look finds work"
+        );
     }
 }

@@ -12,11 +12,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_controller::{Error, Options, run, store::sha256_hex};
 use eagleray_types::control::*;
 use eagleray_wire::{Decoder, Frame};
 use prost::Message;
 use tempfile::TempDir;
+
+use crate::{Error, Options, run, store::sha256_hex};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,7 +30,10 @@ struct Link {
 impl Link {
     fn new(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: BytesMut::new() }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
     }
 
     fn send(&mut self, sequence: u64, message: Vec<u8>) -> std::io::Result<()> {
@@ -43,7 +47,7 @@ impl Link {
             if let Some(frame) = Decoder::control().decode(&mut self.buffer).unwrap() {
                 return Some(frame);
             }
-            let mut bytes = [0; 65536];
+            let mut bytes = [0; 16384];
             match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(read) => self.buffer.extend_from_slice(&bytes[..read]),
@@ -67,8 +71,14 @@ fn event(body: node_event::Body) -> Vec<u8> {
 }
 
 fn ready() -> Vec<u8> {
-    let ready = Ready { sync_bodies: true, start_microseconds: 1 };
-    ReplicaEvent { body: Some(replica_event::Body::Ready(ready)) }.encode_to_vec()
+    let ready = Ready {
+        sync_bodies: true,
+        start_microseconds: 1,
+    };
+    ReplicaEvent {
+        body: Some(replica_event::Body::Ready(ready)),
+    }
+    .encode_to_vec()
 }
 
 /// Plays the node until the controller hangs up: every replica is ready at once and stops at once.
@@ -81,26 +91,40 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
         match NodeCommand::decode(frame.payload).unwrap().body.unwrap() {
             node_command::Body::Spawn(spawn) => {
                 machine.spawned += 1;
-                let relay = Relay { replica_id: spawn.replica_id.clone(), payload: ready() };
-                machine.replicas.insert(spawn.replica_id.clone(), (spawn, true));
+                let relay = Relay {
+                    replica_id: spawn.replica_id.clone(),
+                    payload: ready(),
+                };
+                machine
+                    .replicas
+                    .insert(spawn.replica_id.clone(), (spawn, true));
                 answers.push(node_event::Body::Relay(relay));
             }
             node_command::Body::Stop(stop) => {
                 machine.replicas.remove(&stop.replica_id);
                 let (replica_id, epoch) = (stop.replica_id, stop.epoch);
-                answers.push(node_event::Body::Exited(Exited { replica_id, epoch, ..Default::default() }));
+                answers.push(node_event::Body::Exited(Exited {
+                    replica_id,
+                    epoch,
+                    ..Default::default()
+                }));
             }
             node_command::Body::List(_) => {
-                let listed = machine.replicas.values().map(|(spawn, is_ready)| ListedReplica {
-                    replica_id: spawn.replica_id.clone(),
-                    epoch: spawn.epoch,
-                    socket_path: format!("/run/r/{}.sock", spawn.replica_id),
-                    pid: 7,
-                    label: spawn.label.clone(),
-                    ready: if *is_ready { ready() } else { Vec::new() },
-                    stopping: false,
-                });
-                answers.push(node_event::Body::Listed(Listed { replicas: listed.collect() }));
+                let listed = machine
+                    .replicas
+                    .values()
+                    .map(|(spawn, is_ready)| ListedReplica {
+                        replica_id: spawn.replica_id.clone(),
+                        epoch: spawn.epoch,
+                        socket_path: format!("/run/r/{}.sock", spawn.replica_id),
+                        pid: 7,
+                        label: spawn.label.clone(),
+                        ready: if *is_ready { ready() } else { Vec::new() },
+                        stopping: false,
+                    });
+                answers.push(node_event::Body::Listed(Listed {
+                    replicas: listed.collect(),
+                }));
             }
             node_command::Body::Relay(relay) => answers.extend(play_replica(&relay)),
             node_command::Body::Publish(publish) => {
@@ -121,21 +145,36 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
 }
 
 fn play_replica(relay: &Relay) -> Option<node_event::Body> {
-    let outcome = |id| Outcome { id, failure: String::new() };
-    let body = match ReplicaCommand::decode(relay.payload.as_slice()).unwrap().body.unwrap() {
-        replica_command::Body::Reconfigure(reconfigure) => replica_event::Body::Reconfigured(outcome(reconfigure.id)),
+    let outcome = |id| Outcome {
+        id,
+        failure: String::new(),
+    };
+    let body = match ReplicaCommand::decode(relay.payload.as_slice())
+        .unwrap()
+        .body
+        .unwrap()
+    {
+        replica_command::Body::Reconfigure(reconfigure) => {
+            replica_event::Body::Reconfigured(outcome(reconfigure.id))
+        }
         replica_command::Body::CheckHealth(check) => replica_event::Body::Health(outcome(check.id)),
         _ => return None,
     };
     let payload = ReplicaEvent { body: Some(body) }.encode_to_vec();
-    Some(node_event::Body::Relay(Relay { replica_id: relay.replica_id.clone(), payload }))
+    Some(node_event::Body::Relay(Relay {
+        replica_id: relay.replica_id.clone(),
+        payload,
+    }))
 }
+
+/// The controller's thread, the node's, and what hangs up between them.
+type Running = (JoinHandle<Result<(), Error>>, JoinHandle<()>, UnixStream);
 
 struct Stage {
     directory: TempDir,
     listener: UnixListener,
     machine: Arc<Mutex<Machine>>,
-    controller: Option<(JoinHandle<Result<(), Error>>, JoinHandle<()>, UnixStream)>,
+    controller: Option<Running>,
 }
 
 impl Stage {
@@ -143,7 +182,12 @@ impl Stage {
         let directory = TempDir::new().unwrap();
         fs::create_dir(directory.path().join("blobs")).unwrap();
         let listener = UnixListener::bind(directory.path().join("controller.sock")).unwrap();
-        let mut stage = Self { directory, listener, machine: Arc::default(), controller: None };
+        let mut stage = Self {
+            directory,
+            listener,
+            machine: Arc::default(),
+            controller: None,
+        };
         stage.start();
         stage
     }
@@ -160,7 +204,10 @@ impl Stage {
             run_directory: self.directory.path().to_owned(),
             python: "python3".to_owned(),
         };
-        let (machine, listener) = (Arc::clone(&self.machine), self.listener.try_clone().unwrap());
+        let (machine, listener) = (
+            Arc::clone(&self.machine),
+            self.listener.try_clone().unwrap(),
+        );
         let hang_up = node.try_clone().unwrap();
         let node = thread::spawn(move || play_node(node, &machine));
         let controller = thread::spawn(move || run(listener, controller, options));
@@ -177,7 +224,10 @@ impl Stage {
 
     fn client(&self) -> Client {
         let stream = UnixStream::connect(self.path("controller.sock")).unwrap();
-        Client { link: Link::new(stream), sequence: 0 }
+        Client {
+            link: Link::new(stream),
+            sequence: 0,
+        }
     }
 
     fn spec(&self, version: &str, num_replicas: u32) -> ApplicationSpec {
@@ -227,7 +277,12 @@ struct Client {
 impl Client {
     fn send(&mut self, body: api_request::Body) {
         self.sequence += 1;
-        self.link.send(self.sequence, ApiRequest { body: Some(body) }.encode_to_vec()).unwrap();
+        self.link
+            .send(
+                self.sequence,
+                ApiRequest { body: Some(body) }.encode_to_vec(),
+            )
+            .unwrap();
     }
 
     fn receive(&mut self) -> api_response::Body {
@@ -243,7 +298,10 @@ impl Client {
 
     /// Deploys and waits until it has settled.
     fn deploy(&mut self, spec: ApplicationSpec) -> ApplicationStatus {
-        let wait = AwaitApplication { name: spec.name.clone(), revision: spec.revision.clone() };
+        let wait = AwaitApplication {
+            name: spec.name.clone(),
+            revision: spec.revision.clone(),
+        };
         match self.call(api_request::Body::Deploy(spec)) {
             api_response::Body::Deployed(deployed) => assert_eq!(deployed.revision, wait.revision),
             other => panic!("{other:?}"),
@@ -266,12 +324,21 @@ impl Client {
 fn a_deploy_spawns_is_published_and_settles() {
     let stage = Stage::new();
     let status = stage.client().deploy(stage.spec("v1", 2));
-    assert_eq!((status.status.as_str(), status.deployments[0].replica_states["RUNNING"]), ("RUNNING", 2));
+    assert_eq!(
+        (
+            status.status.as_str(),
+            status.deployments[0].replica_states["RUNNING"]
+        ),
+        ("RUNNING", 2)
+    );
     let machine = stage.machine.lock().unwrap();
     let last = machine.updates.last().unwrap();
     let version = &last.deployments[0].versions[0];
-    assert_eq!((version.replicas.len(), version.sync_bodies, version.weight), (2, true, 2));
-    assert!(version.replicas[0].socket_path.ends_with(".sock"));
+    assert_eq!(
+        (version.replicas.len(), version.sync_bodies, version.weight),
+        (2, true, 2)
+    );
+    assert!(version.replicas[0].socket_path.contains("/r/"));
 }
 
 #[test]
@@ -282,7 +349,11 @@ fn a_deploy_without_its_blob_is_refused_and_nothing_starts() {
     match stage.client().call(api_request::Body::Deploy(spec)) {
         api_response::Body::Error(error) => {
             assert_eq!(error.kind, "invalid");
-            assert!(error.message.contains("deploy the application again"), "{}", error.message);
+            assert!(
+                error.message.contains("deploy the application again"),
+                "{}",
+                error.message
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -294,7 +365,14 @@ fn a_restarted_controller_adopts_its_replicas_in_a_new_epoch() {
     let mut stage = Stage::new();
     let spec = stage.spec("v1", 2);
     stage.client().deploy(spec.clone());
-    let before: Vec<String> = stage.machine.lock().unwrap().replicas.keys().cloned().collect();
+    let before: Vec<String> = stage
+        .machine
+        .lock()
+        .unwrap()
+        .replicas
+        .keys()
+        .cloned()
+        .collect();
     stage.stop();
     stage.start();
     let mut client = stage.client();
@@ -306,9 +384,19 @@ fn a_restarted_controller_adopts_its_replicas_in_a_new_epoch() {
         assert_eq!(machine.replicas.keys().cloned().collect::<Vec<_>>(), before);
         assert_eq!(machine.spawned, 2);
         let epochs: Vec<u64> = machine.updates.iter().map(|update| update.epoch).collect();
-        assert!(epochs.is_sorted() && epochs.first() == Some(&1) && epochs.last() == Some(&2), "{epochs:?}");
-        let first = machine.updates.iter().find(|update| update.epoch == 2).unwrap();
-        assert!(first.snapshot && first.deployments[0].versions[0].replicas.len() == 2, "never fewer");
+        assert!(
+            epochs.is_sorted() && epochs.first() == Some(&1) && epochs.last() == Some(&2),
+            "{epochs:?}"
+        );
+        let first = machine
+            .updates
+            .iter()
+            .find(|update| update.epoch == 2)
+            .unwrap();
+        assert!(
+            first.snapshot && first.deployments[0].versions[0].replicas.len() == 2,
+            "never fewer"
+        );
     }
     let answer = client.call(api_request::Body::Delete("app".into()));
     assert!(matches!(answer, api_response::Body::Done(_)));
@@ -321,15 +409,30 @@ fn a_rollback_goes_back() {
     let mut client = stage.client();
     client.deploy(stage.spec("v1", 1));
     client.deploy(stage.spec("v2", 1));
-    let rollback = Rollback { application: "app".into(), revision: String::new() };
+    let rollback = Rollback {
+        application: "app".into(),
+        revision: String::new(),
+    };
     match client.call(api_request::Body::Rollback(rollback)) {
         api_response::Body::Deployed(deployed) => assert_eq!(deployed.revision, "v1-1"),
         other => panic!("{other:?}"),
     }
-    let wait = AwaitApplication { name: "app".into(), revision: "v1-1".into() };
-    assert!(matches!(client.call(api_request::Body::AwaitApplication(wait)), api_response::Body::Settled(_)));
-    let api_response::Body::Status(status) = client.call(api_request::Body::Status(Empty {})) else { panic!() };
-    assert_eq!(status.applications[0].deployments[0].replicas[0].version, "v1");
+    let wait = AwaitApplication {
+        name: "app".into(),
+        revision: "v1-1".into(),
+    };
+    assert!(matches!(
+        client.call(api_request::Body::AwaitApplication(wait)),
+        api_response::Body::Settled(_)
+    ));
+    let api_response::Body::Status(status) = client.call(api_request::Body::Status(Empty {}))
+    else {
+        panic!()
+    };
+    assert_eq!(
+        status.applications[0].deployments[0].replicas[0].version,
+        "v1"
+    );
 }
 
 #[test]
@@ -345,7 +448,11 @@ fn a_watcher_gets_a_snapshot_and_then_what_changes() {
         let update = watcher.next_target();
         assert_eq!(update.number, number + 1);
         number = update.number;
-        if update.deployments.iter().any(|target| !target.versions.is_empty()) {
+        if update
+            .deployments
+            .iter()
+            .any(|target| !target.versions.is_empty())
+        {
             break;
         }
     }
@@ -369,10 +476,17 @@ fn a_watcher_that_does_not_read_is_passed_over_and_gets_a_snapshot_later() {
     loop {
         let update = watcher.next_target();
         received += 1;
-        assert!(update.snapshot || update.number == number + 1 || number == 0, "a gap without a snapshot");
+        assert!(
+            update.snapshot || update.number == number + 1 || number == 0,
+            "a gap without a snapshot"
+        );
         skipped |= number != 0 && update.number > number + 1;
         number = update.number;
-        if update.deployments.iter().any(|target| target.max_queued_requests == last) {
+        if update
+            .deployments
+            .iter()
+            .any(|target| target.max_queued_requests == last)
+        {
             break;
         }
     }
@@ -385,13 +499,20 @@ fn what_cannot_be_read_is_answered_and_a_broken_stream_is_cut_off() {
     let mut client = stage.client();
     client.sequence = 5;
     client.link.send(5, vec![0xff; 9]).unwrap();
-    assert!(matches!(client.receive(), api_response::Body::Error(error) if error.kind == "invalid"));
+    assert!(
+        matches!(client.receive(), api_response::Body::Error(error) if error.kind == "invalid")
+    );
     client.link.send(5, Vec::new()).unwrap();
-    assert!(matches!(client.receive(), api_response::Body::Error(error) if error.message.contains("newer")));
+    assert!(
+        matches!(client.receive(), api_response::Body::Error(error) if error.message.contains("newer"))
+    );
     client.link.stream.write_all(&[0xff; 64]).unwrap();
     assert!(client.link.receive().is_none());
     let mut other = stage.client();
-    assert!(matches!(other.call(api_request::Body::Status(Empty {})), api_response::Body::Status(_)));
+    assert!(matches!(
+        other.call(api_request::Body::Status(Empty {})),
+        api_response::Body::Status(_)
+    ));
 }
 
 #[test]

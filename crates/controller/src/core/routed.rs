@@ -1,0 +1,109 @@
+//! What routers shall know: from the core's books to [`ApplicationTargets`].
+
+use std::collections::BTreeMap;
+
+use eagleray_types::control::{DeploymentTarget, Route, VersionTarget};
+
+use super::{
+    Core,
+    model::{Application, Deployment, VersionSpec},
+    replica::Replica,
+};
+use crate::targets::ApplicationTargets;
+
+impl Core {
+    /// What routers shall know of an application; `None` once it is deleted.
+    pub(super) fn application_targets(&self, name: &str) -> Option<ApplicationTargets> {
+        let application = self.applications.get(name).filter(|one| !one.deleting())?;
+        let mut targets = ApplicationTargets {
+            route: application.route.clone(),
+            ..Default::default()
+        };
+        for deployment in application.deployments.values() {
+            if let Some(target) = deployment_target(deployment) {
+                targets.deployments.insert(deployment.key.clone(), target);
+            }
+        }
+        Some(targets)
+    }
+}
+
+/// The route follows the target once the target's ingress can answer, or at once where nothing answers yet.
+pub(super) fn settle_route(application: &mut Application) {
+    let Some(target) = &application.target else {
+        application.route = None;
+        return;
+    };
+    let spec = &target.spec;
+    let Some(ingress) = application.deployments.get(&spec.ingress) else {
+        return;
+    };
+    let version = ingress.target.as_ref().map(VersionSpec::version);
+    let answers = ingress
+        .routable()
+        .any(|replica| Some(replica.spec.version()) == version);
+    let nothing_answers = application
+        .route
+        .as_ref()
+        .and_then(|route| application.deployments.get(&route.ingress.deployment))
+        .is_none_or(|old| old.serving.is_none() && old.routable().next().is_none());
+    if answers || nothing_answers {
+        let route = Route {
+            prefix: spec.route_prefix.clone(),
+            ingress: ingress.key.clone(),
+        };
+        application.route = Some(route).filter(|route| !route.prefix.is_empty());
+    }
+}
+
+fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {
+    let options = deployment.answering()?.options();
+    let mut versions: BTreeMap<&str, Vec<&Replica>> = BTreeMap::new();
+    for replica in deployment.routable() {
+        versions
+            .entry(replica.spec.version())
+            .or_default()
+            .push(replica);
+    }
+    let gave_up = deployment
+        .target_attempts()
+        .is_some_and(|attempts| attempts.gave_up);
+    let unavailable = if gave_up && versions.is_empty() {
+        format!(
+            "deployment {} failed to start; its status says why",
+            deployment.key
+        )
+    } else {
+        String::new()
+    };
+    Some(DeploymentTarget {
+        key: deployment.key.clone(),
+        max_queued_requests: options.max_queued_requests,
+        backpressure_status: if options.backpressure_status == 0 {
+            503
+        } else {
+            options.backpressure_status
+        },
+        retry_after_seconds: options.backpressure_retry_after_s.ceil() as u32,
+        versions: versions
+            .into_values()
+            .filter_map(|replicas| version_target(&replicas))
+            .collect(),
+        unavailable,
+        access_log: options.access_log,
+    })
+}
+
+fn version_target(replicas: &[&Replica]) -> Option<VersionTarget> {
+    let newest = replicas.iter().max_by_key(|replica| replica.order)?;
+    let options = newest.spec.options();
+    Some(VersionTarget {
+        version: newest.spec.version().to_owned(),
+        revision: newest.spec.application().revision.clone(),
+        weight: replicas.len() as u32,
+        max_ongoing_requests: options.max_ongoing_requests,
+        sync_bodies: replicas.iter().any(|replica| replica.sync_bodies),
+        max_body_bytes: options.max_body_bytes,
+        replicas: replicas.iter().map(|replica| replica.target()).collect(),
+    })
+}

@@ -1,0 +1,240 @@
+//! The parts of the world that answer commands: node, router and store.
+
+use std::collections::BTreeSet;
+
+use eagleray_types::control::*;
+use prost::Message as _;
+
+use super::world::{Behaviour, Process, World};
+use crate::{
+    core::{Event, Save, SaveError},
+    store::sha256_hex,
+};
+
+impl World {
+    pub(super) fn on_node_command(&mut self, body: node_command::Body) {
+        match body {
+            node_command::Body::Spawn(spawn) => {
+                assert!(
+                    self.ids.insert(spawn.replica_id.clone()),
+                    "id {} is used twice",
+                    spawn.replica_id
+                );
+                self.words.push(format!("spawn {}", spawn.deployment));
+                let Ok(ReplicaCommand {
+                    body: Some(replica_command::Body::Start(config)),
+                }) = ReplicaCommand::decode(spawn.first_command.as_slice())
+                else {
+                    panic!("the first command starts");
+                };
+                assert_eq!(config.replica_id, spawn.replica_id);
+                let (version, ready, failed) = (config.version, false, false);
+                let process = Process {
+                    version,
+                    ready,
+                    failed,
+                    draining: false,
+                    stopping: None,
+                    spawn,
+                };
+                self.processes
+                    .insert(process.spawn.replica_id.clone(), process);
+            }
+            node_command::Body::Stop(stop) => {
+                self.words.push("stop".to_owned());
+                if let Some(process) = self.processes.get_mut(&stop.replica_id) {
+                    assert_eq!(stop.epoch, process.spawn.epoch);
+                    assert!(
+                        process.draining || !process.ready || self.routed_nowhere(&stop.replica_id)
+                    );
+                    self.processes.get_mut(&stop.replica_id).unwrap().stopping =
+                        Some(stop.grace_milliseconds);
+                } else {
+                    let (replica_id, epoch) = (stop.replica_id, stop.epoch);
+                    let exited = Exited {
+                        replica_id,
+                        epoch,
+                        reason: "not running".into(),
+                        ..Default::default()
+                    };
+                    self.pending
+                        .push_back(Event::Node(node_event::Body::Exited(exited)));
+                }
+            }
+            node_command::Body::List(_) => {
+                let listed = self.listed();
+                self.pending
+                    .push_back(Event::Node(node_event::Body::Listed(listed)));
+                // As the node does: a failure to start that the last controller may not have heard of.
+                let failed = self.processes.iter().filter(|(_, process)| process.failed);
+                for id in failed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                    self.say(
+                        &id,
+                        replica_event::Body::StartFailed(Failed {
+                            message: "Traceback: ValueError".into(),
+                        }),
+                    );
+                }
+            }
+            node_command::Body::Relay(relay) => self.on_relay(&relay),
+            node_command::Body::Publish(_) => panic!("the service publishes"),
+        }
+    }
+
+    fn routed_nowhere(&self, id: &str) -> bool {
+        !self
+            .routed
+            .values()
+            .flat_map(|one| &one.versions)
+            .flat_map(|one| &one.replicas)
+            .any(|one| one.replica_id == id)
+    }
+
+    pub(super) fn listed(&self) -> Listed {
+        let ready = ReplicaEvent {
+            body: Some(replica_event::Body::Ready(Ready::default())),
+        }
+        .encode_to_vec();
+        let replicas = self.processes.values().map(|process| ListedReplica {
+            replica_id: process.spawn.replica_id.clone(),
+            epoch: process.spawn.epoch,
+            socket_path: format!("/run/r/{}.sock", process.spawn.replica_id),
+            pid: 42,
+            label: process.spawn.label.clone(),
+            ready: if process.ready {
+                ready.clone()
+            } else {
+                Vec::new()
+            },
+            stopping: process.stopping.is_some(),
+        });
+        Listed {
+            replicas: replicas.collect(),
+        }
+    }
+
+    fn on_relay(&mut self, relay: &Relay) {
+        let Some(process) = self.processes.get_mut(&relay.replica_id) else {
+            return;
+        };
+        let behaviour = self
+            .behaviours
+            .get(&process.version)
+            .copied()
+            .unwrap_or_default();
+        let answer = |id, failure: &str| Outcome {
+            id,
+            failure: failure.to_owned(),
+        };
+        match ReplicaCommand::decode(relay.payload.as_slice())
+            .unwrap()
+            .body
+            .unwrap()
+        {
+            replica_command::Body::Drain(_) => {
+                self.words.push("drain".to_owned());
+                process.draining = true;
+            }
+            replica_command::Body::Reconfigure(reconfigure) => {
+                self.words
+                    .push(format!("reconfigure {}", reconfigure.options.user_config));
+                let failure = if behaviour == Behaviour::ReconfigureFails {
+                    "TypeError"
+                } else {
+                    ""
+                };
+                self.say(
+                    &relay.replica_id,
+                    replica_event::Body::Reconfigured(answer(reconfigure.id, failure)),
+                );
+            }
+            replica_command::Body::CheckHealth(check) => match behaviour {
+                Behaviour::Silent => {}
+                Behaviour::Sick => self.say(
+                    &relay.replica_id,
+                    replica_event::Body::Health(answer(check.id, "sick")),
+                ),
+                _ => self.say(
+                    &relay.replica_id,
+                    replica_event::Body::Health(answer(check.id, "")),
+                ),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Numbers have no gap, and a replica only leaves dead or draining.
+    pub(super) fn on_publish(&mut self, update: TargetUpdate) {
+        assert_eq!(update.epoch, self.stored.epoch);
+        assert_eq!(update.number, self.number + 1);
+        self.number = update.number;
+        let before: Vec<String> = self.all_routed();
+        if update.snapshot {
+            self.routed.clear();
+        }
+        for key in &update.removed {
+            assert!(self.routed.remove(key).is_some(), "{key} is removed twice");
+        }
+        self.routed.extend(
+            update
+                .deployments
+                .into_iter()
+                .map(|target| (target.key.clone(), target)),
+        );
+        if let Some(routes) = update.routes {
+            self.routes = routes;
+        }
+        let after: BTreeSet<String> = self.all_routed().into_iter().collect();
+        for id in before.iter().filter(|id| !after.contains(*id)) {
+            let proof = self
+                .processes
+                .get(id)
+                .is_none_or(|process| process.draining);
+            assert!(proof || self.dead.contains(id), "{id} left without proof");
+        }
+        for id in after {
+            assert!(
+                self.processes.get(&id).is_none_or(|process| process.ready),
+                "{id} is routed and not ready"
+            );
+        }
+        let applied = AppliedUpdate {
+            epoch: update.epoch,
+            number: update.number,
+        };
+        self.pending
+            .push_back(Event::Node(node_event::Body::Published(applied)));
+    }
+
+    pub(super) fn all_routed(&self) -> Vec<String> {
+        let versions = self.routed.values().flat_map(|target| &target.versions);
+        versions
+            .flat_map(|version| &version.replicas)
+            .map(|replica| replica.replica_id.clone())
+            .collect()
+    }
+
+    pub(super) fn on_save(&mut self, save: Save) {
+        let result = if self.missing_files && !save.files.is_empty() {
+            Err(SaveError::Blob("blob x cannot be opened".to_owned()))
+        } else if self.fail_saves {
+            Err(SaveError::Store("disk full".to_owned()))
+        } else {
+            for (blob, bytes) in save.revisions {
+                assert_eq!(sha256_hex(&bytes), blob);
+                self.stored
+                    .revisions
+                    .insert(blob, ApplicationSpec::decode(bytes.as_slice()).unwrap());
+            }
+            for blob in save.root.blobs() {
+                assert!(
+                    self.stored.revisions.contains_key(blob),
+                    "the root names a revision that is not kept"
+                );
+            }
+            self.stored.root = save.root;
+            Ok(())
+        };
+        self.pending.push_back(Event::Saved(result));
+    }
+}
