@@ -72,7 +72,7 @@ def test_the_demo_runs_twice_and_when_its_port_is_taken(machine: Machine, iris: 
                 [sys.executable, "iris/demo.py"], environment={"EAGLERAY_SERVE_DEFAULT_HTTP_PORT": port}
             )
             assert demo.wait() == 0, demo.output
-            assert ("training" in demo.output) is first, "the second run does not train again"
+            assert ("training on scikit-learn" in demo.output) is first, "the second run does not train again"
             assert f"port {port} is taken" in demo.output
             assert '200 {"result": "setosa"}' in demo.output
             assert '400 {"error": "missing feature: sepal width"}' in demo.output
