@@ -326,6 +326,8 @@ pub struct ReplicaConfig {
     pub controller_socket_path: String,
 }
 
+/// New options for a replica that runs; it stays routable. The same `user_config` as before does not call user code
+/// again: a restarted controller sends this to every replica that it adopts.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Reconfigure {
     #[prost(uint64, tag = "1")]
