@@ -29,9 +29,6 @@ use crate::{exchange::Service, shard::Shard};
 /// The most that hyper buffers of a head or a body.
 const MAX_BUFFER: usize = 64 * 1024;
 
-/// Answers up to this length go out from one piece.
-const JOIN_BELOW: usize = 1024;
-
 /// What a connection is doing, and since which tick of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -246,17 +243,6 @@ impl hyper::rt::Write for Io {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.get_mut().stream);
-        // Head and body of a small answer are cheaper to join than to hand over in two pieces.
-        let mut joined = [0; JOIN_BELOW];
-        let mut length = 0;
-        for slice in slices {
-            let Some(place) = joined.get_mut(length..length + slice.len()) else {
-                return stream.poll_write_vectored(context, slices);
-            };
-            place.copy_from_slice(slice);
-            length += slice.len();
-        }
-        stream.poll_write(context, &joined[..length])
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
     }
 }

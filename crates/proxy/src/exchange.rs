@@ -107,6 +107,9 @@ impl Service {
         Stage::Answered(Some(response))
     }
 
+    /// `/-/healthz` and `/-/routes`, by any method. Both answer 503 until the first snapshot of targets has come, and
+    /// while the proxy drains. A node without applications is healthy: its snapshot is empty, and a load balancer
+    /// that waited for an application before sending requests would keep the first one waiting.
     fn special(
         &self,
         path: &str,

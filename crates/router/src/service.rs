@@ -11,6 +11,7 @@ mod connection;
 mod driver;
 mod entry;
 mod exchange;
+mod links;
 mod state;
 
 use std::{borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Instant};
@@ -215,7 +216,7 @@ impl Handle {
         // Rare: a replica came. The task needs the handle, which the state itself does not have.
         while let Some(connect) = state.next_connect() {
             let task = tokio::task::spawn_local(connection::run(self.clone(), connect.clone()));
-            state.connecting(connect.connection, task.abort_handle());
+            state.links().begin(connect.connection, task.abort_handle());
         }
     }
 }

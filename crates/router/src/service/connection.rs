@@ -43,7 +43,11 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
     let key = connect.connection;
     let mut pause = SHORTEST_PAUSE;
     // A replica that accepts and hangs up must not make this a busy loop.
-    let last_end = handle.state.borrow().last_end(&connect.replica_id);
+    let last_end = handle
+        .state
+        .borrow_mut()
+        .links()
+        .last_end(&connect.replica_id);
     if last_end.is_some_and(|end| end.elapsed() < LONGEST_PAUSE) {
         tokio::time::sleep(AFTER_END).await;
     }
@@ -77,7 +81,7 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
     }
     {
         let mut state = handle.state.borrow_mut();
-        state.note_end(connect.replica_id, Instant::now());
+        state.links().note_end(connect.replica_id, Instant::now());
         state.disconnected(key);
     }
     handle.settle();

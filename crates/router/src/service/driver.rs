@@ -26,7 +26,7 @@ pub(super) async fn drive(handle: Handle) {
             }
             let wanted = {
                 let mut state = handle.state.borrow_mut();
-                state.set_driver(context.waker());
+                state.links().set_driver(context.waker());
                 state.armed()
             };
             if wanted != set {

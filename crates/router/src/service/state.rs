@@ -3,51 +3,21 @@
 //! No method here waits or calls out; wakers only queue tasks. So the one `RefCell` around it is never borrowed
 //! twice.
 
-use std::{
-    borrow::Cow,
-    collections::VecDeque,
-    task::{Context, Waker},
-    time::Instant,
-};
+use std::{borrow::Cow, collections::VecDeque, task::Context, time::Instant};
 
 use bytes::BytesMut;
 use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
 use eagleray_wire::{ClaimPage, DecodeError, Decoder, Frame, Header, Kind};
 use slab::Slab;
-use tokio::{net::unix::OwnedWriteHalf, task::AbortHandle};
+use tokio::net::unix::OwnedWriteHalf;
 
 use super::{
     Applied, Failure, Options, Outgoing,
     connection::Connect,
     entry::{Body, Entry, Incoming},
+    links::{Flushed, Links},
 };
 use crate::core::{self, ConnectionKey, Core, Event, Refused, RequestKey, Submit, Transmit};
-
-/// With more than this in the buffer of a connection, bodies wait; control frames and new requests do not.
-const MAX_BODY_BACKLOG: usize = 256 * 1024;
-/// With more than this, the replica takes nothing any more and its connection is given up.
-const MAX_BACKLOG: usize = 64 * 1024 * 1024;
-
-/// Ends of connections that are remembered.
-const NOTED_ENDS: usize = 64;
-
-/// A connection that has a socket.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) write: OwnedWriteHalf,
-    pub(super) out: BytesMut,
-    /// In the list of those with something to write.
-    dirty: bool,
-    /// Requests whose bodies wait for the buffer to empty.
-    waiting_bodies: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    key: ConnectionKey,
-    task: Option<AbortHandle>,
-    link: Option<Link>,
-}
 
 /// A read that cannot be gone on with.
 #[derive(Debug, thiserror::Error)]
@@ -66,17 +36,11 @@ pub(super) struct State {
     entries: Slab<Entry>,
     /// By [`RequestKey::index`]: whose it is now.
     owners: Vec<Option<(RequestKey, usize)>>,
-    /// By [`ConnectionKey::index`].
-    connections: Vec<Option<Connection>>,
+    links: Links,
     connects: VecDeque<Connect>,
-    /// Indexes of connections with something to write.
-    dirty: Vec<usize>,
-    driver: Option<Waker>,
     /// When the driver will wake by itself.
     armed: Option<Instant>,
     version: Option<(u64, u64)>,
-    /// Replicas whose connections ended lately.
-    ends: VecDeque<(String, Instant)>,
 }
 
 impl State {
@@ -88,13 +52,10 @@ impl State {
             }),
             entries: Slab::new(),
             owners: Vec::new(),
-            connections: Vec::new(),
+            links: Links::default(),
             connects: VecDeque::new(),
-            dirty: Vec::new(),
-            driver: None,
             armed: None,
             version: None,
-            ends: VecDeque::new(),
         }
     }
 
@@ -208,9 +169,9 @@ impl State {
         };
         let mut header = Header::new(Kind::Credit, slot, sequence);
         header.a = credit;
-        if let Some(link) = self.link(connection) {
+        if let Some(link) = self.links.link(connection) {
             header.encode(&mut link.out);
-            self.mark_dirty(connection.index());
+            self.links.list(connection);
         }
     }
 
@@ -221,12 +182,12 @@ impl State {
         {
             self.core.forbid_repeat(request);
         }
-        self.write_bodies(index);
+        self.write_body(index);
     }
 
     pub(super) fn end_body(&mut self, index: usize) {
         self.entries[index].body.end();
-        self.write_bodies(index);
+        self.write_body(index);
     }
 
     /// The exchange is dropped. True if the state machine must be settled.
@@ -257,27 +218,8 @@ impl State {
         self.connects.pop_front()
     }
 
-    pub(super) fn connecting(&mut self, key: ConnectionKey, task: AbortHandle) {
-        let at = key.index();
-        if self.connections.len() <= at {
-            self.connections.resize_with(at + 1, || None);
-        }
-        self.connections[at] = Some(Connection {
-            key,
-            task: Some(task),
-            link: None,
-        });
-    }
-
-    fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(key.index())?
-            .as_mut()
-            .filter(|connection| connection.key == key)
-    }
-
-    fn link(&mut self, key: ConnectionKey) -> Option<&mut Link> {
-        self.connection(key)?.link.as_mut()
+    pub(super) fn links(&mut self) -> &mut Links {
+        &mut self.links
     }
 
     pub(super) fn connected(
@@ -288,51 +230,16 @@ impl State {
         page: ClaimPage,
         hello: &Header,
     ) {
-        if let Some(connection) = self.connection(key) {
-            let out = BytesMut::with_capacity(64 * 1024);
-            connection.link = Some(Link {
-                write,
-                out,
-                dirty: false,
-                waiting_bodies: Vec::new(),
-            });
+        if self.links.open(key, write) {
             self.core.connected(now, key, page, hello.b, hello.c);
         }
     }
 
-    pub(super) fn note_end(&mut self, replica_id: String, now: Instant) {
-        if self.ends.len() == NOTED_ENDS {
-            self.ends.pop_front();
-        }
-        self.ends.push_back((replica_id, now));
-    }
-
-    /// When the last connection to a replica ended, if that was lately.
-    pub(super) fn last_end(&self, replica_id: &str) -> Option<Instant> {
-        self.ends
-            .iter()
-            .rev()
-            .find(|(id, _)| id == replica_id)
-            .map(|(_, end)| *end)
-    }
-
     /// The connection is of no more use. Its requests move or fail.
     pub(super) fn disconnected(&mut self, key: ConnectionKey) {
-        if self.close(key) {
+        if self.links.close(key) {
             self.core.disconnected(Instant::now(), key);
         }
-    }
-
-    fn close(&mut self, key: ConnectionKey) -> bool {
-        if self.connection(key).is_none() {
-            return false;
-        }
-        if let Some(connection) = self.connections[key.index()].take()
-            && let Some(task) = connection.task
-        {
-            task.abort();
-        }
-        true
     }
 
     /// Takes whole frames out of `buffer`. After an error the connection cannot be used.
@@ -379,7 +286,7 @@ impl State {
                     return Ok(());
                 };
                 self.entries[index].body.credit(header.a);
-                self.write_bodies(index);
+                self.resume_body(index);
             }
             Kind::Grant | Kind::Reject | Kind::Gone => {}
             kind => return Err(ReadError::Unexpected(kind)),
@@ -387,53 +294,33 @@ impl State {
         Ok(())
     }
 
-    /// Writes what may be written of a request's body, and wakes its owner if there is room for more.
-    fn write_bodies(&mut self, index: usize) {
+    /// Writes what may be written of a request's body.
+    fn write_body(&mut self, index: usize) {
         let entry = &mut self.entries[index];
-        let Some((key, slot, sequence)) = entry
+        if !entry.body.has_frame() {
+            return;
+        }
+        let place = entry
             .request
-            .and_then(|request| self.core.location(request))
-        else {
+            .and_then(|request| self.core.location(request));
+        let Some((key, slot, sequence)) = place else {
             return;
         };
-        let connection = self
-            .connections
-            .get_mut(key.index())
-            .and_then(Option::as_mut);
-        let Some(link) = connection
-            .filter(|connection| connection.key == key)
-            .and_then(|known| known.link.as_mut())
-        else {
+        let Some(link) = self.links.link(key) else {
             return;
         };
-        let mut wrote = false;
-        while entry.body.has_frame() {
-            if link.out.len() > MAX_BODY_BACKLOG {
-                link.waiting_bodies.push(index);
-                break;
-            }
+        while entry.body.has_frame() && link.takes_body(index) {
             entry.body.write_body(slot, sequence, &mut link.out);
-            wrote = true;
         }
-        if wrote {
-            if entry.body.has_room() {
-                entry.wake();
-            }
-            self.mark_dirty(key.index());
-        }
+        self.links.list(key);
     }
 
-    fn mark_dirty(&mut self, at: usize) {
-        if let Some(Some(Connection {
-            link: Some(link), ..
-        })) = self.connections.get_mut(at)
-            && !link.dirty
-        {
-            link.dirty = true;
-            self.dirty.push(at);
-            if let Some(driver) = self.driver.take() {
-                driver.wake();
-            }
+    /// The same, not by the owner's own call: it is woken if there is room for more.
+    fn resume_body(&mut self, index: usize) {
+        self.write_body(index);
+        let entry = &mut self.entries[index];
+        if entry.body.has_room() {
+            entry.wake();
         }
     }
 
@@ -452,9 +339,7 @@ impl State {
             && self.armed.is_none_or(|armed| timeout < armed)
         {
             self.armed = Some(timeout);
-            if let Some(driver) = self.driver.take() {
-                driver.wake();
-            }
+            self.links.wake_driver();
         }
     }
 
@@ -465,14 +350,7 @@ impl State {
             request,
         } = transmit;
         let owner = request.and_then(|request| self.owner(request));
-        let connection = self
-            .connections
-            .get_mut(key.index())
-            .and_then(Option::as_mut);
-        let Some(link) = connection
-            .filter(|connection| connection.key == key)
-            .and_then(|known| known.link.as_mut())
-        else {
+        let Some(link) = self.links.link(key) else {
             return;
         };
         match (request, owner) {
@@ -480,7 +358,7 @@ impl State {
             (Some(_), Some(index)) => {
                 let entry = &mut self.entries[index];
                 if entry.body.write_request(header, &mut link.out) {
-                    self.write_bodies(index);
+                    self.resume_body(index);
                 } else {
                     entry.fail(Failure::new(ErrorCode::ReplicaDied));
                     if let Some(request) = request {
@@ -491,7 +369,7 @@ impl State {
             }
             (Some(_), None) => tracing::error!("a request without an owner was to be sent"),
         }
-        self.mark_dirty(key.index());
+        self.links.list(key);
     }
 
     fn on_event(&mut self, event: Event) {
@@ -510,7 +388,7 @@ impl State {
             Event::Disconnect { connection } => {
                 self.connects
                     .retain(|connect| connect.connection != connection);
-                self.close(connection);
+                self.links.close(connection);
             }
             Event::Finished { request } => {
                 if let Some(index) = self.disown(request) {
@@ -547,74 +425,24 @@ impl State {
         self.core.on_timeout(now);
     }
 
-    pub(super) fn set_driver(&mut self, waker: &Waker) {
-        if !self
-            .driver
-            .as_ref()
-            .is_some_and(|driver| driver.will_wake(waker))
-        {
-            self.driver = Some(waker.clone());
-        }
-    }
-
-    /// Writes what waits. Connections whose socket is full stay listed; their sockets wake the driver. True if a
-    /// connection was given up, so that the state machine must be settled.
+    /// Writes what waits. True if a connection was given up, so that the state machine must be settled.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) -> bool {
         let mut given_up = false;
-        let mut blocked = Vec::new();
-        while let Some(at) = self.dirty.pop() {
-            let Some(Some(Connection {
-                key,
-                link: Some(link),
-                ..
-            })) = self.connections.get_mut(at)
-            else {
-                continue;
-            };
-            let key = *key;
-            if let Err(error) = link.flush(context) {
-                // The reader reports the end, after it has read what the replica still had to say.
-                tracing::debug!(%error, "cannot write to a replica");
-                link.out.clear();
-            }
-            link.dirty = !link.out.is_empty();
-            if link.out.len() > MAX_BACKLOG {
-                tracing::warn!(
-                    bytes = link.out.len(),
-                    "gave up a replica that reads nothing"
-                );
+        loop {
+            let mut flushed = Flushed::default();
+            self.links.flush(context, &mut flushed);
+            for key in flushed.given_up {
                 self.disconnected(key);
                 given_up = true;
-                continue;
             }
-            if link.dirty {
-                blocked.push(at);
+            if flushed.bodies.is_empty() {
+                return given_up;
             }
-            if link.out.len() < MAX_BODY_BACKLOG / 2 {
-                // These may fill the buffer and list the connection again.
-                for index in std::mem::take(&mut link.waiting_bodies) {
-                    if self.entries.contains(index) {
-                        self.write_bodies(index);
-                    }
+            for index in flushed.bodies {
+                if self.entries.contains(index) {
+                    self.resume_body(index);
                 }
             }
         }
-        self.dirty = blocked;
-        given_up
-    }
-}
-
-impl Link {
-    fn flush(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
-        use std::{pin::Pin, task::Poll};
-        use tokio::io::AsyncWrite;
-        while !self.out.is_empty() {
-            match Pin::new(&mut self.write).poll_write(context, &self.out) {
-                Poll::Ready(Ok(written)) => bytes::Buf::advance(&mut self.out, written),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(()),
-            }
-        }
-        Ok(())
     }
 }
