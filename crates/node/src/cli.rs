@@ -48,20 +48,20 @@ enum Sub {
 
 #[derive(Debug, Args)]
 struct HttpArguments {
-    /// Where HTTP listens [default: 127.0.0.1, or EAGLERAY_SERVE_DEFAULT_HTTP_HOST].
-    #[arg(long, value_name = "HOST")]
-    http_host: Option<String>,
-    /// Port of HTTP, 0 for any [default: 8000, or EAGLERAY_SERVE_DEFAULT_HTTP_PORT].
-    #[arg(long, value_name = "PORT")]
-    http_port: Option<u16>,
+    /// Where HTTP listens [default: 127.0.0.1, or `EAGLERAY_SERVE_DEFAULT_HTTP_HOST`].
+    #[arg(long = "http-host", value_name = "HOST")]
+    host: Option<String>,
+    /// Port of HTTP, 0 for any [default: 8000, or `EAGLERAY_SERVE_DEFAULT_HTTP_PORT`].
+    #[arg(long = "http-port", value_name = "PORT")]
+    port: Option<u16>,
     /// Path before every route prefix.
-    #[arg(long, value_name = "PATH", default_value = "")]
-    http_root_path: String,
+    #[arg(long = "http-root-path", value_name = "PATH", default_value = "")]
+    root_path: String,
 }
 
 #[derive(Debug, Args)]
 struct StartArguments {
-    /// Name of the node [default: `default`, or EAGLERAY_NODE_NAME].
+    /// Name of the node [default: `default`, or `EAGLERAY_NODE_NAME`].
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
@@ -73,7 +73,7 @@ struct StartArguments {
 
 #[derive(Debug, Args)]
 struct StopArguments {
-    /// Name of the node [default: `default`, or EAGLERAY_NODE_NAME].
+    /// Name of the node [default: `default`, or `EAGLERAY_NODE_NAME`].
     #[arg(long)]
     name: Option<String>,
 }
@@ -83,7 +83,7 @@ struct StatusArguments {
     /// Show this application only.
     #[arg(short, long, value_name = "APPLICATION")]
     name: Option<String>,
-    /// Name of the node [default: `default` or EAGLERAY_NODE_NAME, else the only one that runs].
+    /// Name of the node [default: `default` or `EAGLERAY_NODE_NAME`, else the only one that runs].
     #[arg(long)]
     node: Option<String>,
     /// Print JSON instead of YAML.
@@ -167,7 +167,7 @@ impl HttpArguments {
                 "{name:?} cannot name a node: use letters, digits, `-`, `_` and `.`"
             ));
         }
-        let root_path = self.http_root_path.trim_end_matches('/');
+        let root_path = self.root_path.trim_end_matches('/');
         if !root_path.is_empty() && !root_path.starts_with('/') {
             return Err(format!(
                 "--http-root-path {root_path:?} must begin with `/`"
@@ -176,10 +176,10 @@ impl HttpArguments {
         Ok(NodeOptions {
             name,
             http_host: self
-                .http_host
+                .host
                 .clone()
                 .unwrap_or_else(settings::default_http_host),
-            http_port: match self.http_port {
+            http_port: match self.port {
                 Some(port) => port,
                 None => settings::default_http_port()?,
             },

@@ -8,13 +8,14 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 /// Bytes of one replica that may wait for the disk.
@@ -29,7 +30,7 @@ const MAX_FILES: usize = 200;
 /// The sending side of one replica's file. The file is made with its first line.
 #[derive(Debug)]
 pub(crate) struct ReplicaLog {
-    path: Arc<PathBuf>,
+    path: Arc<Path>,
     waiting: Arc<AtomicUsize>,
     lost: u64,
     writer: Writer,
@@ -37,7 +38,7 @@ pub(crate) struct ReplicaLog {
 
 #[derive(Debug)]
 struct Chunk {
-    path: Arc<PathBuf>,
+    path: Arc<Path>,
     waiting: Arc<AtomicUsize>,
     bytes: Vec<u8>,
     lost: u64,
@@ -50,18 +51,34 @@ pub(crate) struct Writer {
     queue: SyncSender<Chunk>,
 }
 
+/// Waits for the thread.
+#[derive(Debug)]
+pub(crate) struct Finish(Receiver<Chunk>);
+
+impl Finish {
+    /// Returns when everything is written, after all writers and logs are gone; or when the time is over.
+    pub(crate) fn wait(self, within: Duration) {
+        // Nothing is ever sent: the thread holds the other end until it ends.
+        self.0.recv_timeout(within).ok();
+    }
+}
+
 impl Writer {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<(Self, Finish)> {
         let (queue, chunks) = sync_channel(QUEUE);
+        let (running, finish) = sync_channel(0);
         thread::Builder::new()
             .name("log-writer".into())
-            .spawn(move || write_all(&chunks))?;
-        Ok(Self { queue })
+            .spawn(move || {
+                write_all(&chunks);
+                drop(running);
+            })?;
+        Ok((Self { queue }, Finish(finish)))
     }
 
-    pub(crate) fn open(&self, path: PathBuf) -> ReplicaLog {
+    pub(crate) fn open(&self, path: &Path) -> ReplicaLog {
         ReplicaLog {
-            path: Arc::new(path),
+            path: path.into(),
             waiting: Arc::default(),
             lost: 0,
             writer: self.clone(),
@@ -108,7 +125,7 @@ impl Drop for ReplicaLog {
 }
 
 struct OpenFile {
-    path: Arc<PathBuf>,
+    path: Arc<Path>,
     file: File,
     size: u64,
 }
@@ -148,7 +165,7 @@ fn write(files: &mut Vec<OpenFile>, chunk: &Chunk) -> io::Result<()> {
     if open_file.size > MAX_FILE_BYTES {
         let mut old = open_file.path.as_os_str().to_owned();
         old.push(".1");
-        fs::rename(open_file.path.as_path(), &old)?;
+        fs::rename(&open_file.path, &old)?;
         *open_file = open(&chunk.path)?;
     }
     if chunk.lost > 0 {
@@ -160,7 +177,7 @@ fn write(files: &mut Vec<OpenFile>, chunk: &Chunk) -> io::Result<()> {
     Ok(())
 }
 
-fn open(path: &Arc<PathBuf>) -> io::Result<OpenFile> {
+fn open(path: &Arc<Path>) -> io::Result<OpenFile> {
     if let Some(directory) = path.parent() {
         remove_oldest(directory);
     }
@@ -168,7 +185,7 @@ fn open(path: &Arc<PathBuf>) -> io::Result<OpenFile> {
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(path.as_path())?;
+        .open(path)?;
     let size = file.metadata()?.len();
     Ok(OpenFile {
         path: Arc::clone(path),
@@ -205,30 +222,25 @@ fn remove_oldest(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
     fn lines_reach_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("replica_a_b_c.log");
-        let writer = Writer::start().unwrap();
-        let mut log = writer.open(path.clone());
+        let (writer, finish) = Writer::start().unwrap();
+        let mut log = writer.open(&path);
         log.write(b"one\n".to_vec(), 1);
         log.write(b"two\n".to_vec(), 1);
-        drop(log);
-        let until = Instant::now() + Duration::from_secs(10);
-        while fs::read_to_string(&path).unwrap_or_default() != "one\ntwo\n" {
-            assert!(Instant::now() < until, "the lines did not arrive");
-            thread::yield_now();
-        }
+        drop((log, writer));
+        finish.wait(Duration::from_secs(10));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
     }
 
     #[test]
     fn a_disk_that_stands_still_costs_lines_and_no_memory_and_the_count_is_told() {
         let (queue, chunks) = sync_channel(QUEUE);
-        let mut log = Writer { queue }.open(PathBuf::from("unused"));
+        let mut log = Writer { queue }.open(Path::new("unused"));
         let line = vec![b'x'; 64 * 1024];
         for _ in 0..100 {
             log.write(line.clone(), 1);

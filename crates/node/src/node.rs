@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
+    time::Duration,
 };
 
 use eagleray_types::control::NodeInfo;
@@ -31,6 +32,8 @@ use crate::{
     telemetry,
 };
 
+/// The last lines of replicas reach the disk within this time, or are lost.
+const WRITE_LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 /// Threads that may look through `/proc` at a time.
 const SCANNING_THREADS: usize = 2;
 
@@ -100,7 +103,7 @@ struct Setup {
     http_address: String,
     node_socket: std::os::unix::net::UnixListener,
     controller_socket: std::os::unix::net::UnixListener,
-    log_writer: log_writer::Writer,
+    log_writer: (log_writer::Writer, log_writer::Finish),
 }
 
 impl Setup {
@@ -160,8 +163,8 @@ impl Setup {
             None => run_directory::state_directory(&options.name)?,
         };
         run_directory::private_directory(&state.join("blobs"))?;
-        let node_socket = replicas::listen(&path.join("node.sock"))?;
-        let controller_socket = replicas::listen(&path.join("controller.sock"))?;
+        let node_socket = replicas::process::listen(&path.join("node.sock"))?;
+        let controller_socket = replicas::process::listen(&path.join("controller.sock"))?;
         let log_writer = log_writer::Writer::start()?;
         let Some(directory) = undo.0.take() else {
             return Err(Failure::new(Kind::Failed, "the run directory is gone"));
@@ -236,11 +239,12 @@ impl Setup {
         drop((self.http, self.controller_socket));
         let [reaper, controller, proxy] =
             recipes.map(|recipe| Service::start(recipe, channels.service_sender.clone()));
+        let (log_writer, logs) = self.log_writer;
         let replicas = Replicas::new(
             &path,
             &self.node_id,
             Rc::clone(&watchers),
-            self.log_writer.clone(),
+            log_writer,
             channels.replica_sender.clone(),
         );
         let api = Api {
@@ -292,8 +296,8 @@ impl Setup {
         }
         tracing::info!("the node ends");
         supervisor.dismiss_reaper().await;
-        // The last lines of replicas are on their way to the disk; the thread that writes them ends with them.
         drop(supervisor);
+        logs.wait(WRITE_LAST_LINES_WITHIN);
         outcome.code
     }
 

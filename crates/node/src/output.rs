@@ -178,7 +178,7 @@ mod tests {
             replica_id: "r".into(),
             deployment: DeploymentKey::new("app", "Model"),
             watchers: Rc::clone(watchers),
-            log: RefCell::new(Writer::start().unwrap().open("/dev/null".into())),
+            log: RefCell::new(Writer::start().unwrap().0.open("/dev/null".as_ref())),
             tail: RefCell::default(),
         }
     }

@@ -9,24 +9,15 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    fs::{self, Permissions},
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{
-            fs::PermissionsExt,
-            net::{UnixListener, UnixStream},
-        },
-    },
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use eagleray_types::{
-    DeploymentKey, ReplicaId,
+    ReplicaId,
     control::{
         Exited, Listed, ListedReplica, NodeEvent, Relay, ReplicaCommand, ReplicaEvent, Spawn,
         SpawnFailed, Stop, StopReplica, node_event::Body, replica_command, replica_event,
@@ -34,25 +25,20 @@ use eagleray_types::{
 };
 use prost::Message;
 use rustix::process::Signal;
-use tokio::{
-    sync::mpsc,
-    task::{JoinHandle, spawn_blocking, spawn_local},
-    time,
-};
+use tokio::{sync::mpsc, task::spawn_local, time};
 
+use self::{process::Started, watch::Tasks};
 use crate::{
     link, log_writer,
     output::{ReplicaOutput, Watchers},
-    processes::{self, Belongs},
-    settings,
-    spawn::{self, Process, describe},
+    spawn::Process,
 };
+
+pub(crate) mod process;
+mod watch;
 
 /// Time over its grace that a replica has to leave by itself after it was told to stop.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
-/// After all processes are gone, nobody holds the other end; this bounds a descriptor that went elsewhere.
-const READ_REST_WITHIN: Duration = Duration::from_secs(1);
-const SCAN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the tasks of a replica tell the node's loop.
 #[derive(Debug)]
@@ -272,7 +258,13 @@ impl Replicas {
     fn start(&mut self, command: Spawn) -> Result<(), String> {
         let id = ReplicaId::parse(&command.replica_id).ok_or("the replica id is not valid")?;
         let socket_path = self.run_directory.join("r").join(format!("{id}.sock"));
-        let started = self.start_process(&id, &socket_path, &command);
+        let started = process::start(
+            &self.node_id,
+            &self.run_directory,
+            &id,
+            &socket_path,
+            &command,
+        );
         let Started {
             process,
             control,
@@ -286,10 +278,11 @@ impl Replicas {
         let output = Rc::new(ReplicaOutput {
             replica_id: id.as_str().to_owned(),
             watchers: Rc::clone(&self.watchers),
-            log: RefCell::new(
-                self.log_writer
-                    .open(self.log_path(&command.deployment, &id)),
-            ),
+            log: RefCell::new(self.log_writer.open(&process::log_path(
+                &self.run_directory,
+                &command.deployment,
+                &id,
+            ))),
             deployment: command.deployment,
             tail: RefCell::default(),
         });
@@ -320,91 +313,6 @@ impl Replicas {
         self.known.insert(id.as_str().to_owned(), replica);
         Ok(())
     }
-
-    fn start_process(
-        &self,
-        id: &ReplicaId,
-        socket_path: &Path,
-        spawn: &Spawn,
-    ) -> Result<Started, String> {
-        let directory = Path::new(&spawn.working_directory);
-        if !spawn.working_directory.is_empty() && !directory.is_dir() {
-            return Err(format!(
-                "the working directory {} does not exist",
-                directory.display()
-            ));
-        }
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |error: io::Error| format!("{what}: {error}")
-        };
-        let listener = listen(socket_path).map_err(failed("cannot listen on its socket"))?;
-        let (control, theirs) =
-            UnixStream::pair().map_err(failed("cannot make its control connection"))?;
-        let (stdout, stdout_write) = pipe().map_err(failed("cannot make a pipe"))?;
-        let (stderr, stderr_write) = pipe().map_err(failed("cannot make a pipe"))?;
-
-        let mut command = Command::new(&spawn.python);
-        // The title is an argument so that the command line is long enough for it: a title that runs over would
-        // be written over the environment, by which the processes of a replica are found. SPT_NOENV keeps
-        // `setproctitle` within it.
-        let title = format!("eagleray: replica {} {id}", spawn.deployment);
-        command.args(["-m", "eagleray._replica", &title]);
-        command.envs(&spawn.environment).env("SPT_NOENV", "1");
-        command
-            .env_remove(settings::ROLE)
-            .env_remove(settings::OPTIONS);
-        command
-            .env(settings::NODE, &self.node_id)
-            .env(settings::REPLICA, id.as_str());
-        command.env(settings::RUN_DIRECTORY, &self.run_directory);
-        command
-            .env(settings::CONTROL_FD, number(&theirs))
-            .env(settings::LISTEN_FD, number(&listener));
-        if !spawn.working_directory.is_empty() {
-            command.current_dir(directory);
-        }
-        command
-            .stdin(Stdio::null())
-            .stdout(stdout_write)
-            .stderr(stderr_write);
-        let process = spawn::spawn(command, &[theirs.as_fd(), listener.as_fd()])
-            .map_err(|error| format!("cannot start {}: {error}", spawn.python))?;
-        Ok(Started {
-            process,
-            control,
-            stdout,
-            stderr,
-        })
-    }
-
-    fn log_path(&self, deployment: &DeploymentKey, id: &ReplicaId) -> PathBuf {
-        let clean = |text: &str| -> String {
-            text.chars()
-                .take(60)
-                .map(|c| {
-                    if c.is_ascii_alphanumeric() || "-.".contains(c) {
-                        c
-                    } else {
-                        '_'
-                    }
-                })
-                .collect()
-        };
-        let name = format!(
-            "replica_{}_{}_{id}.log",
-            clean(&deployment.application),
-            clean(&deployment.deployment)
-        );
-        self.run_directory.join("logs").join(name)
-    }
-}
-
-struct Started {
-    process: Process,
-    control: UnixStream,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
 }
 
 impl Replica {
@@ -437,109 +345,6 @@ impl Replica {
             }
         });
     }
-}
-
-struct Tasks {
-    node_id: String,
-    replica_id: String,
-    process: Rc<Process>,
-    output: Rc<ReplicaOutput>,
-    pumps: [JoinHandle<()>; 2],
-    news: mpsc::Sender<News>,
-}
-
-impl Tasks {
-    /// From the start of a replica to the report of its death.
-    async fn watch(self, mut incoming: link::Receiver) {
-        let Self {
-            node_id,
-            replica_id,
-            process,
-            output,
-            pumps,
-            news,
-        } = self;
-        let reader = spawn_local({
-            let (replica_id, news) = (replica_id.clone(), news.clone());
-            async move {
-                // A broken connection says nothing by itself: the process is what counts.
-                while let Ok(Some((_, event))) = incoming.next().await {
-                    if news
-                        .send(News::Said {
-                            replica_id: replica_id.clone(),
-                            event,
-                        })
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
-            }
-        });
-        process.ended().await;
-        // It stays a zombie until its session is empty, so that no other session can have its number meanwhile.
-        let belongs = Belongs::to_replica(&node_id, &replica_id, process.pid());
-        loop {
-            let belongs = belongs.clone();
-            let scan =
-                spawn_blocking(move || processes::end_all(&belongs, Instant::now() + SCAN_WITHIN));
-            match scan.await {
-                Ok(true) => break,
-                Ok(false) => tracing::warn!(
-                    replica = replica_id,
-                    "processes that it started cannot be ended yet"
-                ),
-                Err(_) => return,
-            }
-        }
-        let reason = process
-            .reap()
-            .map_or_else(|error| format!("unknown: {error}"), describe);
-        let rest = async {
-            // A task that panicked has been reported by its panic.
-            drop(reader.await);
-            for pump in pumps {
-                drop(pump.await);
-            }
-        };
-        if time::timeout(READ_REST_WITHIN, rest).await.is_err() {
-            tracing::warn!(
-                replica = replica_id,
-                "something outside it still holds its output or connection"
-            );
-        }
-        let stderr_tail = output.tail.borrow().text();
-        // The loop is gone only when the node is.
-        drop(
-            news.send(News::Exited {
-                replica_id,
-                reason,
-                stderr_tail,
-            })
-            .await,
-        );
-    }
-}
-
-/// A listening socket at `path` that only this user can reach, under any umask.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-/// A pipe whose ends are closed on exec.
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
-}
-
-pub(crate) fn number(descriptor: &impl std::os::fd::AsRawFd) -> String {
-    descriptor.as_raw_fd().to_string()
 }
 
 pub(crate) fn event(body: Body) -> NodeEvent {

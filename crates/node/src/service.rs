@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{
     link, reaper,
-    replicas::{number, pipe},
+    replicas::process::{number, pipe},
     settings,
     spawn::{self, Process, describe},
     telemetry,

@@ -1,11 +1,16 @@
 //! The real executable: nodes that are started, spoken to, killed and ended.
 
-#![expect(clippy::cast_possible_wrap, reason = "process ids in tests")]
+#![expect(
+    clippy::cast_possible_wrap,
+    clippy::unwrap_used,
+    reason = "process ids are small, and a test that cannot go on has failed"
+)]
 
 mod support;
 
 use std::{
     fs,
+    io::Write,
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
@@ -334,4 +339,45 @@ fn a_signal_ends_a_node_in_order() {
         !machine.root().join("default/node.json").exists()
     });
     node.wait_until_nothing_is_left();
+}
+
+#[test]
+fn a_second_signal_ends_a_node_at_once() {
+    let machine = Machine::new();
+    let node = machine.start("default");
+    // A connection in the middle of a request holds up the orderly end.
+    let mut client = TcpStream::connect(("127.0.0.1", node.port())).unwrap();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab")
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(node.pid() as i32).unwrap();
+    let signalled = Instant::now();
+    eventually("the node has not ended", || {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).is_err()
+            || is_dead(node.pid())
+    });
+    node.wait_until_nothing_is_left();
+    assert!(signalled.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_controller_that_cannot_start_is_one_message_with_its_reason_and_nothing_is_left() {
+    let machine = Machine::new();
+    let state = machine.state().join("eagleray/default");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(
+        state.join("checkpoint.sqlite"),
+        "this is no database, and long enough to be seen as none ".repeat(50),
+    )
+    .unwrap();
+    for directory in [state.as_path(), state.parent().unwrap()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let complaint = machine.fail(&["start", "--http-port", "0"]);
+    assert!(
+        complaint.contains("the controller does not start"),
+        "{complaint}"
+    );
+    assert!(complaint.contains("checkpoint"), "{complaint}");
+    assert!(!machine.root().join("default/node.sock").exists());
 }

@@ -18,7 +18,7 @@ use rustix::{
 use super::{StartArguments, announce, node_command, say};
 use crate::{
     ready::{self, Kind, Up},
-    replicas::pipe,
+    replicas::process::pipe,
     run_directory::{self, NodeRecord},
     settings::{self, NodeOptions},
 };
@@ -73,7 +73,7 @@ fn already_runs(
     wanted: &NodeOptions,
     running: &NodeRecord,
 ) -> Result<(), String> {
-    let asked = arguments.http.http_host.is_some() || arguments.http.http_port.is_some();
+    let asked = arguments.http.host.is_some() || arguments.http.port.is_some();
     let same = running.http_address == format!("http://{}:{}", wanted.http_host, wanted.http_port)
         || (wanted.http_port == 0
             && running
@@ -129,14 +129,15 @@ fn start(options: &NodeOptions) -> Result<Result<Up, ready::Failure>, String> {
     BufReader::new(File::from(read))
         .read_line(&mut line)
         .map_err(failed)?;
-    match ready::parse(&line) {
-        Some(result) => Ok(result),
-        None => {
-            let status = child.wait().map_err(failed)?;
-            Err(format!(
-                "the node ended while it started ({})",
-                crate::spawn::describe(status)
-            ))
-        }
+    if let Some(Ok(up)) = ready::parse(&line) {
+        return Ok(Ok(up));
     }
+    // It ends by itself; when we say why, nothing of it is left.
+    let status = child.wait().map_err(failed)?;
+    ready::parse(&line).ok_or_else(|| {
+        format!(
+            "the node ended while it started ({})",
+            crate::spawn::describe(status)
+        )
+    })
 }

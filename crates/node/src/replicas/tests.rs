@@ -1,10 +1,13 @@
 //! Replica processes as a controller sees them. The module that a replica runs is a few lines that do what the
 //! test needs; it is found in the working directory.
 
-use eagleray_types::control::{Ready, replica_command};
+use std::{io, os::unix::net::UnixStream};
+
+use eagleray_types::{DeploymentKey, control::Ready};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::processes;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -54,7 +57,7 @@ impl Bench {
             directory.path(),
             &node_id(&directory),
             Rc::default(),
-            log_writer::Writer::start().unwrap(),
+            log_writer::Writer::start().unwrap().0,
             sender,
         );
         Self {

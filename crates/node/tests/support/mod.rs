@@ -18,14 +18,14 @@ use rustix::{
 };
 use serde_json::Value;
 
-pub const WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 
-pub struct Machine {
+pub(crate) struct Machine {
     directory: tempfile::TempDir,
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             directory: tempfile::Builder::new()
                 .prefix("er")
@@ -34,11 +34,15 @@ impl Machine {
         }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("run")
     }
 
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
             .env("EAGLERAY_RUNTIME_DIR", self.root())
@@ -54,7 +58,7 @@ impl Machine {
         command
     }
 
-    pub fn eagleray(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn eagleray(&self, arguments: &[&str]) -> Output {
         self.command(env!("CARGO_BIN_EXE_eagleray"))
             .args(arguments)
             .output()
@@ -62,26 +66,26 @@ impl Machine {
     }
 
     /// Runs a command that must succeed and returns what it printed.
-    pub fn succeed(&self, arguments: &[&str]) -> String {
+    pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.eagleray(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs a command that must fail and returns what it complained.
-    pub fn fail(&self, arguments: &[&str]) -> String {
+    pub(crate) fn fail(&self, arguments: &[&str]) -> String {
         let output = self.eagleray(arguments);
         assert!(!output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
     /// A resident node on any free port.
-    pub fn start(&self, name: &str) -> Node {
+    pub(crate) fn start(&self, name: &str) -> Node {
         self.succeed(&["start", "--name", name, "--http-port", "0"]);
         self.node(name)
     }
 
-    pub fn node(&self, name: &str) -> Node {
+    pub(crate) fn node(&self, name: &str) -> Node {
         let path = self.root().join(name).join("node.json");
         Node {
             record: serde_json::from_slice(&fs::read(path).unwrap()).unwrap(),
@@ -89,7 +93,7 @@ impl Machine {
     }
 
     /// A node that belongs to process `owner`, as a script starts it.
-    pub fn script_node(&self, owner: u32, port: u16) -> ScriptNode {
+    pub(crate) fn script_node(&self, owner: u32, port: u16) -> ScriptNode {
         let (owner_read, owner_write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (ready_read, ready_write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         for descriptor in [&owner_read, &ready_write] {
@@ -142,14 +146,14 @@ impl Drop for Machine {
     }
 }
 
-pub struct ScriptNode {
-    pub child: Child,
-    pub owner: Option<OwnedFd>,
-    pub answer: Value,
+pub(crate) struct ScriptNode {
+    pub(crate) child: Child,
+    pub(crate) owner: Option<OwnedFd>,
+    pub(crate) answer: Value,
 }
 
 impl ScriptNode {
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let mut status = None;
         eventually("the node of the script has not ended", || {
             status = self.child.try_wait().unwrap();
@@ -167,16 +171,16 @@ impl Drop for ScriptNode {
 }
 
 #[derive(Debug)]
-pub struct Node {
-    pub record: Value,
+pub(crate) struct Node {
+    pub(crate) record: Value,
 }
 
 impl Node {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.record["pid"].as_u64().unwrap() as u32
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.record["http_address"]
             .as_str()
             .unwrap()
@@ -188,7 +192,7 @@ impl Node {
     }
 
     /// Process ids with their titles of everything that the node started.
-    pub fn processes(&self) -> Vec<(u32, String)> {
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
         let mark = format!("EAGLERAY_NODE={}", self.record["node_id"].as_str().unwrap());
         let pids = fs::read_dir("/proc")
             .unwrap()
@@ -212,21 +216,21 @@ impl Node {
         .collect()
     }
 
-    pub fn pid_of(&self, title: &str) -> Option<u32> {
+    pub(crate) fn pid_of(&self, title: &str) -> Option<u32> {
         self.processes()
             .into_iter()
             .find(|(_, found)| found == title)
             .map(|(pid, _)| pid)
     }
 
-    pub fn wait_until_nothing_is_left(&self) {
+    pub(crate) fn wait_until_nothing_is_left(&self) {
         eventually("processes of the node are left", || {
             self.processes().is_empty()
         });
     }
 
     /// Asks over HTTP whether the proxy is well; connecting must succeed at the first try.
-    pub fn healthz(&self) -> String {
+    pub(crate) fn healthz(&self) -> String {
         let mut stream =
             TcpStream::connect(("127.0.0.1", self.port())).expect("the connection was refused");
         stream.set_read_timeout(Some(WITHIN)).unwrap();
@@ -239,16 +243,16 @@ impl Node {
     }
 }
 
-pub fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).ok();
 }
 
-pub fn is_dead(pid: u32) -> bool {
+pub(crate) fn is_dead(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 /// Waits for `condition`, with a bound.
-pub fn eventually(complaint: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(complaint: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + WITHIN;
     while !condition() {
         assert!(Instant::now() < until, "{complaint}");

@@ -1,0 +1,135 @@
+//! A replica's process: its sockets and pipes, its environment, its command line.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use eagleray_types::{DeploymentKey, ReplicaId, control::Spawn};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::{
+    settings,
+    spawn::{self, Process},
+};
+
+/// A process, and the node's ends of what it was given.
+pub(super) struct Started {
+    pub(super) process: Process,
+    pub(super) control: UnixStream,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// Starts it. The listener is the process's alone: with it gone, clients are refused.
+pub(super) fn start(
+    node_id: &str,
+    run_directory: &Path,
+    id: &ReplicaId,
+    socket_path: &Path,
+    spawn: &Spawn,
+) -> Result<Started, String> {
+    let directory = Path::new(&spawn.working_directory);
+    if !spawn.working_directory.is_empty() && !directory.is_dir() {
+        return Err(format!(
+            "the working directory {} does not exist",
+            directory.display()
+        ));
+    }
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| format!("{what}: {error}")
+    };
+    let listener = listen(socket_path).map_err(failed("cannot listen on its socket"))?;
+    let (control, theirs) =
+        UnixStream::pair().map_err(failed("cannot make its control connection"))?;
+    let (stdout, stdout_write) = pipe().map_err(failed("cannot make a pipe"))?;
+    let (stderr, stderr_write) = pipe().map_err(failed("cannot make a pipe"))?;
+
+    let mut command = Command::new(&spawn.python);
+    // The title is an argument so that the command line is long enough for it: a title that runs over would
+    // be written over the environment, by which the processes of a replica are found. SPT_NOENV keeps
+    // `setproctitle` within it.
+    let title = format!("eagleray: replica {} {id}", spawn.deployment);
+    command.args(["-m", "eagleray._replica", &title]);
+    command.envs(&spawn.environment).env("SPT_NOENV", "1");
+    command
+        .env_remove(settings::ROLE)
+        .env_remove(settings::OPTIONS);
+    command
+        .env(settings::NODE, node_id)
+        .env(settings::REPLICA, id.as_str());
+    command.env(settings::RUN_DIRECTORY, run_directory);
+    command
+        .env(settings::CONTROL_FD, number(&theirs))
+        .env(settings::LISTEN_FD, number(&listener));
+    if !spawn.working_directory.is_empty() {
+        command.current_dir(directory);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout_write)
+        .stderr(stderr_write);
+    let process = spawn::spawn(command, &[theirs.as_fd(), listener.as_fd()])
+        .map_err(|error| format!("cannot start {}: {error}", spawn.python))?;
+    Ok(Started {
+        process,
+        control,
+        stdout,
+        stderr,
+    })
+}
+
+pub(super) fn log_path(
+    run_directory: &Path,
+    deployment: &DeploymentKey,
+    id: &ReplicaId,
+) -> PathBuf {
+    let clean = |text: &str| -> String {
+        text.chars()
+            .take(60)
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "-.".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect()
+    };
+    let name = format!(
+        "replica_{}_{}_{id}.log",
+        clean(&deployment.application),
+        clean(&deployment.deployment)
+    );
+    run_directory.join("logs").join(name)
+}
+
+/// A listening socket at `path` that only this user can reach, under any umask.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A pipe whose ends are closed on exec.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe_with(PipeFlags::CLOEXEC)?)
+}
+
+pub(crate) fn number(descriptor: &impl AsRawFd) -> String {
+    descriptor.as_raw_fd().to_string()
+}
