@@ -196,7 +196,13 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                 None => tracing::warn!("the node sent a command that this release does not know"),
             }
         }
-        if control.read_buf(&mut buffer).await? == 0 {
+        let read = tokio::select! {
+            // A thread that ended first: what the node says cannot be carried out any more.
+            biased;
+            _failed = threads.done.recv() => return Err(thread_ended()),
+            read = control.read_buf(&mut buffer) => read?,
+        };
+        if read == 0 {
             tracing::info!("the node is gone, so the proxy ends");
             return Ok(());
         }

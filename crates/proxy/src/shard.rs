@@ -24,6 +24,7 @@ use slab::Slab;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc},
+    task::JoinSet,
 };
 
 use crate::{
@@ -162,8 +163,9 @@ async fn serve(start: Start) -> io::Result<()> {
     } = start;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let (router, driver) = Handle::with_driver(eagleray_router::service::Options { seed, limits });
     let shard = Rc::new(Shard {
-        router: Handle::new(eagleray_router::service::Options { seed, limits }),
+        router,
         routes: RefCell::new(Routes::new(&options.root_path)),
         scratch: RefCell::new(Scratch::new()),
         random: RefCell::new(fastrand::Rng::with_seed(seed)),
@@ -178,14 +180,29 @@ async fn serve(start: Start) -> io::Result<()> {
         draining: Cell::new(false),
         panics,
     });
-    let mut listener = Some(listener);
-    let mut accepting: Option<tokio::task::JoinHandle<()>> = None;
-    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&shard), options));
-    let flushing = tokio::task::spawn_local(flush_access_log(Rc::clone(&shard)));
+    // Dropped with this function, and its tasks with it. None of them ends by itself.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(async {
+        if let Err(error) = driver.await {
+            tracing::error!(%error, "the router's driver ended");
+        }
+    });
+    tasks.spawn_local(sweep(Rc::clone(&shard), options));
+    tasks.spawn_local(flush_access_log(Rc::clone(&shard)));
     tell(&done, Done::Started).await;
-    while let Some(order) = orders.recv().await {
+    let mut accepting = None;
+    let mut listener = Some(listener);
+    loop {
+        let order = tokio::select! {
+            // A task first: without it no order can be carried out.
+            biased;
+            Some(ended) = tasks.join_next() => {
+                return Err(io::Error::other(format!("one of its tasks ended: {ended:?}")));
+            }
+            order = orders.recv() => order,
+        };
         match order {
-            Order::Update(update) => {
+            Some(Order::Update(update)) => {
                 let applied = shard.router.apply(&update);
                 if applied == Applied::Applied {
                     shard.routes.borrow_mut().apply(&update);
@@ -193,16 +210,13 @@ async fn serve(start: Start) -> io::Result<()> {
                 }
                 tell(&done, Done::Update(applied)).await;
             }
-            Order::Accept => {
+            Some(Order::Accept) => {
                 if let Some(listener) = listener.take() {
-                    accepting = Some(tokio::task::spawn_local(accept(
-                        Rc::clone(&shard),
-                        listener,
-                    )));
+                    accepting = Some(tasks.spawn_local(accept(Rc::clone(&shard), listener)));
                 }
                 tell(&done, Done::Accepting).await;
             }
-            Order::Drain => {
+            Some(Order::Drain) => {
                 drop(listener.take());
                 if let Some(accepting) = &accepting {
                     accepting.abort();
@@ -210,13 +224,9 @@ async fn serve(start: Start) -> io::Result<()> {
                 drain(&shard).await;
                 break;
             }
+            None => break,
         }
     }
-    if let Some(accepting) = accepting {
-        accepting.abort();
-    }
-    sweeping.abort();
-    flushing.abort();
     shard.access_log.borrow_mut().flush();
     tell(&done, Done::Drained).await;
     Ok(())

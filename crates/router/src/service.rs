@@ -20,6 +20,8 @@ use bytes::Bytes;
 use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
 use eagleray_wire::{Flags, HeadError, ResponsePayload};
 
+use tokio::task::JoinHandle;
+
 use crate::core::{Limits, Refused, Submit};
 
 pub use exchange::{Exchange, Room};
@@ -156,11 +158,15 @@ pub struct Handle {
 impl Handle {
     /// Makes a router and starts its driver on the current `LocalRuntime` or `LocalSet`.
     pub fn new(options: Options) -> Self {
-        let handle = Self {
-            state: Rc::new(RefCell::new(State::new(options))),
-        };
-        tokio::task::spawn_local(driver::drive(handle.clone()));
-        handle
+        Self::with_driver(options).0
+    }
+
+    /// The same, with the driver's task. It ends only by a panic; then this router carries nothing any more.
+    pub fn with_driver(options: Options) -> (Self, JoinHandle<()>) {
+        let state = Rc::new(RefCell::new(State::new(options)));
+        let handle = Self { state };
+        let driver = tokio::task::spawn_local(driver::drive(handle.clone()));
+        (handle, driver)
     }
 
     /// Takes a change of what is known of deployments.
