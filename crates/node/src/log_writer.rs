@@ -152,13 +152,11 @@ fn write_all(chunks: &Receiver<Chunk>) {
 }
 
 fn write(files: &mut Vec<OpenFile>, chunk: &Chunk) -> io::Result<()> {
-    let at = match files.iter().position(|open| open.path == chunk.path) {
-        Some(at) => at,
-        None => {
-            files.push(open(&chunk.path)?);
-            files.len() - 1
-        }
-    };
+    let known = files.iter().position(|open| open.path == chunk.path);
+    let at = known.unwrap_or(files.len());
+    if known.is_none() {
+        files.push(open(&chunk.path)?);
+    }
     let Some(open_file) = files.get_mut(at) else {
         return Ok(());
     };

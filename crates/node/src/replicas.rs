@@ -227,7 +227,7 @@ impl Replicas {
                 {
                     Some(replica_event::Body::Ready(_)) => replica.ready = said.clone(),
                     Some(replica_event::Body::StartFailed(_)) => {
-                        replica.start_failed = said.clone()
+                        replica.start_failed = said.clone();
                     }
                     _ => {}
                 }

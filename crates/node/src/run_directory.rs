@@ -200,7 +200,7 @@ impl RunDirectory {
                 Lock::Gone => {}
                 // Held by one that cleans, or by a node that is not up yet: either says more in a moment.
                 Lock::Held if record(&path).is_none() && Instant::now() < give_up => {
-                    thread::sleep(LOOK_AGAIN)
+                    thread::sleep(LOOK_AGAIN);
                 }
                 Lock::Held => {
                     return Err(Error::Held {

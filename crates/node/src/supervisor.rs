@@ -188,6 +188,9 @@ impl Supervisor {
                 && let Some(announce) = announce.take()
             {
                 code = announce(Ok(()));
+                if code != ExitCode::SUCCESS {
+                    self.begin_end("it could not say that it is up", Patience::ABANDONED);
+                }
             }
         }
         // Said last: who hears that it failed may count on nothing being left.
@@ -260,7 +263,7 @@ impl Supervisor {
                 self.proxy = None;
                 self.proxy_may_accept = false;
                 self.proxy_ready = false;
-                self.info.borrow_mut().proxy_status = "STARTING".to_owned();
+                "STARTING".clone_into(&mut self.info.borrow_mut().proxy_status);
             }
             Role::Reaper => {}
         }
@@ -298,12 +301,12 @@ impl Supervisor {
             }
             node_command::Body::Relay(relay) => self.replicas.relay(relay),
             node_command::Body::Publish(publish) => {
-                self.publish(publish.snapshot, publish.update.into())
+                self.publish(publish.snapshot, &publish.update.into());
             }
         }
     }
 
-    fn publish(&mut self, snapshot: bool, update: Bytes) {
+    fn publish(&mut self, snapshot: bool, update: &Bytes) {
         if self.publisher.publish(snapshot, update.clone()) == Published::SnapshotWanted {
             self.tell_controller(&event(Body::SnapshotWanted(Empty {})));
         }
@@ -337,17 +340,17 @@ impl Supervisor {
         match ProxyEvent::decode(message).map(|event| event.body) {
             Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
                 self.proxy_ready = true;
-                self.info.borrow_mut().proxy_status = "HEALTHY".to_owned();
+                "HEALTHY".clone_into(&mut self.info.borrow_mut().proxy_status);
             }
             Ok(Some(proxy_event::Body::SnapshotWanted(Empty {}))) => {
                 self.tell_controller(&event(Body::SnapshotWanted(Empty {})));
             }
             Ok(Some(proxy_event::Body::Applied(applied))) => {
-                self.tell_controller(&event(Body::Published(applied)))
+                self.tell_controller(&event(Body::Published(applied)));
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, "a message of the proxy that cannot be read is ignored")
+                tracing::error!(%error, "a message of the proxy that cannot be read is ignored");
             }
         }
     }

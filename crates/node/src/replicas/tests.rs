@@ -83,7 +83,9 @@ impl Bench {
                 .into_owned(),
             environment: [("FROM_SPAWN".to_owned(), "yes".to_owned())].into(),
             first_command: ReplicaCommand {
-                body: Some(replica_command::Body::Drain(Default::default())),
+                body: Some(replica_command::Body::Drain(
+                    eagleray_types::control::Empty {},
+                )),
             }
             .encode_to_vec(),
             label: b"label".to_vec(),
