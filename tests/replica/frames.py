@@ -97,7 +97,11 @@ def _short(text: str | bytes) -> bytes:
 
 
 def http_head(
-    method: str = "GET", path: str = "/", query: str = "", headers: tuple[tuple[str, str], ...] = (), request_id: str = "id"
+    method: str = "GET",
+    path: str = "/",
+    query: str = "",
+    headers: tuple[tuple[str, str], ...] = (),
+    request_id: str = "id",
 ) -> bytes:
     fields = b"".join(
         struct.pack("<HI", len(name), len(value)) + name.encode() + value.encode() for name, value in headers

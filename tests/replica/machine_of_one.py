@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import cloudpickle
 import frames
 from frames import Answer, Connection, Frame, message, parse
 
-SOURCE = Path(__file__).parents[2] / "python"
 OPTIONS = {"f2": 100, "f4": "", "f6": 20.0, "f8": 5.0, "f15": 1 << 20}
 
 
@@ -209,6 +209,13 @@ def serving(folder: Path, target: Any, *args: Any, **kwargs: Any) -> Iterator[tu
         raise
     finally:
         node.close()
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    """Waits for a condition that nothing announces."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
 
 
 def as_json(answer: Answer) -> Any:

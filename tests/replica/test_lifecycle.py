@@ -1,6 +1,5 @@
 """Start, reconfigure, health, drain, stop; cancellation; the ends of the node and of a router."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import frames
 import pytest
 from frames import message
-from machine_of_one import OPTIONS, Node, as_json, code, serving
+from machine_of_one import OPTIONS, Node, Router, as_json, code, eventually, serving
 
 STATE = """
 import os
@@ -75,6 +74,10 @@ def test_async_constructors_and_arguments(node: Node) -> None:
     assert as_json(node.router().get()) == [[1, 2], "app", "Deployment", "abc12345"]
 
 
+def until_started(router: Router, request: frames.Frame) -> None:
+    eventually(lambda: router.page.read(request.slot) == (request.sequence, frames.STARTED))
+
+
 def options(**changed: Any) -> bytes:
     return message(**{**OPTIONS, **changed})
 
@@ -129,7 +132,9 @@ def test_a_health_check_that_hangs_fails_in_time(node: Node) -> None:
 
 @pytest.mark.parametrize("how", ["command", "SIGTERM"])
 def test_stop_waits_for_what_runs_then_deletes_once(node: Node, how: str) -> None:
-    source = STATE + """
+    source = (
+        STATE
+        + """
 class Slow(State):
     async def __call__(self, request):
         if request.url.path == "/go":
@@ -140,18 +145,16 @@ class Slow(State):
         await self.event.wait()
         return "slow"
 """
+    )
     deleted = node.folder / "deleted"
     node.start(code(source)["Slow"], str(deleted))
     node.ready()
     router = node.router()
     slow = router.request(frames.http_head(path="/slow"))
-    go = None
     if how == "command":
         node.command(f5=message(f1=10_000))
     else:
-        # The slow one must run before the signal, else it is only accepted: both are finished, this is the harder.
-        while router.page.read(slow.slot)[1] != frames.STARTED:
-            pass
+        until_started(router, slow)
         node.process.send_signal(signal.SIGTERM)
     while not any(frame.kind == frames.GONE for frame in router.others):
         router.read()
@@ -159,7 +162,6 @@ class Slow(State):
     while not any(frame.kind == frames.REJECT for frame in router.others):
         router.read()
     assert router.others[-1].sequence == refused.sequence
-    assert go is None
     router.send(frames.CANCEL, slow)
     assert router.answer(slow).frames[-1].flags & frames.DONE
     assert node.event()[0] == 5
@@ -190,11 +192,6 @@ class Waits:
 """
 
 
-def until_started(router: Any, request: frames.Frame) -> None:
-    while router.page.read(request.slot) != (request.sequence, frames.STARTED):
-        pass
-
-
 def test_cancel_reaches_user_code_and_frees_the_slot(tmp_path: Path) -> None:
     with serving(tmp_path, code(CANCELLED)["Waits"], options={"f2": 1}) as (_, router):
         waits = router.request(frames.http_head(path="/one"))
@@ -212,8 +209,7 @@ def test_the_end_of_a_router_cancels_what_it_started(tmp_path: Path) -> None:
         other = node.router()
         until_started(other, other.request(frames.http_head(path="/gone")))
         other.close()
-        while as_json(router.get("/seen")) != ["/gone"]:
-            pass
+        eventually(lambda: as_json(router.get("/seen")) == ["/gone"])
 
 
 def test_a_request_that_was_taken_back_never_runs(tmp_path: Path) -> None:
@@ -283,8 +279,7 @@ def test_the_page_counts_turns_while_there_is_work(tmp_path: Path) -> None:
     with serving(tmp_path, code(CANCELLED)["Waits"]) as (_, router):
         until_started(router, router.request(frames.http_head()))
         before = router.page.turns()
-        while router.page.turns() < before + 2:
-            pass
+        eventually(lambda: router.page.turns() >= before + 2)
 
 
 def test_output_names_the_replica(tmp_path: Path) -> None:
@@ -297,4 +292,3 @@ def test_output_names_the_replica(tmp_path: Path) -> None:
     with serving(tmp_path, code(source)["handler"]) as (node, router):
         router.get(request_id="the-id")
         assert " app/Deployment abc12345 the-id -- hello" in node.log
-        assert json.loads("1") == 1

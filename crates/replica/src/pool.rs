@@ -4,24 +4,35 @@
 //! of them wakes. The rule: *a handler that is quick is served by one thread, a handler that waits by as many as
 //! there are requests*. A second thread that wakes for a quick handler only queues for the interpreter lock, so
 //! nobody is woken while somebody is awake, except
-//! - when the queue has not moved for [`WATCH`](crate::out::WATCH): the I/O thread wakes one more;
-//! - when a woken thread finds work while another is inside user code: then user code waits with the lock
-//!   released. It wakes the next at once, and so does every push until a thread is woken for nothing.
+//! - when the queue has not moved for a while and all who are awake are inside user code: the I/O thread wakes one;
+//! - when a woken thread soon has the interpreter lock though another is inside user code: then user code waits with
+//!   the lock released. It wakes the next at once, and so does every push until a thread is woken for nothing. (Not
+//!   soon: the interpreter took the lock from code that computes, which says nothing.)
 //!
 //! Idle threads form a stack: the last to rest is the first to wake, its caches are warm, and the others stay out.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::Thread,
+    time::{Duration, Instant},
 };
 
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 
 use crate::request::Request;
+
+/// A thread that has the interpreter lock so soon after its wake was given it; CPython takes it from others after 5 ms.
+const SOON: Duration = Duration::from_millis(3);
+
+thread_local! {
+    /// This thread has a request from `next` that it has not finished.
+    static RUNS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What a thread has to do next.
 #[derive(Debug)]
@@ -43,6 +54,8 @@ pub struct Pool {
     /// User code was seen to wait.
     waits: AtomicBool,
     popped: AtomicU64,
+    /// Threads inside user code.
+    busy: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +64,7 @@ struct Crew {
     threads: usize,
     limit: usize,
     closed: bool,
+    woken_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -92,13 +106,15 @@ impl Pool {
             return Served::Yes;
         }
         let mut crew = self.crew.lock();
-        let nobody = crew.resting.len() == crew.threads;
+        let awake = crew.threads - crew.resting.len();
         // Relaxed: hints; the lock orders what must be ordered.
         let eager = self.waits.load(Ordering::Relaxed) && !self.waking.load(Ordering::Relaxed);
-        if !(nobody || stuck || eager) {
+        let stuck = stuck && self.busy.load(Ordering::Relaxed) >= awake;
+        if awake > 0 && !stuck && !eager {
             return Served::Yes;
         }
         if let Some(sleeper) = crew.resting.pop() {
+            crew.woken_at = Some(Instant::now());
             drop(crew);
             self.waking.store(true, Ordering::Relaxed);
             sleeper.wake();
@@ -124,6 +140,10 @@ impl Pool {
     /// The next request to run, claimed; called with the interpreter lock held. `woken`: the first call after
     /// [`Pool::wait`].
     pub fn next(&self, woken: bool) -> Next {
+        // Relaxed, here and below: hints for when to wake; what must be ordered is ordered by the queue and the crew.
+        if RUNS.take() {
+            self.busy.fetch_sub(1, Ordering::Relaxed);
+        }
         if woken {
             self.waking.store(false, Ordering::Relaxed);
         }
@@ -142,20 +162,26 @@ impl Pool {
             if !request.claim() {
                 continue;
             }
-            let mut spare = false;
-            if !self.queue.is_empty() {
-                let crew = self.crew.lock();
-                let others_run = crew.threads - crew.resting.len() > 1;
-                drop(crew);
-                if woken && others_run {
-                    self.waits.store(true, Ordering::Relaxed);
-                }
-                if self.waits.load(Ordering::Relaxed) {
-                    spare = self.wake(false) == Served::NeedsThread;
-                }
-            }
+            let others = self.busy.fetch_add(1, Ordering::Relaxed);
+            RUNS.set(true);
+            let spare = !self.queue.is_empty() && self.wake_next(woken && others > 0);
             return Next::Run { request, spare };
         }
+    }
+
+    /// More is queued than this thread takes. `evidence`: it was woken, and another is inside user code. True: a
+    /// thread is wanted.
+    fn wake_next(&self, evidence: bool) -> bool {
+        if evidence
+            && self
+                .crew
+                .lock()
+                .woken_at
+                .is_some_and(|at| at.elapsed() < SOON)
+        {
+            self.waits.store(true, Ordering::Relaxed);
+        }
+        self.waits.load(Ordering::Relaxed) && self.wake(false) == Served::NeedsThread
     }
 
     /// Rests until there is work or the pool closes; called without the interpreter lock.

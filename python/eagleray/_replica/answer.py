@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -85,7 +85,7 @@ class _Send:
     def __init__(self, request: _core.Request) -> None:
         self._request = request
 
-    async def __call__(self, message: dict[str, Any]) -> None:
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
         request = self._request
         kind = message["type"]
         if kind == "http.response.start":
@@ -138,8 +138,11 @@ async def _stream_async(request: _core.Request, chunks: AsyncIterator[Any]) -> N
 
 
 class _Chunks:
-    """Items of a bare generator as body bytes. The head leaves with the first, whose type chooses the content type,
-    so a generator that raises before it still gets a 500."""
+    """Items of a bare generator as body bytes.
+
+    The head leaves with the first item, whose type chooses the content type, so a generator that raises before it
+    still gets a 500.
+    """
 
     def __init__(self, request: _core.Request) -> None:
         self._request = request

@@ -45,7 +45,7 @@ def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any
 def in_thread(
     call: Callable[..., Any], hand_over: Callable[[Coroutine[Any, Any, None], _core.Request], None]
 ) -> Callable[[_core.Request], None]:
-    """What a pool thread runs for each request to a sync `call`. `hand_over` gives the rest of an answer to the loop."""
+    """What a pool thread runs for each request to a sync `call`; `hand_over` passes the rest to the loop."""
     argument = takes_argument(call)
     simple, set_current = answer.simple, current.set
 

@@ -10,7 +10,6 @@ import asyncio
 import gc
 import inspect
 import json
-import os
 import pickle
 import sys
 import time
@@ -136,7 +135,7 @@ class Lifecycle:
         from eagleray import _code
 
         _code.install(config["code_path"])
-        func_or_class, args, kwargs = pickle.loads(Path(config["callable_path"]).read_bytes())
+        func_or_class, args, kwargs = _load(config["callable_path"])
         context = _set_context(config)
         self._rank = context.rank
         user_code = await UserCode.construct(func_or_class, args, kwargs)
@@ -273,6 +272,10 @@ class Lifecycle:
         await self._run_hook(hook)
 
 
+def _load(path: str) -> Any:
+    return pickle.loads(Path(path).read_bytes())
+
+
 def _set_title(title: str) -> None:
     try:
         import setproctitle
@@ -284,7 +287,9 @@ def _set_title(title: str) -> None:
 def _set_path(driver: list[str]) -> None:
     """The driver's places first, then whatever this interpreter has beside them."""
     if driver:
-        sys.path[:] = driver + [entry for entry in sys.path if entry not in driver and entry != os.getcwd()]
+        # `python -m` puts the working directory first; the driver says whether it belongs there.
+        here = Path.cwd()
+        sys.path[:] = driver + [entry for entry in sys.path if entry not in driver and Path(entry) != here]
 
 
 def _set_context(config: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ class SyncRequest(Request):
         """The whole body."""
         return self._body
 
-    def json(self) -> Any:  # type: ignore[override]
+    def json(self) -> Any:
         """The body as JSON."""
         if not hasattr(self, "_json"):
             self._json = json.loads(self._body)

@@ -16,7 +16,7 @@ def is_async(function: Any) -> bool:
         return True
     if inspect.isroutine(function) or inspect.isclass(function):
         return False
-    call = getattr(type(function), "__call__", None)
+    call = inspect.getattr_static(type(function), "__call__", None)
     return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
 
 
@@ -49,7 +49,7 @@ class UserCode:
         if not inspect.iscoroutinefunction(func_or_class.__init__):
             return cls(func_or_class(*args, **kwargs), is_function=False)
         made = func_or_class.__new__(func_or_class, *args, **kwargs)
-        await made.__init__(*args, **kwargs)
+        await func_or_class.__init__(made, *args, **kwargs)
         return cls(made, is_function=False)
 
     @property

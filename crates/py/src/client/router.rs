@@ -41,7 +41,17 @@ struct Order {
     key: DeploymentKey,
     head: Bytes,
     body: Bytes,
-    state: Arc<State>,
+    state: Unfinished,
+}
+
+/// Ends the call when whatever held it is dropped, at whichever step: a caller never waits for nothing.
+#[derive(Debug)]
+struct Unfinished(Arc<State>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.finish(Outcome::Failure("Cancelled", String::new()));
+    }
 }
 
 #[pyclass(frozen, module = "eagleray._core")]
@@ -106,10 +116,10 @@ impl Router {
             key: DeploymentKey::new(application, deployment),
             head: head.freeze(),
             body: Bytes::copy_from_slice(arguments.as_bytes()),
-            state: Arc::clone(&state),
+            state: Unfinished(Arc::clone(&state)),
         };
         if let Err(refused) = self.orders.try_send(order) {
-            let message = match refused {
+            let message = match &refused {
                 mpsc::error::TrySendError::Full(_) => {
                     format!("{CALLS} calls of this process wait to be sent")
                 }
@@ -182,24 +192,16 @@ fn run(path: String, mut orders: mpsc::Receiver<Order>, stop: &Notify) {
 
 fn fail_all(orders: &mut mpsc::Receiver<Order>, message: &str) {
     orders.close();
-    while let Ok(order) = orders.try_recv() {
+    // Until nothing more can come: a sender that was let in before the close may still be on its way.
+    while let Some(order) = orders.blocking_recv() {
         order
             .state
+            .0
             .finish(Outcome::Failure("Unavailable", message.to_owned()));
     }
 }
 
-/// Finishes the call when its task is dropped with the runtime.
-struct Unfinished(Arc<State>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.0.finish(Outcome::Failure("Cancelled", String::new()));
-    }
-}
-
 async fn carry_out(handle: Handle, order: Order, news: watch::Receiver<u64>) {
-    let state = Unfinished(Arc::clone(&order.state));
     let answer = async {
         match exchange(&handle, &order, news).await {
             Ok((data, is_error)) => Outcome::Answer(data, is_error),
@@ -207,8 +209,8 @@ async fn carry_out(handle: Handle, order: Order, news: watch::Receiver<u64>) {
         }
     };
     tokio::select! {
-        outcome = answer => state.0.finish(outcome),
-        () = state.0.cancelled.notified() => {}
+        outcome = answer => order.state.0.finish(outcome),
+        () = order.state.0.cancelled.notified() => {}
     }
 }
 
