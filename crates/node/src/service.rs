@@ -38,7 +38,7 @@ use crate::{
 
 /// One that lived as long as this did start.
 const STARTED_AFTER: Duration = Duration::from_secs(1);
-const FIRST_DELAY: Duration = Duration::from_millis(100);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const READ_REST_WITHIN: Duration = Duration::from_secs(1);
 
