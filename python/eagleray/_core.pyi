@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, final
 
+__all__ = ["Call", "Client", "Completions", "OutputWatch", "Replica", "Request", "Router"]
+
 # --- driver side (crates/py/src/client.rs) -------------------------------------------------------------------------
 
 @final
