@@ -87,8 +87,10 @@ pub struct Admission {
     limit: u32,
     /// Accepted and not finished.
     ongoing: u32,
-    /// Slots kept by grants.
+    /// Slots kept by grants that are not soft.
     granted: u32,
+    /// Slots kept by soft grants.
+    soft: u32,
     draining: bool,
     /// By connection.
     routers: Vec<Option<Router>>,
@@ -96,8 +98,15 @@ pub struct Admission {
     registered: Vec<usize>,
     /// Every grant by the time of its end; those that ended otherwise are skipped.
     expiries: VecDeque<Expiry>,
-    out: VecDeque<(ConnectionKey, Kind)>,
+    out: VecDeque<Notice>,
     generation: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Notice {
+    to: ConnectionKey,
+    kind: Kind,
+    soft: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +125,7 @@ impl Admission {
             limit,
             ongoing: 0,
             granted: 0,
+            soft: 0,
             draining: false,
             routers: Vec::new(),
             registered: Vec::new(),
@@ -134,14 +144,14 @@ impl Admission {
         self.ongoing
     }
 
-    /// Slots that are not free, by requests or by grants: the `b` of every RESPONSE, GRANT and REJECT.
+    /// Slots that a request of a router without a grant cannot get: the `b` of every RESPONSE, GRANT and REJECT.
     pub const fn occupied(&self) -> u32 {
         self.ongoing + self.granted
     }
 
     /// Slots neither used nor granted.
     pub const fn free(&self) -> u32 {
-        self.limit.saturating_sub(self.occupied())
+        self.limit.saturating_sub(self.occupied() + self.soft)
     }
 
     /// Grants that a router holds.
@@ -166,20 +176,26 @@ impl Admission {
             *place = Some(Router::new(self.generation));
         }
         if self.draining {
-            self.out.push_back((connection, Kind::Gone));
+            self.out.push_back(Notice {
+                to: connection,
+                kind: Kind::Gone,
+                soft: false,
+            });
         }
     }
 
     /// Ends its grants and its wait. What it has running keeps its slots: each still ends by `dropped`.
     pub fn disconnected(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) {
-        let Some(router) = self.routers.get_mut(index).and_then(Option::take) else {
+        let Some(mut router) = self.routers.get_mut(index).and_then(Option::take) else {
             return;
         };
         self.registered.retain(|other| *other != index);
-        self.out.retain(|(ConnectionKey(other), _)| *other != index);
-        self.granted -= router.grants();
-        for _ in 0..router.grants() {
-            self.freed(now);
+        self.out.retain(|notice| notice.to != ConnectionKey(index));
+        let (soft, firm) = router.end_grants();
+        self.soft -= soft;
+        self.granted -= firm;
+        for _ in 0..soft + firm {
+            self.freed(now, false);
         }
     }
 
@@ -196,20 +212,16 @@ impl Admission {
             return Verdict::Reject;
         };
         router.heard(now, queue);
-        let spends = granted && router.resolve();
-        if spends {
-            self.granted -= 1;
-        }
-        let verdict = if self.draining || (!spends && self.free() == 0) {
-            Verdict::Reject
-        } else {
+        let spent = if granted { router.resolve() } else { None };
+        self.count_end(spent);
+        let room = spent.is_some() || self.free() > 0 || self.lend(index);
+        let verdict = if room && !self.draining {
             self.ongoing += 1;
             Verdict::Accept
+        } else {
+            Verdict::Reject
         };
         self.trim();
-        if verdict == Verdict::Reject && spends {
-            self.freed(now);
-        }
         self.cover(now, index);
         verdict
     }
@@ -252,10 +264,10 @@ impl Admission {
         router.heard(now, queue);
         // A waiter with nothing that may come here gets no grant past its count, or the two would never end.
         router.exhausted = queue.waiting == 0;
-        if router.resolve() {
-            self.granted -= 1;
+        let returned = router.resolve();
+        if self.count_end(returned) {
             self.trim();
-            self.freed(now);
+            self.freed(now, true);
         }
         self.cover(now, index);
     }
@@ -264,10 +276,10 @@ impl Admission {
     /// next frame written to it; take `b` of that frame from [`occupied`](Self::occupied) after this call.
     pub fn finished(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) -> bool {
         self.ongoing = self.ongoing.saturating_sub(1);
-        match self.next_grant(now) {
+        match self.next_grant(now, false) {
             Some(chosen) if chosen == index => true,
             Some(chosen) => {
-                self.out.push_back((ConnectionKey(chosen), Kind::Grant));
+                self.notify(chosen, Kind::Grant, false);
                 false
             }
             None => false,
@@ -277,7 +289,7 @@ impl Admission {
     /// A request is over without a frame that a grant could ride on: its router is gone.
     pub fn dropped(&mut self, now: Instant) {
         self.ongoing = self.ongoing.saturating_sub(1);
-        self.freed(now);
+        self.freed(now, false);
     }
 
     /// Takes nothing new from now on; every router hears GONE. Grants not yet spent end.
@@ -287,6 +299,7 @@ impl Admission {
         }
         self.draining = true;
         self.granted = 0;
+        self.soft = 0;
         self.registered.clear();
         self.expiries.clear();
         self.out.clear();
@@ -294,7 +307,12 @@ impl Admission {
             if let Some(router) = router {
                 router.waiting = false;
                 router.end_grants();
-                self.out.push_back((ConnectionKey(index), Kind::Gone));
+                let to = ConnectionKey(index);
+                self.out.push_back(Notice {
+                    to,
+                    kind: Kind::Gone,
+                    soft: false,
+                });
             }
         }
     }
@@ -309,14 +327,17 @@ impl Admission {
         }
         // Counts may be too low: one grant past them, for each, says how much there is now.
         for _ in 0..self.registered.len() {
-            self.freed(now);
+            self.freed(now, false);
         }
     }
 
     /// The next frame to send: GRANT or GONE. A connection's frames keep the order of the calls that caused them.
     pub fn poll_transmit(&mut self) -> Option<(ConnectionKey, Header)> {
-        let (connection, kind) = self.out.pop_front()?;
-        Some((connection, self.header(kind, 0, 0)))
+        let Notice { to, kind, soft } = self.out.pop_front()?;
+        let mut header = self.header(kind, 0, 0);
+        // Its own slot counts for who gets the grant.
+        header.b += u32::from(soft);
+        Some((to, header))
     }
 
     /// The REJECT for a request that was not accepted.
@@ -338,15 +359,13 @@ impl Admission {
             .filter(|expiry| expiry.at <= now)
         {
             self.expiries.pop_front();
-            if !self.outstanding(&expiry) {
+            let Some(router) = self.router(expiry.connection) else {
                 continue;
-            }
-            if let Some(router) = self.router(expiry.connection)
-                && router.resolve()
-            {
-                router.silent = true;
-                self.granted -= 1;
-                self.freed(now);
+            };
+            let expired = router.expire(expiry.generation, expiry.number);
+            router.silent |= expired.is_some();
+            if self.count_end(expired) {
+                self.freed(now, true);
             }
         }
         self.trim();
@@ -363,28 +382,63 @@ impl Admission {
         self.routers.get_mut(index)?.as_mut()
     }
 
-    /// Rule 1: grants up to the announced count.
+    fn notify(&mut self, index: usize, kind: Kind, soft: bool) {
+        self.out.push_back(Notice {
+            to: ConnectionKey(index),
+            kind,
+            soft,
+        });
+    }
+
+    /// Takes a grant that ended off the books; false if there was none.
+    fn count_end(&mut self, ended: Option<bool>) -> bool {
+        match ended {
+            Some(true) => self.soft -= 1,
+            Some(false) => self.granted -= 1,
+            None => {}
+        }
+        ended.is_some()
+    }
+
+    /// Rule 1: soft grants up to the announced count.
     fn cover(&mut self, now: Instant, index: usize) {
         while self.free() > 0 {
             match self.router(index) {
                 Some(router) if router.waiting && !router.silent && router.uncovered() => {
-                    self.grant(now, index);
-                    self.out.push_back((ConnectionKey(index), Kind::Grant));
+                    self.grant(now, index, true);
+                    self.notify(index, Kind::Grant, true);
                 }
                 _ => break,
             }
         }
     }
 
-    /// Rule 2: a slot fell free.
-    fn freed(&mut self, now: Instant) {
-        if let Some(chosen) = self.next_grant(now) {
-            self.out.push_back((ConnectionKey(chosen), Kind::Grant));
+    /// Rule 4: a soft grant ends for a request that is here: of its own router, else of the one that has waited least.
+    fn lend(&mut self, index: usize) -> bool {
+        if self.soft == 0 || self.occupied() + self.soft > self.limit {
+            return false;
+        }
+        let own = self.router(index).is_some_and(Router::lend);
+        let lent = own || {
+            let routers = self.routers.iter_mut().flatten();
+            routers
+                .filter(|router| router.has_soft())
+                .max_by_key(|router| router.since)
+                .is_some_and(Router::lend)
+        };
+        self.soft -= u32::from(lent);
+        lent
+    }
+
+    /// Rule 2: a slot fell free. `soft`: it was granted before, and came back.
+    fn freed(&mut self, now: Instant, soft: bool) {
+        if let Some(chosen) = self.next_grant(now, soft) {
+            self.notify(chosen, Kind::Grant, soft);
         }
     }
 
     /// Keeps a free slot for the waiter whose turn it is.
-    fn next_grant(&mut self, now: Instant) -> Option<usize> {
+    fn next_grant(&mut self, now: Instant, soft: bool) -> Option<usize> {
         if self.registered.is_empty() || self.free() == 0 {
             return None;
         }
@@ -396,16 +450,20 @@ impl Admission {
             .filter(|(_, router)| !router.silent && (router.uncovered() || !router.exhausted))
             .min_by_key(|(_, router)| (router.surplus(), router.since))
             .map(|(index, _)| index)?;
-        self.grant(now, chosen);
+        self.grant(now, chosen, soft);
         Some(chosen)
     }
 
-    fn grant(&mut self, now: Instant, index: usize) {
+    fn grant(&mut self, now: Instant, index: usize, soft: bool) {
         let Some(router) = self.router(index) else {
             return;
         };
-        let (generation, number) = router.grant();
-        self.granted += 1;
+        let (generation, number) = router.grant(soft);
+        if soft {
+            self.soft += 1;
+        } else {
+            self.granted += 1;
+        }
         self.expiries.push_back(Expiry {
             at: now + GRANT_TIME,
             connection: index,

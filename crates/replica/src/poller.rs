@@ -95,12 +95,3 @@ impl Poller {
         }
     }
 }
-
-#[cfg(test)]
-impl Poller {
-    pub(crate) fn is_interrupted(&self) -> bool {
-        let mut events = Vec::with_capacity(4);
-        self.wait(&mut events, Some(Duration::ZERO)).unwrap();
-        !events.is_empty()
-    }
-}

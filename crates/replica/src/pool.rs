@@ -26,7 +26,8 @@ use parking_lot::Mutex;
 
 use crate::request::Request;
 
-/// A thread that has the interpreter lock so soon after its wake was given it; CPython takes it from others after 5 ms.
+/// A thread that has the interpreter lock so soon after its wake was given it; the interpreter takes it from
+/// others after 5 ms.
 const SOON: Duration = Duration::from_millis(3);
 
 thread_local! {

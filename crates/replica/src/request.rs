@@ -194,12 +194,7 @@ impl Request {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Over => {}
-            Phase::Queued => {
-                // Ours or the router's, it will not start: either way the word is TAKEN afterwards.
-                self.connection.page.take(self.slot, self.sequence);
-                state.cancelled = true;
-                self.give_up(&mut state);
-            }
+            Phase::Queued => self.take_back(&mut state),
             Phase::Started => {
                 state.cancelled = true;
                 state.pending.clear();
@@ -214,6 +209,21 @@ impl Request {
                 }
             }
         }
+    }
+
+    /// I/O thread: the router is gone; what has not started never will.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Queued {
+            self.take_back(&mut state);
+        }
+    }
+
+    fn take_back(&self, state: &mut State) {
+        // Ours or the router's, it will not start: either way the word is TAKEN afterwards.
+        self.connection.page.take(self.slot, self.sequence);
+        state.cancelled = true;
+        self.give_up(state);
     }
 
     /// Frees the slot of a request that never ran, or whose answer nobody takes. Always false.

@@ -1,6 +1,6 @@
 //! What admission knows of one router.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use super::Queue;
 
@@ -16,12 +16,19 @@ pub(super) struct Router {
     /// Since when its oldest request waits, as last announced.
     pub(super) since: Option<Instant>,
     announced: u32,
-    granted_total: u64,
-    resolved_total: u64,
+    /// Grants neither used, returned, lent on nor expired, oldest first.
+    grants: VecDeque<Grant>,
+    last_number: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    number: u64,
+    soft: bool,
 }
 
 impl Router {
-    pub(super) const fn new(generation: u32) -> Self {
+    pub(super) fn new(generation: u32) -> Self {
         Self {
             generation,
             waiting: false,
@@ -29,8 +36,8 @@ impl Router {
             exhausted: false,
             since: None,
             announced: 0,
-            granted_total: 0,
-            resolved_total: 0,
+            grants: VecDeque::new(),
+            last_number: 0,
         }
     }
 
@@ -42,40 +49,67 @@ impl Router {
         self.since = now.checked_sub(queue.oldest_wait);
     }
 
-    /// Grants neither used, returned nor expired.
-    pub(super) const fn grants(&self) -> u32 {
-        (self.granted_total - self.resolved_total) as u32
+    pub(super) fn grants(&self) -> u32 {
+        self.grants.len() as u32
     }
 
-    pub(super) const fn uncovered(&self) -> bool {
+    pub(super) fn uncovered(&self) -> bool {
         self.announced > self.grants()
     }
 
     /// Grants past the announced count; 0 while it is not covered.
-    pub(super) const fn surplus(&self) -> u32 {
+    pub(super) fn surplus(&self) -> u32 {
         (self.grants() + 1).saturating_sub(self.announced)
     }
 
     /// Counts one grant; returns what its expiry needs.
-    pub(super) const fn grant(&mut self) -> (u32, u64) {
-        self.granted_total += 1;
-        (self.generation, self.granted_total)
+    pub(super) fn grant(&mut self, soft: bool) -> (u32, u64) {
+        self.last_number += 1;
+        self.grants.push_back(Grant {
+            number: self.last_number,
+            soft,
+        });
+        (self.generation, self.last_number)
     }
 
-    /// Ends the oldest grant; false if there is none.
-    pub(super) const fn resolve(&mut self) -> bool {
-        let some = self.grants() > 0;
-        if some {
-            self.resolved_total += 1;
-        }
-        some
+    /// Ends the oldest grant: whether it was soft, or `None` if there is none.
+    pub(super) fn resolve(&mut self) -> Option<bool> {
+        self.grants.pop_front().map(|grant| grant.soft)
     }
 
-    pub(super) const fn end_grants(&mut self) {
-        self.resolved_total = self.granted_total;
+    pub(super) fn has_soft(&self) -> bool {
+        self.grants.iter().any(|grant| grant.soft)
     }
 
-    pub(super) const fn outstanding(&self, generation: u32, number: u64) -> bool {
-        self.generation == generation && number > self.resolved_total
+    /// Ends the newest soft grant.
+    pub(super) fn lend(&mut self) -> bool {
+        let soft = self.grants.iter().rposition(|grant| grant.soft);
+        soft.is_some_and(|at| self.grants.remove(at).is_some())
+    }
+
+    /// Ends all grants; returns how many were soft and how many not.
+    pub(super) fn end_grants(&mut self) -> (u32, u32) {
+        let soft = self.grants.iter().filter(|grant| grant.soft).count() as u32;
+        let all = self.grants();
+        self.grants.clear();
+        (soft, all - soft)
+    }
+
+    /// Ends one grant by its number; whether it was soft.
+    pub(super) fn expire(&mut self, generation: u32, number: u64) -> Option<bool> {
+        let at = self.place(generation, number)?;
+        self.grants.remove(at).map(|grant| grant.soft)
+    }
+
+    pub(super) fn outstanding(&self, generation: u32, number: u64) -> bool {
+        self.place(generation, number).is_some()
+    }
+
+    fn place(&self, generation: u32, number: u64) -> Option<usize> {
+        let found = self
+            .grants
+            .binary_search_by_key(&number, |grant| grant.number)
+            .ok();
+        found.filter(|_| self.generation == generation)
     }
 }

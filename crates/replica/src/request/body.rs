@@ -100,6 +100,7 @@ impl Request {
                 let credit = std::mem::take(&mut state.body.read);
                 self.give_credit(&mut state, credit);
             }
+            state.body.end_said = state.body.end;
             return Body::Data {
                 bytes,
                 more: !state.body.end,

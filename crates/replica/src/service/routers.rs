@@ -16,7 +16,7 @@ use eagleray_wire::{
 use parking_lot::Mutex;
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SocketFlags, accept_with, recv, send},
+    net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown},
 };
 
 use super::{FIRST_CONNECTION, Router, Service};
@@ -219,6 +219,8 @@ impl Service {
                 connection.closed.store(true, Ordering::Release);
                 connection.out.close();
                 self.shared.poller.remove(&*connection.socket);
+                // Requests that user code still holds keep the descriptor open; the router sees the end now.
+                shutdown(&*connection.socket, Shutdown::Both).ok();
                 self.shared
                     .connections
                     .lock()
@@ -227,6 +229,11 @@ impl Service {
                 admission.disconnected(now, connection.key);
                 self.shared.after(now, admission);
                 let requests = std::mem::take(&mut *connection.requests.lock());
+                // First what has not started, before the end of what runs makes room for it.
+                requests
+                    .iter()
+                    .flatten()
+                    .for_each(|request| request.abandon());
                 for request in requests.into_iter().flatten() {
                     request.cancel();
                 }

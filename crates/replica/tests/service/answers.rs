@@ -1,0 +1,154 @@
+//! Answers on their way out: credit, DONE apart from END, batches.
+
+use std::time::Duration;
+
+use eagleray_replica::{Event, Room};
+use eagleray_wire::{Claims, Flags, Kind};
+
+use crate::harness::{Name, Replica, Router};
+
+/// Data bytes until the router has nothing more to read without giving credit, or DONE.
+fn take(router: &mut Router, name: Name, mut until: usize) -> (usize, Flags) {
+    let mut taken = 0;
+    loop {
+        let frame = router.frame(Kind::Response);
+        assert_eq!(frame.header.sequence, name.sequence);
+        let head = if frame.header.flags.contains(Flags::HEAD) {
+            4
+        } else {
+            0
+        };
+        taken += frame.payload.len() - head;
+        until = until.saturating_sub(frame.payload.len() - head);
+        if until == 0 {
+            return (taken, frame.header.flags);
+        }
+    }
+}
+
+#[test]
+fn a_long_answer_goes_out_as_the_router_takes_it() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    let name = router.get();
+    let request = replica.request();
+    assert!(request.claim());
+    assert_eq!(
+        request.respond(200, [], &vec![7; 1_000_000], true).unwrap(),
+        Room::Wait
+    );
+    let (first, flags) = take(&mut router, name, 256 * 1024);
+    assert_eq!(first, 256 * 1024);
+    assert!(!flags.contains(Flags::DONE));
+    drop(request);
+    router.send(Kind::Credit, name, Flags::NONE, 1_000_000, &[]);
+    let (rest, flags) = take(&mut router, name, 1_000_000 - first);
+    assert_eq!(first + rest, 1_000_000);
+    assert!(flags.contains(Flags::END.with(Flags::DONE)));
+    assert_eq!(replica.handle.ongoing(), 0);
+}
+
+#[test]
+fn a_stream_is_told_to_wait_and_when_to_go_on() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    let name = router.get();
+    let request = replica.request();
+    assert!(request.claim());
+    assert_eq!(request.start(200, []).unwrap(), Room::Yes);
+    assert_eq!(request.send(&vec![1; 256 * 1024], Flags::NONE), Room::Wait);
+    take(&mut router, name, 256 * 1024);
+    router.send(Kind::Credit, name, Flags::NONE, 10, &[]);
+    assert!(matches!(replica.event(), Event::Ready(serial) if serial == request.serial()));
+    assert_eq!(request.poll_writable(), Room::Yes);
+    request.send(b"end", Flags::END);
+    assert_eq!(
+        replica.handle.ongoing(),
+        1,
+        "the answer ended, the slot is not free"
+    );
+    let frame = router.frame(Kind::Response);
+    assert_eq!(frame.header.flags, Flags::END);
+    request.done();
+    assert_eq!(router.done(name).header.flags, Flags::DONE);
+}
+
+#[test]
+fn an_answer_that_user_code_left_unfinished_says_so() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    let name = router.get();
+    let request = replica.request();
+    assert!(request.claim());
+    request.start(200, []).unwrap();
+    router.frame(Kind::Response);
+    request.done();
+    assert!(
+        router
+            .done(name)
+            .header
+            .flags
+            .contains(Flags::END.with(Flags::ERROR))
+    );
+}
+
+#[test]
+fn answers_of_a_batch_all_arrive_without_a_flush() {
+    let replica = Replica::start(100);
+    let mut router = replica.router();
+    for _ in 0..50 {
+        router.get();
+        router.get();
+        let requests = [replica.request(), replica.request()];
+        replica.handle.begin_batch();
+        for request in requests {
+            assert!(request.claim());
+            request.respond(200, [], b"ok", true).unwrap();
+        }
+        router.frame(Kind::Response);
+        router.frame(Kind::Response);
+    }
+}
+
+#[test]
+fn a_router_that_does_not_read_holds_up_nobody_else() {
+    let replica = Replica::start(100);
+    let (mut deaf, mut other) = (replica.router(), replica.router());
+    for _ in 0..20 {
+        deaf.get();
+        let request = replica.request();
+        assert!(request.claim());
+        request.respond(200, [], &vec![1; 250_000], true).unwrap();
+    }
+    let name = other.get();
+    let request = replica.request();
+    assert!(request.claim());
+    request.respond(200, [], b"ok", true).unwrap();
+    other.done(name);
+    let mut taken = 0;
+    while taken < 20 {
+        taken += u32::from(
+            deaf.frame(Kind::Response)
+                .header
+                .flags
+                .contains(Flags::DONE),
+        );
+    }
+}
+
+#[test]
+fn turns_are_counted_while_there_is_work() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    router.get();
+    assert!(replica.request().claim());
+    let before = router.page.turns();
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while router.page.turns() < before + 2 {
+        assert!(
+            std::time::Instant::now() < end,
+            "the I/O thread does not turn"
+        );
+        std::thread::yield_now();
+    }
+}

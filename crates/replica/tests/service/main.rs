@@ -1,0 +1,9 @@
+//! The service between a node and routers that the tests play, with a handler in Rust: real sockets, real pages.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod answers;
+mod bodies;
+mod ends;
+mod harness;
+mod requests;
