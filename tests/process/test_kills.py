@@ -125,7 +125,7 @@ def test_a_killed_controller_adopts_the_same_replicas(machine: Machine) -> None:
         kill(controller)
         eventually(lambda: machine.pids("eagleray: controller$") - {controller}, "a new controller runs")
         load.wait_for_more()
-        assert script.do('serve.status().applications["default"].status') == "RUNNING"
+        eventually(lambda: script.do('serve.status().applications["default"].status') == "RUNNING", "it is RUNNING")
         load.wait_for_more()
     assert set(load.outcomes) == {"200"}, "the data path does not need the controller"
     assert machine.replicas(DEPLOYMENT) == before, "the same processes"
