@@ -10,7 +10,7 @@
 //! A request takes one of two ways. With nobody waiting before it and a replica believed to have room it is sent at
 //! once (`dispatch.rs`, choice in `deployment.rs`). Otherwise it waits in the one queue of its deployment, which
 //! the candidates know of by a WAIT each, and leaves on the first GRANT; a belief that was wrong comes back as
-//! REJECT, and then the request leaves on a grant only, so that its control frames are bounded. What a replica
+//! REJECT, and after three the request leaves on a grant only, so that its control frames are bounded. What a replica
 //! frees it offers itself (`eagleray_replica::admission` argues why no request sleeps beside a free slot); nothing
 //! here polls.
 //!
@@ -50,6 +50,10 @@ pub use types::{ConnectionKey, Event, Options, Refused, RequestKey, Submit, Tran
 const NONE: u32 = u32::MAX;
 /// Candidates that know of a queue; of more, so many at random.
 pub const MAX_WAITS: usize = 32;
+
+/// Times that a request is sent on a belief about a replica's room. Then it leaves on a grant, which bounds its
+/// frames: a wrong belief costs one REJECT, asking everybody one GRANT for each free slot.
+const MAX_TRIES: u8 = 3;
 
 /// See the module. `C` is the claim page, or its simulation.
 #[derive(Debug)]

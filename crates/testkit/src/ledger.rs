@@ -17,7 +17,7 @@ pub(crate) struct Record {
     pub(crate) repeatable: bool,
     pub(crate) starts: u32,
     pub(crate) requests: u32,
-    /// REJECT and CANCEL.
+    /// REJECT, CANCEL, and each GRANT that it spent.
     pub(crate) extra: u32,
     pub(crate) outcome: Option<Outcome>,
 }
@@ -41,7 +41,7 @@ pub struct Report {
     pub deadline: usize,
     pub died: usize,
     pub back_pressure: usize,
-    /// Control frames: GRANT, RETURN, REJECT, CANCEL, and every REQUEST of a request after its first.
+    /// Control frames but WAIT and UNWAIT: GRANT, RETURN, REJECT, CANCEL.
     pub control: usize,
     pub grants: usize,
     pub rides: usize,
@@ -62,8 +62,10 @@ pub struct Report {
     pub longest_sleep: f64,
     /// The same without counting offers, for the requests of a queue taken together.
     pub longest_idle: f64,
-    /// REQUEST frames after the first, REJECT and CANCEL of the request that had most of them.
+    /// REJECT and CANCEL of a request, and each GRANT that it spent: of the request that had most.
     pub most_frames: u32,
+    /// Requests of which that is above 6.
+    pub above_six: usize,
     /// Requests started, by version and by replica.
     pub by_version: Vec<usize>,
     pub by_replica: Vec<usize>,
@@ -156,8 +158,8 @@ impl Ledger {
                 "request {id} of router {} has no outcome: {record:?}",
                 record.router
             );
-            let frames = record.requests.saturating_sub(1) + record.extra;
-            self.report.most_frames = self.report.most_frames.max(frames);
+            self.report.most_frames = self.report.most_frames.max(record.extra);
+            self.report.above_six += usize::from(record.extra > 6);
         }
     }
 }

@@ -48,12 +48,13 @@ pub enum Kind {
     Credit = 5,
     /// Router to replica: nobody wants the answer. The replica still sends DONE.
     Cancel = 6,
-    /// Router to replica: its queue is no longer empty. `a`, `b`: as in REQUEST.
+    /// Router to replica: its queue is no longer empty. `a`, `b`: as in REQUEST; `sequence` counts the WAITs of the
+    /// connection from 1.
     Wait = 7,
     /// Router to replica: its queue is empty again.
     Unwait = 8,
     /// Replica to router: one slot is kept for it, for at most 5 ms. It may also ride on a RESPONSE. `b`, `c`: as
-    /// with DONE.
+    /// with DONE; `sequence`: of the WAIT that a soft grant answers, else 0.
     Grant = 9,
     /// Router to replica: a grant that it cannot use. `a`, `b`: as in REQUEST.
     Return = 10,

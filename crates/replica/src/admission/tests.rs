@@ -11,13 +11,11 @@ fn queue(waiting: u32, wait: u64) -> Queue {
     Queue {
         waiting,
         oldest_wait: micros(wait),
+        number: 1,
     }
 }
 
-const EMPTY: Queue = Queue {
-    waiting: 0,
-    oldest_wait: Duration::ZERO,
-};
+const EMPTY: Queue = Queue::EMPTY;
 
 /// Routers A and B, and `taken` slots of `limit` in use by A.
 fn admission(limit: u32, taken: u32) -> (Admission, Instant) {
@@ -203,4 +201,62 @@ fn a_lower_limit_holds_once_enough_has_finished_and_a_higher_one_at_once() {
     admission.set_limit(now, 4);
     assert_eq!(sent(&mut admission), [(B, Kind::Grant); 3]);
     assert_eq!(admission.free(), 0);
+}
+
+#[test]
+fn a_soft_grant_is_lent_to_a_request_that_is_here_and_a_firm_one_is_not() {
+    let (mut admission, now) = admission(2, 1);
+    admission.on_wait(now, B, queue(1, 10));
+    let grant = admission.poll_transmit();
+    assert_eq!(
+        grant.map(|(to, header)| (to, header.sequence)),
+        Some((B, 1)),
+        "soft"
+    );
+    assert_eq!(
+        admission.on_request(now, A, false, EMPTY),
+        Verdict::Accept,
+        "lent"
+    );
+    assert_eq!(
+        admission.on_request(now, B, true, queue(1, 20)),
+        Verdict::Reject,
+        "B comes too late"
+    );
+    assert!(!admission.finished(now, A));
+    let grant = admission.poll_transmit();
+    assert_eq!(
+        grant.map(|(to, header)| (to, header.sequence)),
+        Some((B, 0)),
+        "firm"
+    );
+    assert_eq!(admission.on_request(now, A, false, EMPTY), Verdict::Reject);
+    assert_eq!(admission.on_request(now, B, true, EMPTY), Verdict::Accept);
+}
+
+#[test]
+fn unwait_ends_soft_grants_without_an_answer() {
+    let (mut admission, now) = admission(4, 1);
+    admission.on_wait(now, B, queue(2, 10));
+    admission.on_wait(now, A, queue(3, 5));
+    assert_eq!(admission.free(), 0);
+    sent(&mut admission);
+    admission.on_unwait(now, B);
+    assert_eq!(sent(&mut admission), [(A, Kind::Grant); 2]);
+    assert_eq!((admission.grants(A), admission.grants(B)), (3, 0));
+    // A fresh WAIT ends those of the last one, and says what is needed now.
+    admission.on_wait(
+        now,
+        A,
+        Queue {
+            number: 2,
+            ..queue(1, 5)
+        },
+    );
+    assert_eq!(
+        admission.grants(A),
+        3,
+        "its count is covered, and nobody else wants the rest"
+    );
+    assert_eq!(admission.occupied(), 4);
 }

@@ -5,17 +5,25 @@ use std::{collections::VecDeque, time::Instant};
 use super::Queue;
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub(super) struct Router {
     generation: u32,
     /// Between WAIT and UNWAIT.
     pub(super) waiting: bool,
     /// A grant of it expired, and no frame has come since.
     pub(super) silent: bool,
+    /// A soft grant of it was lent, and its request came too late: the next is not lent.
+    pub(super) lost: bool,
     /// It returned a grant while it said that nothing waits.
     pub(super) exhausted: bool,
     /// Since when its oldest request waits, as last announced.
     pub(super) since: Option<Instant>,
     announced: u32,
+    /// Of its last WAIT.
+    pub(super) number: u64,
     /// Grants neither used, returned, lent on nor expired, oldest first.
     grants: VecDeque<Grant>,
     last_number: u64,
@@ -33,9 +41,11 @@ impl Router {
             generation,
             waiting: false,
             silent: false,
+            lost: false,
             exhausted: false,
             since: None,
             announced: 0,
+            number: 0,
             grants: VecDeque::new(),
             last_number: 0,
         }
@@ -85,6 +95,13 @@ impl Router {
     pub(super) fn lend(&mut self) -> bool {
         let soft = self.grants.iter().rposition(|grant| grant.soft);
         soft.is_some_and(|at| self.grants.remove(at).is_some())
+    }
+
+    /// Ends the soft grants; returns how many they were.
+    pub(super) fn end_soft(&mut self) -> u32 {
+        let all = self.grants();
+        self.grants.retain(|grant| !grant.soft);
+        all - self.grants()
     }
 
     /// Ends all grants; returns how many were soft and how many not.

@@ -76,7 +76,11 @@ impl<C: Claims> Core<C> {
             self.fail(index, ErrorCode::Unavailable);
             return;
         }
-        request.grant_only = !moves;
+        request.rejections = if moves {
+            0
+        } else {
+            request.rejections.saturating_add(1)
+        };
         if moves {
             request.counted = false;
             self.limits.add_bytes(request.bytes);
@@ -146,27 +150,36 @@ impl<C: Claims> Core<C> {
         }
     }
 
-    /// Spends a grant of `from` on the oldest request that waits, or gives it back.
-    pub(super) fn spend(&mut self, now: Instant, from: u32) {
-        let Some(replica) = self.replicas.get(from as usize) else {
+    /// Spends a grant of `from` on the oldest request that waits, or gives it back. `number`: of the WAIT that a soft
+    /// grant answers. A soft grant that came too late has ended, and so will one whose WAIT is about to be taken back:
+    /// neither is answered.
+    pub(super) fn spend(&mut self, now: Instant, from: u32, number: u64) {
+        let Some(replica) = self.replicas.get_mut(from as usize) else {
             return;
         };
+        let soft = number > 0;
+        if soft && !(replica.announced && number == replica.wait_number) {
+            return;
+        }
         let (index, generation) = (replica.deployment, replica.generation);
         let usable = !replica.gone && !replica.retired;
         let has_word = replica.link.as_ref().is_some_and(Link::has_free_word);
         let oldest = self
             .deployments
             .get(index as usize)
-            .map_or(NONE, |deployment| deployment.queue.first);
-        if !usable || !has_word || oldest == NONE {
+            .map_or(NONE, |one| one.queue.first);
+        if usable && has_word && oldest != NONE {
+            self.leave(oldest);
+            self.send(now, oldest, from, true);
+        } else if soft && !replica.wanted {
+            // If the queue fills before UNWAIT is written, a new WAIT does the same.
+            replica.told_empty = true;
+        } else {
             self.pending.push_back(Pending::Return {
                 replica: from,
                 generation,
             });
-            return;
         }
-        self.leave(oldest);
-        self.send(now, oldest, from, true);
     }
 
     /// Brings a deployment to rest: what can leave its queue leaves, and the replicas know whether it is empty.
@@ -178,7 +191,7 @@ impl<C: Claims> Core<C> {
             let oldest = deployment.queue.first;
             match self.requests.get(oldest) {
                 None => break,
-                Some(request) if request.grant_only => break,
+                Some(request) if request.grant_only() => break,
                 Some(_) => {}
             }
             let Some(replica) = deployment.choose(&self.replicas, &mut self.random) else {

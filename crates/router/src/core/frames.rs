@@ -42,7 +42,7 @@ impl<C: Claims> Core<C> {
             Kind::Reject => self.on_reject(index, header),
             Kind::Grant => {
                 self.learn(index, header, 1);
-                self.spend(now, index);
+                self.spend(now, index, header.sequence);
             }
             Kind::Gone => {
                 if let Some(replica) = self.replicas.get_mut(index as usize) {
@@ -93,7 +93,7 @@ impl<C: Claims> Core<C> {
             }
             self.learn(index, header, u32::from(granted));
             if granted {
-                self.spend(now, index);
+                self.spend(now, index, 0);
             }
             self.close_if_over(index);
         }
@@ -193,7 +193,8 @@ impl<C: Claims> Core<C> {
                 if replica.wanted && (!replica.announced || replica.told_empty) =>
             {
                 replica.announced = true;
-                Header::new(Kind::Wait, 0, 0)
+                replica.wait_number += 1;
+                Header::new(Kind::Wait, 0, replica.wait_number)
             }
             Pending::Unwait { .. } if !replica.wanted && replica.announced => {
                 replica.announced = false;
@@ -205,7 +206,8 @@ impl<C: Claims> Core<C> {
         if matches!(header.kind, Kind::Request | Kind::Wait | Kind::Return) {
             (header.a, header.b) = self.queue_now(now, deployment);
             if let Some(replica) = self.replicas.get_mut(index as usize) {
-                replica.told_empty = header.a == 0;
+                let told = header.a == 0;
+                replica.told_empty = told || (replica.told_empty && header.kind != Kind::Wait);
             }
         }
         if let Some(RequestKey { index, .. }) = request {

@@ -165,6 +165,8 @@ pub(super) struct Replica<C> {
     pub(super) answered: bool,
     /// A frame has said that nothing waits, so that it needs a WAIT even if it has one.
     pub(super) told_empty: bool,
+    /// Of its last WAIT. A soft grant that answers an earlier one has ended.
+    pub(super) wait_number: u64,
     /// Places in its version's lists, or `NONE`.
     pub(super) candidate_place: u32,
     pub(super) room_place: u32,

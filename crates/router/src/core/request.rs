@@ -39,8 +39,8 @@ pub(super) struct Request {
     pub(super) begun: bool,
     /// The response has ended; only DONE is missing.
     pub(super) ended: bool,
-    /// It was rejected, and now travels on a grant only.
-    pub(super) grant_only: bool,
+    /// Times that it was rejected since it last moved.
+    pub(super) rejections: u8,
     /// It has been in the queue before, so nothing refuses it a place there.
     pub(super) accepted: bool,
     /// It counts for `max_queued_requests` while it is in the queue.
@@ -64,13 +64,20 @@ impl Request {
             repeatable: submit.repeatable,
             begun: false,
             ended: false,
-            grant_only: false,
+            rejections: 0,
             accepted: false,
             counted: false,
             deaths: 0,
             previous: NONE,
             next: NONE,
         }
+    }
+}
+
+impl Request {
+    /// A belief was wrong about it often enough: it leaves on a grant.
+    pub(super) const fn grant_only(&self) -> bool {
+        self.rejections >= super::MAX_TRIES
     }
 }
 

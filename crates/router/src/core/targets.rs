@@ -260,6 +260,7 @@ impl<C: Claims> Core<C> {
             announced: false,
             answered: false,
             told_empty: false,
+            wait_number: 0,
             candidate_place: NONE,
             room_place: NONE,
             attempts: 0,

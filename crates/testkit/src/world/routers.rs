@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use eagleray_router::core::{Core, Event, Refused, Submit, Transmit};
-use eagleray_wire::Kind;
+use eagleray_wire::{Flags, Kind};
 
 use super::{Action, MICROSECOND, World};
 use crate::{ledger::Outcome, page::SimulatedPage};
@@ -103,8 +103,10 @@ impl World {
                     .id(router, transmit.request.expect("a REQUEST has a request"));
                 let record = &mut self.ledger.records[id];
                 record.requests += 1;
+                if header.flags.contains(Flags::GRANT) {
+                    record.extra += 1;
+                }
                 if record.requests > 1 {
-                    self.ledger.report.control += 1;
                     self.ledger.report.resent += 1;
                 }
                 if header.a > 0 {

@@ -88,26 +88,62 @@ fn a_grant_that_nobody_needs_is_returned() {
 }
 
 #[test]
-fn a_rejected_request_keeps_its_age_and_leaves_on_a_grant_only() {
-    let mut bench = Bench::new(2, 1);
+fn a_rejected_request_tries_elsewhere_and_then_leaves_on_a_grant_only() {
+    let mut bench = Bench::new(4, 1);
     let first = bench.submit(ONCE);
-    let (at, header) = bench.one();
-    let other = 1 - at;
-    bench.reject(at, header, 1);
+    let mut tried = Vec::new();
+    for _ in 0..MAX_TRIES {
+        let (at, header) = bench.one();
+        bench.reject(at, header, 1);
+        tried.push(at);
+    }
     let mut kinds = bench.kinds();
     kinds.sort_unstable_by_key(|(at, _)| *at);
+    let wait = |at| (at, Kind::Wait);
     assert_eq!(
         kinds,
-        [(0, Kind::Wait), (1, Kind::Wait)],
-        "though the other seems to have room"
+        [wait(0), wait(1), wait(2), wait(3)],
+        "though one seems to have room"
     );
+    tried.sort_unstable();
+    tried.dedup();
+    assert_eq!(tried.len(), 3, "never the same twice");
     let second = bench.submit(ONCE);
     assert_eq!(bench.kinds(), []);
-    bench.grant(other, 1);
+    bench.grant(tried[0], 1);
     let sent = bench.sent();
-    assert_eq!((sent[0].2, sent[0].1.a), (Some(first), 1));
-    bench.grant(at, 1);
+    assert_eq!((sent[0].2, sent[0].1.a), (Some(first), 1), "at its age");
+    bench.grant(tried[1], 1);
     assert_eq!(bench.sent()[0].2, Some(second));
+}
+
+#[test]
+fn a_soft_grant_of_an_earlier_wait_is_not_answered() {
+    let mut bench = Bench::new(1, 1);
+    bench.submit(ONCE);
+    let (_, header) = bench.one();
+    bench.submit(ONCE);
+    let wait = bench.sent()[0].1;
+    assert_eq!((wait.kind, wait.sequence), (Kind::Wait, 1));
+    bench.answer(0, header);
+    assert_eq!(bench.kinds(), []);
+    let mut grant = Header::new(Kind::Grant, 0, wait.sequence);
+    grant.b = 1;
+    bench.frame(0, grant);
+    let sent = bench.sent();
+    assert_eq!(
+        (sent[0].1.kind, sent[1].1.kind),
+        (Kind::Request, Kind::Unwait)
+    );
+    bench.frame(0, grant);
+    assert_eq!(bench.kinds(), [], "UNWAIT ended it");
+    bench.submit(ONCE);
+    assert_eq!(bench.sent()[0].1.sequence, 2);
+    bench.frame(0, grant);
+    assert_eq!(bench.kinds(), [], "and the new WAIT asks for another");
+    grant.sequence = 2;
+    bench.frame(0, grant);
+    assert_eq!(bench.sent()[0].1.kind, Kind::Request);
 }
 
 #[test]
