@@ -251,9 +251,23 @@ impl Router {
         frame
     }
 
+    /// A RESPONSE that ends the request, after any GRANTs.
+    pub(crate) fn done_after_grants(&mut self, name: Name) -> Frame {
+        loop {
+            let frame = self.read().expect("a frame, not the end");
+            if frame.header.kind != Kind::Grant {
+                return Self::check_done(frame, name);
+            }
+        }
+    }
+
     /// A RESPONSE that ends the request.
     pub(crate) fn done(&mut self, name: Name) -> Frame {
         let frame = self.frame(Kind::Response);
+        Self::check_done(frame, name)
+    }
+
+    fn check_done(frame: Frame, name: Name) -> Frame {
         assert_eq!(
             (frame.header.slot, frame.header.sequence),
             (name.slot, name.sequence)

@@ -109,8 +109,9 @@ fn a_freed_slot_goes_to_who_waits() {
     let name = waiting.http(Flags::END.with(Flags::GRANT), b"");
     let request = replica.request();
     assert!(request.claim());
+    // It has not said UNWAIT, so the slot may be offered to it again meanwhile.
     request.respond(200, [], b"", true).unwrap();
-    waiting.done(name);
+    waiting.done_after_grants(name);
 }
 
 #[test]
