@@ -297,9 +297,12 @@ fn the_queue_bound_is_exact_but_for_requests_that_come_back() {
         burst: 4,
         ..Plan::default()
     };
-    // One router knows what it has sent, so nothing is rejected.
+    // One router knows what it has sent, and only an offer that crosses its own grant comes back.
     for report in run(20, |seed| plan(seed, 1)) {
-        assert_eq!(report.most_queued_in_process, 7, "{report:?}");
+        assert!(
+            (7..=9).contains(&report.most_queued_in_process),
+            "{report:?}"
+        );
     }
     for report in run(15, |seed| plan(seed, 3)) {
         assert!(report.refused > 0);

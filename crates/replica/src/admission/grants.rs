@@ -1,0 +1,132 @@
+//! How grants are made and ended: the rules that the module above argues for.
+
+use std::time::Instant;
+
+use eagleray_wire::Kind;
+
+use super::{Admission, ConnectionKey, Expiry, GRANT_TIME, Notice, waiters::Router};
+
+impl Admission {
+    pub(super) fn router(&mut self, index: usize) -> Option<&mut Router> {
+        self.routers.get_mut(index)?.as_mut()
+    }
+
+    pub(super) fn notify(&mut self, index: usize, soft: bool) {
+        let number = self.router(index).map_or(0, |router| router.number);
+        let number = if soft { number } else { 0 };
+        self.out.push_back(Notice {
+            to: ConnectionKey(index),
+            kind: Kind::Grant,
+            number,
+        });
+    }
+
+    /// The router has told, or is told, that its soft grants are of the past.
+    pub(super) fn end_soft(&mut self, now: Instant, index: usize) {
+        let ended = self.router(index).map_or(0, Router::end_soft);
+        self.soft -= ended;
+        self.trim();
+        for _ in 0..ended {
+            self.freed(now, true);
+        }
+    }
+
+    /// Takes a grant that ended off the books; false if there was none.
+    pub(super) fn count_end(&mut self, ended: Option<bool>) -> bool {
+        match ended {
+            Some(true) => self.soft -= 1,
+            Some(false) => self.granted -= 1,
+            None => {}
+        }
+        ended.is_some()
+    }
+
+    /// Rule 1: soft grants up to the announced count.
+    pub(super) fn cover(&mut self, now: Instant, index: usize) {
+        while self.free() > 0 {
+            match self.router(index) {
+                Some(router) if router.waiting && !router.silent && router.uncovered() => {
+                    self.grant(now, index, true);
+                    self.notify(index, true);
+                }
+                _ => break,
+            }
+        }
+    }
+
+    /// Rule 4: a soft grant ends for a request that is here: of its own router, else of the one that has waited least.
+    pub(super) fn lend(&mut self, index: usize) -> bool {
+        if self.soft == 0 || self.occupied() > self.limit {
+            return false;
+        }
+        let own = self.router(index).is_some_and(Router::lend);
+        let lent = own || {
+            let routers = self.routers.iter_mut().flatten();
+            routers
+                .filter(|router| router.has_soft() && !router.lost)
+                .max_by_key(|router| router.since)
+                .is_some_and(Router::lend)
+        };
+        self.soft -= u32::from(lent);
+        lent
+    }
+
+    /// Rule 2: a slot fell free. `soft`: it was granted before, and came back.
+    pub(super) fn freed(&mut self, now: Instant, soft: bool) {
+        if let Some((chosen, soft)) = self.next_grant(now, soft) {
+            self.notify(chosen, soft);
+        }
+    }
+
+    /// Keeps a free slot for the waiter whose turn it is.
+    pub(super) fn next_grant(&mut self, now: Instant, soft: bool) -> Option<(usize, bool)> {
+        if self.registered.is_empty() || self.free() == 0 {
+            return None;
+        }
+        let routers = &self.routers;
+        let chosen = self
+            .registered
+            .iter()
+            .filter_map(|index| Some((*index, routers.get(*index)?.as_ref()?)))
+            .filter(|(_, router)| !router.silent && (router.uncovered() || !router.exhausted))
+            .min_by_key(|(_, router)| (router.surplus(), router.since))
+            .map(|(index, router)| (index, soft || !router.uncovered()));
+        let (chosen, soft) = chosen?;
+        self.grant(now, chosen, soft);
+        Some((chosen, soft))
+    }
+
+    pub(super) fn grant(&mut self, now: Instant, index: usize, soft: bool) {
+        let Some(router) = self.router(index) else {
+            return;
+        };
+        let (generation, number) = router.grant(soft);
+        if soft {
+            self.soft += 1;
+        } else {
+            self.granted += 1;
+        }
+        self.expiries.push_back(Expiry {
+            at: now + GRANT_TIME,
+            connection: index,
+            generation,
+            number,
+        });
+    }
+
+    pub(super) fn outstanding(&self, expiry: &Expiry) -> bool {
+        self.routers
+            .get(expiry.connection)
+            .and_then(Option::as_ref)
+            .is_some_and(|router| router.outstanding(expiry.generation, expiry.number))
+    }
+
+    /// Forgets expiries of grants that have ended, so that `poll_timeout` wakes nobody for them.
+    pub(super) fn trim(&mut self) {
+        while let Some(expiry) = self.expiries.front().copied()
+            && !self.outstanding(&expiry)
+        {
+            self.expiries.pop_front();
+        }
+    }
+}
