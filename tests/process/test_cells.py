@@ -67,10 +67,10 @@ def test_a_script_from_standard_input_serves(machine: Machine) -> None:
     assert script.process.stdin is not None
     script.process.stdin.write(
         "from eagleray import serve\n\n@serve.deployment\ndef piped():\n    return 'piped'\n\n"
-        "serve.run(piped.bind())\nprint('READY')\nimport signal\nsignal.pause()\n"
+        "serve.run(piped.bind(), blocking=True)\n"
     )
     script.process.stdin.close()
-    script.wait_for_line("READY")
+    script.wait_for_line("is running at")
     assert script.get("/").text == "piped"
     script.interrupt()
 
@@ -81,7 +81,6 @@ def test_a_module_run_with_dash_m_serves(machine: Machine) -> None:
     machine.write(
         "service/__main__.py",
         """
-        import signal
         from eagleray import serve
         from .word import word
 
@@ -90,13 +89,11 @@ def test_a_module_run_with_dash_m_serves(machine: Machine) -> None:
             from .word import word as again
             return word + again
 
-        serve.run(module.bind())
-        print("READY")
-        signal.pause()
+        serve.run(module.bind(), blocking=True)
         """,
     )
     script = machine.start([sys.executable, "-m", "service"])
-    script.wait_for_line("READY")
+    script.wait_for_line("is running at")
     assert script.get("/").text == "relativerelative"
     script.interrupt()
 

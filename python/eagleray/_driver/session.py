@@ -111,7 +111,9 @@ class Session:
 
     def block(self) -> None:
         """Sleeps until Ctrl-C, or until the node ends."""
-        self._ended.wait()
+        # In slices: a signal that lands on another thread, or just before the wait, does not wake this one.
+        while not self._ended.wait(0.5):
+            pass
         raise RuntimeError(
             f"the node {self.info['name']!r} (pid {self.info['pid']}) has ended; its log is in "
             f"{self.info['log_directory']}"
