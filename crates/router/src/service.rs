@@ -14,7 +14,10 @@ mod exchange;
 mod links;
 mod state;
 
-use std::{borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, task::Context,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
@@ -209,6 +212,13 @@ impl Handle {
         drop(state);
         self.settle_at(now);
         Ok(Exchange::new(self.clone(), index))
+    }
+
+    /// Writes what waits in buffers; what a socket does not take is left to the driver, which was woken with it.
+    fn flush(&self, context: &mut Context<'_>) {
+        if self.state.borrow_mut().flush(context) {
+            self.settle();
+        }
     }
 
     /// Carries out what the state machine wants done. To be called after everything that changes it.

@@ -4,8 +4,10 @@
 //! proof of death takes it off them, and that proof comes to the controller, not to us.
 
 use std::{
+    future::poll_fn,
     io,
     os::fd::AsFd,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -98,6 +100,13 @@ async fn receive(
             let now = Instant::now();
             let received = handle.state.borrow_mut().received(now, key, &mut buffer);
             handle.settle_at(now);
+            // What these frames freed was granted to requests that waited: they go before the answers do, so that
+            // the replica works while this thread writes to clients.
+            poll_fn(|context| {
+                handle.flush(context);
+                Poll::Ready(())
+            })
+            .await;
             received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
         // When all slices of earlier answers are gone this takes the old memory back.
