@@ -190,6 +190,12 @@ class Script:
         """`http://host:port` of the node that this script owns."""
         return self.machine.address(owner=self.pid)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the proxy of this script's node has counted."""
+        (name,) = (node["name"] for node in self.machine.nodes() if node["owner_pid"] == self.pid)
+        return self.machine.counters(name)
+
     def get(self, path: str = "/", **options: Any) -> Answer:
         return request("GET", self.address + path, **options)
 
@@ -293,6 +299,16 @@ class Machine:
     def replicas(self, name: str = "") -> set[int]:
         """Replicas, of one `application/deployment` if a name is given."""
         return self.pids(f"eagleray: replica {re.escape(name)} " if name else "eagleray: replica ")
+
+    def counters(self, name: str) -> dict[str, int]:
+        """What the proxy of a node has counted."""
+
+        def look() -> dict[str, dict[str, int]]:
+            shown = self.cli("status", "--counters", "--json", "--node", name)
+            return json.loads(shown.stdout)["proxies"] if shown.returncode == 0 else {}
+
+        (counted,) = eventually(look, f"the proxy of {name} says what it counted").values()
+        return counted
 
     def one(self, title: str) -> int:
         """The pid of the only process with this title."""

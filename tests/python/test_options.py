@@ -1,10 +1,13 @@
 """Options of deployments and arguments of `serve`: what is taken, and how what is not taken is refused."""
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
 from eagleray import serve
+from eagleray.serve._limits import LIMITS
 from eagleray.serve.config import BackpressureConfig, HTTPOptions
 from eagleray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
 from eagleray.serve.handle import DeploymentHandle
@@ -157,7 +160,13 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
         ({"htpp_options": {}}, TypeError, "htpp_options"),
         ({"http_options": {"prot": 1}}, ValueError, "port"),
         ({"http_options": {"port": 70000}}, ValueError, "port"),
-        ({"http_options": {"request_timeout_s": 1}}, ValueError, "request_timeout_s"),
+        ({"http_options": {"request_timeout_s": 0}}, ValueError, "request_timeout_s"),
+        ({"http_options": {"keep_alive_timeout_s": "soon"}}, ValueError, "keep_alive_timeout_s"),
+        ({"http_options": {"limits": {"header_byte": 9000}}}, ValueError, "'header_bytes'"),
+        ({"http_options": {"limits": {"header_count": 0}}}, ValueError, "whole number from 1 to 10000, got 0"),
+        ({"http_options": {"limits": {"body_idle_s": "soon"}}}, ValueError, "body_idle_s must be a number"),
+        ({"http_options": {"limits": {"memory_drain_percent": 95}}}, ValueError, "must not fall"),
+        ({"http_options": {"limits": 3}}, TypeError, "mapping"),
         ({"http_options": {"ssl_certfile": "x"}}, ValueError, "ssl_certfile"),
         ({"http_options": 8000}, TypeError, "http_options"),
         ({"grpc_options": {}}, ValueError, "grpc_options"),
@@ -167,6 +176,21 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
 def test_serve_start_checks_its_arguments(arguments: dict[str, object], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         serve.start(**arguments)
+
+
+def test_every_problem_of_limits_is_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"(?s)uri_bytes.*'connections'"):
+        HTTPOptions(limits={"uri_bytes": True, "connection": 3})
+    assert HTTPOptions(limits={"header_count": 200, "body_idle_s": 0.5}).limits["header_count"] == 200
+    assert HTTPOptions(request_timeout_s=-1).request_timeout_s is None, "a negative one is none, as in Ray Serve"
+
+
+def test_the_page_of_limits_has_what_python_checks() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \|", page, re.MULTILINE)
+    assert len(rows) == len(LIMITS)
+    for key, *numbers in rows:
+        assert tuple(map(float, numbers)) == LIMITS[key][:3], key
 
 
 def test_http_defaults_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,17 @@
-//! What the node answers on `node.sock`: who it is, what its replicas print, and that it shall end.
+//! What the node answers on `node.sock`: who it is, what its replicas print, what its proxy counts, and that it shall
+//! end.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use eagleray_types::control::{
-    ApiError, Empty, NodeInfo, NodeRequest, NodeResponse, node_request, node_response::Body,
+    ApiError, Empty, NodeCounters, NodeInfo, NodeRequest, NodeResponse, node_request,
+    node_response::Body,
 };
 use prost::Message;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, oneshot},
     task::spawn_local,
     time,
 };
@@ -20,15 +22,22 @@ use crate::{link, output::Watchers};
 const CONNECTIONS: usize = 256;
 const AFTER_ACCEPT_ERROR: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// A proxy that is there counts within this time; one that is stopped does not.
+const COUNTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Somebody asks the node to end.
 #[derive(Debug)]
 pub(crate) struct ShutdownWanted;
+
+/// Somebody asks what the proxy has counted. Dropped without an answer when there is none.
+pub(crate) type CountersWanted = oneshot::Sender<NodeCounters>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) info: Rc<RefCell<NodeInfo>>,
     pub(crate) watchers: Rc<Watchers>,
     pub(crate) shutdown: mpsc::Sender<ShutdownWanted>,
+    pub(crate) counters: mpsc::Sender<CountersWanted>,
 }
 
 impl Api {
@@ -70,6 +79,7 @@ impl Api {
                     continue;
                 }
                 Some(node_request::Body::Shutdown(Empty {})) => Body::Done(Empty {}),
+                Some(node_request::Body::Count(Empty {})) => self.count().await,
                 None => Body::Error(ApiError {
                     kind: "invalid".to_owned(),
                     message:
@@ -84,6 +94,22 @@ impl Api {
             if ends && self.shutdown.send(ShutdownWanted).await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+impl Api {
+    async fn count(&self) -> Body {
+        let (sender, receiver) = oneshot::channel();
+        let asked = self.counters.send(sender).await;
+        match time::timeout(COUNTED_WITHIN, receiver).await {
+            Ok(Ok(counters)) if asked.is_ok() => Body::Counters(counters),
+            _ => Body::Error(ApiError {
+                kind: "conflict".to_owned(),
+                message: "the proxy is not there to say what it has counted; ask again when `eagleray status` shows \
+                          it HEALTHY"
+                    .to_owned(),
+            }),
         }
     }
 }

@@ -12,10 +12,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     ready::Up,
     run_directory,
-    settings::{self, NodeOptions},
+    settings::{self, NodeOptions, ProxyOptions},
 };
 
 mod client;
+mod counters;
 mod start;
 mod status;
 mod stop;
@@ -57,6 +58,15 @@ struct HttpArguments {
     /// Path before every route prefix.
     #[arg(long = "http-root-path", value_name = "PATH", default_value = "")]
     root_path: String,
+    /// Time limit of a request, to the last byte of its answer [default: none].
+    #[arg(long = "http-request-timeout-s", value_name = "SECONDS")]
+    request_timeout_s: Option<f64>,
+    /// How long a connection may be idle between requests [default: 90].
+    #[arg(long = "http-keep-alive-timeout-s", value_name = "SECONDS")]
+    keep_alive_timeout_s: Option<f64>,
+    /// A limit of docs/limits.md, such as `header_count=200`. May be given many times.
+    #[arg(long = "http-limit", value_name = "KEY=NUMBER", value_parser = key_and_number)]
+    limits: Vec<(String, f64)>,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +96,9 @@ struct StatusArguments {
     /// Name of the node [default: `default` or `EAGLERAY_NODE_NAME`, else the only one that runs].
     #[arg(long)]
     node: Option<String>,
+    /// Show what the proxies have counted: connections, limits that were hit (docs/limits.md).
+    #[arg(long, conflicts_with = "name")]
+    counters: bool,
     /// Print JSON instead of YAML.
     #[arg(long)]
     json: bool,
@@ -117,6 +130,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Sub::Start(arguments) => start::run(&arguments),
         Sub::Stop(arguments) => stop::run(arguments.name.as_deref()),
+        Sub::Status(arguments) if arguments.counters => counters::run(&arguments),
         Sub::Status(arguments) => status::run(&arguments),
         Sub::Node(arguments) => become_node(arguments),
     };
@@ -167,12 +181,15 @@ impl HttpArguments {
                 "{name:?} cannot name a node: use letters, digits, `-`, `_` and `.`"
             ));
         }
-        let root_path = self.root_path.trim_end_matches('/');
-        if !root_path.is_empty() && !root_path.starts_with('/') {
-            return Err(format!(
-                "--http-root-path {root_path:?} must begin with `/`"
-            ));
-        }
+        let proxy = ProxyOptions {
+            root_path: self.root_path.trim_end_matches('/').to_owned(),
+            request_timeout_s: self.request_timeout_s,
+            keep_alive_timeout_s: self.keep_alive_timeout_s,
+            limits: self.limits.iter().cloned().collect(),
+        };
+        proxy
+            .check()
+            .map_err(|problems| format!("HTTP options: {}", problems.join("; ")))?;
         Ok(NodeOptions {
             name,
             http_host: self
@@ -183,7 +200,7 @@ impl HttpArguments {
                 Some(port) => port,
                 None => settings::default_http_port()?,
             },
-            http_root_path: root_path.to_owned(),
+            proxy,
             owner_pid: None,
             owner_fd: None,
             ready_fd: None,
@@ -191,6 +208,14 @@ impl HttpArguments {
             argv: env::args().collect(),
         })
     }
+}
+
+fn key_and_number(text: &str) -> Result<(String, f64), String> {
+    let (key, number) = text.split_once('=').ok_or("it has no `=`")?;
+    let number = number
+        .parse()
+        .map_err(|_| format!("{number:?} is not a number"))?;
+    Ok((key.to_owned(), number))
 }
 
 /// One line on standard output. Nobody reading it is no reason to fail.

@@ -139,6 +139,7 @@ impl Setup {
             info: Rc::clone(&info),
             watchers,
             shutdown: channels.shutdown_sender.clone(),
+            counters: channels.counters_sender.clone(),
         };
         match self
             .node_socket

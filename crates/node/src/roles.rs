@@ -31,9 +31,11 @@ pub(crate) fn proxy() -> Result<(), String> {
     let (options, listener, control) = begin("proxy")?;
     let access_log = options.log_directory.join("access.log");
     let options = eagleray_proxy::Options {
-        root_path: options.http_root_path,
         access_log: Some(access_log),
-        ..eagleray_proxy::Options::default()
+        ..options
+            .proxy
+            .check()
+            .map_err(|problems| problems.join("; "))?
     };
     eagleray_proxy::run(
         TcpListener::from(listener),

@@ -3,7 +3,7 @@
 //! A process that is started by another gets its options as JSON in the environment, not as arguments: so its
 //! whole command line can be a title such as `eagleray: proxy`.
 
-use std::{env, path::PathBuf};
+use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub(crate) struct NodeOptions {
     pub(crate) http_host: String,
     /// 0 takes any free port.
     pub(crate) http_port: u16,
-    pub(crate) http_root_path: String,
+    pub(crate) proxy: ProxyOptions,
     /// The script that owns the node; `None` for a resident one.
     pub(crate) owner_pid: Option<u32>,
     /// Read end of a pipe that the owner holds.
@@ -47,13 +47,72 @@ pub(crate) struct NodeOptions {
     pub(crate) argv: Vec<String>,
 }
 
+/// What a proxy is told besides its address.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyOptions {
+    pub(crate) root_path: String,
+    /// `None`: requests may take as long as they like.
+    pub(crate) request_timeout_s: Option<f64>,
+    pub(crate) keep_alive_timeout_s: Option<f64>,
+    /// Those that differ from the defaults, by their keys in `docs/limits.md`.
+    pub(crate) limits: BTreeMap<String, f64>,
+}
+
+impl ProxyOptions {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// All that is wrong, one text each.
+    pub(crate) fn check(&self) -> Result<eagleray_proxy::Options, Vec<String>> {
+        let mut options = eagleray_proxy::Options {
+            root_path: self.root_path.clone(),
+            ..eagleray_proxy::Options::default()
+        };
+        let mut problems = Vec::new();
+        if !self.root_path.is_empty() && !self.root_path.starts_with('/') {
+            problems.push(format!(
+                "root_path {:?} must begin with `/`",
+                self.root_path
+            ));
+        }
+        let mut seconds = |name: &str, value: Option<f64>| {
+            let value = value?;
+            let duration = Duration::try_from_secs_f64(value).ok();
+            let duration = duration.filter(|duration| *duration >= Duration::from_millis(1));
+            if duration.is_none() {
+                problems.push(format!(
+                    "{name} must be seconds, 0.001 or more, got {value}"
+                ));
+            }
+            duration
+        };
+        options.request_timeout = seconds("request_timeout_s", self.request_timeout_s);
+        if let Some(keep_alive) = seconds("keep_alive_timeout_s", self.keep_alive_timeout_s) {
+            options.keep_alive = keep_alive;
+        }
+        let given = self
+            .limits
+            .iter()
+            .map(|(key, number)| (key.as_str(), *number));
+        if let Err(more) = options.limits.set(given) {
+            problems.extend(more);
+        }
+        if problems.is_empty() {
+            Ok(options)
+        } else {
+            Err(problems)
+        }
+    }
+}
+
 /// What every native child process is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChildOptions {
     pub(crate) log_directory: PathBuf,
     pub(crate) foreground: bool,
-    pub(crate) http_root_path: String,
+    pub(crate) proxy: ProxyOptions,
     pub(crate) checkpoint: PathBuf,
     pub(crate) blob_directory: PathBuf,
     pub(crate) run_directory: PathBuf,

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use eagleray_types::control::{
-    Empty, NodeCommand, NodeEvent, NodeInfo, ProxyCommand, ProxyEvent, node_command,
+    Empty, NodeCommand, NodeCounters, NodeEvent, NodeInfo, ProxyCommand, ProxyEvent, node_command,
     node_event::Body, proxy_command, proxy_event,
 };
 use prost::Message;
@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    api::ShutdownWanted,
+    api::{CountersWanted, ShutdownWanted},
     link, owner,
     phase::{Patience, Phase},
     publisher::{Published, Publisher},
@@ -50,9 +50,11 @@ pub(crate) struct Channels {
     pub(crate) service_sender: mpsc::Sender<service::News>,
     pub(crate) replica_sender: mpsc::Sender<replicas::News>,
     pub(crate) shutdown_sender: mpsc::Sender<ShutdownWanted>,
+    pub(crate) counters_sender: mpsc::Sender<CountersWanted>,
     services: mpsc::Receiver<service::News>,
     replicas: mpsc::Receiver<replicas::News>,
     shutdown: mpsc::Receiver<ShutdownWanted>,
+    counters: mpsc::Receiver<CountersWanted>,
 }
 
 impl Channels {
@@ -60,13 +62,16 @@ impl Channels {
         let (service_sender, services) = mpsc::channel(QUEUE);
         let (replica_sender, replicas) = mpsc::channel(QUEUE);
         let (shutdown_sender, shutdown) = mpsc::channel(QUEUE);
+        let (counters_sender, counters) = mpsc::channel(QUEUE);
         Self {
             service_sender,
             replica_sender,
             shutdown_sender,
+            counters_sender,
             services,
             replicas,
             shutdown,
+            counters,
         }
     }
 }
@@ -96,6 +101,8 @@ pub(crate) struct Supervisor {
     proxy: Option<link::Sender>,
     /// The proxy that is there has been told to accept connections.
     proxy_may_accept: bool,
+    /// Who waits for what the proxy has counted; at most as many as the node has connections.
+    counters_wanted: Vec<CountersWanted>,
     phase: Phase,
     patience: Patience,
     controller_spoke: bool,
@@ -120,6 +127,7 @@ impl Supervisor {
             controller: None,
             proxy: None,
             proxy_may_accept: false,
+            counters_wanted: Vec::new(),
             phase: Phase::Starting {
                 until: Instant::now() + START_WITHIN,
             },
@@ -176,6 +184,7 @@ impl Supervisor {
                     self.begin_end("it was asked to", Patience::ORDERLY);
                 }
                 () = sleep_until(deadline) => self.on_deadline(),
+                Some(wanted) = channels.counters.recv() => self.count(wanted),
                 Some(news) = channels.services.recv() => self.on_service(news),
                 Some(news) = channels.replicas.recv() => {
                     if let Some(event) = self.replicas.on_news(news) {
@@ -261,6 +270,7 @@ impl Supervisor {
             Role::Controller => self.controller = None,
             Role::Proxy => {
                 self.proxy = None;
+                self.counters_wanted.clear();
                 self.proxy_may_accept = false;
                 self.proxy_ready = false;
                 "STARTING".clone_into(&mut self.info.borrow_mut().proxy_status);
@@ -348,10 +358,31 @@ impl Supervisor {
             Ok(Some(proxy_event::Body::Applied(applied))) => {
                 self.tell_controller(&event(Body::Published(applied)));
             }
+            Ok(Some(proxy_event::Body::Counted(counters))) => {
+                let counters = NodeCounters {
+                    proxies: vec![counters],
+                };
+                for wanted in self.counters_wanted.drain(..) {
+                    // Who asked may have left.
+                    drop(wanted.send(counters.clone()));
+                }
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%error, "a message of the proxy that cannot be read is ignored");
             }
+        }
+    }
+
+    /// Asks the proxy; whoever waits already gets the same answer.
+    fn count(&mut self, wanted: CountersWanted) {
+        self.counters_wanted.retain(|waiting| !waiting.is_closed());
+        let Some(proxy) = &self.proxy else { return };
+        if proxy
+            .send(0, encode_proxy(proxy_command::Body::Count(Empty {})))
+            .is_ok()
+        {
+            self.counters_wanted.push(wanted);
         }
     }
 

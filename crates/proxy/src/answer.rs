@@ -40,6 +40,7 @@ pub(crate) fn failure(
     let mut response = plain(status, Bytes::from(text), TEXT, request_id);
     let wait = match (failure.code, ingress) {
         (ErrorCode::BackPressure, Some(ingress)) => ingress.retry_after_seconds,
+        (ErrorCode::Overloaded, _) => 1,
         _ => 0,
     };
     if wait > 0 {
@@ -74,6 +75,11 @@ fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
             "408: {name} did not answer within the time limit of the request. Raise request_timeout_s or the \
              x-request-timeout-seconds header, or give the deployment more replicas"
         ),
+        ErrorCode::RequestTimeout => write!(
+            text,
+            "408: the body did not come in time. Send it faster, or raise body_idle_s or lower body_bytes_per_s in \
+             http_options.limits"
+        ),
         ErrorCode::PayloadTooLarge => match ingress.and_then(|ingress| ingress.sync_body_limit) {
             Some(limit) => write!(
                 text,
@@ -103,6 +109,10 @@ fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
                 "the queue of {name} is full. Send the request again later, or raise max_queued_requests"
             )
         }
+        ErrorCode::Overloaded => write!(
+            text,
+            "503: this proxy holds as much memory for requests as it may. Send the request again later"
+        ),
         ErrorCode::Unavailable => {
             write!(
                 text,
@@ -126,10 +136,26 @@ pub(crate) fn refusal((status, text): Broken, request_id: &HeaderValue) -> Respo
         TEXT,
         request_id,
     );
+    close_after(&mut response);
+    response
+}
+
+/// The answer to a request that comes while memory is short. The connection is closed after it.
+pub(crate) fn no_memory(request_id: &HeaderValue) -> Response<Body> {
+    let text = "503: this proxy has nearly no memory left. Send the request again later\n";
+    let mut response = plain(503, Bytes::from_static(text.as_bytes()), TEXT, request_id);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    close_after(&mut response);
+    response
+}
+
+/// The connection ends after this answer, and its client is told.
+pub(crate) fn close_after(response: &mut Response<Body>) {
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 /// `/-/healthz` and `/-/routes`.

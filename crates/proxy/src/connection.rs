@@ -1,33 +1,41 @@
-//! One client connection: its socket as hyper wants it, its place in the thread's list, its time limits.
+//! One client connection: its place in the thread's list, its time limits, its end.
 //!
 //! hyper's own head timer would arm a timer for every request and would count an idle connection as a slow head.
 //! Here each connection notes in a cell what it is doing and since which tick, and one sweep a tick looks at all
-//! of them: no cost on the path of a request, and idle and slow have their own limits, exact to one tick.
+//! of them: no cost on the path of a request, and every limit is exact to one tick. What moves too slowly is noted in
+//! the same way ([`progress`]).
 //!
 //! The connection's future runs user-controlled input, so a panic in it is caught here, counted, and costs this
 //! connection only.
 
+mod io;
+mod progress;
+
 use std::{
     cell::{Cell, RefCell},
     future::Future,
-    io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use hyper::rt::ReadBufCursor;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use slab::Slab;
+use socket2::SockRef;
+use tokio::net::TcpStream;
 
-use crate::{exchange::Service, shard::Shard};
+use crate::{counters::Counters, exchange::Service, gate::Place, limits::Limits, shard::Shard};
 
-/// The most that hyper buffers of a head or a body.
-const MAX_BUFFER: usize = 64 * 1024;
+use io::Io;
+pub(crate) use progress::{Pace, Progress};
+
+/// Bytes of an answer that may wait in the kernel. With more, a slow reader costs more, and seems to move only once
+/// in a long while.
+const UNSENT_BYTES: u32 = 128 * 1024;
+/// How long a refused client is listened to after the answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection is doing, and since which tick of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +46,33 @@ pub(crate) enum Phase {
     Head(u32),
     /// A request is being answered.
     Busy,
+    /// The last answer is out, and what the client still sends is thrown away.
+    Lingering(u32),
+}
+
+/// Time limits of connections, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    idle: u32,
+    head: u32,
+    linger: u32,
+    body: Pace,
+    answer: Pace,
+}
+
+impl Patience {
+    pub(crate) fn new(keep_alive: Duration, limits: &Limits, tick: Duration) -> Self {
+        let ticks = |limit: Duration| {
+            u32::try_from(limit.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u32::MAX)
+        };
+        Self {
+            idle: ticks(keep_alive),
+            head: ticks(limits.header_read_s),
+            linger: ticks(LINGER),
+            body: Pace::new(limits.body_idle_s, limits.body_bytes_per_s, tick),
+            answer: Pace::new(limits.answer_idle_s, limits.answer_bytes_per_s, tick),
+        }
+    }
 }
 
 /// Both ends of a connection, as text and port.
@@ -63,27 +98,70 @@ impl Peers {
     }
 }
 
+/// How a connection that broke a limit ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Silent,
+    /// With a 408.
+    Late,
+}
+
 /// What the thread knows of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peers: Peers,
     pub(crate) phase: Cell<Phase>,
-    expired: Cell<bool>,
+    /// How the client takes what is written to it.
+    pub(crate) answer: Progress,
+    /// A request was answered before its body had come: this connection carries no other.
+    pub(crate) leaves_body: Cell<bool>,
+    /// Bodies that are waited for.
+    bodies: RefCell<Slab<Rc<Progress>>>,
+    end: Cell<Option<End>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Connection {
-    /// Called once a tick: ends the connection if it has been idle or slow for longer than it may.
-    pub(crate) fn sweep(&self, tick: u32, idle_ticks: u32, head_ticks: u32) {
-        let (since, limit) = match self.phase.get() {
-            Phase::Idle(since) => (since, idle_ticks),
-            Phase::Head(since) => (since, head_ticks),
-            Phase::Busy => return,
-        };
-        if tick.wrapping_sub(since) > limit {
-            self.expired.set(true);
-            self.wake();
+    /// Called once a tick: ends the connection, or the request whose body does not come, if it takes longer than it
+    /// may.
+    pub(crate) fn sweep(
+        &self,
+        tick: u32,
+        patience: &Patience,
+        memory_is_short: bool,
+        counters: &Counters,
+    ) {
+        for (_key, body) in self.bodies.borrow().iter() {
+            // Its own task counts and answers.
+            body.tick(patience.body);
         }
+        if self.answer.tick(patience.answer) {
+            counters.slow_readers.add();
+            return self.end_with(End::Silent);
+        }
+        let late = |since: u32, limit: u32| tick.wrapping_sub(since) > limit;
+        match self.phase.get() {
+            _ if self.end.get().is_some() => {}
+            Phase::Idle(since) if late(since, patience.idle) => {
+                counters.connections_idle.add();
+                self.end_with(End::Silent);
+            }
+            Phase::Idle(since) if memory_is_short && late(since, 0) => {
+                counters.connections_drained_memory.add();
+                self.end_with(End::Silent);
+            }
+            Phase::Head(since) if late(since, patience.head) => {
+                counters.heads_timed_out.add();
+                self.end_with(End::Late);
+            }
+            Phase::Lingering(since) if late(since, patience.linger) => self.end_with(End::Silent),
+            _ => {}
+        }
+    }
+
+    fn end_with(&self, end: End) {
+        self.end.set(Some(end));
+        self.wake();
     }
 
     /// Makes the connection's task look at its thread again (drain).
@@ -92,35 +170,55 @@ impl Connection {
             waker.wake_by_ref();
         }
     }
+
+    /// A body is waited for from now on. The key is for [`Self::forget_body`].
+    pub(crate) fn watch_body(&self) -> (usize, Rc<Progress>) {
+        let body = Rc::new(Progress::default());
+        let key = self.bodies.borrow_mut().insert(Rc::clone(&body));
+        (key, body)
+    }
+
+    pub(crate) fn forget_body(&self, key: usize) {
+        self.bodies.borrow_mut().try_remove(key);
+    }
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAddr, place: Place) {
+    if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%error, "the kernel buffers answers as it likes");
+    }
     let state = Rc::new(Connection {
         peers: Peers::of(&stream, client),
         phase: Cell::new(Phase::Idle(shard.tick())),
-        expired: Cell::new(false),
+        answer: Progress::default(),
+        leaves_body: Cell::new(false),
+        bodies: RefCell::new(Slab::new()),
+        end: Cell::new(None),
         waker: RefCell::new(None),
     });
     let _listed = Listed {
         key: shard.list(&state),
         shard: Rc::clone(&shard),
+        _place: place,
     };
     let service = Service::new(Rc::clone(&shard), Rc::clone(&state));
-    let io = Io {
-        stream,
-        shard: Rc::clone(&shard),
-        state: Rc::clone(&state),
-    };
-    let connection = hyper::server::conn::http1::Builder::new()
-        .max_buf_size(MAX_BUFFER)
-        .max_header_size(MAX_BUFFER)
+    let io = Io::new(stream, Rc::clone(&shard), Rc::clone(&state));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        // What is buffered of a body and of an answer. It is not exact, so heads (and trailers, which are dropped)
+        // have their own.
+        .max_buf_size(shard.limits.header_bytes as usize)
+        .max_header_size(shard.limits.header_bytes as usize)
         // A client that closes its sending half is a client that left: most that leave can be told by nothing else.
         .half_close(false)
-        .header_read_timeout(None)
-        .serve_connection(io, service);
+        .header_read_timeout(None);
+    // Given to hyper only if it differs: its own default is as much, and kept on the stack.
+    if shard.limits.header_count != 100 {
+        builder.max_headers(shard.limits.header_count as usize);
+    }
     let task = Task {
-        connection,
+        connection: Some(builder.serve_connection(io, service)),
         state,
         shard,
         told_to_end: false,
@@ -132,6 +230,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
 struct Listed {
     shard: Rc<Shard>,
     key: usize,
+    _place: Place,
 }
 
 impl Drop for Listed {
@@ -141,7 +240,7 @@ impl Drop for Listed {
 }
 
 struct Task {
-    connection: hyper::server::conn::http1::Connection<Io, Service>,
+    connection: Option<hyper::server::conn::http1::Connection<Io, Service>>,
     state: Rc<Connection>,
     shard: Rc<Shard>,
     told_to_end: bool,
@@ -152,7 +251,10 @@ impl Future for Task {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
-        if task.state.expired.get() {
+        if let Some(end) = task.state.end.get() {
+            if let (End::Late, Some(connection)) = (end, task.connection.take()) {
+                connection.into_parts().io.say_late();
+            }
             return Poll::Ready(());
         }
         {
@@ -164,7 +266,10 @@ impl Future for Task {
                 *waker = Some(context.waker().clone());
             }
         }
-        let mut connection = Pin::new(&mut task.connection);
+        let Some(connection) = &mut task.connection else {
+            return Poll::Ready(());
+        };
+        let mut connection = Pin::new(connection);
         if task.shard.is_draining() && !task.told_to_end {
             task.told_to_end = true;
             connection.as_mut().graceful_shutdown();
@@ -173,6 +278,7 @@ impl Future for Task {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => Poll::Ready(()),
             Ok(Poll::Ready(Err(error))) => {
+                count(&error, &task.shard.counters);
                 tracing::debug!(%error, "connection ended early");
                 Poll::Ready(())
             }
@@ -184,65 +290,11 @@ impl Future for Task {
     }
 }
 
-/// The socket, as hyper wants it. Notes the first bytes of a head.
-struct Io {
-    stream: TcpStream,
-    shard: Rc<Shard>,
-    state: Rc<Connection>,
-}
-
-impl hyper::rt::Read for Io {
-    #[expect(
-        unsafe_code,
-        reason = "hyper lends memory that is not initialised, and tokio fills it"
-    )]
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let filled = {
-            // SAFETY: `ReadBuf` only writes to the memory; nothing that was initialised is made uninitialised.
-            let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
-            ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer))?;
-            buffer.filled().len()
-        };
-        if filled > 0 && matches!(this.state.phase.get(), Phase::Idle(_)) {
-            this.state.phase.set(Phase::Head(this.shard.tick()));
-        }
-        // SAFETY: `filled` bytes at the front of the cursor were written just above.
-        unsafe { cursor.advance(filled) };
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl hyper::rt::Write for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+/// What hyper refused by itself.
+fn count(error: &hyper::Error, counters: &Counters) {
+    if error.is_parse_too_large() {
+        counters.heads_too_large.add();
+    } else if error.is_parse() {
+        counters.heads_malformed.add();
     }
 }

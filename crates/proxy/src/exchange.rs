@@ -60,8 +60,16 @@ impl Service {
             .get(answer::REQUEST_ID)
             .and_then(identity::from_client)
             .unwrap_or_else(|| identity::fresh(&mut self.shard.random.borrow_mut()));
-        if let Err(broken) = rules::check(&parts.method, &parts.uri, parts.version, &parts.headers)
-        {
+        let longest = self.shard.limits.uri_bytes as usize;
+        if let Err(broken) = rules::check(&parts, longest) {
+            if broken.0 == StatusCode::URI_TOO_LONG {
+                self.shard.counters.uris_too_long.add();
+            } else {
+                self.shard.counters.heads_refused.add();
+            }
+            self.connection
+                .leaves_body
+                .set(!http_body::Body::is_end_stream(&incoming));
             return self.at_once(answer::refusal(broken, &request_id));
         }
         let path = parts.uri.path();
@@ -72,6 +80,13 @@ impl Service {
             && let Some(response) = self.special(special, &routes.json(), &request_id)
         {
             return self.at_once(response);
+        }
+        if self.shard.memory.refuses_requests() {
+            self.shard.counters.requests_refused_memory.add();
+            self.connection
+                .leaves_body
+                .set(!http_body::Body::is_end_stream(&incoming));
+            return self.at_once(answer::no_memory(&request_id));
         }
         let mut record = Record {
             shard: Rc::clone(&self.shard),
@@ -120,6 +135,8 @@ impl Service {
             Some("this proxy is shutting down\n")
         } else if !self.shard.is_ready() {
             Some("this proxy has not heard of any application yet\n")
+        } else if self.shard.memory.refuses_requests() {
+            Some("this proxy has nearly no memory left\n")
         } else {
             None
         };
@@ -148,6 +165,7 @@ impl Service {
             .sync_body_limit
             .is_some_and(|limit| length.is_some_and(|length| length > limit))
         {
+            self.connection.leaves_body.set(true);
             return Err(Failure::new(ErrorCode::PayloadTooLarge));
         }
         let head = head::encode_request(
@@ -165,9 +183,14 @@ impl Service {
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
         Ok(Gather::new(
             head,
-            Upload::new(incoming, ingress.sync_body_limit),
+            Upload::new(
+                incoming,
+                ingress.sync_body_limit,
+                Rc::clone(&self.connection),
+            ),
             length,
             deadline,
+            self.shard.router_limits.reserve(),
         ))
     }
 }
@@ -203,9 +226,29 @@ impl Record {
         if failure.code == ErrorCode::Internal {
             tracing::error!(id = ?self.request_id, failure = %failure.message, "a request failed in the proxy");
         }
-        let response = answer::failure(failure, self.ingress.as_deref(), path, &self.request_id);
+        self.count(failure.code);
+        let mut response =
+            answer::failure(failure, self.ingress.as_deref(), path, &self.request_id);
+        if self.connection.leaves_body.get() {
+            answer::close_after(&mut response);
+        }
         self.status = response.status().as_u16();
         response
+    }
+}
+
+impl Record {
+    /// Counts a failure that is a limit that was hit.
+    fn count(&self, code: ErrorCode) {
+        let counters = &self.shard.counters;
+        match code {
+            ErrorCode::PayloadTooLarge => counters.bodies_too_large.add(),
+            ErrorCode::RequestTimeout => counters.bodies_timed_out.add(),
+            ErrorCode::BackPressure => counters.requests_refused_queue.add(),
+            ErrorCode::Overloaded => counters.requests_refused_queued_bytes.add(),
+            ErrorCode::BadRequest => counters.bodies_malformed.add(),
+            _ => {}
+        }
     }
 }
 
@@ -305,6 +348,8 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         rest,
         upload,
         deadline,
+        // Given back at the end: what must wait in the router's queue counts there, before it counts here no more.
+        reserved: _reserved,
         ..
     } = gather;
     let outgoing = Outgoing {

@@ -11,14 +11,20 @@
 mod access_log;
 mod answer;
 mod connection;
+mod counters;
 mod exchange;
+mod gate;
 mod head;
 mod identity;
+mod limits;
+mod memory;
 mod options;
 mod routes;
 mod rules;
 mod service;
 mod shard;
 
+pub use counters::{Counter, Counters};
+pub use limits::{Limit, Limits};
 pub use options::Options;
 pub use service::{Error, run};

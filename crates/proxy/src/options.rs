@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use crate::limits::Limits;
+
 /// Options of one proxy process.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -13,8 +15,8 @@ pub struct Options {
     pub request_timeout: Option<Duration>,
     /// How long a connection may be idle between requests.
     pub keep_alive: Duration,
-    /// How long the head of a request may take from its first byte.
-    pub header_read_timeout: Duration,
+    /// The bounds on what clients may cost.
+    pub limits: Limits,
     /// Where access lines are appended; `None` writes none.
     pub access_log: Option<PathBuf>,
 }
@@ -27,7 +29,7 @@ impl Default for Options {
             root_path: String::new(),
             request_timeout: None,
             keep_alive: Duration::from_secs(90),
-            header_read_timeout: Duration::from_secs(10),
+            limits: Limits::default(),
             access_log: None,
         }
     }

@@ -4,17 +4,13 @@
 //! whoever waits for it knows that no thread routes by older targets. When the node is gone the proxy ends too:
 //! the listening socket is the node's, and so is the duty to start the next proxy.
 
-use std::{
-    io,
-    os::unix::net::UnixStream,
-    sync::{Arc, atomic::AtomicU64},
-    thread::JoinHandle,
-};
+use std::{io, os::unix::net::UnixStream, sync::Arc, thread::JoinHandle};
 
 use bytes::BytesMut;
-use eagleray_router::{core::Limits, service::Applied};
+use eagleray_router::{core::Limits as RouterLimits, service::Applied};
 use eagleray_types::control::{
-    AppliedUpdate, Empty, ProxyCommand, ProxyEvent, TargetUpdate, proxy_command, proxy_event,
+    AppliedUpdate, Empty, ProxyCommand, ProxyCounters, ProxyEvent, TargetUpdate, proxy_command,
+    proxy_event,
 };
 use eagleray_wire::{Decoder, Frame, Kind};
 use prost::Message;
@@ -25,8 +21,11 @@ use tokio::{
 
 use crate::{
     access_log::Sink,
+    counters::Counters,
+    gate::Gate,
+    memory::{Memory, Watch},
     options::Options,
-    shard::{self, Done, Order, Start},
+    shard::{self, Done, Order, Shared, Start},
 };
 
 /// Updates that may wait at a thread; more wait in the control socket.
@@ -97,6 +96,8 @@ struct Threads {
     running: Vec<JoinHandle<io::Result<()>>>,
     orders: Vec<mpsc::Sender<Order>>,
     done: mpsc::Receiver<Done>,
+    counters: Arc<Counters>,
+    _watch: Watch,
 }
 
 impl Threads {
@@ -106,8 +107,21 @@ impl Threads {
         sink: Option<&Sink>,
     ) -> Result<Self, Error> {
         let count = options.threads.get();
-        let panics = Arc::new(AtomicU64::new(0));
-        let limits = Arc::new(Limits::new());
+        let counters = Arc::new(Counters::default());
+        let memory = Arc::new(Memory::default());
+        let watch = Watch::start(&options.limits, Arc::clone(&memory)).map_err(Error::Thread)?;
+        let shared = Shared {
+            router_limits: Arc::new(RouterLimits::with_max_queued_bytes(
+                options.limits.queued_bytes as usize,
+            )),
+            gate: Arc::new(Gate::new(
+                &options.limits,
+                Arc::clone(&counters),
+                Arc::clone(&memory),
+            )),
+            counters: Arc::clone(&counters),
+            memory,
+        };
         let (done_sender, done) = mpsc::channel(count * 2);
         let mut running = Vec::with_capacity(count);
         let mut orders = Vec::with_capacity(count);
@@ -118,8 +132,7 @@ impl Threads {
                 options: options.clone(),
                 seed: fastrand::u64(..),
                 sink: sink.cloned(),
-                limits: Arc::clone(&limits),
-                panics: Arc::clone(&panics),
+                shared: shared.clone(),
                 orders: receiver,
                 done: done_sender.clone(),
             };
@@ -134,6 +147,8 @@ impl Threads {
             running,
             orders,
             done,
+            counters,
+            _watch: watch,
         })
     }
 
@@ -191,6 +206,16 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                 }
                 Some(proxy_command::Body::Drain(Empty {})) => {
                     return drain(threads, &mut control).await;
+                }
+                Some(proxy_command::Body::Count(Empty {})) => {
+                    let counters = threads.counters.all();
+                    let counted = ProxyCounters {
+                        pid: std::process::id(),
+                        counters: counters
+                            .map(|(name, number)| (name.to_owned(), number))
+                            .collect(),
+                    };
+                    send(&mut control, proxy_event::Body::Counted(counted)).await?;
                 }
                 // A command of a later release: nothing that we could do.
                 None => tracing::warn!("the node sent a command that this release does not know"),

@@ -8,15 +8,12 @@ use std::{
     io,
     net::TcpListener,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use eagleray_router::{
-    core::Limits,
+    core::Limits as RouterLimits,
     service::{Applied, Handle},
 };
 use eagleray_types::control::TargetUpdate;
@@ -29,8 +26,12 @@ use tokio::{
 
 use crate::{
     access_log::{AccessLog, FLUSH_AFTER, Sink},
-    connection::{self, Connection},
+    connection::{self, Connection, Patience},
+    counters::Counters,
+    gate::Gate,
     head::Scratch,
+    limits::Limits,
+    memory::Memory,
     options::Options,
     routes::Routes,
 };
@@ -75,10 +76,43 @@ pub(crate) struct Shard {
     tick: Cell<u32>,
     ready: Cell<bool>,
     draining: Cell<bool>,
-    panics: Arc<AtomicU64>,
+    pub(crate) limits: Limits,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) router_limits: Arc<RouterLimits>,
+    gate: Arc<Gate>,
 }
 
 impl Shard {
+    fn new(
+        router: Handle,
+        options: &Options,
+        seed: u64,
+        sink: Option<Sink>,
+        shared: Shared,
+    ) -> Self {
+        Self {
+            router,
+            routes: RefCell::new(Routes::new(&options.root_path)),
+            scratch: RefCell::new(Scratch::new()),
+            random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            request_timeout: options.request_timeout,
+            access_log_is_enabled: sink.is_some(),
+            access_log: RefCell::new(AccessLog::new(sink)),
+            access_log_has_lines: Notify::new(),
+            connections: RefCell::new(Slab::new()),
+            ended: Notify::new(),
+            tick: Cell::new(0),
+            ready: Cell::new(false),
+            draining: Cell::new(false),
+            limits: options.limits.clone(),
+            counters: shared.counters,
+            memory: shared.memory,
+            router_limits: shared.router_limits,
+            gate: shared.gate,
+        }
+    }
+
     pub(crate) fn tick(&self) -> u32 {
         self.tick.get()
     }
@@ -104,9 +138,8 @@ impl Shard {
     }
 
     pub(crate) fn count_panic(&self) {
-        // Relaxed: a statistic.
-        let panics = self.panics.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::error!(panics, "a connection's task panicked and was ended");
+        self.counters.panics.add();
+        tracing::error!("a connection's task panicked and was ended");
     }
 
     pub(crate) fn has_access_log(&self) -> bool {
@@ -125,14 +158,22 @@ impl Shard {
     }
 }
 
+/// What the threads of a process share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) router_limits: Arc<RouterLimits>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) gate: Arc<Gate>,
+}
+
 /// What a thread is started with.
 pub(crate) struct Start {
     pub(crate) listener: TcpListener,
     pub(crate) options: Options,
     pub(crate) seed: u64,
     pub(crate) sink: Option<Sink>,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) panics: Arc<AtomicU64>,
+    pub(crate) shared: Shared,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) done: mpsc::Sender<Done>,
 }
@@ -156,30 +197,17 @@ async fn serve(start: Start) -> io::Result<()> {
         options,
         seed,
         sink,
-        limits,
-        panics,
+        shared,
         mut orders,
         done,
     } = start;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (router, driver) = Handle::with_driver(eagleray_router::service::Options { seed, limits });
-    let shard = Rc::new(Shard {
-        router,
-        routes: RefCell::new(Routes::new(&options.root_path)),
-        scratch: RefCell::new(Scratch::new()),
-        random: RefCell::new(fastrand::Rng::with_seed(seed)),
-        request_timeout: options.request_timeout,
-        access_log_is_enabled: sink.is_some(),
-        access_log: RefCell::new(AccessLog::new(sink)),
-        access_log_has_lines: Notify::new(),
-        connections: RefCell::new(Slab::new()),
-        ended: Notify::new(),
-        tick: Cell::new(0),
-        ready: Cell::new(false),
-        draining: Cell::new(false),
-        panics,
+    let (router, driver) = Handle::with_driver(eagleray_router::service::Options {
+        seed,
+        limits: Arc::clone(&shared.router_limits),
     });
+    let shard = Rc::new(Shard::new(router, &options, seed, sink, shared));
     // Dropped with this function, and its tasks with it. None of them ends by itself.
     let mut tasks = JoinSet::new();
     tasks.spawn_local(async {
@@ -259,22 +287,30 @@ async fn accept(shard: Rc<Shard>, listener: tokio::net::TcpListener) {
         match listener.accept().await {
             Ok((stream, client)) => {
                 pause = SHORTEST_PAUSE;
-                if let Err(error) = stream.set_nodelay(true) {
-                    // The client has left already.
-                    tracing::debug!(%error, "connection ended before it began");
-                    continue;
-                }
-                tokio::task::spawn_local(connection::serve(Rc::clone(&shard), stream, client));
                 batch += 1;
                 if batch == ACCEPT_BATCH {
                     batch = 0;
                     tokio::task::yield_now().await;
                 }
+                // Refused: closed at once.
+                let Some(place) = shard.gate.enter(client.ip()) else {
+                    continue;
+                };
+                if let Err(error) = stream.set_nodelay(true) {
+                    // The client has left already.
+                    tracing::debug!(%error, "connection ended before it began");
+                    continue;
+                }
+                let serving = connection::serve(Rc::clone(&shard), stream, client, place);
+                tokio::task::spawn_local(serving);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                // Descriptors or memory are used up: wait for some to come back.
-                tracing::warn!(%error, "cannot accept connections");
+                // Descriptors or memory are used up: wait for some to come back, and say so once.
+                shard.counters.accept_errors.add();
+                if pause == SHORTEST_PAUSE {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -291,25 +327,26 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 async fn sweep(shard: Rc<Shard>, options: Options) {
-    let period = TICK
-        .min(options.header_read_timeout / 4)
-        .min(options.keep_alive / 4)
-        .max(Duration::from_millis(1));
-    let ticks = |limit: Duration| {
-        u32::try_from(limit.as_nanos().div_ceil(period.as_nanos())).unwrap_or(u32::MAX)
-    };
-    let (idle_ticks, head_ticks) = (
-        ticks(options.keep_alive),
-        ticks(options.header_read_timeout),
-    );
+    let limits = &options.limits;
+    let shortest = [
+        options.keep_alive,
+        limits.header_read_s,
+        limits.body_idle_s,
+        limits.answer_idle_s,
+    ]
+    .into_iter()
+    .fold(TICK * 4, Duration::min);
+    let period = (shortest / 4).max(Duration::from_millis(1));
+    let patience = Patience::new(options.keep_alive, limits, period);
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         let tick = shard.tick.get().wrapping_add(1);
         shard.tick.set(tick);
+        let memory_is_short = shard.memory.drains_idle();
         for (_key, connection) in shard.connections.borrow().iter() {
-            connection.sweep(tick, idle_ticks, head_ticks);
+            connection.sweep(tick, &patience, memory_is_short, &shard.counters);
         }
     }
 }

@@ -43,7 +43,7 @@ use slab::Slab;
 
 use self::{deployment::Deployment, replica::Replica, request::Requests};
 
-pub use limits::Limits;
+pub use limits::{Limits, Reserved};
 pub use types::{ConnectionKey, Event, Options, Refused, RequestKey, Submit, Transmit};
 
 /// No index.

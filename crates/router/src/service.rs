@@ -201,7 +201,9 @@ impl Handle {
                 let message = match refused {
                     Refused::Unavailable => state.unavailable(key),
                     Refused::UnknownDeployment => Cow::Borrowed("the deployment is not known here"),
-                    Refused::BackPressure | Refused::DeadlineExceeded => Cow::Borrowed(""),
+                    Refused::BackPressure | Refused::Overloaded | Refused::DeadlineExceeded => {
+                        Cow::Borrowed("")
+                    }
                 };
                 return Err(Failure {
                     code: refused.code(),

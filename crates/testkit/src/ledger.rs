@@ -129,7 +129,9 @@ impl Ledger {
             Outcome::Cancelled => report.cancelled += 1,
             Outcome::Failed(eagleray_types::ErrorCode::DeadlineExceeded) => report.deadline += 1,
             Outcome::Failed(eagleray_types::ErrorCode::ReplicaDied) => report.died += 1,
-            Outcome::Failed(eagleray_types::ErrorCode::BackPressure) => report.back_pressure += 1,
+            Outcome::Failed(
+                eagleray_types::ErrorCode::BackPressure | eagleray_types::ErrorCode::Overloaded,
+            ) => report.back_pressure += 1,
             Outcome::Failed(code) => panic!("request {id} failed with {code:?}"),
             Outcome::Orphaned => {}
         }

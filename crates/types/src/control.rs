@@ -7,6 +7,10 @@
 
 use crate::DeploymentKey;
 
+mod node;
+
+pub use node::*;
+
 // --- targets: what routers know -------------------------------------------------------------------------------
 
 /// A numbered change of what routers know. Numbers count up by one within an epoch (one life of a controller);
@@ -405,7 +409,7 @@ pub struct Outcome {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyCommand {
-    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3")]
+    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3, 4")]
     pub body: Option<proxy_command::Body>,
 }
 
@@ -422,12 +426,15 @@ pub mod proxy_command {
         /// that a new proxy answers nobody from less than its predecessor knew.
         #[prost(message, tag = "3")]
         Accept(super::Empty),
+        /// Answered by `Counted`.
+        #[prost(message, tag = "4")]
+        Count(super::Empty),
     }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyEvent {
-    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3")]
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4")]
     pub body: Option<proxy_event::Body>,
 }
 
@@ -443,6 +450,9 @@ pub mod proxy_event {
         /// Every thread has applied this update.
         #[prost(message, tag = "3")]
         Applied(super::AppliedUpdate),
+        /// The answer to `Count`.
+        #[prost(message, tag = "4")]
+        Counted(super::ProxyCounters),
     }
 }
 
@@ -703,91 +713,4 @@ pub struct ReplicaStatus {
     pub pid: u32,
     #[prost(string, tag = "4")]
     pub version: String,
-}
-
-// --- drivers, command line and node ---------------------------------------------------------------------------
-
-/// To the node, on `node.sock`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct NodeRequest {
-    #[prost(oneof = "node_request::Body", tags = "1, 2, 3")]
-    pub body: Option<node_request::Body>,
-}
-
-pub mod node_request {
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub enum Body {
-        #[prost(message, tag = "1")]
-        Info(super::Empty),
-        /// Answered by a stream of `Output`; lines written before the call are not repeated.
-        #[prost(message, tag = "2")]
-        WatchOutput(super::Empty),
-        /// Ends the node in order; answered by `Done` before it goes.
-        #[prost(message, tag = "3")]
-        Shutdown(super::Empty),
-    }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct NodeResponse {
-    #[prost(oneof = "node_response::Body", tags = "1, 2, 3, 4")]
-    pub body: Option<node_response::Body>,
-}
-
-pub mod node_response {
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub enum Body {
-        #[prost(message, tag = "1")]
-        Error(super::ApiError),
-        #[prost(message, tag = "2")]
-        Info(super::NodeInfo),
-        #[prost(message, tag = "3")]
-        Output(super::Output),
-        #[prost(message, tag = "4")]
-        Done(super::Empty),
-    }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct NodeInfo {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(uint32, tag = "2")]
-    pub pid: u32,
-    /// `http://127.0.0.1:8000`, with the port that was bound.
-    #[prost(string, tag = "3")]
-    pub http_address: String,
-    #[prost(string, tag = "4")]
-    pub run_directory: String,
-    #[prost(string, tag = "5")]
-    pub blob_directory: String,
-    #[prost(string, tag = "6")]
-    pub controller_socket_path: String,
-    /// The script that owns the node; 0 for a resident one.
-    #[prost(uint32, tag = "7")]
-    pub owner_pid: u32,
-    #[prost(string, tag = "8")]
-    pub node_id: String,
-    #[prost(string, tag = "9")]
-    pub log_directory: String,
-    /// `HEALTHY`, or `STARTING` while the proxy is away.
-    #[prost(string, tag = "10")]
-    pub proxy_status: String,
-}
-
-/// One line that a replica wrote.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Output {
-    #[prost(string, tag = "1")]
-    pub replica_id: String,
-    #[prost(message, optional, tag = "2")]
-    pub deployment: Option<DeploymentKey>,
-    /// Without the newline; not valid UTF-8 is replaced.
-    #[prost(string, tag = "3")]
-    pub line: String,
-    #[prost(bool, tag = "4")]
-    pub stderr: bool,
-    /// Lines lost just before this one because the buffer was full.
-    #[prost(uint64, tag = "5")]
-    pub lost: u64,
 }

@@ -12,6 +12,8 @@ pub enum ErrorCode {
     NotFound,
     /// The whole time limit of the request has passed.
     DeadlineExceeded,
+    /// The client did not send its body in time.
+    RequestTimeout,
     /// The body is larger than the route takes.
     PayloadTooLarge,
     /// The caller went away before the answer.
@@ -24,6 +26,8 @@ pub enum ErrorCode {
     ReplicaDied,
     /// The deployment's queue is full.
     BackPressure,
+    /// The process holds as much memory for requests as it may.
+    Overloaded,
     /// The deployment failed to deploy or is gone, so waiting would not help.
     Unavailable,
     /// The process is shutting down.
@@ -36,12 +40,12 @@ impl ErrorCode {
         match self {
             Self::BadRequest => 400,
             Self::NotFound => 404,
-            Self::DeadlineExceeded => 408,
+            Self::DeadlineExceeded | Self::RequestTimeout => 408,
             Self::PayloadTooLarge => 413,
             Self::Cancelled => 499,
             Self::UserCode | Self::Internal => 500,
             Self::ReplicaDied => 502,
-            Self::BackPressure | Self::Unavailable | Self::Draining => 503,
+            Self::BackPressure | Self::Overloaded | Self::Unavailable | Self::Draining => 503,
         }
     }
 
@@ -50,9 +54,9 @@ impl ErrorCode {
         match self {
             Self::Cancelled => 1,
             Self::BadRequest => 3,
-            Self::DeadlineExceeded => 4,
+            Self::DeadlineExceeded | Self::RequestTimeout => 4,
             Self::NotFound => 5,
-            Self::PayloadTooLarge | Self::BackPressure => 8,
+            Self::PayloadTooLarge | Self::BackPressure | Self::Overloaded => 8,
             Self::UserCode | Self::Internal => 13,
             Self::ReplicaDied | Self::Unavailable | Self::Draining => 14,
         }
@@ -62,7 +66,11 @@ impl ErrorCode {
     pub const fn retryable(self) -> bool {
         matches!(
             self,
-            Self::BackPressure | Self::Unavailable | Self::Draining
+            Self::RequestTimeout
+                | Self::BackPressure
+                | Self::Overloaded
+                | Self::Unavailable
+                | Self::Draining
         )
     }
 }

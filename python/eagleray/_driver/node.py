@@ -110,6 +110,12 @@ def launch(options: HTTPOptions) -> Launched:
     ]  # fmt: skip
     if options.root_path:
         arguments += ["--http-root-path", options.root_path]
+    if options.request_timeout_s is not None:
+        arguments += ["--http-request-timeout-s", str(options.request_timeout_s)]
+    if options.keep_alive_timeout_s != 90:
+        arguments += ["--http-keep-alive-timeout-s", str(options.keep_alive_timeout_s)]
+    for key, number in options.limits.items():
+        arguments += ["--http-limit", f"{key}={number}"]
     try:
         pid = os.posix_spawn(
             path,

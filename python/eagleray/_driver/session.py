@@ -135,6 +135,14 @@ class Session:
     def warn_of_other_address(self, options: HTTPOptions) -> None:
         """Says which of the options asked for differ from those that the node runs with."""
         wanted = f"http://{options.host}:{options.port}"
+        if options.limits or options.request_timeout_s is not None or options.keep_alive_timeout_s != 90:
+            from eagleray.serve._log import logger
+
+            logger().warning(
+                "the node %r runs already, so limits and time limits of http_options have no effect; they are given "
+                "to `eagleray start`",
+                self.info["name"],
+            )
         if options.port != 0 and self.info["http_address"] != wanted:
             from eagleray.serve._log import logger
 

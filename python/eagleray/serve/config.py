@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
-from eagleray.serve import _validate
+from eagleray.serve import _limits, _validate
 
 __all__ = ["BackpressureConfig", "HTTPOptions", "ProxyLocation"]
 
@@ -45,13 +45,17 @@ class ProxyLocation(str, Enum):
 
 @dataclass
 class HTTPOptions:
-    """Where the HTTP proxy listens. Only a node that is not running yet can take them."""
+    """Where the HTTP proxy listens, and what it bounds. Only a node that is not running yet can take them.
+
+    `request_timeout_s` covers a request up to the last byte of its answer; None, or a negative number, is no limit.
+    `limits` changes single limits of `docs/limits.md`, such as `{"header_count": 200}`.
+    """
 
     host: str | None = None
     port: int | None = None
     root_path: str = ""
     request_timeout_s: float | None = None
-    keep_alive_timeout_s: int = 90
+    keep_alive_timeout_s: float = 90
     location: Any = None
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
@@ -60,6 +64,7 @@ class HTTPOptions:
     middlewares: Any = None
     num_cpus: float = 0
     root_url: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.host = default_http_host() if self.host is None else self.host
@@ -72,9 +77,13 @@ class HTTPOptions:
             raise ValueError("middlewares are not taken; add them to the application behind the ingress")
         if self.num_cpus:
             raise ValueError("num_cpus of the proxy must be 0")
+        if self.request_timeout_s is not None:
+            timeout = self.request_timeout_s
+            none = isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0
+            self.request_timeout_s = None if none else _validate.seconds("request_timeout_s", timeout, positive=True)
+        _validate.seconds("keep_alive_timeout_s", self.keep_alive_timeout_s, positive=True)
+        self.limits = _limits.take(self.limits)
         later = {
-            "request_timeout_s": self.request_timeout_s is not None,
-            "keep_alive_timeout_s": self.keep_alive_timeout_s != 90,
             "location": self.location not in (None, "EveryNode", "HeadOnly"),
             "ssl_keyfile": self.ssl_keyfile is not None,
             "ssl_certfile": self.ssl_certfile is not None,

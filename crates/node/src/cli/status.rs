@@ -99,7 +99,7 @@ fn deployment(status: &DeploymentStatus) -> Tree {
             "replica_states",
             Tree::Map(
                 states
-                    .map(|(state, count)| (state.clone(), Tree::Count(*count)))
+                    .map(|(state, count)| (state.clone(), Tree::Count(u64::from(*count))))
                     .collect(),
             ),
         ),

@@ -7,7 +7,7 @@ pub(super) enum Tree {
     Null,
     Text(String),
     Number(f64),
-    Count(u32),
+    Count(u64),
     Map(Vec<(String, Tree)>),
 }
 

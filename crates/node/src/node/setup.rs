@@ -109,7 +109,7 @@ impl Setup {
         let child = serde_json::to_string(&ChildOptions {
             log_directory: log_directory.clone(),
             foreground: options.foreground,
-            http_root_path: options.http_root_path.clone(),
+            proxy: options.proxy.clone(),
             checkpoint: self.state.join("checkpoint.sqlite"),
             blob_directory: self.state.join("blobs"),
             run_directory: path.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -10,6 +11,8 @@ use eagleray_router::service::{Exchange, Failure, Room};
 use eagleray_types::ErrorCode;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::connection::{Connection, Progress};
 
 use super::Record;
 
@@ -74,8 +77,7 @@ pub(crate) struct Streaming {
     first: Bytes,
     exchange: Exchange,
     upload: Upload,
-    /// For its drop.
-    _record: Record,
+    record: Record,
 }
 
 impl Streaming {
@@ -84,7 +86,7 @@ impl Streaming {
             first,
             exchange,
             upload,
-            _record: record,
+            record,
         }
     }
 
@@ -93,6 +95,7 @@ impl Streaming {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }
         if let Err(failure) = self.upload.pump(&mut self.exchange, context) {
+            self.record.count(failure.code);
             return Poll::Ready(Some(Err(BrokenOff(failure.code))));
         }
         self.exchange.poll_data(context).map(|data| {
@@ -112,6 +115,9 @@ impl Streaming {
 #[derive(Debug)]
 pub(super) struct Upload {
     incoming: Option<Incoming>,
+    connection: Rc<Connection>,
+    /// Its place among the bodies that the connection waits for, once it has been waited for.
+    watched: Option<(usize, Rc<Progress>)>,
     received: u64,
     limit: Option<u64>,
 }
@@ -125,10 +131,12 @@ pub(super) enum Step {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, limit: Option<u64>) -> Self {
+    pub(super) fn new(incoming: Incoming, limit: Option<u64>, connection: Rc<Connection>) -> Self {
         let incoming = (!http_body::Body::is_end_stream(&incoming)).then_some(incoming);
         Self {
             incoming,
+            connection,
+            watched: None,
             received: 0,
             limit,
         }
@@ -146,6 +154,23 @@ impl Upload {
         self.limit
     }
 
+    /// The rest is not wanted: the request has failed.
+    pub(super) fn give_up(&mut self, code: ErrorCode) -> Failure {
+        if self.incoming.take().is_some() {
+            self.connection.leaves_body.set(true);
+        }
+        Failure::new(code)
+    }
+
+    /// Notes that the client has to send; false when it has taken too long.
+    fn wait(&mut self, context: &Context<'_>) -> bool {
+        let (_, progress) = self
+            .watched
+            .get_or_insert_with(|| self.connection.watch_body());
+        progress.waits_in(context);
+        !progress.is_too_slow()
+    }
+
     /// Reads the next chunk.
     pub(super) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Step, Failure>> {
         loop {
@@ -153,13 +178,14 @@ impl Upload {
                 return Poll::Ready(Ok(Step::End));
             };
             let frame = match http_body::Body::poll_frame(Pin::new(&mut *incoming), context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending if self.wait(context) => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Err(self.give_up(ErrorCode::RequestTimeout))),
                 Poll::Ready(None) => {
                     self.incoming = None;
                     return Poll::Ready(Ok(Step::End));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.incoming = None;
+                    self.give_up(ErrorCode::BadRequest);
                     let message = format!("its body broke off: {error}").into();
                     return Poll::Ready(Err(Failure {
                         code: ErrorCode::BadRequest,
@@ -173,11 +199,14 @@ impl Upload {
                 continue;
             };
             self.received += data.len() as u64;
-            if self.limit.is_some_and(|limit| self.received > limit) {
-                self.incoming = None;
-                return Poll::Ready(Err(Failure::new(ErrorCode::PayloadTooLarge)));
+            if let Some((_, progress)) = &self.watched {
+                progress.moved(data.len());
             }
-            if http_body::Body::is_end_stream(incoming) {
+            if self.limit.is_some_and(|limit| self.received > limit) {
+                return Poll::Ready(Err(self.give_up(ErrorCode::PayloadTooLarge)));
+            }
+            let incoming = self.incoming.as_ref();
+            if incoming.is_none_or(http_body::Body::is_end_stream) {
                 self.incoming = None;
                 return Poll::Ready(Ok(Step::Last(data)));
             }
@@ -209,5 +238,13 @@ impl Upload {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some((key, _)) = self.watched {
+            self.connection.forget_body(key);
+        }
     }
 }

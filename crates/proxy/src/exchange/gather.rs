@@ -3,6 +3,9 @@
 //! A short body of known length is waited for: one frame then carries the whole request, and a slow client holds
 //! no replica. So is every body of a deployment whose code needs it whole, up to [`SYNC_BYTES`]. Of any other body
 //! only what has come already is taken along: its code may want to answer before it ends.
+//!
+//! What is kept while it is waited for counts for the bound on queued memory, and small pieces are put together, so
+//! that a body of many small chunks costs no more than its bytes.
 
 use std::{
     collections::VecDeque,
@@ -12,8 +15,11 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
-use eagleray_router::service::{Failure, INITIAL_BODY_CREDIT};
+use bytes::{Bytes, BytesMut};
+use eagleray_router::{
+    core::Reserved,
+    service::{Failure, INITIAL_BODY_CREDIT},
+};
 use eagleray_types::ErrorCode;
 use tokio::time::Sleep;
 
@@ -24,6 +30,9 @@ use super::{
 
 /// Most that is kept of a body that must be whole.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
+
+/// Pieces that are shorter are copied into one of this length.
+const PIECE_BYTES: usize = 4096;
 
 /// Body bytes that are kept while the request can still move to another replica.
 pub(super) const fn keep_bytes(sync_limit: Option<u64>) -> usize {
@@ -53,6 +62,9 @@ pub(super) struct Gather {
     timer: Option<Pin<Box<Sleep>>>,
     waits_for_whole: bool,
     most: usize,
+    /// Short pieces after `rest`.
+    tail: BytesMut,
+    pub(super) reserved: Reserved,
 }
 
 impl Gather {
@@ -61,6 +73,7 @@ impl Gather {
         upload: Upload,
         length: Option<u64>,
         deadline: Option<Instant>,
+        reserved: Reserved,
     ) -> Self {
         let most = keep_bytes(upload.limit());
         let waits_for_whole = upload.limit().is_some()
@@ -74,10 +87,18 @@ impl Gather {
             timer: None,
             waits_for_whole,
             most,
+            tail: BytesMut::new(),
+            reserved,
         }
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Gathered, Failure>> {
+        let gathered = std::task::ready!(self.poll_pieces(context));
+        self.end_piece();
+        Poll::Ready(gathered)
+    }
+
+    fn poll_pieces(&mut self, context: &mut Context<'_>) -> Poll<Result<Gathered, Failure>> {
         while self.upload.received() < self.most as u64 {
             match self.upload.poll_step(context) {
                 Poll::Ready(Ok(Step::Data(data))) => self.add(data),
@@ -87,7 +108,12 @@ impl Gather {
                 }
                 Poll::Ready(Ok(Step::End)) => return Poll::Ready(Ok(Gathered::Whole)),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Pending if self.waits_for_whole => return self.poll_deadline(context),
+                Poll::Pending if self.waits_for_whole => {
+                    if !self.reserved.grow_to(self.upload.received() as usize) {
+                        return Poll::Ready(Err(self.upload.give_up(ErrorCode::Overloaded)));
+                    }
+                    return self.poll_deadline(context);
+                }
                 Poll::Pending => return Poll::Ready(Ok(Gathered::Part)),
             }
         }
@@ -97,8 +123,20 @@ impl Gather {
     fn add(&mut self, data: Bytes) {
         if self.first.is_empty() {
             self.first = data;
+        } else if data.len() < PIECE_BYTES {
+            if self.tail.len() + data.len() > PIECE_BYTES {
+                self.end_piece();
+            }
+            self.tail.extend_from_slice(&data);
         } else {
+            self.end_piece();
             self.rest.push_back(data);
+        }
+    }
+
+    fn end_piece(&mut self) {
+        if !self.tail.is_empty() {
+            self.rest.push_back(self.tail.split().freeze());
         }
     }
 

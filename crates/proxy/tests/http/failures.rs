@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, PATIENCE, Proxy, Replica, answer_all, sync_target, target};
-use eagleray_proxy::Options;
+use eagleray_proxy::{Limits, Options};
 use eagleray_types::control::{Empty, proxy_command};
 use eagleray_wire::{Flags, Kind};
 
@@ -350,7 +350,10 @@ fn malformed_requests_are_refused_and_their_connection_closed() {
 fn slow_heads_and_idle_connections_are_closed() {
     let options = Options {
         threads: 1.try_into().unwrap(),
-        header_read_timeout: Duration::from_millis(100),
+        limits: Limits {
+            header_read_s: Duration::from_millis(100),
+            ..Limits::default()
+        },
         keep_alive: Duration::from_millis(200),
         ..Options::default()
     };
@@ -358,6 +361,7 @@ fn slow_heads_and_idle_connections_are_closed() {
     let since = Instant::now();
     let (mut slow, mut idle) = (proxy.client(), proxy.client());
     slow.send("GET / HTTP/1.1\r\n");
+    assert_eq!(slow.response().status, 408);
     assert!(slow.is_closed());
     assert!(since.elapsed() >= Duration::from_millis(100));
     assert!(idle.is_closed());
@@ -368,7 +372,10 @@ fn slow_heads_and_idle_connections_are_closed() {
 fn a_request_in_progress_is_no_idle_connection() {
     let options = Options {
         threads: 1.try_into().unwrap(),
-        header_read_timeout: Duration::from_millis(20),
+        limits: Limits {
+            header_read_s: Duration::from_millis(20),
+            ..Limits::default()
+        },
         keep_alive: Duration::from_millis(20),
         ..Options::default()
     };

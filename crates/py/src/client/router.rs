@@ -289,12 +289,14 @@ const fn name(code: ErrorCode) -> &'static str {
         ErrorCode::BadRequest => "BadRequest",
         ErrorCode::NotFound => "NotFound",
         ErrorCode::DeadlineExceeded => "DeadlineExceeded",
+        ErrorCode::RequestTimeout => "RequestTimeout",
         ErrorCode::PayloadTooLarge => "PayloadTooLarge",
         ErrorCode::Cancelled => "Cancelled",
         ErrorCode::UserCode => "UserCode",
         ErrorCode::Internal => "Internal",
         ErrorCode::ReplicaDied => "ReplicaDied",
-        ErrorCode::BackPressure => "BackPressure",
+        // A full queue in bytes is a full queue to Python.
+        ErrorCode::BackPressure | ErrorCode::Overloaded => "BackPressure",
         ErrorCode::Unavailable => "Unavailable",
         ErrorCode::Draining => "Draining",
     }

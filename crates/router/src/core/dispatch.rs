@@ -48,7 +48,7 @@ impl<C: Claims> Core<C> {
         }
         if !self.limits.try_add_bytes(request.bytes) {
             deployment.queued.remove(1);
-            return Err(Refused::BackPressure);
+            return Err(Refused::Overloaded);
         }
         request.accepted = true;
         request.counted = true;
@@ -92,12 +92,13 @@ impl<C: Claims> Core<C> {
             self.limits.add_bytes(request.bytes);
         } else {
             // It skipped the queue when it came, so what bounds the queue is asked now.
-            let counted = deployment.queued.try_add(1, deployment.max_queued);
-            if !counted || !self.limits.try_add_bytes(request.bytes) {
-                if counted {
-                    deployment.queued.remove(1);
-                }
+            if !deployment.queued.try_add(1, deployment.max_queued) {
                 self.fail(index, ErrorCode::BackPressure);
+                return;
+            }
+            if !self.limits.try_add_bytes(request.bytes) {
+                deployment.queued.remove(1);
+                self.fail(index, ErrorCode::Overloaded);
                 return;
             }
             request.counted = true;

@@ -43,6 +43,14 @@ impl Limits {
         self.queued_bytes.get()
     }
 
+    /// Counts bytes that are kept for a request which is not submitted yet.
+    pub fn reserve(self: &Arc<Self>) -> Reserved {
+        Reserved {
+            limits: Arc::clone(self),
+            bytes: 0,
+        }
+    }
+
     pub(super) fn try_add_bytes(&self, bytes: usize) -> bool {
         self.queued_bytes.try_add(bytes, self.max_queued_bytes)
     }
@@ -66,6 +74,32 @@ impl Limits {
         let counter = Arc::new(Counter::default());
         deployments.insert(key.clone(), Arc::downgrade(&counter));
         counter
+    }
+}
+
+/// Bytes within the bound on queued memory, given back when dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    limits: Arc<Limits>,
+    bytes: usize,
+}
+
+impl Reserved {
+    /// Makes it `bytes` in all, unless the bound is reached; it never becomes less.
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let fits = more == 0 || self.limits.try_add_bytes(more);
+        if fits {
+            self.bytes += more;
+        }
+        fits
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.limits.remove_bytes(self.bytes);
     }
 }
 
@@ -99,5 +133,21 @@ impl Counter {
 
     pub(super) fn remove(&self, amount: usize) {
         self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_counts_until_it_is_dropped() {
+        let limits = Arc::new(Limits::with_max_queued_bytes(100));
+        let (mut first, mut second) = (limits.reserve(), limits.reserve());
+        assert!(first.grow_to(60) && first.grow_to(50));
+        assert!(!second.grow_to(41) && second.grow_to(40));
+        assert_eq!(limits.queued_bytes(), 100);
+        drop(first);
+        assert_eq!(limits.queued_bytes(), 40);
     }
 }

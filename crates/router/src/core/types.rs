@@ -63,9 +63,12 @@ pub enum Refused {
     /// The text is in [`Core::unavailable`](super::Core::unavailable).
     #[error("the deployment failed")]
     Unavailable,
-    /// `max_queued_requests` are waiting, or the bound on queued memory is reached.
+    /// `max_queued_requests` are waiting.
     #[error("the queue is full")]
     BackPressure,
+    /// The bound on queued memory is reached.
+    #[error("what waits holds too much memory")]
+    Overloaded,
     #[error("the deadline has passed")]
     DeadlineExceeded,
 }
@@ -76,6 +79,7 @@ impl Refused {
             Self::UnknownDeployment => ErrorCode::NotFound,
             Self::Unavailable => ErrorCode::Unavailable,
             Self::BackPressure => ErrorCode::BackPressure,
+            Self::Overloaded => ErrorCode::Overloaded,
             Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
         }
     }

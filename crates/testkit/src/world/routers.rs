@@ -40,7 +40,7 @@ impl World {
                     self.after(soon, Action::Cancel { router, request });
                 }
             }
-            Err(Refused::BackPressure) => self.ledger.report.refused += 1,
+            Err(Refused::BackPressure | Refused::Overloaded) => self.ledger.report.refused += 1,
             Err(refused) => panic!("{refused}"),
         }
         self.drive_router(router);

@@ -258,7 +258,7 @@ fn the_queue_is_bounded_in_bytes() {
     let request = bench.submit(big);
     assert_eq!(
         bench.core.submit(bench.now, &bench.key, big),
-        Err(Refused::BackPressure)
+        Err(Refused::Overloaded)
     );
     bench.core.cancel(bench.now, request);
     assert_eq!(limits.queued_bytes(), 0);

@@ -1,0 +1,339 @@
+//! Every bound of a proxy: its key, default, range, counter and answer, stated once.
+//!
+//! A limit is one line of the table below. From it come the field of [`Limits`], the key under
+//! `http_options.limits`, the check of what a user gives for it, and its row in `docs/limits.md` (a test compares).
+//! The defaults are safe without configuration: whatever strangers send, a connection costs what is written here.
+//!
+//! Values are numbers: counts, bytes, seconds, percent. Where 0 is in the range it means that there is no such limit.
+
+use std::time::Duration;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Key under `http_options.limits`; its ending says the unit.
+    pub key: &'static str,
+    pub default: f64,
+    pub minimum: f64,
+    pub maximum: f64,
+    /// Whether only whole numbers are taken.
+    pub whole: bool,
+    /// The counter that goes up when it is hit, see [`Counters`](crate::Counters).
+    pub counter: &'static str,
+    /// What the client gets that hits it.
+    pub answer: &'static str,
+    /// What it bounds.
+    pub says: &'static str,
+    set: fn(&mut Limits, f64),
+}
+
+/// A type of a limit's value.
+trait Value {
+    const WHOLE: bool;
+    fn from_number(number: f64) -> Self;
+}
+
+impl Value for u64 {
+    const WHOLE: bool = true;
+    fn from_number(number: f64) -> Self {
+        number as Self
+    }
+}
+
+impl Value for Duration {
+    const WHOLE: bool = false;
+    fn from_number(number: f64) -> Self {
+        Self::from_secs_f64(number)
+    }
+}
+
+macro_rules! limits {
+    ($(
+        $key:ident: $kind:ty = $default:literal, $minimum:literal to $maximum:literal,
+        $counter:literal, $answer:literal, $says:literal;
+    )*) => {
+        /// The limits of one proxy process.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Limits {
+            $(#[doc = $says] pub $key: $kind,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($key: <$kind as Value>::from_number($default),)* }
+            }
+        }
+
+        impl Limits {
+            /// The table, in the order in which it is documented.
+            pub const ALL: &[Limit] = &[$(Limit {
+                key: stringify!($key),
+                default: $default,
+                minimum: $minimum,
+                maximum: $maximum,
+                whole: <$kind as Value>::WHOLE,
+                counter: $counter,
+                answer: $answer,
+                says: $says,
+                set: |limits, number| limits.$key = <$kind as Value>::from_number(number),
+            },)*];
+        }
+    };
+}
+
+limits! {
+    header_bytes: u64 = 65_536.0, 8_192.0 to 1_048_576.0,
+        "heads_too_large", "431, then close",
+        "Bytes of a request head, and of trailers; about what is buffered of a body on its way through.";
+    header_count: u64 = 100.0, 1.0 to 10_000.0,
+        "heads_too_large", "431, then close",
+        "Fields of a request head.";
+    uri_bytes: u64 = 8_192.0, 1.0 to 65_534.0,
+        "uris_too_long", "414, then close (431 above `header_bytes`)",
+        "Bytes of path and query of a request.";
+    header_read_s: Duration = 10.0, 0.01 to 3_600.0,
+        "heads_timed_out", "408, then close",
+        "From the first byte of a request head to its last.";
+    connections: u64 = 10_000.0, 1.0 to 1_000_000.0,
+        "connections_refused", "accepted and closed at once",
+        "Connections of the process; never more than half of its file descriptors.";
+    connections_per_source: u64 = 1_000.0, 0.0 to 1_000_000.0,
+        "connections_refused_per_source", "accepted and closed at once",
+        "Connections from one address that is not loopback; 0: no such limit.";
+    connections_per_loopback_source: u64 = 0.0, 0.0 to 1_000_000.0,
+        "connections_refused_per_source", "accepted and closed at once",
+        "Connections from one loopback address; 0: no such limit.";
+    body_idle_s: Duration = 30.0, 0.01 to 3_600.0,
+        "bodies_timed_out", "408, then close; an answer that has begun is cut",
+        "The longest wait for the next bytes of a request body that is wanted.";
+    body_bytes_per_s: u64 = 1_024.0, 0.0 to 1_000_000_000.0,
+        "bodies_timed_out", "408, then close; an answer that has begun is cut",
+        "What a client must send of a body on average over any `body_idle_s`; 0: any byte will do.";
+    answer_idle_s: Duration = 30.0, 0.01 to 3_600.0,
+        "slow_readers", "connection cut",
+        "The longest wait until a client takes more of an answer.";
+    answer_bytes_per_s: u64 = 1_024.0, 0.0 to 1_000_000_000.0,
+        "slow_readers", "connection cut",
+        "What a client must take of an answer on average over any `answer_idle_s`; 0: any byte will do.";
+    queued_bytes: u64 = 268_435_456.0, 65_536.0 to 1e12,
+        "requests_refused_queued_bytes", "503",
+        "Bytes of all requests that wait in the process, with the bodies that are kept for them.";
+    memory_bytes: u64 = 0.0, 0.0 to 1e15,
+        "", "",
+        "The memory that the percentages below are of; 0: the least of control group, `RLIMIT_AS` and machine.";
+    memory_drain_percent: u64 = 85.0, 1.0 to 100.0,
+        "connections_drained_memory", "idle connections are closed",
+        "Resident memory from which idle connections are closed.";
+    memory_shed_percent: u64 = 92.0, 1.0 to 100.0,
+        "requests_refused_memory", "503 with `Retry-After: 1`",
+        "Resident memory from which new requests are refused.";
+    memory_refuse_percent: u64 = 97.0, 1.0 to 100.0,
+        "connections_refused_memory", "accepted and closed at once",
+        "Resident memory from which new connections are refused.";
+    tls_handshake_s: Duration = 5.0, 0.01 to 3_600.0,
+        "tls_handshakes_timed_out", "connection cut",
+        "The whole TLS handshake.";
+    h2_streams: u64 = 100.0, 1.0 to 10_000.0,
+        "h2_streams_refused", "RST_STREAM(REFUSED_STREAM)",
+        "HTTP/2: streams of a connection at a time.";
+    h2_stream_window_bytes: u64 = 65_536.0, 65_535.0 to 16_777_216.0,
+        "h2_flow_control_errors", "RST_STREAM(FLOW_CONTROL_ERROR)",
+        "HTTP/2: bytes in flight of one request body.";
+    h2_connection_window_bytes: u64 = 1_048_576.0, 65_535.0 to 1_073_741_824.0,
+        "h2_flow_control_errors", "GOAWAY(FLOW_CONTROL_ERROR)",
+        "HTTP/2: bytes in flight of all request bodies of a connection.";
+    h2_frame_bytes: u64 = 16_384.0, 16_384.0 to 16_777_215.0,
+        "h2_protocol_errors", "GOAWAY(FRAME_SIZE_ERROR)",
+        "HTTP/2: payload of one frame.";
+    h2_header_list_bytes: u64 = 16_384.0, 1_024.0 to 1_048_576.0,
+        "heads_too_large", "431",
+        "HTTP/2: decoded bytes of a request head, as RFC 9113 counts them.";
+    h2_header_count: u64 = 100.0, 1.0 to 10_000.0,
+        "heads_too_large", "431",
+        "HTTP/2: fields of a request head, each crumb of a cookie for itself.";
+    h2_send_buffer_bytes: u64 = 65_536.0, 16_384.0 to 16_777_216.0,
+        "", "back-pressure on the replica",
+        "HTTP/2: bytes of an answer that wait for the window of its stream.";
+    h2_stall_s: Duration = 10.0, 0.01 to 3_600.0,
+        "h2_streams_stalled", "RST_STREAM(CANCEL)",
+        "HTTP/2: the longest time without progress of an answer that is complete, however often its window grows.";
+    h2_streaming_stall_s: Duration = 60.0, 0.01 to 3_600.0,
+        "h2_streams_stalled", "RST_STREAM(CANCEL)",
+        "HTTP/2: the same for an answer that is still being made.";
+    h2_resets: u64 = 100.0, 1.0 to 1_000_000.0,
+        "h2_reset_floods", "GOAWAY(ENHANCE_YOUR_CALM)",
+        "HTTP/2: streams that a client may reset within `h2_resets_window_s` if it lets fewer than half complete.";
+    h2_resets_window_s: Duration = 10.0, 0.01 to 3_600.0,
+        "h2_reset_floods", "GOAWAY(ENHANCE_YOUR_CALM)",
+        "HTTP/2: the time over which resets are counted.";
+    h2_pending_resets: u64 = 20.0, 1.0 to 10_000.0,
+        "h2_reset_floods", "GOAWAY(ENHANCE_YOUR_CALM)",
+        "HTTP/2: streams that were reset before they were accepted.";
+}
+
+impl Limits {
+    /// Takes the keys that a user gave, over the present values.
+    ///
+    /// # Errors
+    /// Every key that does not exist and every value that does not fit, one text each; nothing is changed then.
+    pub fn set<'a>(
+        &mut self,
+        given: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> Result<(), Vec<String>> {
+        let mut wanted = self.clone();
+        let mut problems = Vec::new();
+        for (key, number) in given {
+            match Self::ALL.iter().find(|limit| limit.key == key) {
+                Some(limit) if limit.takes(number) => (limit.set)(&mut wanted, number),
+                Some(limit) => problems.push(limit.refusal(number)),
+                None => problems.push(unknown(key)),
+            }
+        }
+        let percents = [
+            wanted.memory_drain_percent,
+            wanted.memory_shed_percent,
+            wanted.memory_refuse_percent,
+        ];
+        if !percents.is_sorted() {
+            problems.push(format!(
+                "memory_drain_percent, memory_shed_percent and memory_refuse_percent must not fall, got {percents:?}"
+            ));
+        }
+        if problems.is_empty() {
+            *self = wanted;
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+impl Limit {
+    fn takes(&self, number: f64) -> bool {
+        (self.minimum..=self.maximum).contains(&number) && (!self.whole || number.fract() == 0.0)
+    }
+
+    fn refusal(&self, number: f64) -> String {
+        let kind = if self.whole { "whole number" } else { "number" };
+        format!(
+            "{} must be a {kind} from {} to {}, got {number}",
+            self.key, self.minimum, self.maximum
+        )
+    }
+}
+
+fn unknown(key: &str) -> String {
+    let nearest = Limits::ALL
+        .iter()
+        .map(|limit| limit.key)
+        .min_by_key(|known| distance(key, known))
+        .unwrap_or_default();
+    format!("there is no limit {key:?}; the nearest is {nearest:?}")
+}
+
+/// Letters to change, add or take away (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (number, letter) in left.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = number + 1;
+        for (at, other) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt::Write, path::Path};
+
+    use super::*;
+    use crate::Counters;
+
+    #[test]
+    fn defaults_are_in_their_ranges_and_limits_with_an_answer_are_counted() {
+        let counters: BTreeSet<_> = Counters::default().all().map(|(name, _)| name).collect();
+        for limit in Limits::ALL {
+            assert!(limit.takes(limit.default), "{}", limit.key);
+            assert!(
+                limit.counter.is_empty() || counters.contains(limit.counter),
+                "{} names the counter {:?}, which there is not",
+                limit.key,
+                limit.counter
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_user_gives_is_taken_or_every_problem_is_named() {
+        let mut limits = Limits::default();
+        limits
+            .set([("uri_bytes", 100.0), ("header_read_s", 0.5)])
+            .unwrap();
+        assert_eq!(limits.uri_bytes, 100);
+        assert_eq!(limits.header_read_s, Duration::from_millis(500));
+        let before = limits.clone();
+        let problems = limits
+            .set([
+                ("header_byte", 9000.0),
+                ("header_count", 0.0),
+                ("uri_bytes", 1.5),
+                ("connections", f64::NAN),
+                ("memory_shed_percent", 99.0),
+            ])
+            .unwrap_err();
+        assert_eq!(limits, before);
+        let text = problems.join("\n");
+        assert_eq!(problems.len(), 5, "{text}");
+        for part in [
+            "\"header_bytes\"",
+            "header_count must be a whole number from 1 to 10000, got 0",
+            "uri_bytes must be a whole number",
+            "connections must",
+            "must not fall",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    /// `EAGLERAY_WRITE_DOCS=1` writes the page anew.
+    #[test]
+    fn the_page_of_limits_says_what_the_code_does() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/limits.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = page.split_once("<!-- table -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- end -->\n").unwrap();
+        let wanted = format!("{before}<!-- table -->\n{}<!-- end -->\n{after}", table());
+        if std::env::var_os("EAGLERAY_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        assert!(
+            page == wanted,
+            "docs/limits.md is old: run this test with EAGLERAY_WRITE_DOCS=1"
+        );
+    }
+
+    fn table() -> String {
+        let mut text = String::from(
+            "| key | default | from | to | bounds | answer | counter |\n|---|---|---|---|---|---|---|\n",
+        );
+        for limit in Limits::ALL {
+            let counter = match limit.counter {
+                "" => String::new(),
+                name => format!("`{name}`"),
+            };
+            let (key, says, answer) = (limit.key, limit.says, limit.answer);
+            let (default, minimum, maximum) = (limit.default, limit.minimum, limit.maximum);
+            writeln!(
+                text,
+                "| `{key}` | {default} | {minimum} | {maximum} | {says} | {answer} | {counter} |"
+            )
+            .unwrap();
+        }
+        text
+    }
+}

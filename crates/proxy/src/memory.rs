@@ -1,0 +1,254 @@
+//! How much of its memory the process uses, and what it no longer does because of it.
+//!
+//! One thread looks ten times a second at the resident memory of the process itself, against the least of its
+//! control groups, `RLIMIT_AS` (there: its address space) and the machine. From the first watermark on idle
+//! connections are closed, from the second new requests are refused, from the third connections too. What is on its
+//! way is finished at all of them: to end it would cost work that is done, and frees little.
+//!
+//! The threads of the proxy read one byte. A process whose memory cannot be read is taken to have enough.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::limits::Limits;
+
+const PERIOD: Duration = Duration::from_millis(100);
+const DRAIN: u8 = 1;
+const SHED: u8 = 2;
+const REFUSE: u8 = 3;
+
+/// The last look. Relaxed: it guards nothing, and is a tenth of a second old anyway.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(AtomicU8);
+
+impl Memory {
+    pub(crate) fn drains_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= DRAIN
+    }
+
+    pub(crate) fn refuses_requests(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= SHED
+    }
+
+    pub(crate) fn refuses_connections(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= REFUSE
+    }
+}
+
+/// The thread that looks. Ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    pub(crate) fn start(limits: &Limits, memory: Arc<Memory>) -> io::Result<Self> {
+        let (end, ended) = channel();
+        let marks = Marks::new(limits);
+        let thread = std::thread::Builder::new()
+            .name("eagleray-proxy-memory".to_owned())
+            .spawn(move || look_until(&ended, &marks, &memory))?;
+        Ok(Self {
+            end: Some(end),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that watches the memory panicked");
+        }
+    }
+}
+
+/// Bytes, and the percentages of them at which something happens.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    resident: u64,
+    address_space: u64,
+    percent: [u64; 3],
+}
+
+impl Marks {
+    fn new(limits: &Limits) -> Self {
+        let of_system = machine_bytes()
+            .into_iter()
+            .chain(group_bytes(Path::new("/sys/fs/cgroup"), &own_groups()))
+            .min()
+            .unwrap_or(u64::MAX);
+        let resident = match limits.memory_bytes {
+            0 => of_system,
+            given => given,
+        };
+        tracing::info!(bytes = resident, "memory that watermarks are of");
+        Self {
+            resident,
+            address_space: getrlimit(Resource::As).current.unwrap_or(u64::MAX),
+            percent: [
+                limits.memory_drain_percent,
+                limits.memory_shed_percent,
+                limits.memory_refuse_percent,
+            ],
+        }
+    }
+
+    fn level(&self, size: u64, resident: u64) -> u8 {
+        let percent = |used: u64, limit: u64| used.saturating_mul(100) / limit.max(1);
+        let used = percent(resident, self.resident).max(percent(size, self.address_space));
+        self.percent.iter().filter(|mark| used >= **mark).count() as u8
+    }
+}
+
+fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory) {
+    let file = match File::open("/proc/self/statm") {
+        Ok(file) => file,
+        Err(error) => return tracing::warn!(%error, "memory is not watched"),
+    };
+    let page = rustix::param::page_size() as u64;
+    while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+        let Some((size, resident)) = pages(&file) else {
+            continue;
+        };
+        let level = marks.level(size.saturating_mul(page), resident.saturating_mul(page));
+        let before = memory.0.swap(level, Ordering::Relaxed);
+        if level > before {
+            tracing::warn!(level, resident_bytes = resident * page, "memory is short");
+        } else if level < before {
+            tracing::info!(
+                level,
+                resident_bytes = resident * page,
+                "memory is free again"
+            );
+        }
+    }
+}
+
+/// Total and resident pages. The file is read anew at each look, without opening it: descriptors may be used up.
+fn pages(file: &File) -> Option<(u64, u64)> {
+    let mut text = [0; 128];
+    let length = file.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(text.get(..length)?).ok()?;
+    let mut numbers = text.split_ascii_whitespace();
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn machine_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn own_groups() -> String {
+    fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
+}
+
+/// The limits of the groups that the process is in, and of those above them: each holds for all below.
+fn group_bytes(root: &Path, groups: &str) -> Vec<u64> {
+    let mut found = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let (root, file) = if controllers.is_empty() {
+            (root.to_owned(), "memory.max")
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (root.join("memory"), "memory.limit_in_bytes")
+        } else {
+            continue;
+        };
+        let mut folder: PathBuf = root.join(path.trim_start_matches('/'));
+        loop {
+            // `max` is no number, and no limit.
+            if let Ok(text) = fs::read_to_string(folder.join(file))
+                && let Ok(bytes) = text.trim().parse()
+            {
+                found.push(bytes);
+            }
+            if folder == root || !folder.pop() {
+                break;
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_watermark_holds_from_its_percentage_on() {
+        let marks = Marks {
+            resident: 1000,
+            address_space: u64::MAX,
+            percent: [85, 92, 97],
+        };
+        for (resident, level) in [
+            (0, 0),
+            (849, 0),
+            (850, 1),
+            (920, 2),
+            (969, 2),
+            (970, 3),
+            (2000, 3),
+        ] {
+            assert_eq!(marks.level(0, resident), level, "{resident}");
+        }
+        let marks = Marks {
+            resident: u64::MAX,
+            address_space: 1000,
+            ..marks
+        };
+        assert_eq!(marks.level(930, 0), 2);
+    }
+
+    #[test]
+    fn the_least_limit_of_the_groups_above_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("memory.max"), "max\n").unwrap();
+        fs::write(folder.path().join("a/memory.max"), "4096\n").unwrap();
+        assert_eq!(group_bytes(folder.path(), "0::/a/b\n"), [4096]);
+        let old = folder.path().join("memory/x");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("memory.limit_in_bytes"), "8192\n").unwrap();
+        assert_eq!(
+            group_bytes(folder.path(), "3:cpu:/x\n5:memory:/x\n"),
+            [8192]
+        );
+        assert!(group_bytes(folder.path(), "nonsense").is_empty());
+    }
+
+    #[test]
+    fn this_process_has_memory_and_a_limit() {
+        let file = File::open("/proc/self/statm").unwrap();
+        let (size, resident) = pages(&file).unwrap();
+        assert!(size >= resident && resident > 0);
+        assert!(machine_bytes().unwrap() > resident);
+    }
+}
