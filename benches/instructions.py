@@ -187,6 +187,7 @@ def count(deployments, requests):
     theirs.close()
     try:
         ours.sendall(frame(CONTROL, snapshot(sockets)))
+        ours.sendall(frame(CONTROL, bytes_field(3, b"")))  # Accept
         load = [LOAD, f"127.0.0.1:{listener.getsockname()[1]}", "--connections", 1, "--requests", requests]
         load += ["--path", f"/{names[len(names) // 2]}"]
         wait_for_route(listener.getsockname()[1], load[-1], proxy, errors)
