@@ -23,7 +23,7 @@ from pathlib import Path
 
 from limit_replica import END_HEAD_DONE, FRAME, RESPONSE, response_payload
 from measure import LOAD, CellFailed
-from systems import own_python
+from systems import baseline_python, own_python
 
 HELLO, REQUEST, CONTROL = 1, 2, 13
 VERSION = 1
@@ -145,12 +145,11 @@ class Replicas(threading.Thread):
             opened.close()
 
 
-def executable():
-    return own_python().parent / "eagleray"
+def count(python, deployments, requests):
+    """Instructions of a proxy that knows so many deployments and answers so many requests of one of them.
 
-
-def count(deployments, requests):
-    """Instructions of a proxy that knows so many deployments and answers so many requests of one of them."""
+    The executable is the one beside `python`.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="eagleray-count-"))
     # All of one length: a longer path would be a difference by itself.
     names = [f"d{number:04}" for number in range(deployments)]
@@ -160,7 +159,7 @@ def count(deployments, requests):
     listener = socket.create_server(("127.0.0.1", 0))
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     out = scratch / "callgrind.out"
-    valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", str(executable())]
+    valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", str(python.parent / "eagleray")]
     child_options = {
         "log_directory": str(scratch),
         "run_directory": str(scratch),
@@ -234,22 +233,29 @@ def total(proxy, out):
     raise CellFailed("callgrind wrote no total")
 
 
-def per_request(deployments):
-    return (count(deployments, MANY) - count(deployments, FEW)) / (MANY - FEW)
+def per_request(python, deployments):
+    return (count(python, deployments, MANY) - count(python, deployments, FEW)) / (MANY - FEW)
 
 
 def measure():
-    """Instructions a request with one and with a thousand deployments, and their ratio; or why not."""
+    """Instructions a request with one and with a thousand deployments, and their ratio; or why not.
+
+    With a baseline also its instructions with one deployment, as `before`.
+    """
     if shutil.which("valgrind") is None:
         return {"skipped": "valgrind is not installed"}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     try:
-        one, thousand = per_request(1), per_request(1000)
+        one, thousand = per_request(own_python(), 1), per_request(own_python(), 1000)
+        before = per_request(baseline_python(), 1) if baseline_python() else None
     except (CellFailed, OSError, subprocess.SubprocessError) as error:
         return {"skipped": f"failed: {error}"}
-    return {"one": one, "thousand": thousand, "ratio": thousand / one}
+    counted = {"one": one, "thousand": thousand, "ratio": thousand / one}
+    if before:
+        counted |= {"before": before, "to_before": one / before}
+    return counted
 
 
 if __name__ == "__main__":

@@ -164,7 +164,20 @@ def bars(results, memory, balance, instructions):
             instructions.get("skipped", ""),
         )
     )
+    found += baseline_bars(results, instructions)
     return found
+
+
+def baseline_bars(results, instructions):
+    """This Eagleray to an earlier one, where there is one: no row may cost a tenth more."""
+    cpu = ("many", "server_us_per_request")
+    for row in ROWS:
+        for mode in MODES:
+            ratio = results.ratio((row, mode, "eagleray", *cpu), (row, mode, "baseline", *cpu))
+            if ratio is not None:
+                yield Bar(f"{row}, {mode}: CPU to the baseline's", ratio, "<=", 1.1)
+    if "to_before" in instructions:
+        yield Bar("instructions in the proxy to the baseline's", instructions["to_before"], "<=", 1.05)
 
 
 def balance_bar(tally):

@@ -7,6 +7,9 @@ terminal, everything to benches/results/<time>-<commit>.json.
 
     make bench                                   all of it
     python benches/run.py --rounds 1 --systems eagleray,limit --rows noop_async --only cells
+
+With BENCH_BASELINE naming a virtual environment that has an earlier wheel of Eagleray, that one runs in the same rounds
+as `baseline`, and the ratios to it are printed too.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The systems under test: how each is started, and which rows it has."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,12 @@ def own_python():
     """The interpreter that has Eagleray: that of .venv when there is one."""
     python = ROOT / ".venv" / "bin" / "python"
     return python if python.exists() else Path(sys.executable)
+
+
+def baseline_python():
+    """The interpreter that has an earlier Eagleray to compare with: that of the environment in BENCH_BASELINE."""
+    environment = os.environ.get("BENCH_BASELINE")
+    return Path(environment) / "bin" / "python" if environment else None
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class Eagleray(System):
     def missing(self):
         return None if (own_python().parent / "eagleray").exists() else "not built: make setup"
 
+    def python(self):
+        return own_python()
+
     def command(self, row, mode, port, scratch):
         environment = {
             # A node of its own, whatever resident one the user has.
@@ -58,7 +68,15 @@ class Eagleray(System):
             "PYTHONPATH": str(APPS),
             "BENCH_IRIS_MODEL": str(iris_model("eagleray")),
         }
-        return Command([own_python(), APPS / "eagleray_app.py", row, mode, port], environment)
+        return Command([self.python(), APPS / "eagleray_app.py", row, mode, port], environment)
+
+
+class Baseline(Eagleray):
+    def missing(self):
+        return None if baseline_python() else "BENCH_BASELINE names no environment that has it"
+
+    def python(self):
+        return baseline_python()
 
 
 class Limit(System):
@@ -123,6 +141,7 @@ SYSTEMS = {
     system.name: system
     for system in (
         Eagleray("eagleray", "Eagleray"),
+        Baseline("baseline", "an earlier Eagleray"),
         Limit("limit", "the limit program", rows=("noop_async",), modes=("opened",)),
         FastApi("fastapi", "FastAPI on uvicorn"),
         # Seconds to start, and no bar beyond this row: the others would double the time of a run.
@@ -130,4 +149,4 @@ SYSTEMS = {
         Ray("ray-haproxy", "Ray Serve, HAProxy", rows=("noop_async",), haproxy=True),
     )
 }
-__all__ = ["BENCH", "MODES", "ROWS", "SYSTEMS", "body", "own_python"]
+__all__ = ["BENCH", "MODES", "ROWS", "SYSTEMS", "baseline_python", "body", "own_python"]
