@@ -67,6 +67,8 @@ def test_options_inherits_what_is_not_given() -> None:
         ({"graceful_shutdown_timeout_s": float("nan")}, ValueError),
         ({"health_check_period_s": 0}, ValueError),
         ({"health_check_timeout_s": "soon"}, ValueError),
+        ({"hang_timeout_s": 0}, ValueError),
+        ({"hang_timeout_s": "never"}, ValueError),
         ({"max_constructor_retry_count": 0}, ValueError),
         ({"ray_actor_options": []}, TypeError),
         ({"ray_actor_options": {"cpus": 1}}, ValueError),

@@ -19,6 +19,7 @@ import cloudpickle
 import frames
 from frames import Answer, Connection, Frame, message, parse
 
+CONDITION = 6
 OPTIONS = {"f2": 100, "f4": "", "f6": 20.0, "f8": 5.0, "f15": 1 << 20}
 
 
@@ -59,11 +60,13 @@ class Node:
         self.control.send(Frame(frames.CONTROL, payload=message(**body)))
 
     def event(self) -> tuple[int, dict[int, Any]]:
-        """The next event: its tag and fields."""
-        frame = self.control.receive()
-        assert frame is not None, f"the replica ended:\n{self.log}"
-        ((tag, content),) = parse(frame.payload).items()
-        return tag, parse(content)
+        """The next event but what it says of its condition: its tag and fields."""
+        while True:
+            frame = self.control.receive()
+            assert frame is not None, f"the replica ended:\n{self.log}"
+            ((tag, content),) = parse(frame.payload).items()
+            if tag != CONDITION:
+                return tag, parse(content)
 
     def start(self, target: Any, *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Sends the command that starts `target`."""

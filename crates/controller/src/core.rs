@@ -18,6 +18,7 @@ mod answers;
 mod apply;
 mod backoff;
 mod change;
+mod condition;
 mod health;
 mod model;
 mod notes;

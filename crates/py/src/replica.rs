@@ -22,21 +22,35 @@ mod headers;
 mod immediate;
 mod request;
 mod scope;
+mod stacks;
 
 pub(crate) use request::Request;
+use stacks::Stacks;
 
 /// One drain hands over so many requests, or takes so long; then the loop gets its turn.
 const DRAIN_REQUESTS: usize = 64;
 const DRAIN_TIME: Duration = Duration::from_millis(1);
 
-/// Wakes the event loop, which watches the descriptor.
-struct Wake(Arc<OwnedFd>);
+/// What the I/O thread can do to Python without its lock: wake the event loop, which watches the descriptor, and have
+/// the stacks written down.
+struct Outside {
+    wake: Arc<OwnedFd>,
+    stacks: Stacks,
+}
 
-impl Handler for Wake {
+impl Handler for Outside {
     fn wake(&self) {
-        // A full counter is readable, which is all that is asked.
-        rustix::io::write(&*self.0, &1_u64.to_ne_bytes()).ok();
+        wake(&self.wake);
     }
+
+    fn stacks(&self) -> String {
+        self.stacks.text()
+    }
+}
+
+fn wake(descriptor: &OwnedFd) {
+    // A full counter is readable, which is all that is asked.
+    rustix::io::write(descriptor, &1_u64.to_ne_bytes()).ok();
 }
 
 /// What the loop's requests share.
@@ -60,16 +74,20 @@ pub(crate) struct Replica {
 
 #[pymethods]
 impl Replica {
-    /// Takes over two descriptors, the connection to the node and the listening socket, and starts the I/O thread.
+    /// Takes over three descriptors, the connection to the node, the listening socket and the file that the stacks are
+    /// written to (see `eagleray._replica.stacks`), and starts the I/O thread.
     /// `on_event(kind, value)` is called by `drain`: "command" with a dict, "problem"
     /// with a text for the log, "thread", "drained".
     #[new]
-    fn new(control_fd: i32, listen_fd: i32, on_event: Py<PyAny>) -> PyResult<Self> {
+    fn new(control_fd: i32, listen_fd: i32, stacks_fd: i32, on_event: Py<PyAny>) -> PyResult<Self> {
         let wake = Arc::new(
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(std::io::Error::from)?,
         );
-        let handler = Box::new(Wake(Arc::clone(&wake)));
+        let handler = Box::new(Outside {
+            wake: Arc::clone(&wake),
+            stacks: Stacks::new(own(stacks_fd)?),
+        });
         let (handle, service) =
             eagleray_replica::build(own(control_fd)?, own(listen_fd)?, handler)?;
         let thread = std::thread::Builder::new()
@@ -111,6 +129,7 @@ impl Replica {
     /// Handles events and returns new requests. When the list has more than one, `flush` must follow once all of
     /// them have begun.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.handle.turned();
         let began = Instant::now();
         let mut requests = Vec::new();
         let mut cleared = false;
@@ -122,7 +141,7 @@ impl Replica {
             if full {
                 // Still readable, so the loop comes back after its turn.
                 if cleared {
-                    Wake(Arc::clone(&self.wake)).wake();
+                    wake(&self.wake);
                 }
                 break;
             }
@@ -162,6 +181,11 @@ impl Replica {
 
     fn set_limit(&self, max_ongoing_requests: u32) {
         self.handle.set_limit(max_ongoing_requests);
+    }
+
+    /// While it is on, a loop that does not turn is not taken for one that hangs.
+    fn set_exempt(&self, exempt: bool) {
+        self.handle.set_exempt(exempt);
     }
 
     fn ongoing(&self) -> u32 {

@@ -8,8 +8,6 @@ use std::{
 };
 
 use eagleray_types::control::ReplicaEvent;
-use eagleray_wire::{Header, Kind};
-use prost::Message;
 
 use crate::{
     Handler,
@@ -74,6 +72,27 @@ impl Handle {
         self.shared.admission.lock().ongoing()
     }
 
+    /// The loop turns. To be called by the loop's thread at the beginning of each look at the queues.
+    pub fn turned(&self) {
+        let shared = &self.shared;
+        // Relaxed: a counter with one writer, by which nothing else is published.
+        let turns = shared.loop_turns.load(Ordering::Relaxed);
+        shared.loop_turns.store(turns + 1, Ordering::Relaxed);
+        if shared.hung.load(Ordering::Relaxed) {
+            shared.poller.interrupt();
+        }
+    }
+
+    /// User code that may take its time (`reconfigure`) begins or is over: until then neither this process nor its
+    /// routers take a loop or a process that does not turn for one that hangs.
+    pub fn set_exempt(&self, exempt: bool) {
+        // SeqCst: a connection that is made meanwhile either sees the flag or is in the list.
+        self.shared.exempt.store(exempt, Ordering::SeqCst);
+        for connection in self.shared.connections.lock().iter() {
+            connection.page.set_exempt(exempt);
+        }
+    }
+
     /// The next request for the loop. Does not wait.
     pub fn next_request(&self) -> Option<Arc<Request>> {
         self.shared.requests.pop()
@@ -109,10 +128,7 @@ impl Handle {
 
     /// Tells the controller, through the node.
     pub fn tell(&self, event: &ReplicaEvent) {
-        let header = Header::new(Kind::Control, 0, 0);
-        self.shared
-            .control
-            .frame(Instant::now(), false, header, &[], &event.encode_to_vec());
+        self.shared.tell(Instant::now(), event);
     }
 
     /// Takes nothing new; `Event::Drained` follows when all is over.

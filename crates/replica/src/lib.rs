@@ -8,6 +8,7 @@
 pub mod admission;
 mod fork;
 mod handle;
+mod liveness;
 mod out;
 mod poller;
 mod pool;
@@ -18,7 +19,7 @@ mod shared;
 pub use fork::in_forked_child;
 pub use handle::{Handle, build};
 pub use pool::{Next, Pool};
-pub use request::{Body, Request, Room};
+pub use request::{Body, Cancel, Request, Room};
 pub use service::{Ended, Service};
 pub use shared::{Event, Serving};
 
@@ -27,4 +28,10 @@ pub trait Handler: Send + Sync {
     /// There are requests or events. Called from the I/O thread and from threads that finish requests; must neither
     /// block nor call back.
     fn wake(&self);
+
+    /// What the threads of user code are doing, as text for people. Called from the I/O thread when the loop does not
+    /// turn; must not wait for any of them.
+    fn stacks(&self) -> String {
+        String::new()
+    }
 }

@@ -9,7 +9,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,12 @@ pub struct Request {
     changed: Condvar,
 }
 
+/// Something that a request started and that ends with it.
+pub trait Cancel: std::fmt::Debug + Send + Sync {
+    /// Asks it to end. Must neither wait nor call back.
+    fn cancel(&self);
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Queued,
@@ -70,6 +76,8 @@ enum Phase {
 struct State {
     phase: Phase,
     cancelled: bool,
+    /// Counted as one that runs although nobody wants its answer.
+    abandoned: bool,
     /// The loop is told of cancellation, body bytes and room; else a thread that waits.
     on_loop: bool,
     /// A sync request whose body is still coming.
@@ -83,6 +91,8 @@ struct State {
     /// The loop waits for body bytes, or for room.
     reader_waits: bool,
     writer_waits: bool,
+    /// Calls that this request makes.
+    calls: Vec<Weak<dyn Cancel>>,
 }
 
 impl Request {
@@ -102,6 +112,7 @@ impl Request {
         let state = State {
             phase: Phase::Queued,
             cancelled: false,
+            abandoned: false,
             on_loop: !sync,
             gathering: sync && !end,
             body: body::Incoming::new(first, end),
@@ -111,6 +122,7 @@ impl Request {
             pending: VecDeque::new(),
             reader_waits: false,
             writer_waits: false,
+            calls: Vec::new(),
         };
         Arc::new(Self {
             shared: Arc::clone(shared),
@@ -196,6 +208,10 @@ impl Request {
             Phase::Over => {}
             Phase::Queued => self.take_back(&mut state),
             Phase::Started => {
+                if state.end_sent {
+                    // The whole answer has left: what runs are background tasks, and they run to their end.
+                    return;
+                }
                 state.cancelled = true;
                 state.pending.clear();
                 state.body.clear();
@@ -203,12 +219,41 @@ impl Request {
                     self.give_up(&mut state);
                     return;
                 }
+                if !std::mem::replace(&mut state.abandoned, true) {
+                    // Relaxed: a number for people.
+                    self.shared.abandoned.fetch_add(1, Ordering::Relaxed);
+                }
+                state.cancel_calls();
                 self.changed.notify_all();
                 if state.on_loop {
                     self.shared.event(Event::Cancelled(self.serial));
                 }
             }
         }
+    }
+
+    /// When the answers to calls that user code makes are due. `None`: no limit, or this request has its own answer, so
+    /// that whatever still runs runs for itself.
+    pub fn deadline_of_calls(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        self.deadline
+            .filter(|_| !state.end_sent && state.phase != Phase::Over)
+    }
+
+    /// Cancels `call` when nobody wants the answer of this request any more, at once if that is so already.
+    pub fn cancels(&self, call: &Arc<dyn Cancel>) {
+        let mut state = self.state.lock();
+        if state.end_sent || state.phase == Phase::Over {
+            return;
+        }
+        if state.cancelled {
+            call.cancel();
+            return;
+        }
+        if state.calls.len() == state.calls.capacity() {
+            state.calls.retain(|call| call.strong_count() > 0);
+        }
+        state.calls.push(Arc::downgrade(call));
     }
 
     /// I/O thread: the router is gone; what has not started never will.
@@ -248,6 +293,10 @@ impl Request {
             state.phase = Phase::Over;
             state.body.clear();
             state.pending.clear();
+            state.calls = Vec::new();
+            if std::mem::take(&mut state.abandoned) {
+                self.shared.abandoned.fetch_sub(1, Ordering::Relaxed);
+            }
             self.connection.remove(self.slot);
             if self.connection.closed.load(Ordering::Acquire) {
                 self.shared.dropped(now);
@@ -271,6 +320,14 @@ impl Request {
 }
 
 impl State {
+    fn cancel_calls(&mut self) {
+        for call in std::mem::take(&mut self.calls) {
+            if let Some(call) = call.upgrade() {
+                call.cancel();
+            }
+        }
+    }
+
     /// The whole answer is handed over and only credit is missing.
     fn end_sent_and_done_waits(&self) -> bool {
         self.pending_done()

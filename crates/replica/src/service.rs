@@ -4,7 +4,7 @@
 //! for all that a turn brought. So a process whose interpreter is busy still rejects, grants and counts its turns.
 //!
 //! A turn: wait; read what came; end grants that are late; wake whoever has work; count the turn in every claim
-//! page. While answers follow each other closely it watches: it sleeps no longer than [`WATCH`](crate::out::WATCH)
+//! page; see whether the loop turns. While answers follow each other closely it watches: it sleeps no longer than [`WATCH`](crate::out::WATCH)
 //! and sends what was put off.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_types::control::ReplicaCommand;
+use eagleray_types::control::{ReplicaCommand, replica_command};
 use eagleray_wire::Decoder;
 use prost::Message;
 use rustix::{
@@ -31,7 +31,9 @@ use crate::{
     pool::Served,
     shared::{Connection, Event, Shared},
 };
+use condition::Condition;
 
+mod condition;
 mod frames;
 mod routers;
 
@@ -71,6 +73,7 @@ pub struct Service {
     /// Since when nothing was taken from it.
     pool_still: Instant,
     turn: Turn,
+    condition: Condition,
     _listed: Vec<Listed>,
 }
 
@@ -123,6 +126,7 @@ impl Service {
             pool_popped: 0,
             pool_still: Instant::now(),
             turn: Turn::default(),
+            condition: Condition::new(Instant::now()),
             _listed: listed,
         })
     }
@@ -148,6 +152,7 @@ impl Service {
             }
             self.end_grants(now);
             self.hand_over(now);
+            self.look_after(now);
             if self.shared.stopping.load(Ordering::Acquire) {
                 break Ended::Stopped;
             }
@@ -213,7 +218,13 @@ impl Service {
         loop {
             match Decoder::control().decode(&mut self.control_input) {
                 Ok(Some(frame)) => match ReplicaCommand::decode(frame.payload) {
-                    Ok(command) => self.shared.event(Event::Command(Box::new(command))),
+                    Ok(command) => {
+                        if matches!(command.body, Some(replica_command::Body::Reconfigure(_))) {
+                            // A controller that has just met this replica sends one.
+                            self.condition.tell_again();
+                        }
+                        self.shared.event(Event::Command(Box::new(command)));
+                    }
                     Err(error) => self
                         .shared
                         .problem(format!("a command cannot be read: {error}")),
@@ -290,7 +301,7 @@ impl Service {
         // Said before admission is asked: whoever changes it after that sees the time and interrupts.
         shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
         let admission = shared.admission.lock();
-        if admission.ongoing() > 0 {
+        if admission.ongoing() > 0 || self.condition.watches(shared) {
             no_later(BEAT);
         }
         if let Some(at) = admission.poll_timeout() {

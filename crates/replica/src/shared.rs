@@ -8,15 +8,16 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use crossbeam_queue::SegQueue;
-use eagleray_types::control::ReplicaCommand;
-use eagleray_wire::{ClaimPage, Header};
+use eagleray_types::control::{ReplicaCommand, ReplicaEvent};
+use eagleray_wire::{ClaimPage, Header, Kind};
 use parking_lot::{Mutex, MutexGuard};
+use prost::Message;
 
 use crate::{
     Handler,
@@ -123,6 +124,14 @@ pub(crate) struct Shared {
     pub(crate) batch: AtomicBool,
     pub(crate) draining: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// How often the loop has turned; written by the loop only.
+    pub(crate) loop_turns: AtomicU64,
+    /// The loop has not turned for long; whoever sees it turn wakes the I/O thread.
+    pub(crate) hung: AtomicBool,
+    /// `reconfigure` runs: the loop may take its time.
+    pub(crate) exempt: AtomicBool,
+    /// Requests that run although nobody wants their answer.
+    pub(crate) abandoned: AtomicU32,
     pub(crate) serial: AtomicU64,
     /// When the I/O thread next looks at the time, in microseconds after `began`.
     pub(crate) sleeps_until: AtomicU64,
@@ -164,6 +173,10 @@ impl Shared {
             batch: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            loop_turns: AtomicU64::new(0),
+            hung: AtomicBool::new(false),
+            exempt: AtomicBool::new(false),
+            abandoned: AtomicU32::new(0),
             serial: AtomicU64::new(1),
             sleeps_until: AtomicU64::new(u64::MAX),
             began: now,
@@ -174,6 +187,13 @@ impl Shared {
     pub(crate) fn event(&self, event: Event) {
         self.events.push(event);
         self.notify();
+    }
+
+    /// Tells the controller, through the node.
+    pub(crate) fn tell(&self, now: Instant, event: &ReplicaEvent) {
+        let header = Header::new(Kind::Control, 0, 0);
+        self.control
+            .frame(now, false, header, &[], &event.encode_to_vec());
     }
 
     /// Tells the log, unless it does not keep up.

@@ -8,8 +8,10 @@
 use crate::DeploymentKey;
 
 mod node;
+mod replica;
 
 pub use node::*;
+pub use replica::*;
 
 // --- targets: what routers know -------------------------------------------------------------------------------
 
@@ -267,144 +269,6 @@ pub struct SpawnFailed {
     pub message: String,
 }
 
-// --- controller and replica -----------------------------------------------------------------------------------
-
-/// Controller to replica, relayed by its node.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ReplicaCommand {
-    #[prost(oneof = "replica_command::Body", tags = "1, 2, 3, 4, 5")]
-    pub body: Option<replica_command::Body>,
-}
-
-pub mod replica_command {
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    #[expect(
-        clippy::large_enum_variant,
-        reason = "one at a time, and soon taken apart"
-    )]
-    pub enum Body {
-        #[prost(message, tag = "1")]
-        Start(super::ReplicaConfig),
-        #[prost(message, tag = "2")]
-        Reconfigure(super::Reconfigure),
-        #[prost(message, tag = "3")]
-        CheckHealth(super::CheckHealth),
-        #[prost(message, tag = "4")]
-        Drain(super::Empty),
-        #[prost(message, tag = "5")]
-        Stop(super::StopReplica),
-    }
-}
-
-/// Everything a replica needs to construct its user code.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ReplicaConfig {
-    #[prost(message, required, tag = "1")]
-    pub deployment: DeploymentKey,
-    #[prost(string, tag = "2")]
-    pub replica_id: String,
-    #[prost(string, tag = "3")]
-    pub version: String,
-    #[prost(string, tag = "4")]
-    pub revision: String,
-    /// Path of the cloudpickle of `(callable, init_args, init_kwargs)`.
-    #[prost(string, tag = "5")]
-    pub callable_path: String,
-    /// Path of the captured code of the application; empty when it was deployed unsealed.
-    #[prost(string, tag = "6")]
-    pub code_path: String,
-    /// `sys.path` entries of the driver, in order.
-    #[prost(string, repeated, tag = "7")]
-    pub sys_path: Vec<String>,
-    #[prost(message, required, tag = "8")]
-    pub options: DeploymentOptions,
-    #[prost(uint32, tag = "9")]
-    pub rank: u32,
-    #[prost(uint32, tag = "10")]
-    pub world_size: u32,
-    /// `/` or `/a/b`; empty when the deployment is not an ingress.
-    #[prost(string, tag = "11")]
-    pub route_prefix: String,
-    /// The node's socket, for handles that user code makes.
-    #[prost(string, tag = "12")]
-    pub controller_socket_path: String,
-}
-
-/// New options for a replica that runs; it stays routable. The same `user_config` as before does not call user code
-/// again: a restarted controller sends this to every replica that it adopts.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Reconfigure {
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-    #[prost(message, required, tag = "2")]
-    pub options: DeploymentOptions,
-    #[prost(uint32, tag = "3")]
-    pub world_size: u32,
-    #[prost(string, tag = "4")]
-    pub revision: String,
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct CheckHealth {
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-}
-
-/// Drains, runs the destructor and exits within the time.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct StopReplica {
-    #[prost(uint64, tag = "1")]
-    pub grace_milliseconds: u64,
-}
-
-/// Replica to controller.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ReplicaEvent {
-    #[prost(oneof = "replica_event::Body", tags = "1, 2, 3, 4, 5")]
-    pub body: Option<replica_event::Body>,
-}
-
-pub mod replica_event {
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub enum Body {
-        #[prost(message, tag = "1")]
-        Ready(super::Ready),
-        #[prost(message, tag = "2")]
-        StartFailed(super::Failed),
-        #[prost(message, tag = "3")]
-        Health(super::Outcome),
-        #[prost(message, tag = "4")]
-        Reconfigured(super::Outcome),
-        #[prost(message, tag = "5")]
-        Drained(super::Empty),
-    }
-}
-
-/// Constructed, configured and healthy: requests may come.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Ready {
-    #[prost(bool, tag = "1")]
-    pub sync_bodies: bool,
-    #[prost(uint64, tag = "2")]
-    pub start_microseconds: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Failed {
-    /// The remote traceback.
-    #[prost(string, tag = "1")]
-    pub message: String,
-}
-
-/// The answer to the command with this id; an empty message is success.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Outcome {
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-    #[prost(string, tag = "2")]
-    pub failure: String,
-}
-
 // --- node and proxy -------------------------------------------------------------------------------------------
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -657,6 +521,9 @@ pub struct DeploymentOptions {
     pub backpressure_retry_after_s: f64,
     #[prost(uint64, tag = "15")]
     pub max_body_bytes: u64,
+    /// A replica whose event loop has not turned for so long is ended; 0: never.
+    #[prost(double, tag = "16")]
+    pub hang_timeout_s: f64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -701,6 +568,9 @@ pub struct DeploymentStatus {
     pub replica_states: std::collections::BTreeMap<String, u32>,
     #[prost(message, repeated, tag = "6")]
     pub replicas: Vec<ReplicaStatus>,
+    /// Requests that run although nobody waits for their answer, in all replicas.
+    #[prost(uint32, tag = "7")]
+    pub abandoned_requests: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -713,4 +583,9 @@ pub struct ReplicaStatus {
     pub pid: u32,
     #[prost(string, tag = "4")]
     pub version: String,
+    /// For how long its event loop has not turned; 0: it turns.
+    #[prost(uint64, tag = "5")]
+    pub hung_milliseconds: u64,
+    #[prost(uint32, tag = "6")]
+    pub abandoned_requests: u32,
 }

@@ -65,6 +65,9 @@ pub enum Kind {
     Gone = 12,
     /// Control connections only: a protobuf message. `sequence` pairs an answer with its call.
     Control = 13,
+    /// Replica to router. `a`: milliseconds for which its event loop has not turned, so a request would wait there;
+    /// 0: it turns again.
+    Hung = 128,
 }
 
 impl Kind {
@@ -83,6 +86,7 @@ impl Kind {
             11 => Self::Reject,
             12 => Self::Gone,
             13 => Self::Control,
+            128 => Self::Hung,
             _ => return None,
         })
     }

@@ -197,6 +197,7 @@ def _options(config: DeploymentConfig, access_log: bool) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": config.graceful_shutdown_timeout_s,
         "health_check_period_s": config.health_check_period_s,
         "health_check_timeout_s": config.health_check_timeout_s,
+        "hang_timeout_s": config.hang_timeout_s or 0.0,
         "max_constructor_retry_count": config.max_constructor_retry_count,
         "resources": config.resources,
         "environment": config.env_vars,

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from eagleray._replica import log
 from eagleray._replica.encode import encode
+from eagleray._replica.pool import to_its_end
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -62,9 +63,7 @@ async def complete(request: _core.Request, result: Any, scope: dict[str, Any]) -
     if inspect.isasyncgen(result):
         await _stream_async(request, result)
     elif inspect.isgenerator(result):
-        import asyncio
-
-        await asyncio.to_thread(stream, request, result)
+        await to_its_end(stream, request, result)
     elif isinstance(result, Response):
         if type(result).__call__ is _own_call:
             request.respond(result.status_code, result.raw_headers, _bytes(result.body), False)

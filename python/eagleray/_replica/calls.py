@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray._replica import log
 from eagleray._replica.context import current
+from eagleray._replica.pool import to_its_end
 from eagleray._replica.user_code import UserCode, is_async
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Calls:
                 if not (inspect.isasyncgen(result) or inspect.isgenerator(result)):
                     result = await result
             else:
-                result = await asyncio.to_thread(method, *args, **kwargs)
+                result = await to_its_end(method, *args, **kwargs)
             await self._answer(request, result, stream)
         except GeneratorExit:
             request.done()
@@ -85,7 +86,7 @@ class Calls:
         if not generator:
             request.respond_value(dumps(result))
         elif inspect.isgenerator(result):
-            await asyncio.to_thread(_stream_items, request, result)
+            await to_its_end(_stream_items, request, result)
         else:
             async for item in result:
                 room = request.send_item(dumps(item))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import http, log
+from eagleray._replica import http, log, stops
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool
 from eagleray._replica.user_code import UserCode, is_async
@@ -41,6 +41,7 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._draining = False
+        self._exempt = 0
         self._user_code: UserCode | None = None
         self._user_config = ""
         self._options: dict[str, Any] = {}
@@ -51,6 +52,7 @@ class Lifecycle:
     def attach(self, core: _core.Replica) -> None:
         """Begins to take events and requests."""
         self._core = core
+        self._take_requests = stops.after(core.drain)
         core.attach(self._loop)
         self._pool = Pool(core, self._loop)
         self._loop.add_reader(core.fileno(), self._on_readable)
@@ -74,7 +76,7 @@ class Lifecycle:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        requests = self._core.drain()
+        requests = self._take_requests()
         make_task, run_http = self._make_task, self._run_http
         for request in requests:
             if request.is_call:
@@ -150,7 +152,7 @@ class Lifecycle:
     def _serve(self, config: dict[str, Any]) -> None:
         user_code = self._user_code
         assert user_code is not None
-        call = user_code.http
+        call = user_code.http if user_code.http is None else stops.before(user_code.http)
         self._sync_http = call is not None and not is_async(call)
         calls = Calls(user_code)
         self._run_call = calls.on_loop
@@ -199,7 +201,7 @@ class Lifecycle:
 
             get_replica_context().world_size = command["world_size"] or get_replica_context().world_size
             if changed:
-                await self._apply_user_config(user_code)
+                await self._apply_exempt(user_code)
             self._core.set_limit(options["max_ongoing_requests"])
         except (asyncio.CancelledError, GeneratorExit):
             raise
@@ -207,6 +209,16 @@ class Lifecycle:
             log.failure("reconfigure failed", error)
             failure = traceback.format_exc()
         self._core.tell_reconfigured(command["id"], failure)
+
+    async def _apply_exempt(self, user_code: UserCode) -> None:
+        # It may take its time, on the loop too; two of them may overlap.
+        self._exempt += 1
+        self._core.set_exempt(True)
+        try:
+            await self._apply_user_config(user_code)
+        finally:
+            self._exempt -= 1
+            self._core.set_exempt(self._exempt > 0)
 
     async def _check_health(self, number: int) -> None:
         failure = ""

@@ -12,6 +12,7 @@ import sys
 from typing import NoReturn
 
 from eagleray import _core
+from eagleray._replica import stacks
 from eagleray._replica.lifecycle import Lifecycle
 
 
@@ -26,7 +27,8 @@ def main() -> NoReturn:
     loop = _new_loop()
     asyncio.set_event_loop(loop)
     lifecycle = Lifecycle(loop)
-    core = _core.Replica(control, listener, lifecycle.on_event)
+    core = _core.Replica(control, listener, stacks.install(), lifecycle.on_event)
+    stacks.leave_to_io_thread()
     lifecycle.attach(core)
     # A replica leads its own session, so no terminal's Ctrl-C comes here; who sends one by hand wants an end in order.
     for number in (signal.SIGTERM, signal.SIGINT):

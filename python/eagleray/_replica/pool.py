@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from eagleray import _core
 
 
+async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Runs sync code in a thread for code on the loop.
+
+    A cancellation waits for the thread: sync code cannot be interrupted, and its request keeps the slot until it ends.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            # Read, so that nothing is logged of a failure that nobody waits for.
+            running.exception()
+        raise
+
+
 class Pool:
     """Up to `max_ongoing_requests` threads, started when they are first needed."""
 

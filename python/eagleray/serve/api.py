@@ -163,6 +163,7 @@ def _overview(application: dict[str, Any]) -> ApplicationStatusOverview:
                 ReplicaState(state): count for state, count in deployment["replica_states"].items() if count
             },
             message=deployment["message"],
+            abandoned_requests=deployment["abandoned_requests"],
         )
         for deployment in application["deployments"]
     }
@@ -220,17 +221,26 @@ class _NoSuchDeploymentError(RayServeException, KeyError):
 
 
 def _application(name: str) -> dict[str, Any]:
-    from eagleray import _driver
-
-    session = _driver.joined()
-    if session is None:
-        raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
-    applications = session.status()
+    applications = _statuses()
     for application in applications:
         if application["name"] == name:
             return application
     names = ", ".join(application["name"] for application in applications) or "none"
     raise RayServeException(f"no application is named {name!r}; running: {names}")
+
+
+def _statuses() -> list[dict[str, Any]]:
+    from eagleray import _core, _driver
+    from eagleray.serve.handle import controller_of_replica
+
+    path = controller_of_replica()
+    if path is not None:
+        # Of the node that this replica belongs to, which need not be the resident one.
+        return _core.Client(path).status()
+    session = _driver.joined()
+    if session is None:
+        raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
+    return session.status()
 
 
 def get_replica_context() -> ReplicaContext:

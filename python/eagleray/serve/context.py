@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray.serve.exceptions import RayServeException
 
-__all__ = ["DeploymentID", "ReplicaContext", "ReplicaID", "ReplicaRank"]
+__all__ = ["DeploymentID", "ReplicaContext", "ReplicaID", "ReplicaRank", "RequestContext"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,47 @@ def get_replica_context() -> ReplicaContext:
             "served; this process is not one"
         )
     return _replica_context
+
+
+class RequestContext:
+    """The request that the running code serves. `serve.context.get_request_context()` returns it."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    @property
+    def request_id(self) -> str:
+        """Its id, as logs and the answer show it."""
+        return str(self._request.request_id)
+
+    @property
+    def multiplexed_model_id(self) -> str:
+        """The model that it asks for; empty if none."""
+        return str(self._request.multiplexed_model_id)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds that are left to answer it, at least 0; None: no limit.
+
+        Calls through handles have the same limit without further ado; this is for what has a timeout of its own.
+        """
+        left: float | None = self._request.remaining_s
+        return left
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more. Async code is cancelled then; sync code may look here."""
+        return bool(self._request.cancelled)
+
+
+def get_request_context() -> RequestContext | None:
+    """The request that this code serves, by task and thread; None outside of one."""
+    # Only a replica has imported it.
+    module = sys.modules.get("eagleray._replica.context")
+    request = None if module is None else module.current.get()
+    return None if request is None else RequestContext(request)
 
 
 def in_replica() -> bool:

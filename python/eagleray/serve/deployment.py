@@ -57,6 +57,7 @@ class DeploymentConfig:
     graceful_shutdown_timeout_s: float = 20.0
     health_check_period_s: float = 10.0
     health_check_timeout_s: float = 30.0
+    hang_timeout_s: float | None = 300.0
     max_constructor_retry_count: int = 20
     ray_actor_options: dict[str, Any] = field(default_factory=dict)
     logging_config: LoggingConfig | None = None
@@ -159,6 +160,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "graceful_shutdown_timeout_s": _seconds("graceful_shutdown_timeout_s", positive=False),
     "health_check_period_s": _seconds("health_check_period_s", positive=True),
     "health_check_timeout_s": _seconds("health_check_timeout_s", positive=True),
+    "hang_timeout_s": lambda value: (
+        None if value is None else _validate.seconds("hang_timeout_s", value, positive=True)
+    ),
     "max_constructor_retry_count": lambda value: _validate.integer("max_constructor_retry_count", value, minimum=1),
     "ray_actor_options": _ray_actor_options,
     "logging_config": lambda value: None if value is None else LoggingConfig._take(value),
@@ -347,6 +351,7 @@ def deployment(
     graceful_shutdown_timeout_s: float = ...,
     health_check_period_s: float = ...,
     health_check_timeout_s: float = ...,
+    hang_timeout_s: float | None = ...,
     max_constructor_retry_count: int = ...,
     ray_actor_options: dict[str, Any] | None = ...,
     logging_config: LoggingConfig | dict[str, Any] | None = ...,
@@ -360,6 +365,11 @@ def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
         class Model:
             def __init__(self, path): ...
             async def __call__(self, request): ...
+
+    One option is Eagleray's own: `hang_timeout_s` (300; None: never). An async method that blocks its event loop stops
+    everything in its replica. After one second requests go to other replicas while there are any, and `serve.status()`
+    shows where it stands; after `hang_timeout_s` without a turn of the loop the replica is killed and replaced. Sync
+    methods, which run in threads, constructors and `reconfigure` take as long as they need.
 
     Raises:
         TypeError: what is decorated is neither a class nor a function, an option has the wrong type or is not known.

@@ -7,6 +7,7 @@ rest on a thread of its own, so no event loop is needed and any number of them m
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import weakref
@@ -189,6 +190,12 @@ def _with_remote_traceback(error: Any) -> BaseException:
     return error
 
 
+def _request_being_served() -> _core.Request | None:
+    # Only a replica has imported it.
+    context = sys.modules.get("eagleray._replica.context")
+    return None if context is None else context.current.get()
+
+
 def _loop_runs() -> bool:
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
@@ -254,6 +261,10 @@ class DeploymentHandle:
     def remote(self, *args: Any, **kwargs: Any) -> DeploymentResponse:
         """Sends the call and returns at once.
 
+        Inside a deployment the call belongs to the request that is being served: it has what is left of its time, and
+        is cancelled when nobody waits for its answer any more. What is called after the answer, by a background task,
+        stands for itself.
+
         Raises:
             TypeError: an argument cannot be pickled.
         """
@@ -265,6 +276,7 @@ class DeploymentHandle:
             self._options.get("multiplexed_model_id", ""),
             self._options.get("session_id", ""),
             data,
+            _request_being_served(),
         )
         return DeploymentResponse(call, self)
 
@@ -306,7 +318,7 @@ class DeploymentHandle:
         if code == "ReplicaDied":
             raise ReplicaUnavailableError("", message)
         if code == "DeadlineExceeded":
-            raise TimeoutError(message)
+            raise TimeoutError(message or f"{self._title()} did not answer in the time of the request that called it")
         raise RayServeException(f"{self._title()}: {message or code}")
 
     def _title(self) -> str:
@@ -353,14 +365,16 @@ def _router_exists() -> bool:
     return bool(_routers)
 
 
+def controller_of_replica() -> str | None:
+    """The socket of the controller that this replica belongs to; None in a process that is none."""
+    run_directory = os.environ.get("EAGLERAY_RUN_DIR") if os.environ.get("EAGLERAY_REPLICA") else None
+    return None if run_directory is None else f"{run_directory}/controller.sock"
+
+
 def _router() -> _core.Router:
     """The router of this process, connected to the controller that the process belongs to."""
-    import os
-
-    run_directory = os.environ.get("EAGLERAY_RUN_DIR") if os.environ.get("EAGLERAY_REPLICA") else None
-    if run_directory is not None:
-        path = f"{run_directory}/controller.sock"
-    else:
+    path = controller_of_replica()
+    if path is None:
         from eagleray import _driver
 
         session = _driver.joined()

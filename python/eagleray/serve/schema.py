@@ -89,6 +89,9 @@ class DeploymentStatusOverview:
     status_trigger: DeploymentStatusTrigger
     replica_states: dict[ReplicaState, int]
     message: str
+    abandoned_requests: int = 0
+    """Requests that run although nobody waits for their answer: their client left or their time is over, and sync code
+    cannot be cancelled."""
 
 
 @dataclass

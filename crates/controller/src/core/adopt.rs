@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use super::{
     Core, Level, ReplicaState,
+    condition::Condition,
     health::Health,
     model::{Application, Deployment, Revision, VersionSpec},
     reconcile::{relay, stop_command},
@@ -161,6 +162,7 @@ impl Core {
             applied: None,
             sent: None,
             health,
+            condition: Condition::default(),
         };
         let key = &label.deployment;
         let application = self.applications.get_mut(&key.application);

@@ -2,7 +2,7 @@
 //!
 //! One question at a time, every `health_check_period_s` give or take a tenth; no answer within
 //! `health_check_timeout_s` is a failure; three in a row and the replica is to be replaced. Constructors and
-//! `reconfigure` may take their time: no question is asked while they run.
+//! `reconfigure` may take their time: no question is asked while they run. Nor while the replica is hung.
 
 use std::time::Duration;
 
@@ -61,6 +61,12 @@ impl Health {
             self.asked = None;
         }
         expected
+    }
+
+    /// Forgets the question that is open: the replica could not answer, for a reason that another rule deals with.
+    pub(crate) fn excuse(&mut self, now: Duration, options: &DeploymentOptions, spread: f64) {
+        self.asked = None;
+        self.plan(now, options, spread);
     }
 
     pub(crate) fn passed(&mut self) {

@@ -188,11 +188,13 @@ impl Deployment {
         let health = self
             .replicas
             .values()
+            .filter(|replica| !replica.condition.is_hung())
             .filter_map(|replica| replica.health.next_timeout(replica.state));
+        let hung = self.replicas.values().filter_map(Replica::hang_ends_at);
         let starts = self
             .attempts
             .values()
             .filter_map(|attempts| attempts.next_start);
-        health.chain(starts).min()
+        health.chain(hung).chain(starts).min()
     }
 }

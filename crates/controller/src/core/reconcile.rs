@@ -15,6 +15,7 @@ use super::{
     Command, Core, ReplicaInput, ReplicaState,
     adopt::Label,
     backoff::Attempts,
+    condition::Condition,
     health::Health,
     model::{Deployment, VersionSpec},
     replica::{Replica, ReplicaView},
@@ -115,6 +116,7 @@ impl Core {
             applied: Some(ReplicaView::of(spec.options())),
             sent: None,
             health: Health::default(),
+            condition: Condition::default(),
         };
         let spawn = self.spawn_command(deployment, &replica);
         self.commands

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eagleray_types::control::{DeploymentOptions, ReplicaTarget};
 
-use super::{health::Health, model::VersionSpec};
+use super::{condition::Condition, health::Health, model::VersionSpec};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplicaState {
@@ -149,6 +149,7 @@ pub(crate) struct Replica {
     /// The reconfiguration on its way.
     pub(crate) sent: Option<(u64, ReplicaView)>,
     pub(crate) health: Health,
+    pub(crate) condition: Condition,
 }
 
 impl Replica {
@@ -173,6 +174,13 @@ impl Replica {
 
     pub(crate) fn grace_milliseconds(&self) -> u64 {
         (self.spec.options().graceful_shutdown_timeout_s.max(0.0) * 1000.0) as u64
+    }
+
+    /// When it is ended for not turning.
+    pub(crate) fn hang_ends_at(&self) -> Option<Duration> {
+        self.condition
+            .end_at(self.spec.options())
+            .filter(|_| self.state.routable())
     }
 
     /// Whether it must be told `view`.

@@ -93,6 +93,9 @@ impl Core {
             }
             // The replica ends by itself, or the node ends it: either way `Exited` follows.
             replica_event::Body::Drained(_) => {}
+            replica_event::Body::Condition(condition) => {
+                self.on_condition(&mut deployment, id, condition, now);
+            }
         }
         self.put_back(deployment);
     }
@@ -199,7 +202,11 @@ impl Core {
                 };
                 self.start_failed(&mut deployment, id, &replica.spec, &error, now);
             }
-            _ => self.died(&mut deployment, &replica, &exited.reason, now),
+            _ => {
+                let reason = replica.condition.reason();
+                let reason = reason.as_deref().unwrap_or(&exited.reason);
+                self.died(&mut deployment, &replica, reason, now);
+            }
         }
         self.put_back(deployment);
     }
@@ -325,6 +332,7 @@ impl Core {
             return;
         }
         let mut due: Vec<(String, HealthStep)> = Vec::new();
+        let mut hung: Vec<String> = Vec::new();
         for deployment in self
             .applications
             .values_mut()
@@ -336,10 +344,22 @@ impl Core {
                 }
             }
             for replica in deployment.replicas.values_mut() {
+                if replica.hang_ends_at().is_some_and(|at| at <= now) {
+                    hung.push(replica.id.clone());
+                }
+                if replica.condition.is_hung() {
+                    continue;
+                }
                 match replica.health.due(now, replica.state) {
                     HealthStep::Nothing => {}
                     step => due.push((replica.id.clone(), step)),
                 }
+            }
+        }
+        for id in hung {
+            if let Some(mut deployment) = self.take_owner(&id) {
+                self.end_hung(&mut deployment, &id, now);
+                self.put_back(deployment);
             }
         }
         for (id, step) in due {

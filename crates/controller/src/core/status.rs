@@ -11,6 +11,7 @@ use eagleray_types::control::{ApplicationStatus, DeploymentStatus, ReplicaStatus
 
 use super::{
     ReplicaState,
+    condition::hung_text,
     model::{Application, Deployment},
 };
 
@@ -210,12 +211,27 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
     if let Some(slow) = slow_start(deployment, now).filter(|_| message.is_empty()) {
         message = slow;
     }
+    for hung in deployment
+        .replicas
+        .values()
+        .filter_map(|replica| hung_text(replica, now))
+    {
+        if !message.is_empty() {
+            message.push('\n');
+        }
+        message.push_str(&hung);
+    }
     DeploymentStatus {
         name: deployment.key.deployment.clone(),
         status: deployment.status.status.word().to_owned(),
         status_trigger: deployment.status.trigger.word().to_owned(),
         message,
         replica_states,
+        abandoned_requests: deployment
+            .replicas
+            .values()
+            .map(|replica| replica.condition.abandoned)
+            .sum(),
         replicas: deployment
             .replicas
             .values()
@@ -224,6 +240,8 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
                 state: replica.state.word().to_owned(),
                 pid: replica.pid,
                 version: replica.spec.version().to_owned(),
+                hung_milliseconds: replica.condition.hung_milliseconds(now),
+                abandoned_requests: replica.condition.abandoned,
             })
             .collect(),
     }

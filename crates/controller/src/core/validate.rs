@@ -119,6 +119,10 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
         "health_check_period_s must be more than 0",
     );
     demand(
+        seconds(options.hang_timeout_s),
+        "hang_timeout_s must be more than 0, or 0 for never",
+    );
+    demand(
         options.health_check_timeout_s > 0.0 && seconds(options.health_check_timeout_s),
         "health_check_timeout_s must be more than 0",
     );

@@ -92,7 +92,7 @@ fn deployment(status: &DeploymentStatus) -> Tree {
         .replica_states
         .iter()
         .filter(|(_, count)| **count > 0);
-    Tree::map([
+    let mut rows = vec![
         ("status", Tree::text(&status.status)),
         ("status_trigger", Tree::text(&status.status_trigger)),
         (
@@ -104,7 +104,14 @@ fn deployment(status: &DeploymentStatus) -> Tree {
             ),
         ),
         ("message", Tree::text(&plain(&status.message))),
-    ])
+    ];
+    if status.abandoned_requests > 0 {
+        rows.push((
+            "abandoned_requests",
+            Tree::Count(status.abandoned_requests.into()),
+        ));
+    }
+    Tree::map(rows)
 }
 
 /// Without the escape sequences that colour a terminal.

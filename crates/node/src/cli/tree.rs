@@ -16,7 +16,7 @@ impl Tree {
         Self::Text(text.to_owned())
     }
 
-    pub(super) fn map<const N: usize>(entries: [(&str, Tree); N]) -> Self {
+    pub(super) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Tree)>) -> Self {
         Self::Map(
             entries
                 .into_iter()

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use eagleray_replica::Cancel;
 use parking_lot::{Condvar, Mutex};
 use pyo3::{prelude::*, types::PyBytes};
 use rustix::event::{EventfdFlags, eventfd};
@@ -60,6 +61,12 @@ impl State {
 
     fn is_done(&self) -> bool {
         self.progress.lock().outcome.is_some()
+    }
+}
+
+impl Cancel for State {
+    fn cancel(&self) {
+        self.cancelled.notify_one();
     }
 }
 
@@ -128,7 +135,7 @@ impl Call {
 
     /// Asks for the end of the call. The outcome is a failure with code `Cancelled`, unless it was there first.
     fn cancel(&self) {
-        self.state.cancelled.notify_one();
+        Cancel::cancel(&*self.state);
     }
 
     /// Code and text of why there is no answer; `None` if there is one, or the call goes on.

@@ -82,6 +82,7 @@ fn deployment_options(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentOptions> {
         backpressure_status: field(dict, "backpressure_status")?,
         backpressure_retry_after_s: field(dict, "backpressure_retry_after_s")?,
         max_body_bytes: field(dict, "max_body_bytes")?,
+        hang_timeout_s: field(dict, "hang_timeout_s")?,
     })
 }
 
@@ -122,6 +123,7 @@ fn deployment_status<'py>(
     dict.set_item("status_trigger", &message.status_trigger)?;
     dict.set_item("message", &message.message)?;
     dict.set_item("replica_states", &message.replica_states)?;
+    dict.set_item("abandoned_requests", message.abandoned_requests)?;
     let replicas = PyList::empty(py);
     for replica in &message.replicas {
         let entry = PyDict::new(py);
@@ -129,6 +131,8 @@ fn deployment_status<'py>(
         entry.set_item("state", &replica.state)?;
         entry.set_item("pid", replica.pid)?;
         entry.set_item("version", &replica.version)?;
+        entry.set_item("hung_milliseconds", replica.hung_milliseconds)?;
+        entry.set_item("abandoned_requests", replica.abandoned_requests)?;
         replicas.append(entry)?;
     }
     dict.set_item("replicas", replicas)?;

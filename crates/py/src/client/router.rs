@@ -7,6 +7,7 @@
 use std::{cell::Cell, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use eagleray_replica::Cancel;
 use eagleray_router::service::{Applied, Failure, Handle, Options, Outgoing};
 use eagleray_types::{
     DeploymentKey, ErrorCode,
@@ -28,6 +29,7 @@ use tokio::{
 };
 
 use super::call::{Call, Outcome, State};
+use crate::replica::Request;
 
 /// Calls that may wait for the router's thread; it only falls behind when the process has no CPU.
 const CALLS: usize = 65_536;
@@ -41,6 +43,7 @@ struct Order {
     key: DeploymentKey,
     head: Bytes,
     body: Bytes,
+    deadline: Option<std::time::Instant>,
     state: Unfinished,
 }
 
@@ -82,7 +85,10 @@ impl Router {
         })
     }
 
-    /// Sends a call; `arguments` is the pickled `(args, kwargs)`. Never waits.
+    /// Sends a call; `arguments` is the pickled `(args, kwargs)`. Never waits. `parent` is the request that the calling
+    /// code serves: its deadline is the call's, and with it the call is cancelled.
+    #[pyo3(signature = (application, deployment, method, multiplexed_model_id, session_id, arguments, parent = None))]
+    #[expect(clippy::too_many_arguments, reason = "a call has these parts")]
     fn call(
         &self,
         application: String,
@@ -91,6 +97,7 @@ impl Router {
         multiplexed_model_id: &str,
         session_id: &str,
         arguments: &Bound<'_, PyBytes>,
+        parent: Option<&Bound<'_, Request>>,
     ) -> PyResult<Call> {
         if self.pid != std::process::id() {
             return Err(PyRuntimeError::new_err(
@@ -112,10 +119,16 @@ impl Router {
         .encode(&mut head)
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let state = Arc::new(State::default());
+        let parent = parent.map(|parent| parent.get().core());
+        if let Some(parent) = parent {
+            let call: Arc<dyn Cancel> = state.clone();
+            parent.cancels(&call);
+        }
         let order = Order {
             key: DeploymentKey::new(application, deployment),
             head: head.freeze(),
             body: Bytes::copy_from_slice(arguments.as_bytes()),
+            deadline: parent.and_then(eagleray_replica::Request::deadline_of_calls),
             state: Unfinished(Arc::clone(&state)),
         };
         if let Err(refused) = self.orders.try_send(order) {
@@ -219,15 +232,21 @@ async fn exchange(
     order: &Order,
     mut news: watch::Receiver<u64>,
 ) -> Result<(Bytes, bool), Failure> {
-    let deadline = Instant::now() + UNKNOWN_FOR;
+    let mut patience = Instant::now() + UNKNOWN_FOR;
+    if let Some(deadline) = order.deadline {
+        patience = patience.min(deadline.into());
+    }
     loop {
         news.borrow_and_update();
-        let outgoing = Outgoing::whole(order.head.clone(), order.body.clone());
+        let outgoing = Outgoing {
+            deadline: order.deadline,
+            ..Outgoing::whole(order.head.clone(), order.body.clone())
+        };
         match handle.submit(std::time::Instant::now(), &order.key, outgoing) {
             Ok(exchange) => return exchange.collect().await,
             Err(failure) if failure.code == ErrorCode::NotFound => {
                 // An error is either the time or the end of the thread: no news will come.
-                if !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
+                if !matches!(timeout_at(patience, news.changed()).await, Ok(Ok(()))) {
                     return Err(Failure {
                         message: format!("there is no deployment {}", order.key).into(),
                         ..failure

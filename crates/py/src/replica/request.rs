@@ -296,6 +296,11 @@ impl Request {
         }
     }
 
+    /// What lies behind it, for a call that user code makes while it serves this request.
+    pub(crate) fn core(&self) -> &eagleray_replica::Request {
+        &self.core
+    }
+
     fn head(&self) -> PyResult<RequestHead<'_>> {
         self.core
             .head()

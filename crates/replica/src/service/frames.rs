@@ -59,6 +59,7 @@ impl Service {
             | Kind::Grant
             | Kind::Reject
             | Kind::Gone
+            | Kind::Hung
             | Kind::Control => {
                 self.shared.problem(format!(
                     "a router sent {:?}, which only a replica sends",

@@ -19,7 +19,7 @@ use rustix::{
     net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown},
 };
 
-use super::{FIRST_CONNECTION, Router, Service};
+use super::{FIRST_CONNECTION, Router, Service, condition};
 use crate::{
     admission::ConnectionKey,
     fork::{self, Listed},
@@ -204,6 +204,13 @@ impl Service {
             _listed: listed,
         });
         self.shared.connections.lock().push(Arc::clone(&connection));
+        connection
+            .page
+            .set_exempt(self.shared.exempt.load(Ordering::SeqCst));
+        if let Some(hung_for) = self.condition.hung_for(now) {
+            let header = condition::hung_header(Some(hung_for));
+            connection.out.frame(now, false, header, &[], &[]);
+        }
         self.routers[index] = Some(Router::Live { connection, input });
         let mut admission = self.shared.admission.lock();
         admission.connected(now, key);

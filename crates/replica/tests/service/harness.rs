@@ -24,11 +24,15 @@ use eagleray_wire::{
 /// No wait of a test is longer: then it fails.
 const BOUND: Duration = Duration::from_secs(20);
 
-struct Wake(Sender<()>);
+struct Outside(Sender<()>);
 
-impl Handler for Wake {
+impl Handler for Outside {
     fn wake(&self) {
         self.0.send(()).ok();
+    }
+
+    fn stacks(&self) -> String {
+        "here".into()
     }
 }
 
@@ -58,7 +62,7 @@ impl Replica {
         let (handle, service) = build(
             OwnedFd::from(theirs),
             OwnedFd::from(listener),
-            Box::new(Wake(sender)),
+            Box::new(Outside(sender)),
         )
         .unwrap();
         let thread = std::thread::spawn(move || service.run().unwrap());
@@ -102,7 +106,9 @@ impl Replica {
         }
     }
 
+    /// The loop looks at its queues.
     fn rest(&self) {
+        self.handle.turned();
         if !self.handle.rest() {
             self.wakes
                 .recv_timeout(BOUND)

@@ -6,4 +6,5 @@ mod answers;
 mod bodies;
 mod ends;
 mod harness;
+mod liveness;
 mod requests;

@@ -26,6 +26,8 @@ pub(super) struct Deployment {
     pub(super) removed: bool,
     pub(super) versions: Vec<Version>,
     pub(super) replicas: Vec<u32>,
+    /// How many of them take requests and turn. With none left, requests go to those that do not turn.
+    pub(super) sound: u32,
     /// Replicas that should know that the queue is not empty.
     pub(super) waiting: Vec<u32>,
     pub(super) queue: Queue,
@@ -55,6 +57,7 @@ impl Deployment {
             removed: false,
             versions: Vec::new(),
             replicas: Vec::new(),
+            sound: 0,
             waiting: Vec::new(),
             queue: Queue::new(),
             queued,

@@ -7,7 +7,7 @@ use eagleray_wire::Claims;
 
 use super::{
     Core, Event, MAX_WAITS, NONE, Pending, Refused, RequestKey, Submit,
-    replica::Link,
+    replica::{Link, Replica},
     request::{Place, Request},
 };
 
@@ -163,7 +163,7 @@ impl<C: Claims> Core<C> {
             return;
         }
         let (index, generation) = (replica.deployment, replica.generation);
-        let usable = !replica.gone && !replica.retired;
+        let usable = replica.candidate_place != NONE;
         let has_word = replica.link.as_ref().is_some_and(Link::has_free_word);
         let oldest = self
             .deployments
@@ -275,18 +275,51 @@ impl<C: Claims> Core<C> {
         }
     }
 
-    /// Brings the lists of candidates in line with what is known of a replica.
+    /// Brings the lists of candidates in line with what is known of a replica. The caller settles the deployment.
     pub(super) fn refresh(&mut self, index: u32) {
+        let crossed = self.count_sound(index);
+        self.place(index);
+        let Some(others) = crossed else {
+            return;
+        };
+        // The first that turns, or the last: those that do not are now to be avoided, or better than nothing.
+        for other in others {
+            let avoided = |replica: &Replica<C>| replica.avoided();
+            if self.replicas.get(other as usize).is_some_and(avoided) {
+                self.place(other);
+                self.evacuate(other);
+            }
+        }
+    }
+
+    /// Counts a replica among those that take requests and turn, or no longer. The deployment's replicas, if there is
+    /// now a first of that kind, or none any more.
+    fn count_sound(&mut self, index: u32) -> Option<Vec<u32>> {
+        let replica = self.replicas.get_mut(index as usize)?;
+        let deployment = self.deployments.get_mut(replica.deployment as usize)?;
+        let version = deployment.versions.get(replica.version as usize);
+        let weighs = version.is_some_and(|version| version.weight > 0);
+        let sound = weighs && replica.usable() && !replica.avoided();
+        if sound == std::mem::replace(&mut replica.sound, sound) {
+            return None;
+        }
+        let before = deployment.sound;
+        deployment.sound = if sound { before + 1 } else { before - 1 };
+        (before == 0 || deployment.sound == 0).then(|| deployment.replicas.clone())
+    }
+
+    fn place(&mut self, index: u32) {
         let Some(replica) = self.replicas.get_mut(index as usize) else {
             return;
         };
         let Some(deployment) = self.deployments.get_mut(replica.deployment as usize) else {
             return;
         };
+        let taken = !replica.avoided() || deployment.sound == 0;
         let Some(version) = deployment.versions.get_mut(replica.version as usize) else {
             return;
         };
-        let candidate = replica.usable() && version.weight > 0;
+        let candidate = taken && replica.usable() && version.weight > 0;
         if candidate && replica.candidate_place == NONE {
             replica.candidate_place = version.candidates.len() as u32;
             version.candidates.push(index);

@@ -52,6 +52,7 @@ impl<C: Claims> Core<C> {
                 }
                 self.refresh(index);
             }
+            Kind::Hung => self.hung(now, index, header.a > 0),
             _ => return None,
         }
         let waits = self

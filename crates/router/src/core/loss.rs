@@ -1,4 +1,8 @@
-//! What ends early: cancelled requests, deadlines, replicas that die, replicas that stop turning.
+//! What ends early: cancelled requests, deadlines, replicas that die, replicas that do not turn.
+//!
+//! A replica does not turn when its whole process stands still (SIGSTOP: seen on the page) or its event loop does (it
+//! says so itself). It is *avoided*: while another takes requests nothing new goes there, and what it has not started
+//! leaves. With no other it keeps what it has and gets more: a loop that is blocked for long still answers in the end.
 //!
 //! The claim page decides. A request whose word was still QUEUED has not run, and moves at its age, whatever the
 //! limits say. One that was STARTED is sent again only if that does no harm (`repeatable`), no byte of an answer
@@ -42,6 +46,7 @@ impl<C: Claims> Core<C> {
         let link = replica.link.take();
         replica.connecting = false;
         replica.stopped = false;
+        replica.hung = false;
         let deployment = replica.deployment;
         let (gone, retired) = (replica.gone, replica.retired);
         let again = now + replica.back_off();
@@ -139,7 +144,7 @@ impl<C: Claims> Core<C> {
             return;
         };
         let (turns, busy) = (link.turns(), link.busy());
-        if turns != replica.watch.turns {
+        if turns != replica.watch.turns || link.exempt() {
             replica.watch.turns = turns;
             replica.watch.since = now;
             if replica.stopped {
@@ -166,13 +171,44 @@ impl<C: Claims> Core<C> {
         }
     }
 
-    /// A stopped replica: what it has not started goes elsewhere; what it has is left to it.
     fn stop(&mut self, now: Instant, index: u32) {
         let Some(replica) = self.replicas.get_mut(index as usize) else {
             return;
         };
         replica.stopped = true;
-        let deployment = replica.deployment;
+        self.avoid(now, index);
+    }
+
+    /// The replica's own word on its event loop.
+    pub(super) fn hung(&mut self, now: Instant, index: u32, hung: bool) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        if hung == std::mem::replace(&mut replica.hung, hung) {
+            return;
+        }
+        self.avoid(now, index);
+    }
+
+    fn avoid(&mut self, now: Instant, index: u32) {
+        self.refresh(index);
+        self.evacuate(index);
+        let deployment = self.replicas.get(index as usize).map(|one| one.deployment);
+        if let Some(deployment) = deployment {
+            self.settle(now, deployment);
+        }
+    }
+
+    /// What a replica that is avoided has not started goes elsewhere, if it can; what it has is left to it. The caller
+    /// settles the deployment.
+    pub(super) fn evacuate(&mut self, index: u32) {
+        let Some(replica) = self.replicas.get(index as usize) else {
+            return;
+        };
+        let deployment = self.deployments.get(replica.deployment as usize);
+        if !replica.avoided() || deployment.is_none_or(|one| one.sound == 0) {
+            return;
+        }
         let mut sent: Vec<_> = replica
             .link
             .as_ref()
@@ -180,13 +216,11 @@ impl<C: Claims> Core<C> {
             .unwrap_or_default();
         let order = |request: u32| self.requests.get(request).map(|state| state.order);
         sent.sort_unstable_by_key(|(_, request)| std::cmp::Reverse(order(*request)));
-        self.refresh(index);
         for (slot, request) in sent {
             if self.take_back(index, slot) {
                 self.requeue(request, true);
             }
         }
-        self.settle(now, deployment);
     }
 
     /// Takes a sent request back, if it has not started, and tells the replica.

@@ -51,6 +51,10 @@ impl<C: Claims> Link<C> {
         self.claims.turns()
     }
 
+    pub(super) fn exempt(&self) -> bool {
+        self.claims.exempt()
+    }
+
     /// Announces a request on the page; `None` when every word is in use.
     pub(super) fn queue(&mut self, request: u32) -> Option<(u32, u64)> {
         self.sequence += 1;
@@ -158,6 +162,10 @@ pub(super) struct Replica<C> {
     pub(super) retired: bool,
     /// Its I/O thread has not turned for a second.
     pub(super) stopped: bool,
+    /// It says that its event loop does not turn.
+    pub(super) hung: bool,
+    /// Counted in its deployment as one that takes requests and turns.
+    pub(super) sound: bool,
     /// It should know, and does know, that our queue is not empty.
     pub(super) wanted: bool,
     pub(super) announced: bool,
@@ -195,7 +203,12 @@ impl<C: Claims> Replica<C> {
     }
 
     pub(super) const fn usable(&self) -> bool {
-        self.link.is_some() && !self.gone && !self.retired && !self.stopped
+        self.link.is_some() && !self.gone && !self.retired
+    }
+
+    /// A request would wait there for nobody knows how long: it goes elsewhere, if there is an elsewhere.
+    pub(super) const fn avoided(&self) -> bool {
+        self.stopped || self.hung
     }
 
     /// It is believed to have a slot for one more. A replica that has our WAIT grants what it frees, so a request

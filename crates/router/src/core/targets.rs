@@ -256,6 +256,8 @@ impl<C: Claims> Core<C> {
             gone: false,
             retired: false,
             stopped: false,
+            hung: false,
+            sound: false,
             wanted: false,
             announced: false,
             answered: false,

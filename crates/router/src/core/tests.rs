@@ -19,7 +19,7 @@ mod queues;
 
 /// A page whose other end is the test.
 #[derive(Clone, Debug, Default)]
-struct Page(Rc<(Words, Cell<u64>)>);
+struct Page(Rc<(Words, Cell<u64>, Cell<bool>)>);
 
 type Words = RefCell<Vec<(u64, SlotState)>>;
 
@@ -63,6 +63,10 @@ impl Claims for Page {
 
     fn turns(&self) -> u64 {
         self.0.1.get()
+    }
+
+    fn exempt(&self) -> bool {
+        self.0.2.get()
     }
 }
 

@@ -288,7 +288,7 @@ impl State {
                 self.entries[index].body.credit(header.a);
                 self.resume_body(index);
             }
-            Kind::Grant | Kind::Reject | Kind::Gone => {}
+            Kind::Grant | Kind::Reject | Kind::Gone | Kind::Hung => {}
             kind => return Err(ReadError::Unexpected(kind)),
         }
         Ok(())

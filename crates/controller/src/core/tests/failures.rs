@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use eagleray_types::control::{Condition, replica_event};
+
 use super::world::{Behaviour, World, application, deployment, simple, with_revision};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -219,6 +221,83 @@ fn three_failed_health_checks_replace_a_replica_and_the_replacement_starts_first
         assert_eq!((world.routed_to("d").len(), world.processes.len()), (1, 1));
         assert_eq!(world.status("a").status, "RUNNING");
     }
+}
+
+fn hung(milliseconds: u64) -> replica_event::Body {
+    replica_event::Body::Condition(Condition {
+        hung_milliseconds: milliseconds,
+        stacks: if milliseconds > 0 {
+            "File \"model.py\""
+        } else {
+            ""
+        }
+        .into(),
+        ..Default::default()
+    })
+}
+
+fn with_hang_timeout(seconds: f64) -> eagleray_types::control::ApplicationSpec {
+    let mut spec = simple("v1", 2);
+    spec.deployments[0].options.hang_timeout_s = seconds;
+    with_revision(spec)
+}
+
+#[test]
+fn a_hung_replica_is_shown_with_its_stack_and_ended_and_replaced_after_its_time() {
+    let mut world = World::new(1);
+    world.deploy(with_hang_timeout(300.0));
+    world.run_for(MINUTE);
+    let sick = world.running("v1")[0].clone();
+    world.behaviours.insert("v1".into(), Behaviour::Silent);
+    world.hung.insert(sick.clone());
+    world.say(&sick, hung(1_000));
+    world.run_for(Duration::from_secs(290));
+    let status = world.status("a").deployments[0].clone();
+    assert_eq!(
+        status.status, "HEALTHY",
+        "silence is no failed health check"
+    );
+    assert!(status.message.contains(&sick), "{}", status.message);
+    assert!(status.message.contains("model.py"), "{}", status.message);
+    assert!(status.message.contains("291.0 s"), "{}", status.message);
+    world.behaviours.clear();
+    world.run_for(Duration::from_secs(30));
+    assert!(!world.processes.contains_key(&sick));
+    assert_eq!(world.routed_to("d").len(), 2);
+    assert_eq!(world.status("a").status, "RUNNING");
+}
+
+#[test]
+fn a_replica_that_turns_again_in_time_is_left_alone_and_so_is_one_without_a_limit() {
+    for (limit, hangs) in [(300.0, 200), (0.0, 5_000)] {
+        let mut world = World::new(1);
+        world.deploy(with_hang_timeout(limit));
+        world.run_for(MINUTE);
+        let before = world.running("v1");
+        world.say(&before[0], hung(1_000));
+        world.run_for(Duration::from_secs(hangs));
+        assert_ne!(world.status("a").deployments[0].message, "");
+        world.say(&before[0], hung(0));
+        world.run_for(20 * MINUTE);
+        assert_eq!(world.status("a").deployments[0].message, "");
+        assert_eq!(world.running("v1"), before);
+    }
+}
+
+#[test]
+fn requests_that_run_for_nobody_are_summed_up() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    world.run_for(MINUTE);
+    for (id, count) in world.running("v1").iter().zip([2, 3]) {
+        let condition = Condition {
+            abandoned_requests: count,
+            ..Default::default()
+        };
+        world.say(id, replica_event::Body::Condition(condition));
+    }
+    world.run_for(MINUTE);
+    assert_eq!(world.status("a").deployments[0].abandoned_requests, 5);
 }
 
 #[test]

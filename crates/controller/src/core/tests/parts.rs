@@ -44,8 +44,17 @@ impl World {
                 self.words.push("stop".to_owned());
                 if let Some(process) = self.processes.get_mut(&stop.replica_id) {
                     assert_eq!(stop.epoch, process.spawn.epoch);
+                    // What hangs is killed as it is, and its death is what routers learn of.
+                    let killed =
+                        self.hung.contains(&stop.replica_id) && stop.grace_milliseconds == 0;
+                    if killed {
+                        self.dead.insert(stop.replica_id.clone());
+                    }
                     assert!(
-                        process.draining || !process.ready || self.routed_nowhere(&stop.replica_id)
+                        killed
+                            || process.draining
+                            || !process.ready
+                            || self.routed_nowhere(&stop.replica_id)
                     );
                     self.processes.get_mut(&stop.replica_id).unwrap().stopping =
                         Some(stop.grace_milliseconds);

@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) ids: BTreeSet<String>,
     /// Deaths that nobody asked for: proof that a replica may leave the routers.
     pub(super) dead: BTreeSet<String>,
+    /// Replicas that may be killed.
+    pub(super) hung: BTreeSet<String>,
 }
 
 pub(super) fn options(num_replicas: u32) -> DeploymentOptions {
@@ -162,6 +164,7 @@ impl World {
             calls: 0,
             ids: BTreeSet::new(),
             dead: BTreeSet::new(),
+            hung: BTreeSet::new(),
         }
     }
 

@@ -253,6 +253,113 @@ fn a_stopped_replica_loses_what_it_has_not_started_until_it_turns_again() {
 }
 
 #[test]
+fn a_replica_that_is_exempt_is_not_taken_for_stopped() {
+    let mut bench = Bench::new(2, 1);
+    bench.submit(ONCE);
+    let (at, _) = bench.one();
+    bench.connections[at].1.0.2.set(true);
+    for _ in 0..20 {
+        bench.pass(Duration::from_millis(250));
+    }
+    assert_eq!(bench.kinds(), []);
+    bench.connections[at].1.0.2.set(false);
+    for _ in 0..5 {
+        bench.pass(Duration::from_millis(250));
+    }
+    assert!(bench.kinds().contains(&(at, Kind::Cancel)));
+}
+
+#[test]
+fn a_hung_replica_gets_nothing_new_and_keeps_only_what_it_has_started_while_another_turns() {
+    let mut bench = Bench::new(2, 5);
+    for _ in 0..4 {
+        bench.submit(ONCE);
+    }
+    let sent = bench.sent();
+    let hung = sent[0].0;
+    let there: Vec<_> = sent.iter().filter(|(at, ..)| *at == hung).collect();
+    let (started, queued) = (there[0], there[1]);
+    assert!(bench.start(hung, started.1));
+    bench.hung(hung, 1_500);
+    let frames = bench.sent();
+    let cancels: Vec<_> = frames
+        .iter()
+        .filter(|(_, header, _)| header.kind == Kind::Cancel)
+        .map(|(at, header, _)| (*at, header.slot))
+        .collect();
+    assert_eq!(cancels, [(hung, queued.1.slot)]);
+    let moved: Vec<_> = frames
+        .iter()
+        .filter(|(_, header, _)| header.kind == Kind::Request)
+        .map(|(at, _, request)| (*at, *request))
+        .collect();
+    assert_eq!(moved, [(1 - hung, queued.2)], "the other word was started");
+    for _ in 0..4 {
+        bench.submit(ONCE);
+    }
+    let sent = bench.sent();
+    assert!(sent.iter().all(|(at, ..)| *at != hung), "{sent:?}");
+    bench.answer(hung, started.1);
+    assert_eq!(bench.outcomes().len(), 1, "what it had started it finishes");
+    bench.hung(hung, 0);
+    let sent = bench.sent();
+    assert!(
+        sent.iter()
+            .any(|(at, header, _)| *at == hung && header.kind == Kind::Request),
+        "it takes requests again: {sent:?}"
+    );
+}
+
+#[test]
+fn the_only_replica_gets_requests_although_it_hangs() {
+    let mut bench = Bench::new(1, 2);
+    bench.submit(ONCE);
+    bench.one();
+    bench.hung(0, 1_500);
+    assert_eq!(bench.kinds(), [], "it keeps what it has");
+    bench.submit(ONCE);
+    assert_eq!(bench.one().0, 0);
+    bench.submit(ONCE);
+    assert_eq!(bench.kinds(), [(0, Kind::Wait)]);
+    bench.grant(0, 2);
+    assert_eq!(bench.kinds(), [(0, Kind::Request), (0, Kind::Unwait)]);
+    assert_eq!(bench.outcomes(), []);
+}
+
+#[test]
+fn what_waits_at_a_hung_replica_moves_when_another_comes_and_back_when_that_dies() {
+    let mut bench = Bench::unconnected(Arc::default());
+    bench.target(5, &["r0", "r1"], |_| ());
+    bench.connect(0, 5);
+    let request = bench.submit(ONCE);
+    assert_eq!(bench.one().0, 0);
+    bench.hung(0, 1_500);
+    assert_eq!(bench.kinds(), []);
+    bench.connect(1, 5);
+    let requests = |frames: Vec<(usize, Header, Option<RequestKey>)>| -> Vec<_> {
+        let requests = frames.into_iter().filter(|(.., request)| request.is_some());
+        requests.map(|(at, _, request)| (at, request)).collect()
+    };
+    assert_eq!(requests(bench.sent()), [(1, Some(request))]);
+    bench.die(1);
+    assert_eq!(requests(bench.sent()), [(0, Some(request))]);
+    assert_eq!(bench.outcomes(), []);
+}
+
+#[test]
+fn a_grant_of_a_hung_replica_is_given_back() {
+    let mut bench = Bench::new(2, 1);
+    for _ in 0..3 {
+        bench.submit(ONCE);
+    }
+    bench.sent();
+    bench.hung(0, 1_500);
+    bench.sent();
+    bench.grant(0, 1);
+    assert_eq!(bench.kinds(), [(0, Kind::Return)]);
+}
+
+#[test]
 fn a_replica_that_drains_gets_nothing_new_and_finishes_what_it_has() {
     let mut bench = Bench::new(2, 5);
     let request = bench.submit(ONCE);
@@ -282,6 +389,12 @@ fn what_a_draining_replica_rejects_may_go_anywhere_at_once() {
 }
 
 impl Bench {
+    fn hung(&mut self, at: usize, milliseconds: u32) {
+        let mut header = Header::new(Kind::Hung, 0, 0);
+        header.a = milliseconds;
+        self.frame(at, header);
+    }
+
     fn connect_last(&mut self) {
         self.connect(self.connections.len() - 1, 1);
     }

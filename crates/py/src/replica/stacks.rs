@@ -1,0 +1,84 @@
+//! What Python's threads are doing, without their lock.
+//!
+//! `faulthandler` writes all stacks from a signal's handler, in whichever thread the signal arrives. This process
+//! blocks the signal in every thread but the I/O thread (`eagleray._replica.stacks`), so no system call of user code is
+//! interrupted by it, and what was asked for is written when the call that asks returns.
+
+use std::os::fd::OwnedFd;
+
+use rustix::{
+    fs::{SeekFrom, ftruncate, seek},
+    io::pread,
+    process::{Signal, getpid, kill_process},
+};
+
+/// Nothing else uses it; `eagleray._replica.stacks` names the same.
+const SIGNAL: Signal = Signal::STKFLT;
+/// Characters.
+const MOST_SHOWN: usize = 16 * 1024;
+/// Bytes of the file: a hundred threads of a hundred frames may be more than is shown, and that of the loop comes last.
+const MOST_READ: u64 = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Stacks {
+    file: OwnedFd,
+}
+
+impl Stacks {
+    pub(super) const fn new(file: OwnedFd) -> Self {
+        Self { file }
+    }
+
+    /// Empty: they cannot be had.
+    pub(super) fn text(&self) -> String {
+        if !is_caught(SIGNAL) || ftruncate(&self.file, 0).is_err() {
+            return String::new();
+        }
+        kill_process(getpid(), SIGNAL).ok();
+        let length = seek(&self.file, SeekFrom::End(0)).unwrap_or(0);
+        let mut bytes = vec![0; usize::try_from(length.min(MOST_READ)).unwrap_or(0)];
+        let read = pread(&self.file, &mut bytes, 0).unwrap_or(0);
+        bytes.truncate(read);
+        loop_first(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+/// `faulthandler` writes the youngest thread first and the main thread, which runs the loop, last.
+fn loop_first(text: &str) -> String {
+    let mut threads: Vec<&str> = text.trim_end().split("\n\n").collect();
+    threads.reverse();
+    let text = threads.join("\n\n");
+    text.chars().take(MOST_SHOWN).collect()
+}
+
+/// Whether a handler is in place. Without one the signal would end the process: user code may have taken it away.
+fn is_caught(signal: Signal) -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return false;
+    };
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 << (signal.as_raw() - 1) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thread_of_the_loop_comes_first() {
+        let text = "Thread 0x2 (most recent call first):\n  File \"a\"\n\nThread 0x1 (most recent call first):\n  File \"b\"\n";
+        assert_eq!(
+            loop_first(text),
+            "Thread 0x1 (most recent call first):\n  File \"b\"\n\nThread 0x2 (most recent call first):\n  File \"a\""
+        );
+        assert_eq!(loop_first(""), "");
+    }
+
+    #[test]
+    fn a_signal_without_a_handler_is_not_sent() {
+        assert!(!is_caught(SIGNAL));
+    }
+}
