@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench bench-setup examples chaos fuzz lock clean
+.PHONY: help setup demo test lint fmt bench bench-setup examples chaos reliability fuzz lock clean
 
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
@@ -16,6 +16,7 @@ make bench        Eagleray beside its peers and its limit: a table, and JSON und
 make bench-setup  install the peers that `make bench` compares with
 make examples     run every example
 make chaos        kill processes at random under load, for CHAOS_SECONDS (60)
+make reliability  write docs/reliability.md from what the last `make test` and `make chaos` counted
 make fuzz         fuzz the codec under a coverage-guided fuzzer, for FUZZ_SECONDS (60)
 make lock         resolve requirements/*.in anew
 make clean        remove everything that was built
@@ -54,7 +55,10 @@ examples: setup
 	@$(VENV_PYTHON) scripts/examples.py
 
 chaos: setup
-	@EAGLERAY_CHAOS_SECONDS=$${CHAOS_SECONDS:-60} $(VENV_PYTHON) -m pytest -m chaos --timeout 600 tests/process
+	@EAGLERAY_CHAOS_SECONDS=$${CHAOS_SECONDS:-60} $(VENV_PYTHON) -m pytest -m chaos --timeout 600 tests/process tests/scenarios
+
+reliability:
+	@$(PYTHON) scripts/reliability.py
 
 fuzz: setup
 	@$(VENV_PYTHON) scripts/fuzz.py

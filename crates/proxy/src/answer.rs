@@ -16,6 +16,8 @@ use crate::{exchange::Body, routes::Ingress, rules::Broken};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Seconds after which a request that found no replica is worth another try: about what a replica takes to start.
+const NO_REPLICA_RETRY_AFTER: u32 = 1;
 /// Longest part of a client's path that is repeated to it.
 const SHOWN_PATH: usize = 256;
 
@@ -41,6 +43,7 @@ pub(crate) fn failure(
     let wait = match (failure.code, ingress) {
         (ErrorCode::BackPressure, Some(ingress)) => ingress.retry_after_seconds,
         (ErrorCode::Overloaded, _) => 1,
+        (ErrorCode::NoReplica, _) => NO_REPLICA_RETRY_AFTER,
         _ => 0,
     };
     if wait > 0 {
@@ -79,6 +82,11 @@ fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
             text,
             "408: the body did not come in time. Send it faster, or raise body_idle_s or lower body_bytes_per_s in \
              http_options.limits"
+        ),
+        ErrorCode::NoReplica => write!(
+            text,
+            "503: no replica of {name} was there to take this request within its time limit. Send it again after the \
+             seconds in Retry-After; `eagleray status` says what happened to the replicas"
         ),
         ErrorCode::PayloadTooLarge => match ingress.and_then(|ingress| ingress.sync_body_limit) {
             Some(limit) => write!(

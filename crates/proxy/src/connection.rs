@@ -113,8 +113,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     /// How the client takes what is written to it.
     pub(crate) answer: Progress,
-    /// This connection carries no other request: the body of one was not read to its end, or cannot be trusted.
-    pub(crate) is_last: Cell<bool>,
+    /// A request was answered before its body had come: this connection carries no other.
+    pub(crate) leaves_body: Cell<bool>,
     /// Bodies that are waited for.
     bodies: RefCell<Slab<Rc<Progress>>>,
     end: Cell<Option<End>>,
@@ -192,7 +192,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         peers: Peers::of(&stream, client),
         phase: Cell::new(Phase::Idle(shard.tick())),
         answer: Progress::default(),
-        is_last: Cell::new(false),
+        leaves_body: Cell::new(false),
         bodies: RefCell::new(Slab::new()),
         end: Cell::new(None),
         waker: RefCell::new(None),

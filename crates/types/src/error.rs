@@ -14,6 +14,8 @@ pub enum ErrorCode {
     DeadlineExceeded,
     /// The client did not send its body in time.
     RequestTimeout,
+    /// The time limit passed while no replica was there to take the request. It may be sent again.
+    NoReplica,
     /// The body is larger than the route takes.
     PayloadTooLarge,
     /// The caller went away before the answer.
@@ -45,7 +47,11 @@ impl ErrorCode {
             Self::Cancelled => 499,
             Self::UserCode | Self::Internal => 500,
             Self::ReplicaDied => 502,
-            Self::BackPressure | Self::Overloaded | Self::Unavailable | Self::Draining => 503,
+            Self::BackPressure
+            | Self::Overloaded
+            | Self::NoReplica
+            | Self::Unavailable
+            | Self::Draining => 503,
         }
     }
 
@@ -58,7 +64,7 @@ impl ErrorCode {
             Self::NotFound => 5,
             Self::PayloadTooLarge | Self::BackPressure | Self::Overloaded => 8,
             Self::UserCode | Self::Internal => 13,
-            Self::ReplicaDied | Self::Unavailable | Self::Draining => 14,
+            Self::NoReplica | Self::ReplicaDied | Self::Unavailable | Self::Draining => 14,
         }
     }
 
@@ -69,6 +75,7 @@ impl ErrorCode {
             Self::RequestTimeout
                 | Self::BackPressure
                 | Self::Overloaded
+                | Self::NoReplica
                 | Self::Unavailable
                 | Self::Draining
         )

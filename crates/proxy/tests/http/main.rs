@@ -7,7 +7,5 @@
 )]
 
 mod failures;
-mod limits;
 mod requests;
-mod rules;
 mod support;

@@ -307,7 +307,8 @@ const fn name(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::BadRequest => "BadRequest",
         ErrorCode::NotFound => "NotFound",
-        ErrorCode::DeadlineExceeded => "DeadlineExceeded",
+        // For whoever called, its time limit is over either way.
+        ErrorCode::DeadlineExceeded | ErrorCode::NoReplica => "DeadlineExceeded",
         ErrorCode::RequestTimeout => "RequestTimeout",
         ErrorCode::PayloadTooLarge => "PayloadTooLarge",
         ErrorCode::Cancelled => "Cancelled",

@@ -31,6 +31,8 @@ pub(super) struct Deployment {
     /// Replicas that should know that the queue is not empty.
     pub(super) waiting: Vec<u32>,
     pub(super) queue: Queue,
+    /// Suspects that wait for a replica without one, see `suspects.rs`. Oldest first.
+    pub(super) held: Queue,
     pub(super) queued: Arc<Counter>,
     pub(super) budget: Budget,
     time: u64,
@@ -60,6 +62,7 @@ impl Deployment {
             sound: 0,
             waiting: Vec::new(),
             queue: Queue::new(),
+            held: Queue::new(),
             queued,
             budget: Budget::new(now),
             time: 0,

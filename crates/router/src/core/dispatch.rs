@@ -104,7 +104,12 @@ impl<C: Claims> Core<C> {
             request.counted = true;
         }
         request.accepted = true;
-        self.requests.enqueue(&mut deployment.queue, index);
+        if moves && request.deaths > 0 {
+            request.held = true;
+            self.requests.enqueue(&mut deployment.held, index);
+        } else {
+            self.requests.enqueue(&mut deployment.queue, index);
+        }
     }
 
     /// Takes a request out of the queue. The caller settles the deployment afterwards.
@@ -119,11 +124,16 @@ impl<C: Claims> Core<C> {
             deployment.queued.remove(1);
         }
         self.limits.remove_bytes(request.bytes);
-        self.requests.dequeue(&mut deployment.queue, index);
+        let queue = if std::mem::take(&mut request.held) {
+            &mut deployment.held
+        } else {
+            &mut deployment.queue
+        };
+        self.requests.dequeue(queue, index);
     }
 
     /// Sends a request that is in no queue to a replica with a free word.
-    fn send(&mut self, now: Instant, index: u32, to: u32, granted: bool) {
+    pub(super) fn send(&mut self, now: Instant, index: u32, to: u32, granted: bool) {
         let Some(replica) = self.replicas.get_mut(to as usize) else {
             return;
         };
@@ -132,8 +142,10 @@ impl<C: Claims> Core<C> {
             debug_assert!(false, "chosen without a free word");
             return;
         };
+        let mut suspect = false;
         if let Some(request) = self.requests.get_mut(index) {
             request.place = Place::Sent { replica: to, slot };
+            suspect = request.deaths > 0;
         }
         let (deployment, version, generation) =
             (replica.deployment, replica.version, replica.generation);
@@ -145,6 +157,9 @@ impl<C: Claims> Core<C> {
             granted,
         });
         self.watch(now, to);
+        if suspect {
+            self.begin_probation(now, to, slot);
+        }
         self.refresh_room(to);
         if let Some(deployment) = self.deployments.get_mut(deployment as usize) {
             deployment.charge(version);
@@ -165,10 +180,10 @@ impl<C: Claims> Core<C> {
         let (index, generation) = (replica.deployment, replica.generation);
         let usable = replica.candidate_place != NONE;
         let has_word = replica.link.as_ref().is_some_and(Link::has_free_word);
-        let oldest = self
-            .deployments
-            .get(index as usize)
-            .map_or(NONE, |one| one.queue.first);
+        let oldest = self.oldest_for(index, from);
+        let Some(replica) = self.replicas.get_mut(from as usize) else {
+            return;
+        };
         if usable && has_word && oldest != NONE {
             self.leave(oldest);
             self.send(now, oldest, from, true);
@@ -188,6 +203,7 @@ impl<C: Claims> Core<C> {
     /// Afterwards either the queue is empty and no replica has a WAIT of ours, or every candidate has one (of more
     /// than `MAX_WAITS`, so many); and if the oldest may go without a grant, no replica is believed to have room.
     pub(super) fn settle(&mut self, now: Instant, index: u32) {
+        self.release_held(now, index);
         while let Some(deployment) = self.deployments.get_mut(index as usize) {
             let oldest = deployment.queue.first;
             match self.requests.get(oldest) {
@@ -197,6 +213,9 @@ impl<C: Claims> Core<C> {
             }
             let Some(replica) = deployment.choose(&self.replicas, &mut self.random) else {
                 break;
+            };
+            let Some(replica) = self.apart(index, oldest, replica) else {
+                continue;
             };
             self.leave(oldest);
             self.send(now, oldest, replica, false);

@@ -59,7 +59,9 @@ impl<C: Claims> Core<C> {
             .deployments
             .get(deployment as usize)
             .is_some_and(|deployment| {
-                !deployment.queue.is_empty() || !deployment.waiting.is_empty()
+                !deployment.queue.is_empty()
+                    || !deployment.waiting.is_empty()
+                    || !deployment.held.is_empty()
             });
         if waits {
             self.settle(now, deployment);
@@ -135,12 +137,11 @@ impl<C: Claims> Core<C> {
     }
 
     pub(super) fn release(&mut self, index: u32, slot: u32) {
-        if let Some(link) = self
-            .replicas
-            .get_mut(index as usize)
-            .and_then(|replica| replica.link.as_mut())
-        {
-            link.release(slot);
+        if let Some(replica) = self.replicas.get_mut(index as usize) {
+            replica.acquit(slot);
+            if let Some(link) = replica.link.as_mut() {
+                link.release(slot);
+            }
         }
         self.refresh_room(index);
     }

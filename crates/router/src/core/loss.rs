@@ -47,6 +47,7 @@ impl<C: Claims> Core<C> {
         replica.connecting = false;
         replica.stopped = false;
         replica.hung = false;
+        replica.probation = None;
         let deployment = replica.deployment;
         let (gone, retired) = (replica.gone, replica.retired);
         let again = now + replica.back_off();
@@ -85,7 +86,7 @@ impl<C: Claims> Core<C> {
         while let Some((_, request)) = self.requests.deadlines.first().filter(|(at, _)| *at <= now)
         {
             self.requests.deadlines.remove(request);
-            let code = ErrorCode::DeadlineExceeded;
+            let code = self.code_at_deadline(request);
             self.abandon(now, request, |request, state| Event::Failed {
                 request,
                 code,
@@ -100,8 +101,25 @@ impl<C: Claims> Core<C> {
                 match kind {
                     TimerKind::Connect => self.connect(connection.index),
                     TimerKind::Watch => self.look(now, connection.index),
+                    TimerKind::Probation => self.end_probation(now, connection.index),
                 }
             }
+        }
+    }
+
+    /// A request that waits while its deployment has no replica at all did not take too long: it had nowhere to go.
+    fn code_at_deadline(&self, index: u32) -> ErrorCode {
+        let nowhere = self.requests.get(index).is_some_and(|request| {
+            request.place == Place::Queued
+                && self
+                    .deployments
+                    .get(request.deployment as usize)
+                    .is_some_and(|deployment| deployment.candidates() == 0)
+        });
+        if nowhere {
+            ErrorCode::NoReplica
+        } else {
+            ErrorCode::DeadlineExceeded
         }
     }
 
@@ -232,6 +250,7 @@ impl<C: Claims> Core<C> {
         let Some(entry) = replica.link.as_mut().and_then(|link| link.take(slot)) else {
             return false;
         };
+        replica.acquit(slot);
         if entry.written {
             self.pending.push_back(Pending::Cancel {
                 replica: index,

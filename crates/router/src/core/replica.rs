@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use eagleray_wire::{Claims, SlotState};
 
-use super::NONE;
+use super::{NONE, suspects::Probation};
 
 /// How the words of one connection are used. A word is allocated from `queue` until DONE, REJECT or TAKEN.
 #[derive(Debug)]
@@ -180,6 +180,8 @@ pub(super) struct Replica<C> {
     pub(super) room_place: u32,
     pub(super) attempts: u32,
     pub(super) watch: Watch,
+    /// A request that may have killed another replica was sent here.
+    pub(super) probation: Option<Probation>,
     pub(super) link: Option<Link<C>>,
 }
 

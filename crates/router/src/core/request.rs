@@ -45,8 +45,10 @@ pub(super) struct Request {
     pub(super) accepted: bool,
     /// It counts for `max_queued_requests` while it is in the queue.
     pub(super) counted: bool,
-    /// Replicas that died after they had started it.
+    /// Replicas that died after they had started it. With one it is a suspect, see `suspects.rs`.
     pub(super) deaths: u8,
+    /// It waits among the held ones, not in the queue.
+    pub(super) held: bool,
     previous: u32,
     next: u32,
 }
@@ -68,6 +70,7 @@ impl Request {
             accepted: false,
             counted: false,
             deaths: 0,
+            held: false,
             previous: NONE,
             next: NONE,
         }

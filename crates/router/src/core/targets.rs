@@ -122,7 +122,9 @@ impl<C: Claims> Core<C> {
             .by_key
             .get(key)
             .and_then(|index| self.deployments.get(*index as usize));
-        deployment.map_or(0, |deployment| deployment.queue.length as usize)
+        deployment.map_or(0, |deployment| {
+            (deployment.queue.length + deployment.held.length) as usize
+        })
     }
 
     /// HELLO has come: `slots` and `max_ongoing` are its `b` and `c`, `claims` the page that came with it.
@@ -271,6 +273,7 @@ impl<C: Claims> Core<C> {
                 since: now,
                 armed: false,
             },
+            probation: None,
             link: None,
         }) as u32;
         self.deployments
@@ -311,10 +314,13 @@ impl<C: Claims> Core<C> {
     }
 
     fn fail_queue(&mut self, index: u32, code: ErrorCode) {
-        while let Some(oldest) = self
-            .deployments
-            .get(index as usize)
-            .map(|one| one.queue.first)
+        while let Some(oldest) =
+            self.deployments
+                .get(index as usize)
+                .map(|one| match one.held.first {
+                    NONE => one.queue.first,
+                    held => held,
+                })
             && oldest != NONE
         {
             self.leave(oldest);

@@ -16,6 +16,7 @@ use super::*;
 
 mod losses;
 mod queues;
+mod suspects;
 
 /// A page whose other end is the test.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,157 @@
+//! Suspects: requests that were STARTED in a replica that died. One of them may have killed it, and nobody can say
+//! which.
+//!
+//! **The rule**: as far as there is room, suspects travel alone. If those that one replica had when it died went to
+//! the next one together and the deadly one killed that too, each of its neighbours would have been STARTED in two
+//! replicas that died, and would fail for no fault of its own. So a replica that was sent a suspect is on probation
+//! until that is over, or has run for [`PROBATION`]: what kills mostly kills at once, and what runs long must not
+//! make the others wait as long. Meanwhile other suspects are **held**: they are in no queue, so that replicas do
+//! not grant slots that could not be used. Nothing else waits for probation.
+//!
+//! With no room anywhere a suspect waits in the queue like any other request, and is held again when it would leave
+//! on the grant of a replica on probation; of more than [`MOST_PASSED`] in a row the rest goes.
+
+use std::time::{Duration, Instant};
+
+use eagleray_wire::Claims;
+use slab::Slab;
+
+use super::{Core, NONE, TimerKind, deployment::Deployment, replica::Replica, request::Request};
+
+/// How long one suspect keeps others away from its replica at most.
+pub(super) const PROBATION: Duration = Duration::from_millis(100);
+/// Suspects that are held for one grant at most, so that a grant costs no more than that.
+const MOST_PASSED: usize = 64;
+
+/// A suspect that a replica was sent, and until when no other should follow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probation {
+    slot: u32,
+    until: Instant,
+}
+
+/// Where a suspect may go.
+enum Way {
+    To(u32),
+    /// There is room, and each replica that has it is on probation.
+    Later,
+    NoRoom,
+}
+
+impl<C: Claims> Core<C> {
+    /// Sends held requests as far as replicas without a suspect have room. With no room at all they go to the queue.
+    pub(super) fn release_held(&mut self, now: Instant, index: u32) {
+        while let Some(deployment) = self.deployments.get_mut(index as usize)
+            && deployment.held.first != NONE
+        {
+            let first = deployment.held.first;
+            match way(deployment, &self.replicas) {
+                Way::To(replica) => {
+                    self.leave(first);
+                    self.send(now, first, replica, false);
+                }
+                Way::Later => return,
+                Way::NoRoom => {
+                    self.requests.dequeue(&mut deployment.held, first);
+                    if let Some(request) = self.requests.get_mut(first) {
+                        request.held = false;
+                    }
+                    self.requests.enqueue(&mut deployment.queue, first);
+                }
+            }
+        }
+    }
+
+    /// The replica that the oldest request of the queue goes to instead of `chosen`, which has room. `None`: it is a
+    /// suspect, and was put with the held ones.
+    pub(super) fn apart(&mut self, index: u32, oldest: u32, chosen: u32) -> Option<u32> {
+        let suspect = self.requests.get(oldest)?.deaths > 0;
+        let watched = self.replicas.get(chosen as usize)?.probation.is_some();
+        if !suspect || !watched {
+            return Some(chosen);
+        }
+        let deployment = self.deployments.get_mut(index as usize)?;
+        if let Way::To(other) = way(deployment, &self.replicas) {
+            return Some(other);
+        }
+        self.hold(oldest);
+        None
+    }
+
+    /// From the queue to the held ones.
+    fn hold(&mut self, index: u32) {
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+            return;
+        };
+        request.held = true;
+        if std::mem::take(&mut request.counted) {
+            deployment.queued.remove(1);
+        }
+        self.requests.dequeue(&mut deployment.queue, index);
+        self.requests.enqueue(&mut deployment.held, index);
+    }
+
+    /// The oldest request that a grant of this replica is spent on. Suspects before it are held.
+    pub(super) fn oldest_for(&mut self, index: u32, replica: u32) -> u32 {
+        let replica = self.replicas.get(replica as usize);
+        let watched = replica.is_some_and(|replica| replica.probation.is_some());
+        let mut passed = 0;
+        while let Some(deployment) = self.deployments.get(index as usize) {
+            let first = deployment.queue.first;
+            let suspect = |request: &Request| request.deaths > 0;
+            if !watched || passed == MOST_PASSED || !self.requests.get(first).is_some_and(suspect) {
+                return first;
+            }
+            self.hold(first);
+            passed += 1;
+        }
+        NONE
+    }
+
+    /// A suspect was sent to this replica.
+    pub(super) fn begin_probation(&mut self, now: Instant, index: u32, slot: u32) {
+        let until = now + PROBATION;
+        if let Some(replica) = self.replicas.get_mut(index as usize) {
+            replica.probation = Some(Probation { slot, until });
+            self.timer(until, index, TimerKind::Probation);
+        }
+    }
+
+    /// The suspect has run long enough.
+    pub(super) fn end_probation(&mut self, now: Instant, index: u32) {
+        let Some(replica) = self.replicas.get_mut(index as usize) else {
+            return;
+        };
+        if replica.probation.is_some_and(|one| one.until <= now) {
+            replica.probation = None;
+            let deployment = replica.deployment;
+            self.settle(now, deployment);
+        }
+    }
+}
+
+impl<C> Replica<C> {
+    /// The request in this slot is over, or somewhere else.
+    pub(super) fn acquit(&mut self, slot: u32) {
+        if self.probation.is_some_and(|one| one.slot == slot) {
+            self.probation = None;
+        }
+    }
+}
+
+/// The least loaded replica that has room and no suspect.
+fn way<C: Claims>(deployment: &Deployment, replicas: &Slab<Replica<C>>) -> Way {
+    let roomy = || deployment.versions.iter().flat_map(|one| &one.roomy);
+    let calm = roomy()
+        .filter_map(|index| Some((*index, replicas.get(*index as usize)?)))
+        .filter(|(_, replica)| replica.probation.is_none())
+        .min_by_key(|(_, replica)| replica.load());
+    match calm {
+        Some((index, _)) => Way::To(index),
+        None if roomy().next().is_some() => Way::Later,
+        None => Way::NoRoom,
+    }
+}
