@@ -119,44 +119,41 @@ impl Marks {
 }
 
 fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory) {
-    let file = match File::open("/proc/self/statm") {
+    let file = match File::open("/proc/self/status") {
         Ok(file) => file,
         Err(error) => return tracing::warn!(%error, "memory is not watched"),
     };
-    let page = rustix::param::page_size() as u64;
     while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-        let Some((size, resident)) = pages(&file) else {
+        let Some((size, resident)) = sizes(&file) else {
             continue;
         };
-        let level = marks.level(size.saturating_mul(page), resident.saturating_mul(page));
+        let level = marks.level(size, resident);
         let before = memory.0.swap(level, Ordering::Relaxed);
         if level > before {
-            tracing::warn!(level, resident_bytes = resident * page, "memory is short");
+            tracing::warn!(level, resident_bytes = resident, "memory is short");
         } else if level < before {
-            tracing::info!(
-                level,
-                resident_bytes = resident * page,
-                "memory is free again"
-            );
+            tracing::info!(level, resident_bytes = resident, "memory is free again");
         }
     }
 }
 
-/// Total and resident pages. The file is read anew at each look, without opening it: descriptors may be used up.
-fn pages(file: &File) -> Option<(u64, u64)> {
-    let mut text = [0; 128];
+/// Total and resident bytes. The file is read anew at each look, without opening it: descriptors may be used up.
+/// `statm` would be shorter, but counts pages, and asking for their size does not work under valgrind.
+fn sizes(file: &File) -> Option<(u64, u64)> {
+    let mut text = [0; 4096];
     let length = file.read_at(&mut text, 0).ok()?;
     let text = std::str::from_utf8(text.get(..length)?).ok()?;
-    let mut numbers = text.split_ascii_whitespace();
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    Some((bytes_of(text, "VmSize:")?, bytes_of(text, "VmRSS:")?))
 }
 
 fn machine_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    bytes_of(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
+}
+
+/// The value of a line such as `VmRSS:  1234 kB`.
+fn bytes_of(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = value.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
 }
 
@@ -246,8 +243,8 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_a_limit() {
-        let file = File::open("/proc/self/statm").unwrap();
-        let (size, resident) = pages(&file).unwrap();
+        let file = File::open("/proc/self/status").unwrap();
+        let (size, resident) = sizes(&file).unwrap();
         assert!(size >= resident && resident > 0);
         assert!(machine_bytes().unwrap() > resident);
     }
