@@ -17,7 +17,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use eagleray_types::control::{ApiRequest, ApiResponse, TargetUpdate, api_request, api_response};
+use eagleray_types::control::{
+    ApiError, ApiRequest, ApiResponse, TargetUpdate, api_request, api_response,
+};
 use eagleray_wire::{Decoder, Frame, Kind, peer_uid};
 use prost::Message as _;
 use tokio::{
@@ -32,6 +34,8 @@ use crate::core::CallId;
 const CONNECTIONS: usize = 1024;
 const EVENTS: usize = 256;
 const ANSWERS: usize = 64;
+/// Watches of targets of one connection.
+const WATCHES: usize = 16;
 /// Answers are gathered into one write up to this size.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Pause after `accept` failed (no descriptor left), so that the loop does not spin.
@@ -84,6 +88,7 @@ struct Watch {
 #[derive(Debug)]
 pub(crate) struct Clients {
     events: mpsc::Receiver<ClientEvent>,
+    listeners: mpsc::Sender<UnixListener>,
     open: BTreeMap<u64, Client>,
     _tasks: JoinSet<()>,
 }
@@ -92,13 +97,21 @@ impl Clients {
     /// Begins to accept. Must be called within a runtime.
     pub(crate) fn new(listener: UnixListener) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
+        let (listeners, next) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, sender));
+        tasks.spawn(accept(listener, next, sender));
         Self {
             events,
+            listeners,
             open: BTreeMap::new(),
             _tasks: tasks,
         }
+    }
+
+    /// Accepts from another listener from now on. Connections that are open stay.
+    pub(crate) fn accept_from(&mut self, listener: UnixListener) {
+        // Full: one that nobody has looked at yet is on its way, and the node says again what is missing.
+        drop(self.listeners.try_send(listener));
     }
 
     /// The next event of any client. Cancel safe.
@@ -129,8 +142,22 @@ impl Clients {
         }
     }
 
+    /// A new watch. A client has a few at most, since each is written every update.
     pub(crate) fn watch(&mut self, call: CallId, snapshot: Option<TargetUpdate>) {
         if let Some(client) = self.open.get_mut(&call.connection) {
+            if client.watches.len() >= WATCHES {
+                let message = format!("{WATCHES} watches are open on this connection already");
+                let error = ApiError {
+                    kind: "invalid".to_owned(),
+                    message,
+                };
+                return self.answer(
+                    call,
+                    &ApiResponse {
+                        body: Some(api_response::Body::Error(error)),
+                    },
+                );
+            }
             client.watches.push(Watch {
                 sequence: call.sequence,
                 behind: true,
@@ -189,7 +216,11 @@ fn catch_up(client: &mut Client, snapshot: Option<&Bytes>) {
     }
 }
 
-async fn accept(listener: UnixListener, events: mpsc::Sender<ClientEvent>) {
+async fn accept(
+    mut listener: UnixListener,
+    mut listeners: mpsc::Receiver<UnixListener>,
+    events: mpsc::Sender<ClientEvent>,
+) {
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let own_uid = rustix::process::geteuid().as_raw();
@@ -198,7 +229,14 @@ async fn accept(listener: UnixListener, events: mpsc::Sender<ClientEvent>) {
             return;
         };
         while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(next) = listeners.recv() => {
+                listener = next;
+                continue;
+            }
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");

@@ -19,6 +19,7 @@ mod apply;
 mod backoff;
 mod change;
 mod condition;
+mod failures;
 mod health;
 mod model;
 mod notes;
@@ -128,6 +129,8 @@ pub enum Command {
     /// For every router. The node's copy of it is the service's business.
     Publish(TargetUpdate),
     Save(Save),
+    /// The controller's socket is gone: make another.
+    Listen,
     Reply {
         call: CallId,
         response: ApiResponse,

@@ -7,8 +7,12 @@
 
 use std::{
     collections::BTreeSet,
+    fs::{self, Permissions},
     io,
-    os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
+    },
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -40,6 +44,8 @@ use crate::{
 /// Bytes that may wait for a node that does not read.
 const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
 
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Runs the controller until the node hangs up.
 ///
 /// `listener` is `controller.sock`, `node` the control connection. Blocks the calling thread.
@@ -64,8 +70,12 @@ pub fn run_with(
     );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(1)
+        .thread_keep_alive(FOR_EVER)
         .build()
         .map_err(Error::Runtime)?;
+    // The store's thread is there from now on: a save must not need one when none can be made any more.
+    runtime.spawn_blocking(|| {});
     runtime.block_on(async {
         let listener_failed = |source| Error::Listener {
             path: options.run_directory.join("controller.sock"),
@@ -262,6 +272,7 @@ impl Service {
                     self.clients.publish(&update);
                 }
                 Command::Save(save) => self.save(save),
+                Command::Listen => self.listen(),
                 Command::Reply { call, response } => self.clients.answer(call, &response),
                 Command::Log {
                     level: Level::Info,
@@ -283,6 +294,20 @@ impl Service {
             Err(Error::NodeStuck(self.outbox.len()))
         } else {
             Ok(())
+        }
+    }
+
+    /// Makes `controller.sock` again after somebody removed it. Connections that are open stay.
+    fn listen(&mut self) {
+        let path = self.options.run_directory.join("controller.sock");
+        match bind(&path).and_then(UnixListener::from_std) {
+            Ok(listener) => {
+                self.clients.accept_from(listener);
+                tracing::warn!(path = %path.display(), "the socket was removed and is made again");
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the socket was removed and cannot be made again");
+            }
         }
     }
 
@@ -310,6 +335,17 @@ fn perform(
     }
     checkpoint::save(store, epoch, &save.root, &save.revisions)
         .map_err(|error| SaveError::Store(error.to_string()))
+}
+
+fn bind(path: &Path) -> io::Result<StdUnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = StdUnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 async fn until_saved(saving: &mut Option<Saving>) -> Result<Saved, tokio::task::JoinError> {

@@ -20,6 +20,8 @@ use crate::{link, output::Watchers};
 
 /// Connections at a time. One more waits in the backlog.
 const CONNECTIONS: usize = 256;
+/// Watches of one connection.
+const WATCHES: usize = 4;
 const AFTER_ACCEPT_ERROR: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// A proxy that is there counts within this time; one that is stopped does not.
@@ -68,16 +70,22 @@ impl Api {
 
     async fn answer(self, stream: UnixStream) {
         let (sender, mut receiver) = link::split(stream);
+        let mut watches = 0;
         while let Ok(Some((sequence, message))) = receiver.next().await {
             let request = NodeRequest::decode(message)
                 .ok()
                 .and_then(|request| request.body);
             let body = match request {
                 Some(node_request::Body::Info(Empty {})) => Body::Info(self.info.borrow().clone()),
-                Some(node_request::Body::WatchOutput(Empty {})) => {
+                Some(node_request::Body::WatchOutput(Empty {})) if watches < WATCHES => {
+                    watches += 1;
                     spawn_local(watch(self.watchers.watch(), sender.clone(), sequence));
                     continue;
                 }
+                Some(node_request::Body::WatchOutput(Empty {})) => Body::Error(ApiError {
+                    kind: "invalid".to_owned(),
+                    message: format!("{WATCHES} watches are open on this connection already"),
+                }),
                 Some(node_request::Body::Shutdown(Empty {})) => Body::Done(Empty {}),
                 Some(node_request::Body::Count(Empty {})) => self.count().await,
                 None => Body::Error(ApiError {

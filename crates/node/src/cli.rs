@@ -235,6 +235,9 @@ pub(crate) fn announce(up: &Up) {
     } else {
         format!(" --name {}", up.name)
     };
+    if !up.warning.is_empty() {
+        complain(&format!("warning: {}", up.warning));
+    }
     say(&format!(
         "node {} is up at {} (process {})",
         up.name, up.http_address, up.pid

@@ -3,11 +3,7 @@
 use std::{cell::RefCell, fs::File, os::fd::OwnedFd, process::ExitCode, rc::Rc, time::Duration};
 
 use rustix::process::setsid;
-use tokio::{
-    net::UnixListener,
-    runtime::Builder,
-    task::{LocalSet, spawn_local},
-};
+use tokio::{runtime::Builder, task::LocalSet};
 
 use self::setup::Setup;
 use crate::{
@@ -15,8 +11,10 @@ use crate::{
     inherited,
     output::Watchers,
     owner,
+    presence::Presence,
     ready::{self, Failure, Up},
     replicas::Replicas,
+    run_directory::Logs,
     service::Service,
     settings::{self, NodeOptions},
     supervisor::{Channels, Services, Supervisor},
@@ -28,6 +26,7 @@ mod setup;
 const WRITE_LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 /// Threads that may look through `/proc` at a time.
 const SCANNING_THREADS: usize = 2;
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(crate) fn main() -> ExitCode {
     let options: NodeOptions = match settings::own_options() {
@@ -96,11 +95,14 @@ impl Setup {
         let runtime = match Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(SCANNING_THREADS)
+            .thread_keep_alive(FOR_EVER)
             .build()
         {
             Ok(runtime) => runtime,
             Err(error) => return report(options, ready_pipe, &Err(Failure::from(error))),
         };
+        // One of them is there from now on: a replica's death can be seen to when no thread can be made any more.
+        runtime.spawn_blocking(|| {});
         let local = LocalSet::new();
         let code = local.block_on(&runtime, self.live(options, owner_pipe, ready_pipe));
         drop(local);
@@ -141,14 +143,12 @@ impl Setup {
             shutdown: channels.shutdown_sender.clone(),
             counters: channels.counters_sender.clone(),
         };
-        match self
-            .node_socket
-            .set_nonblocking(true)
-            .and_then(|()| UnixListener::from_std(self.node_socket))
-        {
-            Ok(listener) => drop(spawn_local(api.serve(listener))),
+        let directory = Rc::new(RefCell::new(self.directory));
+        let presence = Presence::new(Rc::clone(&directory), record.clone(), api, self.node_socket);
+        let presence = match presence {
+            Ok(presence) => presence,
             Err(error) => return report(options, ready_pipe, &Err(Failure::from(error))),
-        }
+        };
         let owner = owner::gone(options.owner_pid, owner_pipe);
         let up = Up {
             name: record.name.clone(),
@@ -156,16 +156,17 @@ impl Setup {
             http_address: record.http_address.clone(),
             node_socket: path.join("node.sock"),
             run_directory: path.clone(),
+            warning: self.warning,
         };
-        let directory = self.directory;
         let services = Services {
             reaper,
             controller,
             proxy,
         };
-        let mut supervisor = Supervisor::new(services, replicas, info, path.join("logs"));
+        let mut supervisor = Supervisor::new(services, replicas, presence, info, path.join("logs"));
         let announce = |result: Result<(), Failure>| {
-            let result = result.and_then(|()| Ok(directory.publish(&record).map(|()| up)?));
+            let result =
+                result.and_then(|()| Ok(directory.borrow().publish(&record).map(|()| up)?));
             report(options, ready_pipe.take(), &result)
         };
         let outcome = supervisor.run(channels, owner, announce).await;
@@ -173,7 +174,12 @@ impl Setup {
             // The reaper sees the pipe close, and ends the rest.
             return ExitCode::FAILURE;
         }
-        if let Err(error) = directory.leave() {
+        let kept = if supervisor.any_replica_failed() {
+            Logs::Keep
+        } else {
+            Logs::Remove
+        };
+        if let Err(error) = directory.borrow_mut().leave(kept) {
             tracing::warn!(%error, "the run directory was not cleared");
         }
         tracing::info!("the node ends");

@@ -45,6 +45,9 @@ pub(crate) struct Up {
     pub(crate) http_address: String,
     pub(crate) run_directory: PathBuf,
     pub(crate) node_socket: PathBuf,
+    /// For people; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) warning: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,6 +112,7 @@ mod tests {
             http_address: "http://127.0.0.1:8000".into(),
             run_directory: "/run".into(),
             node_socket: "/run/node.sock".into(),
+            warning: "warned".into(),
         };
         for result in [
             Ok(up),

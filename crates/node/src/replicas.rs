@@ -19,8 +19,8 @@ use bytes::Bytes;
 use eagleray_types::{
     ReplicaId,
     control::{
-        Exited, Listed, ListedReplica, NodeEvent, Relay, ReplicaCommand, ReplicaEvent, Spawn,
-        SpawnFailed, Stop, StopReplica, node_event::Body, replica_command, replica_event,
+        Exited, Listed, ListedReplica, NodeEvent, Relay, ReplicaCommand, ReplicaEvent, SocketLost,
+        Spawn, SpawnFailed, Stop, StopReplica, node_event::Body, replica_command, replica_event,
     },
 };
 use prost::Message;
@@ -63,6 +63,7 @@ pub(crate) struct Replicas {
     news: mpsc::Sender<News>,
     newest_epoch: u64,
     known: BTreeMap<String, Replica>,
+    any_failed: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl Replicas {
             news,
             newest_epoch: 0,
             known: BTreeMap::new(),
+            any_failed: false,
         }
     }
 
@@ -115,6 +117,7 @@ impl Replicas {
             self.start(command)
         };
         let message = started.err()?;
+        self.any_failed = true;
         tracing::error!(replica = replica_id, message, "replica was not started");
         Some(event(Body::SpawnFailed(SpawnFailed {
             replica_id,
@@ -161,6 +164,26 @@ impl Replicas {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// Whether one could not start, or died though nobody asked it to.
+    pub(crate) fn any_failed(&self) -> bool {
+        self.any_failed
+    }
+
+    /// An event for each whose socket somebody removed: nobody new can reach it.
+    pub(crate) fn without_socket(&self) -> Vec<NodeEvent> {
+        self.known
+            .iter()
+            .filter(|(_, replica)| !replica.stopping)
+            .filter(|(_, replica)| fs::symlink_metadata(&replica.socket_path).is_err())
+            .map(|(replica_id, replica)| {
+                event(Body::SocketLost(SocketLost {
+                    replica_id: replica_id.clone(),
+                    epoch: replica.epoch,
+                }))
+            })
+            .collect()
     }
 
     /// Ids of those that live, for log lines.
@@ -227,6 +250,7 @@ impl Replicas {
                 {
                     Some(replica_event::Body::Ready(_)) => replica.ready = said.clone(),
                     Some(replica_event::Body::StartFailed(_)) => {
+                        self.any_failed = true;
                         replica.start_failed = said.clone();
                     }
                     _ => {}
@@ -242,6 +266,7 @@ impl Replicas {
                 stderr_tail,
             } => {
                 let replica = self.known.remove(&replica_id)?;
+                self.any_failed |= !replica.stopping;
                 // Clients that still hold the path get "no such file" or "connection refused": both mean gone.
                 drop(fs::remove_file(&replica.socket_path));
                 tracing::info!(replica = replica_id, reason, "replica is gone");

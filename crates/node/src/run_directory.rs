@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::{
@@ -30,6 +30,10 @@ const END_LEFTOVERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a lock may be held by one that has not said who it is: whoever cleans takes no longer.
 const HELD_WITHOUT_A_NODE: Duration = Duration::from_secs(12);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const INSIDE: [&str; 2] = ["r", "logs"];
+/// Ended scripts whose logs are kept, when something went wrong in them.
+const SCRIPT_LOGS_KEPT: usize = 8;
+const SCRIPT_LOGS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What `node.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,11 +215,47 @@ impl RunDirectory {
         };
         directory.end_leftovers()?;
         directory.clear()?;
+        if is_script_name(name) {
+            // What another script of the same process id left to be read.
+            remove_directory(&path.join("logs"))?;
+        }
         directory.write_lock(node_id)?;
-        for inside in ["r", "logs"] {
+        for inside in INSIDE {
             private_directory(&path.join(inside))?;
         }
         Ok(directory)
+    }
+
+    /// Whether the directory is there with all that it holds, but for the sockets, and is locked by us.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_ours() && INSIDE.iter().all(|inside| self.path.join(inside).is_dir())
+    }
+
+    /// Makes again what somebody removed. Refused when another node has taken the name meanwhile.
+    pub(crate) fn restore(&mut self, node_id: &str) -> Result<(), Error> {
+        private_directory(&self.path)?;
+        if !self.is_ours() {
+            match Self::lock(&self.path, true)? {
+                Lock::Taken(lock) => self.lock = lock,
+                Lock::Held | Lock::Gone => {
+                    return Err(Error::Unsafe(format!(
+                        "another node has taken {}; end this one (process {}) by a signal",
+                        self.path.display(),
+                        std::process::id()
+                    )));
+                }
+            }
+            self.write_lock(node_id)?;
+        }
+        for inside in INSIDE {
+            private_directory(&self.path.join(inside))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the lock file is still the one that we hold.
+    fn is_ours(&self) -> bool {
+        is_same(&self.lock, &self.path.join("lock"))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -235,18 +275,36 @@ impl RunDirectory {
         fs::rename(&temporary, &path).at(&path)
     }
 
-    /// Removes what is only true while the node lives; all of it for the node of a script.
-    pub(crate) fn leave(mut self) -> Result<(), Error> {
-        if self
-            .path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(is_script_name)
-        {
-            return fs::remove_dir_all(&self.path).at(&self.path);
+    /// Removes what is only true while the node lives; all of it for the node of a script, except logs that
+    /// somebody may want to read.
+    pub(crate) fn leave(&mut self, logs: Logs) -> Result<(), Error> {
+        if !self.is_ours() {
+            // It was removed, and may be another node's by now.
+            return Ok(());
         }
-        self.clear()?;
-        self.write_lock("")
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        match (name.is_some_and(is_script_name), logs) {
+            (false, _) => {
+                self.clear()?;
+                self.write_lock("")
+            }
+            (true, Logs::Remove) => fs::remove_dir_all(&self.path).at(&self.path),
+            (true, Logs::Keep) => {
+                self.clear()?;
+                for entry in fs::read_dir(&self.path).at(&self.path)?.flatten() {
+                    let (name, path) = (entry.file_name(), entry.path());
+                    if name == "logs" || name == "lock" {
+                        continue;
+                    }
+                    if path.is_dir() {
+                        remove_directory(&path)?;
+                    } else {
+                        remove_file(&path)?;
+                    }
+                }
+                remove_file(&self.path.join("lock"))
+            }
+        }
     }
 
     fn lock(path: &Path, create: bool) -> Result<Lock, Error> {
@@ -270,11 +328,11 @@ impl RunDirectory {
             Err(error) => return Err(error).at(&lock_path),
         }
         // The file that was locked may have been removed, and made anew by another, since it was opened.
-        let same = fs::symlink_metadata(&lock_path).is_ok_and(|now| {
-            lock.metadata()
-                .is_ok_and(|locked| locked.ino() == now.ino() && locked.dev() == now.dev())
-        });
-        Ok(if same { Lock::Taken(lock) } else { Lock::Gone })
+        Ok(if is_same(&lock, &lock_path) {
+            Lock::Taken(lock)
+        } else {
+            Lock::Gone
+        })
     }
 
     /// Ends the processes of the node that held this directory before.
@@ -302,11 +360,7 @@ impl RunDirectory {
         for name in ["node.json", "node.sock", "controller.sock"] {
             remove_file(&self.path.join(name))?;
         }
-        let replicas = self.path.join("r");
-        match fs::remove_dir_all(&replicas) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(&replicas),
-            _ => Ok(()),
-        }
+        remove_directory(&self.path.join("r"))
     }
 
     fn write_lock(&mut self, node_id: &str) -> Result<(), Error> {
@@ -314,6 +368,21 @@ impl RunDirectory {
         self.lock.rewind().at(&self.path)?;
         self.lock.write_all(node_id.as_bytes()).at(&self.path)
     }
+}
+
+/// What becomes of the logs of a script's node that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logs {
+    Remove,
+    /// A message may have named them. Later starts remove them.
+    Keep,
+}
+
+fn is_same(open: &File, path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| {
+        open.metadata()
+            .is_ok_and(|here| here.ino() == there.ino() && here.dev() == there.dev())
+    })
 }
 
 enum Lock {
@@ -333,10 +402,46 @@ pub(crate) fn clean_stale(root: &Path) -> Vec<Error> {
     let Ok(entries) = fs::read_dir(root) else {
         return Vec::new();
     };
-    entries
+    let mut errors: Vec<Error> = entries
         .flatten()
         .filter_map(|entry| clean(&entry.path()).err())
+        .collect();
+    errors.extend(remove_kept_logs(root, SystemTime::now()));
+    errors
+}
+
+/// Removes logs that the nodes of scripts left to be read, but for the newest few of the last day.
+fn remove_kept_logs(root: &Path, now: SystemTime) -> Vec<Error> {
+    let kept = |entry: fs::DirEntry| {
+        let (name, path) = (entry.file_name(), entry.path());
+        let ended = name.to_str().is_some_and(is_script_name) && !path.join("lock").exists();
+        let at = fs::metadata(path.join("logs")).ok()?.modified().ok()?;
+        ended.then_some((at, path))
+    };
+    let Ok(entries) = fs::read_dir(root) else {
+        return Vec::new();
+    };
+    let mut found: Vec<(SystemTime, PathBuf)> = entries.flatten().filter_map(kept).collect();
+    found.sort();
+    let excess = found.len().saturating_sub(SCRIPT_LOGS_KEPT);
+    let old = |at: &SystemTime| {
+        now.duration_since(*at)
+            .is_ok_and(|age| age > SCRIPT_LOGS_KEPT_FOR)
+    };
+    found
+        .iter()
+        .enumerate()
+        .filter(|(number, (at, _))| *number < excess || old(at))
+        .filter_map(|(_, (_, path))| remove_ended(path).err())
         .collect()
+}
+
+/// Under the lock, since a script of the same process id may be about to take the directory.
+fn remove_ended(path: &Path) -> Result<(), Error> {
+    match RunDirectory::lock(path, true)? {
+        Lock::Taken(_lock) => fs::remove_dir_all(path).at(path),
+        Lock::Held | Lock::Gone => Ok(()),
+    }
 }
 
 /// Cleans one directory if no node holds it.
@@ -349,7 +454,7 @@ pub(crate) fn clean(path: &Path) -> Result<(), Error> {
                 lock,
             };
             directory.end_leftovers()?;
-            directory.leave()
+            directory.leave(Logs::Remove)
         }
     }
 }
@@ -392,6 +497,13 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
         .open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
+}
+
+fn remove_directory(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(path),
+        _ => Ok(()),
+    }
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {

@@ -3,8 +3,7 @@
 //! What must outlive them stays here: the listening socket (a client that connects while the proxy is away waits
 //! in its backlog and is served by the next one), and the node's end of the reaper's pipe.
 //!
-//! One that dies is started again at once. One that keeps dying within a second of its start waits longer each
-//! time, up to five seconds, so that a crash loop costs neither a core nor a disk of log lines.
+//! How soon is the business of [`Restarts`].
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,15 +30,14 @@ use tokio::{
 use crate::{
     link, reaper,
     replicas::process::{number, pipe},
+    restarts::Restarts,
     settings,
     spawn::{self, Process, describe},
     telemetry,
 };
 
-/// One that lived as long as this did start.
-const STARTED_AFTER: Duration = Duration::from_secs(1);
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// One that has lived so long is well, whatever was before.
+const WELL_AFTER: Duration = Duration::from_secs(10);
 const READ_REST_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +71,12 @@ pub(crate) enum News {
     Down {
         role: Role,
         reason: String,
+        /// It is in a crash loop, in words.
+        trouble: Option<String>,
+    },
+    /// It has run for a while.
+    Well {
+        role: Role,
     },
     /// It ended after it was told to, and does not come back.
     Ended {
@@ -153,7 +157,7 @@ impl Service {
 
     async fn keep_running(self: Rc<Self>, news: mpsc::Sender<News>) {
         let role = self.role;
-        let mut quick_deaths = 0;
+        let mut restarts = Restarts::default();
         while !self.ending.get() {
             let started = Instant::now();
             let reason = match self.run_once(&news).await {
@@ -163,20 +167,26 @@ impl Service {
             if self.ending.get() {
                 break;
             }
-            quick_deaths = if started.elapsed() < STARTED_AFTER {
-                quick_deaths + 1
-            } else {
-                0
-            };
-            let delay = delay(quick_deaths);
+            let delay = restarts.died(Instant::now(), started.elapsed());
+            let trouble = restarts
+                .crash_loop()
+                .map(|words| self.trouble(&words, &reason, delay));
             tracing::warn!(
                 role = role.name(),
                 reason,
                 ?delay,
+                trouble,
                 "a process of the node ended and is started again"
             );
             // The loop is gone only when the node is.
-            drop(news.send(News::Down { role, reason }).await);
+            drop(
+                news.send(News::Down {
+                    role,
+                    reason,
+                    trouble,
+                })
+                .await,
+            );
             tokio::select! {
                 () = time::sleep(delay) => {}
                 () = self.wake.notified() => {}
@@ -213,18 +223,37 @@ impl Service {
             })
             .await,
         );
-        process.ended().await;
+        if time::timeout(WELL_AFTER, process.ended()).await.is_err() {
+            drop(news.send(News::Well { role: self.role }).await);
+            process.ended().await;
+        }
         *self.process.borrow_mut() = None;
         let reason = describe(process.reap()?);
-        if let Some(reader) = reader
-            && time::timeout(READ_REST_WITHIN, reader).await.is_err()
+        if let Some(mut reader) = reader
+            && time::timeout(READ_REST_WITHIN, &mut reader).await.is_err()
         {
+            // Whatever comes on it from now on is nobody's word: the next one is about to be started.
+            reader.abort();
             tracing::warn!(
                 role = self.role.name(),
-                "something outside it still holds its connection"
+                "something outside it still holds its connection, which is closed"
             );
         }
         Ok(reason)
+    }
+
+    fn trouble(&self, words: &str, reason: &str, delay: Duration) -> String {
+        let log = self
+            .recipe
+            .borrow()
+            .log_directory
+            .join(format!("{}.log", self.role.log_name()));
+        format!(
+            "the {} is in a {words}, last: {reason}; next start in {:.1} s. Its log {} says why",
+            self.role.name(),
+            delay.as_secs_f64(),
+            log.display()
+        )
     }
 
     fn spawn(&self) -> io::Result<(Process, Option<UnixStream>)> {
@@ -243,10 +272,8 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if !recipe.foreground {
-            command.stderr(telemetry::open_log(
-                &recipe.log_directory,
-                self.role.log_name(),
-            )?);
+            let log = telemetry::open_log(&recipe.log_directory, self.role.log_name())?;
+            command.stderr(log.into_file());
         }
         if self.role == Role::Reaper {
             let (read, write) = pipe()?;
@@ -291,29 +318,5 @@ async fn read(role: Role, mut incoming: link::Receiver, news: mpsc::Sender<News>
                 return;
             }
         }
-    }
-}
-
-/// How long to wait before the next start after this many deaths in a row within a second of the start.
-fn delay(quick_deaths: u32) -> Duration {
-    match quick_deaths {
-        0 | 1 => Duration::ZERO,
-        more => FIRST_DELAY
-            .saturating_mul(1 << (more - 2).min(10))
-            .min(LONGEST_DELAY),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_restart_is_immediate_and_a_crash_loop_slows_to_five_seconds() {
-        assert_eq!(delay(0), Duration::ZERO);
-        assert_eq!(delay(1), Duration::ZERO);
-        let delays: Vec<_> = (1..40).map(delay).collect();
-        assert!(delays.is_sorted());
-        assert_eq!(delays.last(), Some(&LONGEST_DELAY));
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     api::{CountersWanted, ShutdownWanted},
     link, owner,
     phase::{Patience, Phase},
+    presence::Presence,
     publisher::{Published, Publisher},
     ready::{Failure, Kind},
     replicas::{self, Replicas, event},
@@ -41,6 +42,8 @@ mod ending;
 /// Messages of children that may wait for the loop; then the reading of their connections waits.
 const QUEUE: usize = 1024;
 const START_WITHIN: Duration = Duration::from_secs(20);
+/// How often the node looks whether its files are still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Deaths of a process before the node is up after which it is given up.
 const DEATHS_WHILE_STARTING: u32 = 3;
 
@@ -94,6 +97,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Supervisor {
     services: Services,
     replicas: Replicas,
+    presence: Presence,
     publisher: Publisher,
     info: Rc<RefCell<NodeInfo>>,
     log_directory: PathBuf,
@@ -115,12 +119,14 @@ impl Supervisor {
     pub(crate) fn new(
         services: Services,
         replicas: Replicas,
+        presence: Presence,
         info: Rc<RefCell<NodeInfo>>,
         log_directory: PathBuf,
     ) -> Self {
         Self {
             services,
             replicas,
+            presence,
             publisher: Publisher::default(),
             info,
             log_directory,
@@ -165,6 +171,8 @@ impl Supervisor {
         let mut code = ExitCode::SUCCESS;
         let mut owner_gone = pin!(owner_gone);
         let mut owner_watched = true;
+        let mut look = time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         while self.phase != Phase::Over {
             let deadline = self.phase.deadline();
             // Biased: signals first, so that a flood of messages cannot hold up the end.
@@ -185,6 +193,7 @@ impl Supervisor {
                 }
                 () = sleep_until(deadline) => self.on_deadline(),
                 Some(wanted) = channels.counters.recv() => self.count(wanted),
+                _ = look.tick(), if self.phase == Phase::Up => self.look(),
                 Some(news) = channels.services.recv() => self.on_service(news),
                 Some(news) = channels.replicas.recv() => {
                     if let Some(event) = self.replicas.on_news(news) {
@@ -217,7 +226,12 @@ impl Supervisor {
             service::News::Up {
                 role: Role::Controller,
                 link,
-            } if !self.phase.is_ending() => self.controller = link,
+            } if !self.phase.is_ending() => {
+                self.controller = link;
+                if !self.presence.has_inherited_controller_socket() {
+                    self.tell_controller(&event(Body::ControllerSocketLost(Empty {})));
+                }
+            }
             service::News::Up {
                 role: Role::Proxy,
                 link: Some(link),
@@ -249,8 +263,14 @@ impl Supervisor {
             service::News::Said {
                 role: Role::Reaper, ..
             } => {}
-            service::News::Down { role, reason } => {
+            service::News::Well { role } => self.set_trouble(role, None),
+            service::News::Down {
+                role,
+                reason,
+                trouble,
+            } => {
                 self.forget(role);
+                self.set_trouble(role, trouble);
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.deaths_while_starting += 1;
                     if self.deaths_while_starting >= DEATHS_WHILE_STARTING {
@@ -265,6 +285,18 @@ impl Supervisor {
         }
     }
 
+    /// What people are told of a process that keeps dying. `None`: nothing is wrong, or not yet.
+    fn set_trouble(&mut self, role: Role, trouble: Option<String>) {
+        let mut info = self.info.borrow_mut();
+        if role == Role::Proxy && trouble.is_some() {
+            "UNHEALTHY".clone_into(&mut info.proxy_status);
+        }
+        match trouble {
+            Some(trouble) => info.troubles.insert(role.name().to_owned(), trouble),
+            None => info.troubles.remove(role.name()),
+        };
+    }
+
     fn forget(&mut self, role: Role) {
         match role {
             Role::Controller => self.controller = None,
@@ -276,6 +308,22 @@ impl Supervisor {
                 "STARTING".clone_into(&mut self.info.borrow_mut().proxy_status);
             }
             Role::Reaper => {}
+        }
+    }
+
+    /// Whether a replica of this node has failed, so that its log may be wanted.
+    pub(crate) fn any_replica_failed(&self) -> bool {
+        self.replicas.any_failed()
+    }
+
+    /// Makes again what somebody removed, or asks those who can.
+    fn look(&mut self) {
+        let lost = self.presence.look();
+        if lost.controller_socket {
+            self.tell_controller(&event(Body::ControllerSocketLost(Empty {})));
+        }
+        for event in self.replicas.without_socket() {
+            self.tell_controller(&event);
         }
     }
 

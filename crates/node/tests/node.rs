@@ -381,3 +381,106 @@ fn a_controller_that_cannot_start_is_one_message_with_its_reason_and_nothing_is_
     assert!(complaint.contains("checkpoint"), "{complaint}");
     assert!(!machine.root().join("default/node.sock").exists());
 }
+
+#[test]
+fn a_run_directory_that_is_removed_comes_back_with_its_sockets() {
+    let machine = Machine::new();
+    let node = machine.start("default");
+    let processes = node.processes();
+    for _ in 0..2 {
+        fs::remove_dir_all(machine.root()).unwrap();
+        eventually("the node is not found again", || {
+            machine.eagleray(&["status"]).status.success()
+        });
+    }
+    assert_eq!(node.processes(), processes, "nothing was started again");
+    assert_eq!(machine.node("default").record, node.record);
+    assert!(machine.succeed(&["start"]).contains("already runs"));
+
+    // A new controller inherits a socket that nobody can reach any more, and makes one of its own.
+    let controller = node.pid_of("eagleray: controller").unwrap();
+    kill(controller);
+    eventually("the next controller is not reached", || {
+        node.pid_of("eagleray: controller")
+            .is_some_and(|pid| pid != controller)
+            && machine.eagleray(&["status"]).status.success()
+    });
+    kill(node.pid_of("eagleray: proxy").unwrap());
+    assert!(node.healthz().starts_with("HTTP/1.1 200"));
+    let log = fs::read_to_string(machine.root().join("default/logs/node.log")).unwrap();
+    assert!(log.contains("process started"), "{log}");
+
+    machine.succeed(&["stop"]);
+    assert_eq!(node.processes(), []);
+    assert!(!machine.root().join("default/node.sock").exists());
+    assert!(!machine.root().join("default/controller.sock").exists());
+}
+
+#[test]
+fn a_controller_that_keeps_dying_is_no_busy_loop_and_the_status_says_so() {
+    let machine = Machine::new();
+    let node = machine.start("default");
+    // Started anew it does not understand its checkpoint.
+    let path = machine.state().join("eagleray/default/checkpoint.sqlite");
+    fs::write(
+        &path,
+        "this is no database, and long enough to be seen as none ".repeat(50),
+    )
+    .unwrap();
+    let before = Instant::now();
+    kill(node.pid_of("eagleray: controller").unwrap());
+    let mut said = String::new();
+    eventually("the status does not say it", || {
+        said = String::from_utf8(machine.eagleray(&["status"]).stderr).unwrap();
+        said.contains("crash loop")
+    });
+    for part in [
+        "the controller is in a crash loop",
+        "deaths in a row",
+        "next start in",
+        "controller.log",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let log = fs::read_to_string(machine.root().join("default/logs/node.log")).unwrap();
+    let starts = log.matches("process started").count();
+    let bound = 12 + before.elapsed().as_secs() / 2;
+    assert!(starts as u64 <= bound, "{starts} starts, {log}");
+    assert!(
+        node.healthz().starts_with("HTTP/1.1 200"),
+        "requests are served"
+    );
+    fs::remove_file(&path).unwrap();
+    eventually("it does not recover", || {
+        machine.eagleray(&["status"]).status.success()
+    });
+}
+
+#[test]
+fn a_node_that_listens_everywhere_warns_once() {
+    let machine = Machine::new();
+    let output = machine.eagleray(&["start", "--http-host", "0.0.0.0", "--http-port", "0"]);
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said.matches("every machine that can reach").count(),
+        1,
+        "{said}"
+    );
+    let log = fs::read_to_string(machine.root().join("default/logs/node.log")).unwrap();
+    assert_eq!(
+        log.matches("every machine that can reach").count(),
+        1,
+        "{log}"
+    );
+}
+
+#[test]
+fn logs_of_a_script_whose_node_had_no_failure_go_with_it() {
+    let machine = Machine::new();
+    let mut script = machine.script_node(std::process::id(), 0);
+    script.owner = None;
+    assert!(script.wait().success());
+    let left = fs::read_dir(machine.root()).unwrap().count();
+    assert_eq!(left, 0);
+}

@@ -193,7 +193,7 @@ pub struct Publish {
 /// Node to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeEvent {
-    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub body: Option<node_event::Body>,
 }
 
@@ -214,7 +214,23 @@ pub mod node_event {
         /// when its successor has applied what the node kept.
         #[prost(message, tag = "6")]
         Published(super::AppliedUpdate),
+        /// Somebody removed a replica's socket: who is connected stays so, and nobody else can connect. Repeated
+        /// while it is so.
+        #[prost(message, tag = "7")]
+        SocketLost(super::SocketLost),
+        /// Somebody removed `controller.sock`, or the one that is there is no more listened to: the controller binds
+        /// a new one.
+        #[prost(message, tag = "8")]
+        ControllerSocketLost(super::Empty),
     }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SocketLost {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
 }
 
 /// Every replica process that lives, the answer to `List`: the truth after any restart.

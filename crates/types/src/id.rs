@@ -52,9 +52,33 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// The file in `logs/` that takes what a replica prints: named in messages by the controller, written by the node.
+pub fn replica_log_name(deployment: &DeploymentKey, replica_id: &str) -> String {
+    let clean = |text: &str| -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        text.chars()
+            .take(60)
+            .map(|c| if plain(c) { c } else { '_' })
+            .collect()
+    };
+    format!(
+        "replica_{}_{}_{replica_id}.log",
+        clean(&deployment.application),
+        clean(&deployment.deployment)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_log_cannot_leave_its_directory() {
+        let key = DeploymentKey::new("my app/..", "x".repeat(200));
+        let name = replica_log_name(&key, "a1");
+        assert!(name.starts_with("replica_my_app_.._x") && name.ends_with("_a1.log"));
+        assert!(!name.contains('/') && name.len() < 150, "{name}");
+    }
 
     #[test]
     fn a_replica_id_cannot_leave_its_directory() {

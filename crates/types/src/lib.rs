@@ -10,4 +10,4 @@ mod id;
 pub mod control;
 
 pub use error::ErrorCode;
-pub use id::{DeploymentKey, ReplicaId};
+pub use id::{DeploymentKey, ReplicaId, replica_log_name};

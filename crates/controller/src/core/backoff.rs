@@ -1,11 +1,20 @@
 //! How often and how fast a version is started again after it failed.
 //!
-//! The wait doubles from 0.1 s to 30 s, once for each round of `num_replicas` failures: replicas that fail side by
-//! side are one round, so a deployment of ten gives up as soon as a deployment of one. A version that never came
-//! up is given up after `min(max_constructor_retry_count, 3 * num_replicas)` failures; one that did come up is
-//! tried for ever.
+//! A *failure* is a start that failed, or a death within [`STABLE`] of being ready. Three rules, for each version of
+//! each deployment on its own, so that no application uses up what another may need:
+//!
+//! - The wait doubles from 0.1 s to 30 s, once for each round of `num_replicas` failures: replicas that fail side by
+//!   side are one round, so a deployment of ten gives up as soon as a deployment of one.
+//! - A version that never came up is given up after `min(max_constructor_retry_count, 3 * num_replicas)` failures.
+//! - One that did come up is tried for ever, but not at any speed: five failures of each wanted replica within 30 s
+//!   are a **crash loop**. From then on one replica starts at a time, 4 s after the last failure, then 8, 16 and
+//!   30 s, until one that was started in the loop has run for [`STABLE`]. So whatever its replicas do, a deployment of one
+//!   starts at most ten times in the first minute.
+//!
+//! An old replica's death is no failure and costs no wait. It takes nothing back either: the 30 s are a sliding
+//! window, so a version that now and then runs for a while cannot buy itself fast starts.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use eagleray_types::control::DeploymentOptions;
 
@@ -13,6 +22,12 @@ use eagleray_types::control::DeploymentOptions;
 pub(crate) const STABLE: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Failures of each wanted replica within [`LOOP_WINDOW`] that make a crash loop.
+const LOOP_ROUNDS: u32 = 5;
+const LOOP_WINDOW: Duration = Duration::from_secs(30);
+const FIRST_LOOP_WAIT: Duration = Duration::from_secs(4);
+/// Beyond this many replicas a round grows no more, so that what is remembered stays small.
+const LARGEST_ROUND: u32 = 64;
 
 /// What is known of starting one version.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,11 +41,43 @@ pub(crate) struct Attempts {
     /// It never came up and is not tried again before the next deploy.
     pub(crate) gave_up: bool,
     pub(crate) last_error: String,
+    pub(crate) crash_loop: Option<CrashLoop>,
+    /// Times of the failures within [`LOOP_WINDOW`], oldest first; no more than make a crash loop.
+    recent: VecDeque<Duration>,
+}
+
+/// A version whose replicas keep failing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CrashLoop {
+    /// A replica that was ready after this and runs for [`STABLE`] ends the loop.
+    pub(crate) since: Duration,
+    first_failure: Duration,
+    failures: u32,
+    waits: u32,
+}
+
+impl CrashLoop {
+    /// `crash loop: 5 deaths in 12 s`.
+    pub(crate) fn describe(&self, now: Duration) -> String {
+        let seconds = now.saturating_sub(self.first_failure).as_secs_f64().ceil();
+        format!(
+            "crash loop: {} deaths in {} s",
+            self.failures,
+            seconds.max(1.0)
+        )
+    }
 }
 
 impl Attempts {
-    pub(crate) fn may_start(&self, now: Duration) -> bool {
-        !self.gave_up && self.next_start.is_none_or(|at| at <= now)
+    /// How many replicas may start now, when `young` of this version start or have run for less than [`STABLE`].
+    pub(crate) fn starts_allowed(&self, now: Duration, young: usize) -> usize {
+        if self.gave_up || self.next_start.is_some_and(|at| at > now) {
+            0
+        } else if self.crash_loop.is_some() {
+            1_usize.saturating_sub(young)
+        } else {
+            usize::MAX
+        }
     }
 
     /// A replica failed to start. Returns whether the limit is reached.
@@ -40,9 +87,7 @@ impl Attempts {
         options: &DeploymentOptions,
         error: String,
     ) -> bool {
-        self.last_error = error;
-        self.failures = self.failures.saturating_add(1);
-        self.next_start = Some(now + wait(self.failures - 1, options.num_replicas));
+        self.failed(now, options, error, 0);
         let limit_reached = self.failures >= limit(options);
         self.gave_up = limit_reached && !self.proven;
         limit_reached
@@ -57,18 +102,30 @@ impl Attempts {
         options: &DeploymentOptions,
         error: String,
     ) -> bool {
+        if ran < STABLE {
+            self.failed(now, options, error, 1);
+            return self.failures >= limit(options);
+        }
         self.last_error = error;
-        if ran >= STABLE {
+        if self.crash_loop.is_none() {
             self.failures = 0;
             self.next_start = None;
-            return false;
         }
-        self.failures = self.failures.saturating_add(1);
-        self.next_start = self
-            .failures
-            .checked_sub(2)
-            .map(|level| now + wait(level, options.num_replicas));
-        self.failures >= limit(options)
+        false
+    }
+
+    /// A replica that was ready at `ready_at` has run for [`STABLE`]. Returns whether that ends a crash loop.
+    pub(crate) fn ran(&mut self, ready_at: Duration) -> bool {
+        let over = self
+            .crash_loop
+            .as_ref()
+            .is_some_and(|known| ready_at > known.since);
+        if over {
+            self.crash_loop = None;
+            self.failures = 0;
+            self.next_start = None;
+        }
+        over
     }
 
     /// A new deploy of the same version tries again from the beginning.
@@ -77,6 +134,51 @@ impl Attempts {
             proven: self.proven,
             ..Self::default()
         };
+    }
+
+    /// Books a failure, and the wait that follows. The first `free` of a row cost none.
+    fn failed(&mut self, now: Duration, options: &DeploymentOptions, error: String, free: u32) {
+        self.last_error = error;
+        self.failures = self.failures.saturating_add(1);
+        self.remember(now, options.num_replicas);
+        let waits_already = self.next_start.is_some_and(|at| at > now);
+        match &mut self.crash_loop {
+            // What else fails while nothing may start was started before the loop was seen.
+            Some(known) if known.waits > 0 && waits_already => known.failures += 1,
+            Some(known) => {
+                if known.waits > 0 {
+                    known.failures += 1;
+                }
+                self.next_start = Some(now + doubled(FIRST_LOOP_WAIT, known.waits));
+                known.waits = known.waits.saturating_add(1);
+            }
+            None => {
+                self.next_start = (self.failures - 1)
+                    .checked_sub(free)
+                    .map(|level| now + wait(level, options.num_replicas));
+            }
+        }
+    }
+
+    fn remember(&mut self, now: Duration, num_replicas: u32) {
+        let most = (LOOP_ROUNDS * num_replicas.clamp(1, LARGEST_ROUND)) as usize;
+        self.recent.push_back(now);
+        while self.recent.len() > most
+            || self
+                .recent
+                .front()
+                .is_some_and(|at| now.saturating_sub(*at) > LOOP_WINDOW)
+        {
+            self.recent.pop_front();
+        }
+        if self.recent.len() == most && self.crash_loop.is_none() {
+            self.crash_loop = Some(CrashLoop {
+                since: now,
+                first_failure: self.recent.front().copied().unwrap_or(now),
+                failures: most as u32,
+                waits: 0,
+            });
+        }
     }
 }
 
@@ -89,8 +191,11 @@ pub(crate) fn limit(options: &DeploymentOptions) -> u32 {
 }
 
 fn wait(failures_before: u32, num_replicas: u32) -> Duration {
-    let doublings = (failures_before / num_replicas.max(1)).min(16);
-    (FIRST_WAIT * 2_u32.pow(doublings)).min(LONGEST_WAIT)
+    doubled(FIRST_WAIT, failures_before / num_replicas.max(1))
+}
+
+fn doubled(first: Duration, doublings: u32) -> Duration {
+    (first * 2_u32.pow(doublings.min(16))).min(LONGEST_WAIT)
 }
 
 #[cfg(test)]
@@ -105,23 +210,161 @@ mod tests {
         }
     }
 
-    #[test]
-    fn waits_double_from_a_tenth_of_a_second_to_thirty_seconds() {
-        let mut attempts = Attempts {
+    fn proven() -> Attempts {
+        Attempts {
             proven: true,
             ..Default::default()
-        };
+        }
+    }
+
+    /// Time passes to the next start, and the timer that saw it has been taken.
+    fn next_start(attempts: &mut Attempts, now: Duration) -> Duration {
+        attempts.next_start.take().map_or(now, |at| at.max(now))
+    }
+
+    #[test]
+    fn waits_double_and_the_fifth_failure_in_thirty_seconds_is_a_crash_loop() {
+        let (mut attempts, mut now) = (proven(), Duration::from_secs(100));
         let mut waits = Vec::new();
-        for _ in 0..12 {
-            attempts.start_failed(Duration::ZERO, &options(1), String::new());
-            waits.push(attempts.next_start.unwrap().as_millis());
+        for failure in 1..=10 {
+            attempts.start_failed(now, &options(1), String::new());
+            assert_eq!(attempts.crash_loop.is_some(), failure >= 5);
+            let next = next_start(&mut attempts, now);
+            waits.push(next.saturating_sub(now).as_millis());
+            now = next;
         }
         assert_eq!(
             waits,
-            [
-                100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000
-            ]
+            [100, 200, 400, 800, 4000, 8000, 16000, 30000, 30000, 30000]
         );
+    }
+
+    #[test]
+    fn a_failure_every_ten_seconds_is_slowed_down_though_it_is_no_crash_loop() {
+        let (mut attempts, mut now) = (proven(), Duration::ZERO);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            now += Duration::from_secs(10);
+            attempts.start_failed(now, &options(1), String::new());
+            let next = next_start(&mut attempts, now);
+            waits.push(next.saturating_sub(now).as_millis());
+            now = next;
+        }
+        assert!(attempts.crash_loop.is_none());
+        assert_eq!(
+            waits[..9],
+            [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600]
+        );
+        assert_eq!(waits[9..], [30000, 30000, 30000]);
+    }
+
+    #[test]
+    fn a_crash_loop_ends_when_a_replica_that_was_started_in_it_has_run_ten_seconds() {
+        let (mut attempts, now) = (proven(), Duration::from_secs(100));
+        for _ in 0..5 {
+            attempts.died(now, Duration::ZERO, &options(1), String::new());
+        }
+        assert_eq!(
+            attempts.crash_loop.as_ref().unwrap().describe(now),
+            "crash loop: 5 deaths in 1 s"
+        );
+        assert!(!attempts.ran(now), "it was ready before the loop");
+        attempts.died(now, STABLE, &options(1), String::new());
+        assert!(attempts.crash_loop.is_some(), "an old one proves nothing");
+        let next = next_start(&mut attempts, now);
+        assert_eq!(attempts.starts_allowed(next, 0), 1, "one at a time");
+        assert_eq!(attempts.starts_allowed(next, 1), 0);
+        assert!(attempts.ran(next));
+        assert_eq!(attempts.starts_allowed(next, 1), usize::MAX);
+        let again = now + STABLE;
+        attempts.died(again, Duration::ZERO, &options(1), String::new());
+        assert!(
+            attempts.crash_loop.is_some(),
+            "the 30 s have not begun anew"
+        );
+    }
+
+    #[test]
+    fn what_else_dies_during_the_wait_of_a_crash_loop_does_not_lengthen_it() {
+        let (mut attempts, now) = (proven(), Duration::from_secs(100));
+        for _ in 0..15 {
+            attempts.start_failed(now, &options(3), String::new());
+        }
+        let next = attempts.next_start;
+        for _ in 0..3 {
+            attempts.start_failed(now, &options(3), String::new());
+        }
+        assert_eq!(attempts.next_start, next);
+        let known = attempts.crash_loop.as_ref().unwrap();
+        assert!(known.describe(now).starts_with("crash loop: 18 deaths"));
+    }
+
+    /// Replicas that end as they like: at once, after a moment, as old ones, in their constructor.
+    #[test]
+    fn whatever_replicas_do_their_starts_are_bounded() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let count = random.u32(1..6);
+            let patience = random.u64(1..20_000);
+            let (mut attempts, begin) = (proven(), Duration::from_secs(100));
+            // When each replica that runs ends, and since when it is ready, if it ever is.
+            let mut running: Vec<(Duration, Option<Duration>)> = Vec::new();
+            let (mut starts, mut now) = (Vec::new(), begin);
+            while now < begin + Duration::from_secs(180) {
+                attempts.next_start.take_if(|at| *at <= now);
+                for (_, ready) in &running {
+                    if let Some(ready) = ready.filter(|at| now >= *at + STABLE) {
+                        attempts.ran(ready);
+                    }
+                }
+                let young = running
+                    .iter()
+                    .filter(|(_, ready)| ready.is_none_or(|at| now < at + STABLE));
+                let allowed = attempts.starts_allowed(now, young.count());
+                for _ in 0..allowed.min(count as usize - running.len()) {
+                    starts.push(now);
+                    let end = now + Duration::from_millis(random.u64(..patience));
+                    running.push((end, random.bool().then_some(now)));
+                }
+                let gone = running.iter().position(|(end, _)| *end <= now);
+                match gone.map(|at| running.remove(at)) {
+                    Some((end, Some(ready))) => {
+                        attempts.died(
+                            now,
+                            end.saturating_sub(ready),
+                            &options(count),
+                            String::new(),
+                        );
+                    }
+                    Some((_, None)) => {
+                        attempts.start_failed(now, &options(count), String::new());
+                    }
+                    None => now += Duration::from_millis(50),
+                }
+            }
+            let within = |at: &Duration, window| {
+                starts
+                    .iter()
+                    .filter(|start| *start >= at && **start < *at + window)
+                    .count()
+            };
+            let first_minute = within(&begin, Duration::from_secs(60));
+            // With old ones that die between the young, of many a few more.
+            let bound = if count == 1 { 10 } else { 12 * count as usize };
+            assert!(
+                first_minute <= bound,
+                "seed {seed}: {first_minute} of {count}"
+            );
+            for at in &starts {
+                // Each of five rounds, each replica that grew old, and the ones of the loop.
+                let bound = (5 + 3 + 1) * count as usize + 4;
+                let found = within(at, LOOP_WINDOW);
+                assert!(
+                    found <= bound,
+                    "seed {seed}: {found} of {count} within 30 s"
+                );
+            }
+        }
     }
 
     #[test]
@@ -150,16 +393,14 @@ mod tests {
 
     #[test]
     fn a_first_death_costs_no_wait_and_dying_young_does() {
-        let mut attempts = Attempts {
-            proven: true,
-            ..Default::default()
-        };
+        let mut attempts = proven();
         let (now, young) = (Duration::from_secs(100), Duration::from_secs(2));
         attempts.died(now, young, &options(1), String::new());
-        assert!(attempts.may_start(now));
+        assert_eq!(attempts.starts_allowed(now, 0), usize::MAX);
         attempts.died(now, young, &options(1), String::new());
-        assert!(!attempts.may_start(now) && attempts.may_start(now + FIRST_WAIT));
+        assert_eq!(attempts.starts_allowed(now, 0), 0);
+        assert_eq!(attempts.starts_allowed(now + FIRST_WAIT, 0), usize::MAX);
         attempts.died(now, STABLE, &options(1), String::new());
-        assert!(attempts.may_start(now));
+        assert_eq!(attempts.starts_allowed(now, 0), usize::MAX);
     }
 }

@@ -94,5 +94,6 @@ const fn checked(state: ReplicaState) -> bool {
 fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value)
         .unwrap_or(Duration::from_secs(10))
-        .max(Duration::from_millis(1))
+        // What is added to the time must be far from what overflows.
+        .clamp(Duration::from_millis(1), Duration::from_secs(1_000_000_000))
 }

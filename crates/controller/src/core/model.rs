@@ -8,7 +8,11 @@ use eagleray_types::{
 };
 use prost::Message as _;
 
-use super::{backoff::Attempts, replica::Replica, status::StatusInfo};
+use super::{
+    backoff::{Attempts, STABLE},
+    replica::Replica,
+    status::StatusInfo,
+};
 use crate::store::sha256_hex;
 
 /// One immutable state of an application, with the name of the blob that keeps it.
@@ -184,6 +188,60 @@ impl Deployment {
             .filter(|replica| replica.state.routable())
     }
 
+    /// A replica that was ready at the second time has run long enough, at the first, to end the crash loop of
+    /// `version`. `None`: there is no loop, or no such replica.
+    pub(crate) fn crash_loop_over_at(&self, version: &str) -> Option<(Duration, Duration)> {
+        let since = self.attempts.get(version)?.crash_loop.as_ref()?.since;
+        self.routable()
+            .filter(|replica| replica.spec.version() == version)
+            .filter_map(|replica| replica.ready_at.filter(|at| *at > since))
+            .map(|ready_at| (ready_at + STABLE, ready_at))
+            .min()
+    }
+
+    /// Replicas of `version` that are on trial: they start, or run since a moment of its crash loop.
+    pub(crate) fn young(&self, version: &str, now: Duration) -> usize {
+        let since = self
+            .attempts
+            .get(version)
+            .and_then(|attempts| attempts.crash_loop.as_ref())
+            .map(|known| known.since);
+        let young = |replica: &&Replica| match (replica.state, replica.ready_at) {
+            (super::ReplicaState::Starting, _) => true,
+            (state, Some(ready_at)) => {
+                state.routable() && since.is_none_or(|at| ready_at > at) && now < ready_at + STABLE
+            }
+            (_, None) => false,
+        };
+        self.replicas
+            .values()
+            .filter(|replica| replica.spec.version() == version)
+            .filter(young)
+            .count()
+    }
+
+    /// Waits and crash loops that are over. Returns whether there were any.
+    pub(crate) fn time_passes(&mut self, now: Duration) -> bool {
+        let proofs: Vec<(String, Duration)> = self
+            .attempts
+            .keys()
+            .filter_map(|version| {
+                let (_, ready_at) = self
+                    .crash_loop_over_at(version)
+                    .filter(|(at, _)| *at <= now)?;
+                Some((version.clone(), ready_at))
+            })
+            .collect();
+        let mut news = !proofs.is_empty();
+        for (version, ready_at) in proofs {
+            self.attempts_of(&version).ran(ready_at);
+        }
+        for attempts in self.attempts.values_mut() {
+            news |= attempts.next_start.take_if(|at| *at <= now).is_some();
+        }
+        news
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         let health = self
             .replicas
@@ -195,6 +253,14 @@ impl Deployment {
             .attempts
             .values()
             .filter_map(|attempts| attempts.next_start);
-        health.chain(hung).chain(starts).min()
+        let proofs = self
+            .attempts
+            .keys()
+            .filter_map(|version| self.crash_loop_over_at(version));
+        health
+            .chain(hung)
+            .chain(starts)
+            .chain(proofs.map(|(at, _)| at))
+            .min()
     }
 }

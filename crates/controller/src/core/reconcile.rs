@@ -14,7 +14,6 @@ use prost::Message as _;
 use super::{
     Command, Core, ReplicaInput, ReplicaState,
     adopt::Label,
-    backoff::Attempts,
     condition::Condition,
     health::Health,
     model::{Deployment, VersionSpec},
@@ -223,16 +222,18 @@ pub(super) fn stop_command(id: &str, epoch: u64, grace_milliseconds: u64) -> Com
     }))
 }
 
-fn want(spec: &VersionSpec, attempts: Option<&Attempts>, now: Duration) -> Want {
+fn want(deployment: &Deployment, spec: &VersionSpec, now: Duration) -> Want {
+    let attempts = deployment.attempts.get(spec.version());
     Want {
         count: spec.options().num_replicas as usize,
         proven: attempts.is_some_and(|attempts| attempts.proven),
-        may_start: attempts.is_none_or(|attempts| attempts.may_start(now)),
+        starts_allowed: attempts.map_or(usize::MAX, |attempts| {
+            attempts.starts_allowed(now, deployment.young(spec.version(), now))
+        }),
     }
 }
 
 fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
-    let attempts = |spec: &VersionSpec| deployment.attempts.get(spec.version());
     let member = |replica: &Replica| {
         let version = replica.spec.version();
         let version = if deployment.is_target(version) {
@@ -268,10 +269,10 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
         target: deployment
             .target
             .as_ref()
-            .map(|spec| want(spec, attempts(spec), now)),
+            .map(|spec| want(deployment, spec, now)),
         fallback: deployment
             .fallback()
-            .map(|spec| want(spec, attempts(spec), now)),
+            .map(|spec| want(deployment, spec, now)),
         members: members.collect(),
     }
 }
@@ -288,6 +289,13 @@ fn notice_target_reached(deployment: &mut Deployment) {
         .count();
     let wanted = target.options().num_replicas as usize;
     if live != wanted || deployment.running(target.version()) != wanted {
+        return;
+    }
+    // Ready again is not well again: that is for the ten seconds to show.
+    if deployment
+        .target_attempts()
+        .is_some_and(|attempts| attempts.crash_loop.is_some())
+    {
         return;
     }
     deployment.status.on(StatusInput::TargetReached, "");

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use eagleray_types::control::{
-    CheckHealth, Empty, Exited, Outcome, Ready, ReplicaEvent, SpawnFailed, node_command,
-    node_event, replica_command, replica_event,
+    CheckHealth, Empty, Exited, Outcome, Ready, ReplicaEvent, SocketLost, SpawnFailed,
+    node_command, node_event, replica_command, replica_event,
 };
 use prost::Message as _;
 
 use super::{
-    Command, Core, Level, ReplicaInput, ReplicaState, backoff,
+    Command, Core, Level, ReplicaInput, ReplicaState,
+    failures::{IN_MESSAGE, clip},
     health::{FAILURES_UNTIL_REPLACED, HealthStep},
-    model::{Deployment, VersionSpec},
+    model::Deployment,
     reconcile::{relay, stop_command},
-    replica::Replica,
-    status::{Status, StatusInput},
+    status::StatusInput,
 };
 
 impl Core {
@@ -50,6 +50,8 @@ impl Core {
                 self.applied = self.applied.max(update.number);
             }
             node_event::Body::Published(_) => {}
+            node_event::Body::SocketLost(lost) => self.on_socket_lost(&lost),
+            node_event::Body::ControllerSocketLost(_) => self.commands.push(Command::Listen),
         }
     }
 
@@ -141,7 +143,8 @@ impl Core {
         }
         let message = format!(
             "replica {id} failed {FAILURES_UNTIL_REPLACED} health checks in a row and is being replaced; the last \
-             failure: {failure}"
+             failure: {}",
+            clip(failure, IN_MESSAGE)
         );
         let version = replica.spec.version().to_owned();
         if deployment.is_target(&version) {
@@ -150,6 +153,30 @@ impl Core {
                 .on(StatusInput::HealthFailed, message.as_str());
         }
         self.log(Level::Warning, format!("{}: {message}", deployment.key));
+    }
+
+    /// Nobody new can reach the replica: it serves those who are connected until its replacement does.
+    fn on_socket_lost(&mut self, lost: &SocketLost) {
+        let id = lost.replica_id.as_str();
+        let Some(mut deployment) = self.take_owner(id) else {
+            return;
+        };
+        if let Some(replica) = deployment.replicas.get_mut(id)
+            && replica.epoch == lost.epoch
+            && replica.step(ReplicaInput::Unhealthy)
+        {
+            let message = format!(
+                "the socket file of replica {id} was removed, so nobody new can connect to it; it is being replaced"
+            );
+            let version = replica.spec.version().to_owned();
+            if deployment.is_target(&version) {
+                deployment
+                    .status
+                    .on(StatusInput::HealthFailed, message.as_str());
+            }
+            self.log(Level::Warning, format!("{}: {message}", deployment.key));
+        }
+        self.put_back(deployment);
     }
 
     fn on_reconfigured(
@@ -234,99 +261,6 @@ impl Core {
         self.put_back(deployment);
     }
 
-    /// Books a failure to start (or to take a new configuration) and says so.
-    fn start_failed(
-        &mut self,
-        deployment: &mut Deployment,
-        id: &str,
-        spec: &VersionSpec,
-        error: &str,
-        now: Duration,
-    ) {
-        let options = spec.options();
-        let limit = backoff::limit(options);
-        let attempts = deployment.attempts_of(spec.version());
-        let limit_reached = attempts.start_failed(now, options, error.to_owned());
-        let (failures, gave_up) = (attempts.failures, attempts.gave_up);
-        let next = if gave_up {
-            let others_serve = deployment.routable().next().is_some();
-            let kept = if others_serve {
-                " What ran before keeps serving."
-            } else {
-                ""
-            };
-            format!("It is not tried again.{kept} Correct the error below and deploy again.")
-        } else if limit_reached {
-            "It is tried again, with a pause of up to 30 s.".to_owned()
-        } else {
-            format!("Retrying {} more time(s).", limit - failures)
-        };
-        let message = format!(
-            "The deployment failed to start {failures} time(s) in a row. This may be due to a problem with its \
-             constructor, its reconfigure method or its first health check. {next} Replica {id} wrote its output to \
-             {}. Error:\n{}",
-            self.log_path(deployment, id),
-            error.trim_end()
-        );
-        if gave_up || !limit_reached {
-            self.log(Level::Warning, format!("{}: {message}", deployment.key));
-        }
-        if deployment.is_target(spec.version()) {
-            if limit_reached {
-                deployment
-                    .status
-                    .on(StatusInput::StartFailed, message.as_str());
-            }
-            if deployment.status.status != Status::Healthy {
-                deployment.status.message = message;
-            }
-        }
-    }
-
-    /// A replica that was ready is gone, and nobody told it to stop.
-    fn died(
-        &mut self,
-        deployment: &mut Deployment,
-        replica: &Replica,
-        reason: &str,
-        now: Duration,
-    ) {
-        let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
-        let spec = &replica.spec;
-        let message = format!(
-            "replica {} died ({reason}) after {:.1} s and is being replaced; its output is in {}",
-            replica.id,
-            ran.as_secs_f64(),
-            self.log_path(deployment, &replica.id)
-        );
-        let limit_reached =
-            deployment
-                .attempts_of(spec.version())
-                .died(now, ran, spec.options(), message.clone());
-        if deployment.is_target(spec.version()) {
-            if limit_reached || deployment.status.status != Status::Updating {
-                deployment
-                    .status
-                    .on(StatusInput::HealthFailed, message.as_str());
-            }
-            deployment.status.message.clone_from(&message);
-        }
-        self.log(Level::Warning, format!("{}: {message}", deployment.key));
-    }
-
-    fn log_path(&self, deployment: &Deployment, id: &str) -> String {
-        let name = format!(
-            "replica_{}_{}_{id}.log",
-            deployment.key.application, deployment.key.deployment
-        );
-        self.options
-            .run_directory
-            .join("logs")
-            .join(name)
-            .display()
-            .to_string()
-    }
-
     pub(super) fn on_timeout(&mut self, now: Duration) {
         if !self.listed {
             return;
@@ -338,10 +272,8 @@ impl Core {
             .values_mut()
             .flat_map(|one| one.deployments.values_mut())
         {
-            for attempts in deployment.attempts.values_mut() {
-                if attempts.next_start.take_if(|at| *at <= now).is_some() {
-                    self.touched.insert(deployment.key.application.clone());
-                }
+            if deployment.time_passes(now) {
+                self.touched.insert(deployment.key.application.clone());
             }
             for replica in deployment.replicas.values_mut() {
                 if replica.hang_ends_at().is_some_and(|at| at <= now) {

@@ -39,8 +39,8 @@ pub(crate) struct Want {
     pub(crate) count: usize,
     /// A replica of this version has been ready.
     pub(crate) proven: bool,
-    /// Its back-off is over and it was not given up.
-    pub(crate) may_start: bool,
+    /// As many as its back-off lets start now; 0 when it was given up.
+    pub(crate) starts_allowed: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -150,10 +150,10 @@ pub(crate) fn plan(fleet: &Fleet<'_>) -> Plan {
 
     let old_wanted = fleet.old_wanted();
     let mut old = fleet.stop_old(old_wanted, &mut plan.stop);
-    if fleet.fallback.is_some_and(|want| want.may_start)
+    if let Some(fallback) = fleet.fallback
         && !fleet.target.is_some_and(|want| want.proven)
     {
-        plan.start_fallback = old_wanted.saturating_sub(old);
+        plan.start_fallback = old_wanted.saturating_sub(old).min(fallback.starts_allowed);
         old += plan.start_fallback;
     }
 
@@ -166,11 +166,12 @@ pub(crate) fn plan(fleet: &Fleet<'_>) -> Plan {
     let old_serving = fleet.count(false, Phase::Serving).min(old_wanted);
     fleet.stop_replaced(wanted, serving + old_serving, &mut plan.stop);
 
-    if fleet.target.is_some_and(|want| want.may_start) {
+    if let Some(target) = fleet.target {
         let missing = count.saturating_sub(serving + starting);
         let room = (count.max(serving + old_wanted) + surge(count))
             .saturating_sub(serving + starting + old);
-        plan.start_target = if old == 0 { missing } else { missing.min(room) };
+        let room = if old == 0 { missing } else { room };
+        plan.start_target = missing.min(room).min(target.starts_allowed);
     }
     plan
 }
@@ -196,7 +197,7 @@ mod tests {
         let fallback = fallback.map(|count| Want {
             count,
             proven: true,
-            may_start: true,
+            starts_allowed: usize::MAX,
         });
         plan(&Fleet {
             target: Some(target),
@@ -209,7 +210,7 @@ mod tests {
         Want {
             count,
             proven,
-            may_start: true,
+            starts_allowed: usize::MAX,
         }
     }
 

@@ -208,6 +208,9 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
             .or_default() += 1;
     }
     let mut message = deployment.status.message.clone();
+    if let Some(next) = next_step(deployment, now) {
+        message.push_str(&next);
+    }
     if let Some(slow) = slow_start(deployment, now).filter(|_| message.is_empty()) {
         message = slow;
     }
@@ -245,6 +248,24 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
             })
             .collect(),
     }
+}
+
+/// What comes next of a version that fails: only the clock knows, so it is not part of the message that is kept.
+fn next_step(deployment: &Deployment, now: Duration) -> Option<String> {
+    if deployment.status.status == Status::Healthy {
+        return None;
+    }
+    let version = deployment.target.as_ref()?.version();
+    let attempts = deployment.attempts.get(version)?;
+    if let Some((over, _)) = deployment.crash_loop_over_at(version) {
+        let left = over.saturating_sub(now).as_secs_f64().ceil();
+        return Some(format!(
+            "\nA replica runs again; if it lives {left} s more, the crash loop is over."
+        ));
+    }
+    let wait = attempts.next_start?.checked_sub(now)?;
+    (wait >= Duration::from_secs(1))
+        .then(|| format!("\nNext start in {} s.", wait.as_secs_f64().ceil()))
 }
 
 fn slow_start(deployment: &Deployment, now: Duration) -> Option<String> {

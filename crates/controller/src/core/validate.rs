@@ -6,6 +6,10 @@ use eagleray_types::control::{ApiError, ApplicationSpec, DeploymentSpec};
 
 use crate::store::files;
 
+/// Thirty years. Times are added to others, so they must be far from what overflows.
+const MOST_SECONDS: f64 = 1e9;
+const MOST_REPLICAS: u32 = 10_000;
+
 pub(crate) fn api_error(kind: &str, message: impl Into<String>) -> ApiError {
     ApiError {
         kind: kind.to_owned(),
@@ -83,13 +87,16 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
             problems.push(format!("deployment '{}': {rule}", deployment.name));
         }
     };
-    let seconds = |value: f64| value.is_finite() && value >= 0.0;
+    let seconds = |value: f64| (0.0..=MOST_SECONDS).contains(&value);
     demand(!deployment.version.is_empty(), "its version has no name");
     demand(
         files::is_name(&deployment.callable_blob),
         "callable_blob does not name a blob",
     );
-    demand(options.num_replicas >= 1, "num_replicas must be at least 1");
+    demand(
+        (1..=MOST_REPLICAS).contains(&options.num_replicas),
+        "num_replicas must be 1 to 10000",
+    );
     demand(
         options.max_ongoing_requests >= 1,
         "max_ongoing_requests must be at least 1",
@@ -104,19 +111,19 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
     );
     demand(
         seconds(options.graceful_shutdown_wait_loop_s),
-        "graceful_shutdown_wait_loop_s must be 0 or more",
+        "graceful_shutdown_wait_loop_s must be 0 to 1e9",
     );
     demand(
         seconds(options.graceful_shutdown_timeout_s),
-        "graceful_shutdown_timeout_s must be 0 or more",
+        "graceful_shutdown_timeout_s must be 0 to 1e9",
     );
     demand(
         seconds(options.backpressure_retry_after_s),
-        "the retry-after time must be 0 or more",
+        "the retry-after time must be 0 to 1e9",
     );
     demand(
         options.health_check_period_s > 0.0 && seconds(options.health_check_period_s),
-        "health_check_period_s must be more than 0",
+        "health_check_period_s must be more than 0, up to 1e9",
     );
     demand(
         seconds(options.hang_timeout_s),
@@ -124,7 +131,7 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
     );
     demand(
         options.health_check_timeout_s > 0.0 && seconds(options.health_check_timeout_s),
-        "health_check_timeout_s must be more than 0",
+        "health_check_timeout_s must be more than 0, up to 1e9",
     );
     problems
 }
@@ -151,6 +158,41 @@ mod tests {
             "/%2f",
         ] {
             assert!(route_problem(bad).is_some(), "{bad}");
+        }
+    }
+
+    type Change = fn(&mut eagleray_types::control::DeploymentOptions);
+
+    #[test]
+    fn numbers_that_cannot_be_meant_are_refused() {
+        let good = || DeploymentSpec {
+            name: "d".into(),
+            version: "v".into(),
+            callable_blob: "0".repeat(64),
+            options: eagleray_types::control::DeploymentOptions {
+                num_replicas: 1,
+                max_ongoing_requests: 5,
+                health_check_period_s: 10.0,
+                health_check_timeout_s: 30.0,
+                max_constructor_retry_count: 20,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        assert_eq!(deployment_problems(&good()), [""; 0]);
+        let changes: [Change; 7] = [
+            |options| options.num_replicas = u32::MAX,
+            |options| options.num_replicas = 0,
+            |options| options.health_check_period_s = 1e19,
+            |options| options.health_check_timeout_s = f64::MAX,
+            |options| options.graceful_shutdown_timeout_s = f64::INFINITY,
+            |options| options.graceful_shutdown_wait_loop_s = f64::NAN,
+            |options| options.backpressure_retry_after_s = -1.0,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut spec = good();
+            change(&mut spec.options);
+            assert_eq!(deployment_problems(&spec).len(), 1, "change {number}");
         }
     }
 

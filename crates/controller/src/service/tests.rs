@@ -4,9 +4,15 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
-    sync::{Arc, Mutex},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -17,7 +23,10 @@ use eagleray_wire::{Decoder, Frame};
 use prost::Message;
 use tempfile::TempDir;
 
-use crate::{Error, Options, run, store::sha256_hex};
+use crate::{
+    Error, Options, run, run_with,
+    store::{Sqlite, Store, StoreError, sha256_hex},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -175,10 +184,17 @@ struct Stage {
     listener: UnixListener,
     machine: Arc<Mutex<Machine>>,
     controller: Option<Running>,
+    store: Arc<MakeStore>,
 }
+
+type MakeStore = dyn Fn(&Path) -> Box<dyn Store> + Send + Sync;
 
 impl Stage {
     fn new() -> Self {
+        Self::with_store(|path| Box::new(Sqlite::open(path).unwrap()))
+    }
+
+    fn with_store(store: impl Fn(&Path) -> Box<dyn Store> + Send + Sync + 'static) -> Self {
         let directory = TempDir::new().unwrap();
         fs::create_dir(directory.path().join("blobs")).unwrap();
         let listener = UnixListener::bind(directory.path().join("controller.sock")).unwrap();
@@ -187,9 +203,18 @@ impl Stage {
             listener,
             machine: Arc::default(),
             controller: None,
+            store: Arc::new(store),
         };
         stage.start();
         stage
+    }
+
+    /// An event that the node did not send by itself.
+    fn tell(&self, body: node_event::Body) {
+        let (_, _, hang_up) = self.controller.as_ref().unwrap();
+        Link::new(hang_up.try_clone().unwrap())
+            .send(0, event(body))
+            .unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -210,7 +235,11 @@ impl Stage {
         );
         let hang_up = node.try_clone().unwrap();
         let node = thread::spawn(move || play_node(node, &machine));
-        let controller = thread::spawn(move || run(listener, controller, options));
+        let store = Arc::clone(&self.store);
+        let controller = thread::spawn(move || {
+            let store = store(&options.checkpoint_path);
+            run_with(listener, controller, options, store)
+        });
         self.controller = Some((controller, node, hang_up));
     }
 
@@ -530,4 +559,146 @@ fn a_checkpoint_that_cannot_be_used_ends_the_controller_with_its_reason() {
     };
     let error = run(listener, controller, options).unwrap_err();
     assert!(error.to_string().contains("left untouched"), "{error}");
+}
+
+#[test]
+fn a_socket_that_was_removed_is_made_again_and_open_connections_stay() {
+    let stage = Stage::new();
+    let mut before = stage.client();
+    before.deploy(stage.spec("v1", 1));
+    fs::remove_file(stage.path("controller.sock")).unwrap();
+    stage.tell(node_event::Body::ControllerSocketLost(Empty {}));
+    let status = |client: &mut Client| {
+        let answer = client.call(api_request::Body::Status(Empty {}));
+        assert!(
+            matches!(answer, api_response::Body::Status(status) if status.applications.len() == 1)
+        );
+    };
+    status(&mut before);
+    let path = stage.path("controller.sock");
+    assert!(path.exists(), "the event was handled before the call");
+    assert_eq!(
+        fs::metadata(path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    status(&mut stage.client());
+    status(&mut before);
+}
+
+#[test]
+fn a_client_has_a_few_watches_at_most() {
+    let stage = Stage::new();
+    let mut client = stage.client();
+    for _ in 0..16 {
+        client.send(api_request::Body::WatchTargets(Empty {}));
+        client.next_target();
+    }
+    let answer = client.call(api_request::Body::WatchTargets(Empty {}));
+    assert!(
+        matches!(answer, api_response::Body::Error(error) if error.message.contains("16 watches"))
+    );
+}
+
+/// A store on a disk that is full now and then.
+struct FullDisk {
+    store: Sqlite,
+    full: Arc<AtomicBool>,
+}
+
+impl FullDisk {
+    fn check(&self) -> Result<(), StoreError> {
+        if !self.full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable {
+            location: self.store.location(),
+            detail: "database or disk is full".into(),
+        })
+    }
+}
+
+impl Store for FullDisk {
+    fn location(&self) -> String {
+        self.store.location()
+    }
+
+    fn put_blob(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.put_blob(name, bytes)
+    }
+
+    fn blob(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.blob(name)
+    }
+
+    fn blob_names(&mut self) -> Result<Vec<String>, StoreError> {
+        self.store.blob_names()
+    }
+
+    fn remove_blob(&mut self, name: &str) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.remove_blob(name)
+    }
+
+    fn root(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.root()
+    }
+
+    fn replace_root(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.replace_root(bytes)
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_deploy_and_not_the_controller() {
+    let full = Arc::new(AtomicBool::new(false));
+    let stage = Stage::with_store({
+        let full = Arc::clone(&full);
+        move |path| {
+            Box::new(FullDisk {
+                store: Sqlite::open(path).unwrap(),
+                full: Arc::clone(&full),
+            })
+        }
+    });
+    let mut client = stage.client();
+    client.deploy(stage.spec("v1", 1));
+    full.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        match client.call(api_request::Body::Deploy(stage.spec("v2", 1))) {
+            api_response::Body::Error(error) => {
+                assert_eq!(error.kind, "internal");
+                assert!(error.message.contains("disk is full"), "{}", error.message);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let victim = stage
+        .machine
+        .lock()
+        .unwrap()
+        .replicas
+        .keys()
+        .next()
+        .cloned()
+        .unwrap();
+    stage.machine.lock().unwrap().replicas.remove(&victim);
+    stage.tell(node_event::Body::Exited(Exited {
+        replica_id: victim.clone(),
+        epoch: 1,
+        reason: "signal 9 (SIGKILL)".into(),
+        ..Default::default()
+    }));
+    let status = client.call(api_request::Body::Status(Empty {}));
+    assert!(
+        matches!(status, api_response::Body::Status(_)),
+        "it answers"
+    );
+    assert!(
+        !stage.machine.lock().unwrap().replicas.contains_key(&victim),
+        "and replaces what dies"
+    );
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(client.deploy(stage.spec("v2", 1)).status, "RUNNING");
 }

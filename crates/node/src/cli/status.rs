@@ -5,7 +5,7 @@ use eagleray_types::control::{
     NodeResponse, Status, api_request, api_response, node_request, node_response,
 };
 
-use super::{StatusArguments, client, say, tree::Tree};
+use super::{StatusArguments, client, complain, say, tree::Tree};
 use crate::run_directory;
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
@@ -22,6 +22,9 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
             ));
         }
     };
+    for trouble in info.troubles.values() {
+        complain(&format!("warning: {trouble}"));
+    }
     let request = ApiRequest {
         body: Some(api_request::Body::Status(Empty {})),
     };

@@ -4,7 +4,7 @@ use std::{
     fmt::Write,
     fs::File,
     io::{self, Read},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::{fd::AsFd, unix::net::UnixListener},
     path::{Path, PathBuf},
 };
@@ -29,6 +29,8 @@ pub(super) struct Setup {
     pub(super) state: PathBuf,
     pub(super) http: TcpListener,
     pub(super) http_address: String,
+    /// For whoever started the node; empty: none.
+    pub(super) warning: String,
     pub(super) node_socket: UnixListener,
     pub(super) controller_socket: UnixListener,
     pub(super) log_writer: (log_writer::Writer, log_writer::Finish),
@@ -62,7 +64,7 @@ impl Setup {
         let log = telemetry::open_log(&path.join("logs"), "node")?;
         if !options.foreground {
             // What the starter gave may be a pipe whose reader waits for its end.
-            rustix::stdio::dup2_stderr(&log)?;
+            rustix::stdio::dup2_stderr(log.try_clone_file()?)?;
             rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
         }
         telemetry::start("node", log, options.foreground);
@@ -79,7 +81,12 @@ impl Setup {
                 }
             },
         )?;
-        let http_address = format!("http://{}", http.local_addr()?);
+        let address = http.local_addr()?;
+        let warning = exposure(address);
+        if !warning.is_empty() {
+            tracing::warn!("{warning}");
+        }
+        let http_address = format!("http://{address}");
         let state = match options.owner_pid {
             Some(_) => path.clone(),
             None => run_directory::state_directory(&options.name)?,
@@ -97,6 +104,7 @@ impl Setup {
             state,
             http,
             http_address,
+            warning,
             node_socket,
             controller_socket,
             log_writer,
@@ -174,6 +182,7 @@ impl Setup {
             node_id: self.node_id.clone(),
             log_directory: text(&path.join("logs")),
             proxy_status: "STARTING".to_owned(),
+            troubles: std::collections::BTreeMap::new(),
         }
     }
 }
@@ -183,8 +192,8 @@ struct Undo(Option<RunDirectory>);
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if let Some(directory) = self.0.take()
-            && let Err(error) = directory.leave()
+        if let Some(mut directory) = self.0.take()
+            && let Err(error) = directory.leave(run_directory::Logs::Remove)
         {
             tracing::warn!(%error, "the run directory was not cleared");
         }
@@ -228,6 +237,17 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// What to say once of an address that every machine can reach.
+fn exposure(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return String::new();
+    }
+    format!(
+        "HTTP listens on {address}: every machine that can reach this one can send requests, and there is no \
+         authentication. The address 127.0.0.1 keeps it to this machine."
+    )
+}
+
 /// 128 random bits in hex.
 fn new_id() -> io::Result<String> {
     let mut bytes = [0; 16];
@@ -237,4 +257,20 @@ fn new_id() -> io::Result<String> {
         write!(text, "{byte:02x}").ok();
         text
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_that_is_everywhere_is_warned_of() {
+        for everywhere in ["0.0.0.0:80", "[::]:80"] {
+            let warning = exposure(everywhere.parse().unwrap());
+            assert!(warning.contains(everywhere), "{warning}");
+        }
+        for one in ["127.0.0.1:80", "[::1]:80", "192.0.2.1:80"] {
+            assert_eq!(exposure(one.parse().unwrap()), "");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use eagleray_types::{DeploymentKey, ReplicaId, control::Spawn};
+use eagleray_types::{DeploymentKey, ReplicaId, control::Spawn, replica_log_name};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::{
@@ -94,24 +94,9 @@ pub(super) fn log_path(
     deployment: &DeploymentKey,
     id: &ReplicaId,
 ) -> PathBuf {
-    let clean = |text: &str| -> String {
-        text.chars()
-            .take(60)
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || "-.".contains(c) {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect()
-    };
-    let name = format!(
-        "replica_{}_{}_{id}.log",
-        clean(&deployment.application),
-        clean(&deployment.deployment)
-    );
-    run_directory.join("logs").join(name)
+    run_directory
+        .join("logs")
+        .join(replica_log_name(deployment, id.as_str()))
 }
 
 /// A listening socket at `path` that only this user can reach, under any umask.

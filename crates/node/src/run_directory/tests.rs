@@ -80,3 +80,85 @@ fn names_that_leave_the_root_are_refused() {
     }
     assert!(is_valid_name("default"));
 }
+
+#[test]
+fn a_directory_that_was_removed_under_a_node_is_made_again_and_is_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let mut held = RunDirectory::acquire(root.path(), "one", "id-1").unwrap();
+    assert!(held.is_whole());
+    fs::remove_dir_all(root.path()).unwrap();
+    assert!(!held.is_whole());
+    held.restore("id-1").unwrap();
+    assert!(held.is_whole() && is_held(held.path()));
+    assert_eq!(
+        fs::read_to_string(held.path().join("lock")).unwrap(),
+        "id-1"
+    );
+    let mode = fs::metadata(held.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_directory_that_another_node_has_taken_meanwhile_is_left_to_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut first = RunDirectory::acquire(root.path(), "script-1", "id-1").unwrap();
+    fs::remove_dir_all(root.path()).unwrap();
+    let second = RunDirectory::acquire(root.path(), "script-1", "id-2").unwrap();
+    let error = first.restore("id-1").unwrap_err();
+    assert!(error.to_string().contains("another node"), "{error}");
+    first.leave(Logs::Remove).unwrap();
+    assert!(second.is_whole());
+}
+
+/// A script's node that ended and left its log.
+fn ended(root: &Path, name: &str) -> PathBuf {
+    let mut directory = RunDirectory::acquire(root, name, "no-such-node-id").unwrap();
+    let path = directory.path().to_owned();
+    fs::write(path.join("logs/replica.log"), "why").unwrap();
+    for file in ["checkpoint.sqlite", "node.json", "node.sock", "r/x.sock"] {
+        fs::write(path.join(file), "").unwrap();
+    }
+    fs::create_dir(path.join("blobs")).unwrap();
+    directory.leave(Logs::Keep).unwrap();
+    path
+}
+
+#[test]
+fn logs_that_a_script_left_to_be_read_stay_and_nothing_else_does() {
+    let root = tempfile::tempdir().unwrap();
+    let path = ended(root.path(), "script-1");
+    let left: Vec<_> = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["logs"]);
+    assert!(clean_stale(root.path()).is_empty());
+    assert_eq!(
+        fs::read_to_string(path.join("logs/replica.log")).unwrap(),
+        "why"
+    );
+    // Another script of the same process id begins with none.
+    let again = RunDirectory::acquire(root.path(), "script-1", "id").unwrap();
+    assert!(!again.path().join("logs/replica.log").exists());
+}
+
+#[test]
+fn logs_that_scripts_left_are_few_and_of_the_last_day() {
+    let root = tempfile::tempdir().unwrap();
+    for number in 0..SCRIPT_LOGS_KEPT + 3 {
+        ended(root.path(), &format!("script-{number}"));
+    }
+    let live = RunDirectory::acquire(root.path(), "script-1000", "id").unwrap();
+    let left = || {
+        fs::read_dir(root.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().path() != live.path())
+            .count()
+    };
+    assert!(clean_stale(root.path()).is_empty());
+    assert_eq!(left(), SCRIPT_LOGS_KEPT);
+    let later = SystemTime::now() + 2 * SCRIPT_LOGS_KEPT_FOR;
+    assert!(remove_kept_logs(root.path(), later).is_empty());
+    assert_eq!(left(), 0);
+    assert!(live.is_whole());
+}

@@ -87,9 +87,12 @@ pub struct NodeInfo {
     pub node_id: String,
     #[prost(string, tag = "9")]
     pub log_directory: String,
-    /// `HEALTHY`, or `STARTING` while the proxy is away.
+    /// `HEALTHY`, `STARTING` while the proxy is away, `UNHEALTHY` while it keeps dying.
     #[prost(string, tag = "10")]
     pub proxy_status: String,
+    /// By process of the node: what is wrong with it, for people.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub troubles: std::collections::BTreeMap<String, String>,
 }
 
 /// One line that a replica wrote.

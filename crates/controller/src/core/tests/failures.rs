@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{Condition, replica_event};
+use eagleray_types::control::{Condition, Failed, SocketLost, node_event, replica_event};
 
 use super::world::{Behaviour, World, application, deployment, simple, with_revision};
 
@@ -179,10 +179,142 @@ fn a_crash_loop_after_ready_is_slowed_down() {
         .iter()
         .filter(|word| word.starts_with("spawn"))
         .count();
-    assert!((4..=12).contains(&starts), "{starts} starts in a minute");
-    assert_eq!(world.status("a").status, "UNHEALTHY");
-    world.run_for(MINUTE);
+    assert!((5..=10).contains(&starts), "{starts} starts in a minute");
+    let deployment = &world.status("a").deployments[0];
+    assert_eq!(deployment.status, "UNHEALTHY");
+    for part in [
+        "crash loop: ",
+        " deaths in ",
+        "last: replica ",
+        "signal 9",
+        "deploy again",
+        "Next start in ",
+    ] {
+        assert!(
+            deployment.message.contains(part),
+            "{part} in {}",
+            deployment.message
+        );
+    }
+    while world.routed_to("d").is_empty() {
+        world.run_for(Duration::from_secs(1));
+    }
+    let deployment = &world.status("a").deployments[0];
+    assert_eq!(deployment.status, "UNHEALTHY", "ready is not well yet");
+    assert!(
+        deployment.message.contains("runs again"),
+        "{}",
+        deployment.message
+    );
+    world.run_for(Duration::from_secs(11));
     assert_eq!(world.status("a").status, "RUNNING", "and it recovers");
+    assert_eq!(world.status("a").message, "");
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_version_that_served_and_cannot_start_any_more_is_a_crash_loop_and_comes_back_by_itself() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run_for(MINUTE);
+    world.behaviours.insert("v1".into(), Behaviour::StartFails);
+    world.take_words();
+    let victim = world.running("v1")[0].clone();
+    world.kill(&victim);
+    world.run_for(MINUTE);
+    let starts = world
+        .take_words()
+        .iter()
+        .filter(|word| word.starts_with("spawn"))
+        .count();
+    assert!((5..=10).contains(&starts), "{starts} starts in a minute");
+    let deployment = &world.status("a").deployments[0];
+    assert_eq!(deployment.status, "UNHEALTHY");
+    for part in [
+        "crash loop: ",
+        "last: ",
+        "Traceback: ValueError",
+        "one at a time",
+    ] {
+        assert!(
+            deployment.message.contains(part),
+            "{part} in {}",
+            deployment.message
+        );
+    }
+    world.behaviours.clear();
+    world.run_for(MINUTE);
+    assert_eq!(world.status("a").status, "RUNNING");
+}
+
+#[test]
+fn the_crash_loop_of_one_application_leaves_the_budget_of_another_alone() {
+    let mut world = World::new(1);
+    world.deploy(application("b", vec![deployment("d", "good", 1)]));
+    world.deploy(simple("v1", 1));
+    world.run_for(MINUTE);
+    // The first one is old, which is no failure.
+    for _ in 0..6 {
+        let victim = world.running("v1").pop().unwrap();
+        world.kill(&victim);
+        world.run_for(Duration::from_secs(1));
+    }
+    assert!(world.running("v1").is_empty(), "it waits");
+    world.take_words();
+    let victim = world.running("good").pop().unwrap();
+    world.kill(&victim);
+    assert!(
+        world.take_words().contains(&"spawn b/d".to_owned()),
+        "at once"
+    );
+}
+
+#[test]
+fn a_crash_loop_of_many_replicas_tries_one_at_a_time() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 4));
+    world.run_for(MINUTE);
+    world
+        .behaviours
+        .insert("v1".into(), Behaviour::StartCrashes);
+    for victim in world.running("v1") {
+        world.kill(&victim);
+    }
+    world.run_for(MINUTE);
+    world.take_words();
+    world.run_for(MINUTE);
+    let starts = world
+        .take_words()
+        .iter()
+        .filter(|word| word.starts_with("spawn"))
+        .count();
+    assert!(
+        (2..=3).contains(&starts),
+        "{starts} starts in the second minute"
+    );
+    world.behaviours.clear();
+    world.run_for(MINUTE);
+    assert_eq!(
+        world.routed_to("d").len(),
+        4,
+        "the others follow the one that proved itself"
+    );
+    assert_eq!(world.status("a").status, "RUNNING");
+}
+
+#[test]
+fn an_exception_of_any_length_makes_a_message_of_bounded_length() {
+    let mut world = World::new(1);
+    world.behaviours.insert("v1".into(), Behaviour::StartHangs);
+    world.deploy(simple("v1", 1));
+    world.run();
+    let id = world.running("v1")[0].clone();
+    let message = format!("first {} last", "x".repeat(1 << 20));
+    world.say(&id, replica_event::Body::StartFailed(Failed { message }));
+    world.run();
+    let message = &world.status("a").deployments[0].message;
+    assert!(message.len() < 20_000, "{}", message.len());
+    assert!(message.contains("first x") && message.contains("x last"));
 }
 
 #[test]
@@ -298,6 +430,37 @@ fn requests_that_run_for_nobody_are_summed_up() {
     }
     world.run_for(MINUTE);
     assert_eq!(world.status("a").deployments[0].abandoned_requests, 5);
+}
+
+#[test]
+fn a_replica_whose_socket_was_removed_is_replaced_and_the_replacement_starts_first() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    world.run_for(MINUTE);
+    let lost = world.running("v1")[0].clone();
+    let epoch = world.processes[&lost].spawn.epoch;
+    let event = |epoch| {
+        super::super::Event::Node(node_event::Body::SocketLost(SocketLost {
+            replica_id: lost.clone(),
+            epoch,
+        }))
+    };
+    world.feed(event(epoch + 1));
+    assert_eq!(world.status("a").status, "RUNNING", "of another life");
+    for _ in 0..3 {
+        world.feed(event(epoch));
+        assert!(
+            world.routed_to("d").contains(&lost),
+            "it serves all the while"
+        );
+    }
+    let message = &world.status("a").deployments[0].message;
+    assert!(message.contains("socket file"), "{message}");
+    world.run();
+    assert_eq!(world.running("v1").len(), 2);
+    assert!(!world.running("v1").contains(&lost));
+    assert_eq!(world.status("a").status, "RUNNING");
+    world.assert_at_rest();
 }
 
 #[test]

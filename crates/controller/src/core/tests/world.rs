@@ -456,7 +456,7 @@ impl World {
                 } => {
                     self.replies.entry(call).or_default().push(body.unwrap());
                 }
-                Command::Log { .. } => {}
+                Command::Log { .. } | Command::Listen => {}
             }
         }
     }

@@ -1,0 +1,141 @@
+//! What other processes find a living node by: its run directory, and its own socket there.
+//!
+//! Somebody may remove it while the node lives: a person with `rm -rf`, or what tidies `/tmp`. Requests do not notice,
+//! since connections that are open need no path. But no script finds the node, no new proxy reaches a replica, and
+//! nothing that ends can be started again. So the node looks once a second, and makes again what is missing: the
+//! directory and its lock, `node.sock` and `node.json`. Sockets that other processes listen on are theirs to make
+//! again ([`Lost`]). What was only there (the logs; a script's code and checkpoint) is not brought back.
+
+use std::{
+    cell::RefCell,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use tokio::{
+    net::UnixListener,
+    task::{JoinHandle, spawn_local},
+};
+
+use crate::{
+    api::Api,
+    replicas::process::listen,
+    run_directory::{Error, NodeRecord, RunDirectory},
+};
+
+/// A file by what cannot be given to another one while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some(Self(metadata.dev(), metadata.ino()))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Presence {
+    directory: Rc<RefCell<RunDirectory>>,
+    record: NodeRecord,
+    api: Api,
+    serving: JoinHandle<()>,
+    node_socket: Option<Identity>,
+    controller_socket: Option<Identity>,
+    /// Said already.
+    complaint: String,
+}
+
+/// What others have to make again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) controller_socket: bool,
+}
+
+impl Presence {
+    /// Begins to serve on `node.sock`. Called within the node's `LocalSet`.
+    pub(crate) fn new(
+        directory: Rc<RefCell<RunDirectory>>,
+        record: NodeRecord,
+        api: Api,
+        node_socket: std::os::unix::net::UnixListener,
+    ) -> io::Result<Self> {
+        let path = directory.borrow().path().to_owned();
+        let serving = serve(&api, node_socket)?;
+        Ok(Self {
+            record,
+            api,
+            serving,
+            node_socket: Identity::of(&path.join("node.sock")),
+            controller_socket: Identity::of(&path.join("controller.sock")),
+            directory,
+            complaint: String::new(),
+        })
+    }
+
+    pub(crate) fn publish(&self) -> Result<(), Error> {
+        self.directory.borrow().publish(&self.record)
+    }
+
+    /// Whether `controller.sock` is the one that controllers inherit.
+    pub(crate) fn has_inherited_controller_socket(&self) -> bool {
+        Identity::of(&self.path("controller.sock")) == self.controller_socket
+    }
+
+    /// Looks whether all is there, and makes again what is missing.
+    pub(crate) fn look(&mut self) -> Lost {
+        if let Err(error) = self.restore() {
+            let complaint = error.to_string();
+            if complaint != self.complaint {
+                tracing::error!(
+                    error = complaint,
+                    "the run directory was removed and cannot be made again; requests are served all the same"
+                );
+                self.complaint = complaint;
+            }
+            return Lost::default();
+        }
+        self.complaint.clear();
+        Lost {
+            controller_socket: Identity::of(&self.path("controller.sock")).is_none(),
+        }
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        let record_there = self.path("node.json").exists();
+        let socket_there = Identity::of(&self.path("node.sock")) == self.node_socket;
+        if record_there && socket_there && self.directory.borrow().is_whole() {
+            return Ok(());
+        }
+        tracing::warn!(
+            path = %self.directory.borrow().path().display(),
+            "somebody removed files of this node, which are made again"
+        );
+        self.directory.borrow_mut().restore(&self.record.node_id)?;
+        if !socket_there {
+            let path = self.path("node.sock");
+            let failed = |source| Error::Io {
+                path: path.clone(),
+                source,
+            };
+            let listener = listen(&path).map_err(failed)?;
+            self.node_socket = Identity::of(&path);
+            let serving = serve(&self.api, listener).map_err(failed)?;
+            std::mem::replace(&mut self.serving, serving).abort();
+        }
+        self.publish()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.borrow().path().join(name)
+    }
+}
+
+fn serve(api: &Api, listener: std::os::unix::net::UnixListener) -> io::Result<JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    Ok(spawn_local(
+        api.clone().serve(UnixListener::from_std(listener)?),
+    ))
+}
