@@ -370,9 +370,10 @@ def request(
     try:
         target = parts.path + ("?" + parts.query if parts.query else "")
         connection.request(method, target or "/", body=body, headers=headers or {})
-        response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, response.read())
+        # Closed on its own: an answer that breaks off keeps its socket.
+        with connection.getresponse() as response:
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, response.read())
     finally:
         connection.close()
 

@@ -49,6 +49,8 @@ pub(crate) struct Mock {
     pub(crate) admission: Admission,
     pub(crate) alive: bool,
     pub(crate) stopped: bool,
+    /// Its event loop does not turn.
+    pub(crate) hung: bool,
     /// In the targets.
     pub(crate) listed: bool,
     pub(crate) tick_armed: bool,
@@ -66,6 +68,7 @@ impl Mock {
             admission: Admission::new(limit),
             alive: true,
             stopped: false,
+            hung: false,
             listed: true,
             tick_armed: false,
             jobs: BTreeMap::new(),

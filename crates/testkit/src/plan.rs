@@ -30,6 +30,8 @@ pub struct Plan {
     pub kills: usize,
     /// Replicas stopped for 3 s.
     pub stops: usize,
+    /// Replicas whose event loop does not turn for 3 s, which they say after the first.
+    pub hangs: usize,
     pub router_kills: usize,
     pub limit_changes: usize,
     /// Replicas drained and replaced.
@@ -57,6 +59,7 @@ impl Default for Plan {
             background: 10,
             kills: 0,
             stops: 0,
+            hangs: 0,
             router_kills: 0,
             limit_changes: 0,
             drains: 0,
@@ -71,6 +74,7 @@ impl Plan {
     }
 
     pub const fn faultless(&self) -> bool {
-        self.kills + self.stops + self.router_kills + self.limit_changes + self.drains == 0
+        let faults = self.kills + self.stops + self.hangs + self.router_kills;
+        faults + self.limit_changes + self.drains == 0
     }
 }

@@ -86,12 +86,21 @@ enum Action {
     Continue {
         replica: usize,
     },
+    /// A hung replica says so.
+    SayHung {
+        replica: usize,
+    },
+    /// Its loop turns again.
+    Turn {
+        replica: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Kill,
     Stop,
+    Hang,
     KillRouter,
     Limit,
     Drain,
@@ -226,6 +235,7 @@ impl World {
         let faults = [
             (Fault::Kill, plan.kills),
             (Fault::Stop, plan.stops),
+            (Fault::Hang, plan.hangs),
             (Fault::KillRouter, plan.router_kills),
             (Fault::Limit, plan.limit_changes),
             (Fault::Drain, plan.drains),
@@ -298,7 +308,11 @@ impl World {
             if !self.replicas[replica].alive {
                 return;
             }
-            if self.replicas[replica].stopped {
+            let of_loop = matches!(
+                action,
+                Action::Start(_) | Action::Finish(_) | Action::Done(_)
+            );
+            if self.replicas[replica].stopped || (self.replicas[replica].hung && of_loop) {
                 self.deferred.entry(replica).or_default().push(action);
                 return;
             }
@@ -357,11 +371,22 @@ impl World {
             }
             Action::Continue { replica } => {
                 self.replicas[replica].stopped = false;
-                for action in self.deferred.remove(&replica).unwrap_or_default() {
-                    self.at(self.now, action);
-                }
+                self.catch_up(replica);
+            }
+            Action::SayHung { replica } => self.say_hung(replica, 1_000),
+            Action::Turn { replica } => {
+                self.replicas[replica].hung = false;
+                self.say_hung(replica, 0);
+                self.catch_up(replica);
             }
             other => unreachable!("{other:?} is a replica's"),
+        }
+    }
+
+    /// What a replica could not do while it stood still happens now.
+    fn catch_up(&mut self, replica: usize) {
+        for action in self.deferred.remove(&replica).unwrap_or_default() {
+            self.at(self.now, action);
         }
     }
 }

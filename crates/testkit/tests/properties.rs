@@ -226,6 +226,25 @@ fn a_stopped_replica_loses_no_request_and_is_used_again() {
 }
 
 #[test]
+fn a_hung_replica_loses_no_request_and_is_used_again() {
+    let plan = |seed| Plan {
+        seed,
+        hangs: 2,
+        gap: 150,
+        ..Plan::default()
+    };
+    let reports = run(20, plan);
+    assert_eq!(
+        total(&reports, |report| report.finished),
+        total(&reports, |report| report.submitted)
+    );
+    assert!(
+        total(&reports, |report| report.cancels) > 0,
+        "nothing was taken back"
+    );
+}
+
+#[test]
 fn limits_change_and_replicas_drain_without_a_failure() {
     let plan = |seed| Plan {
         seed,
@@ -255,6 +274,7 @@ fn everything_at_once() {
         background: 20,
         kills: 2,
         stops: 1,
+        hangs: 1,
         router_kills: 1,
         limit_changes: 2,
         drains: 2,

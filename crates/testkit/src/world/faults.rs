@@ -19,9 +19,13 @@ impl World {
                 }
                 self.publish();
             }
-            Fault::Kill | Fault::Stop | Fault::Drain => {
+            Fault::Kill | Fault::Stop | Fault::Hang | Fault::Drain => {
                 let healthy = |one: &&crate::mock::Mock| {
-                    one.alive && !one.stopped && one.listed && !one.admission.draining()
+                    one.alive
+                        && !one.stopped
+                        && !one.hung
+                        && one.listed
+                        && !one.admission.draining()
                 };
                 let count = self.replicas.iter().filter(healthy).count();
                 if count < 2 {
@@ -51,6 +55,11 @@ impl World {
             Fault::Stop => {
                 self.replicas[replica].stopped = true;
                 self.after(3_000_000, Action::Continue { replica });
+            }
+            Fault::Hang => {
+                self.replicas[replica].hung = true;
+                self.after(1_000_000, Action::SayHung { replica });
+                self.after(3_000_000, Action::Turn { replica });
             }
             Fault::Drain => {
                 self.step(Action::Replace { replica });

@@ -80,6 +80,20 @@ impl World {
         self.at(self.now + travel, Action::Hello { link });
     }
 
+    /// Tells every router how long the loop has not turned.
+    pub(super) fn say_hung(&mut self, replica: usize, milliseconds: u32) {
+        if !self.replicas[replica].alive {
+            return;
+        }
+        let mut header = Header::new(Kind::Hung, 0, 0);
+        header.a = milliseconds;
+        for link in 0..self.links.len() {
+            if self.links[link].replica == replica {
+                self.count_to_router(link, header);
+            }
+        }
+    }
+
     pub(super) fn carry_out(&mut self, replica: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {

@@ -21,11 +21,12 @@ impl World {
             .iter()
             .filter(|replica| replica.alive && replica.listed)
             .count();
-        // Where the machines promise nothing there is nothing to measure: a replica that died, was stopped or
+        // Where the machines promise nothing there is nothing to measure: a replica that died, was stopped, hangs or
         // drains, as far as either end knows, and candidates past those that get a WAIT.
         let promised = link.open
             && replica.alive
             && !replica.stopped
+            && !replica.hung
             && !replica.admission.draining()
             && candidates <= eagleray_router::core::MAX_WAITS
             && core.is_some_and(|core| core.takes(link.key));

@@ -1,0 +1,214 @@
+"""Scenario 2: replicas killed (SIGKILL) and stopped (SIGSTOP) while a request is queued, just claimed, in user code.
+
+The replica signals itself at the point that the request's id names (`eagleray._replica.stops`, a switch for tests), so
+the point is hit every time. Meanwhile POSTs, which may not be repeated, come without a pause. Each request has an id of
+its own, and user code writes the ids that it sees into a ledger.
+"""
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from record import record
+
+from machine import Answer, Machine, eventually, request
+
+APP = """
+import asyncio, os
+from eagleray import serve
+from eagleray._replica import stops
+
+@serve.deployment(num_replicas={replicas}, max_ongoing_requests=100)
+class App:
+    def __init__(self):
+        self.ledger = os.open({ledger!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    async def __call__(self, request):
+        name = request.headers["x-request-id"]
+        os.write(self.ledger, (name + "\\n").encode())
+        stops.at("user", name)
+        await asyncio.sleep(0.005)
+        return name
+
+app = App.bind()
+"""
+REPLICAS = 8
+POINTS = ("queued", "claimed", "user")
+
+
+class Bench:
+    """The application, requests with ids, and what became of each."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.ledger = machine.work / "ledger"
+        self.marks = machine.work / "marks"
+        self.marks.mkdir()
+        self.script = machine.serve(
+            APP.format(ledger=str(self.ledger), replicas=REPLICAS), environment={"EAGLERAY_TEST_STOPS": str(self.marks)}
+        )
+        self.address = self.script.address
+        self.answers: dict[str, Answer] = {}
+        self.numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def ask(self, name: str) -> None:
+        answer = request("POST", self.address, headers={"x-request-id": name})
+        with self._lock:
+            assert name not in self.answers
+            self.answers[name] = answer
+
+    def shoot(self, names: list[str]) -> list[threading.Thread]:
+        threads = [threading.Thread(target=self.ask, args=(name,), daemon=True) for name in names]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def names(self, point: str, number: signal.Signals, count: int) -> list[str]:
+        return [f"{point}.{number.name}.{next(self.numbers)}" for _ in range(count)]
+
+    def pid_of(self, name: str) -> int:
+        """The replica that stopped for this request."""
+        mark = self.marks / name
+        return int(eventually(lambda: mark.exists() and mark.read_text(), f"{name} reaches its point"))
+
+    def ran(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for name in self.ledger.read_text().split():
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def healthy(self) -> None:
+        eventually(lambda: len(self.machine.replicas("default/App")) >= REPLICAS, "all replicas are back", 90)
+
+
+class Load:
+    """POSTs, each with an id, on four threads."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(4)]
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._bench.ask(f"load.{next(self._bench.numbers)}")
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a request got no answer"
+
+
+def kill(bench: Bench, point: str, count: int) -> None:
+    names = bench.names(point, signal.SIGKILL, count)
+    for thread in bench.shoot(names):
+        thread.join(60)
+    for name in names:
+        answer = bench.answers[name]
+        if point == "queued":
+            assert answer.text == name, f"a queued request is answered by another replica: {answer}"
+        else:
+            assert answer.status == 502, f"a started request gets one marked 502: {answer}"
+
+
+def stop(bench: Bench, point: str, count: int) -> None:
+    names = bench.names(point, signal.SIGSTOP, count)
+    threads = bench.shoot(names)
+    pids = {name: bench.pid_of(name) for name in names}
+    try:
+        if point == "queued":
+            # Answered while the replica that had it stands still.
+            for thread in threads:
+                thread.join(60)
+        else:
+            # Long enough for the routers to have seen it: then what is started is still waited for.
+            bench.ask(f"load.{next(bench.numbers)}")
+            eventually(lambda: all(state(pid) == "T" for pid in pids.values()), "they stand still")
+            assert not set(names) & set(bench.answers), "nobody else answers what has started"
+    finally:
+        for pid in set(pids.values()):
+            os.kill(pid, signal.SIGCONT)
+    for thread in threads:
+        thread.join(60)
+    for name in names:
+        assert bench.answers[name].text == name, bench.answers[name]
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def check(bench: Bench) -> dict[str, int]:
+    """Every request has exactly one answer, and it is the right one."""
+    ran, lost = bench.ran(), 0
+    assert [name for name, count in ran.items() if count > 1] == [], "none ran twice"
+    for name, answer in bench.answers.items():
+        if answer.status == 200:
+            assert answer.text == name
+            assert ran.get(name) == 1, name
+        else:
+            assert answer.status == 502, f"{name}: {answer}"
+            assert "Check whether it took effect" in answer.text
+            lost += 1
+            # A request of the load that never ran was claimed when its replica died: that takes a hit between two
+            # instructions, while a queued one that is lost would be here each time.
+            assert name in ran or not name.startswith("queued."), name
+    return {"requests": len(bench.answers), "marked 502": lost, "ran twice": 0, "queued and not answered": 0}
+
+
+@pytest.fixture
+def bench(machine: Machine) -> Iterator[Bench]:
+    yield Bench(machine)
+    for pid in machine.replicas():
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_stop_at_each_point_moves_what_is_queued_and_delays_what_has_started(bench: Bench) -> None:
+    before = bench.machine.replicas("default/App")
+    with Load(bench):
+        for point in POINTS:
+            stop(bench, point, 4)
+    counted = check(bench)
+    assert counted["marked 502"] == 0
+    assert bench.machine.replicas("default/App") == before
+    record(2, "SIGSTOP while queued, claimed, in user code, 4 times each", counted)
+
+
+def test_a_kill_at_each_point_moves_what_is_queued_and_marks_what_has_started(bench: Bench) -> None:
+    with Load(bench):
+        for point in POINTS:
+            kill(bench, point, 2)
+    counted = check(bench)
+    ran = bench.ran()
+    assert not [name for name in ran if name.startswith("claimed.")], "claimed, and killed before user code"
+    record(2, "SIGKILL while queued, claimed, in user code, twice each", counted)
+
+
+@pytest.mark.chaos
+def test_kills_and_stops_at_each_point_again_and_again(bench: Bench) -> None:
+    seconds = float(os.environ.get("EAGLERAY_CHAOS_SECONDS", "8"))
+    end, stops, kills = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end:
+        with Load(bench):
+            for point in POINTS:
+                stop(bench, point, 5)
+                stops += 5
+                kill(bench, point, 2)
+                kills += 2
+        # Another version, so that all these deaths are not taken for a crash loop.
+        options = {"ray_actor_options": {"runtime_env": {"env_vars": {"ROUND": str(kills)}}}}
+        bench.script.do(f"serve.run(App.options(**{options!r}).bind()) and 1")
+        bench.healthy()
+    counted = check(bench)
+    record(2, "SIGSTOP and SIGKILL at each point, again and again", {**counted, "stops": stops, "kills": kills})
