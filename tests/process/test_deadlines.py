@@ -239,6 +239,7 @@ def test_sync_code_keeps_its_slot_and_is_counted_while_its_client_is_answered(se
     assert served.get(f"until={gate}", 0.3, "/threads").status == 408
     assert served.notes() == ["thread began"], "it runs on"
     eventually(lambda: served.status("threads", "Threads") == ["HEALTHY", 1], "it is counted")
+    assert "abandoned_requests: 1" in served.script.machine.cli("status").stdout
     behind: list[Answer] = []
     waits = threading.Thread(target=lambda: behind.append(served.get(f"until={gate}", None, "/threads")))
     waits.start()
@@ -320,3 +321,24 @@ def test_a_deployment_calls_another_application_through_a_handle(machine: Machin
     )
     assert script.get("/").json() == [3, "'no such thing'"]
     assert script.get("/thread").json() == 42
+
+
+def test_a_deadline_is_408_even_if_user_code_hears_of_it_first(machine: Machine) -> None:
+    script = machine.serve(
+        """
+        from eagleray import serve
+        from eagleray.serve.context import get_request_context
+
+        @serve.deployment
+        class App:
+            async def __call__(self, request):
+                # Blocks the loop, so that no cancellation comes before the error.
+                while get_request_context().remaining_s > 0:
+                    pass
+                raise TimeoutError("as a call through a handle raises it")
+
+        app = App.bind()
+        """
+    )
+    statuses = {script.get("/", headers={"x-request-timeout-seconds": "0.05"}).status for _ in range(40)}
+    assert statuses == {408}

@@ -71,6 +71,7 @@ def test_a_loop_that_is_blocked_for_long_still_answers_and_is_shown_meanwhile(ma
     shown = eventually(lambda: message(script) if "has not turned for" in message(script) else "", "it is shown")
     assert "stand_here" in shown, shown
     assert "app.py" in shown, shown
+    assert "has not turned for" in machine.cli("status").stdout, "and the command line shows it"
     behind = Later(lambda: script.get("/"))
     assert blocked.answer().status == 200
     assert behind.answer().status == 200, "with no other replica requests go there and wait"

@@ -37,7 +37,7 @@ class App:
 
 app = App.bind()
 """
-REPLICAS = 8
+REPLICAS = 14
 POINTS = ("queued", "claimed", "user")
 
 
@@ -178,21 +178,21 @@ def test_a_stop_at_each_point_moves_what_is_queued_and_delays_what_has_started(b
     before = bench.machine.replicas("default/App")
     with Load(bench):
         for point in POINTS:
-            stop(bench, point, 4)
+            stop(bench, point, 6)
     counted = check(bench)
     assert counted["marked 502"] == 0
     assert bench.machine.replicas("default/App") == before
-    record(2, "SIGSTOP while queued, claimed, in user code, 4 times each", counted)
+    record(2, "SIGSTOP while queued, claimed, in user code, 6 times each", counted)
 
 
 def test_a_kill_at_each_point_moves_what_is_queued_and_marks_what_has_started(bench: Bench) -> None:
     with Load(bench):
         for point in POINTS:
-            kill(bench, point, 2)
+            kill(bench, point, 4)
     counted = check(bench)
     ran = bench.ran()
     assert not [name for name in ran if name.startswith("claimed.")], "claimed, and killed before user code"
-    record(2, "SIGKILL while queued, claimed, in user code, twice each", counted)
+    record(2, "SIGKILL while queued, claimed, in user code, 4 times each", counted)
 
 
 @pytest.mark.chaos

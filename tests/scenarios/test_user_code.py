@@ -4,6 +4,7 @@ import concurrent.futures
 import http.client
 import random
 import socket
+import time
 from urllib.parse import urlsplit
 
 from record import record
@@ -209,3 +210,48 @@ def test_clients_that_leave_at_any_byte_of_a_stream_cost_no_slot(machine: Machin
     assert set(answers) == {200}
     assert machine.replicas() == before
     record(19, "clients leave a stream at a random byte", {"clients": count, "streams begun": began, "slots lost": 0})
+
+
+WAITS = """
+import asyncio, os, time
+from eagleray import serve
+
+@serve.deployment(max_ongoing_requests=1)
+class Waits:
+    def __init__(self):
+        self.ledger = os.open({ledger!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    async def __call__(self, request):
+        os.write(self.ledger, b"began\\n")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            os.write(self.ledger, f"{{time.monotonic()}}\\n".encode())
+
+app = Waits.bind()
+"""
+
+
+def test_a_client_that_leaves_frees_the_only_slot_for_the_next(machine: Machine) -> None:
+    ledger = machine.work / "ledger"
+    script = machine.serve(WAITS.format(ledger=str(ledger)))
+    parts = urlsplit(script.address)
+    took_ms = []
+    for number in range(1, 51):
+        with socket.create_connection((parts.hostname, parts.port), 30) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            eventually(lambda number=number: ledger.exists() and ledger.read_text().count("began") == number, "it runs")
+            left = time.monotonic()
+        eventually(lambda number=number: len(ledger.read_text().split()) == 2 * number, "it is cancelled")
+        took_ms.append((float(ledger.read_text().split()[-1]) - left) * 1000)
+    took_ms.sort()
+    record(
+        19,
+        "clients leave while user code waits, one slot in all",
+        {
+            "clients": len(took_ms),
+            "slots lost": 0,
+            "until user code is cancelled: ms, median": round(took_ms[25], 2),
+            "most": round(took_ms[-1], 2),
+        },
+    )

@@ -175,7 +175,12 @@ def failed(request: _core.Request, error: BaseException) -> None:
         return
     try:
         status, headers, text = _error_answer(error)
-        if status == 500:
+        # The router says 408 at the same moment. A call that user code made may hear of the deadline first, and then
+        # this is the answer: it must not depend on who is quicker.
+        late = request.remaining_s == 0.0
+        if late:
+            status, headers, text = 408, _PLAIN_TYPE, b"408: the time limit of the request has passed"
+        if status == 500 or (late and not isinstance(error, TimeoutError)):
             log.failure("request failed: user code raised" if not request.answered else "the answer broke off", error)
     except Exception:
         status, headers, text = 500, _PLAIN_TYPE, b"Internal Server Error"
