@@ -106,6 +106,28 @@ def test_a_loop_blocked_for_ever_is_gone_around_then_ended_and_replaced(machine:
     )
 
 
+def test_a_new_controller_hears_of_what_hangs_and_ends_it(machine: Machine) -> None:
+    script = machine.serve(app(2, 6))
+    before = machine.replicas("default/App")
+    controller = machine.one("eagleray: controller$")
+    with Load(script.address, threads=4, method="POST") as load:
+        hung = Later(lambda: script.post("/?stand=sleep"))
+        eventually(lambda: "stand_here" in message(script), "it is shown")
+        os.kill(controller, signal.SIGKILL)
+        eventually(lambda: machine.pids("eagleray: controller$") - {controller}, "a new controller runs")
+        eventually(lambda: "stand_here" in message(script), "it is shown again")
+        eventually(lambda: hung.over, "it is ended")
+        eventually(lambda: len(machine.replicas("default/App")) == 2, "and replaced")
+        load.wait_for_more(50)
+    assert len(before & machine.replicas("default/App")) == 1
+    assert set(load.outcomes) == {"200"}, load.outcomes
+    record(
+        12,
+        "loop blocked for ever, and the controller killed",
+        {"requests": load.count() + 1, "failed": 0, "marked 502": 1},
+    )
+
+
 def test_a_sync_method_may_take_its_time(machine: Machine) -> None:
     script = machine.serve(
         """

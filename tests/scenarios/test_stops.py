@@ -19,7 +19,7 @@ from record import record
 from machine import Answer, Machine, eventually, request
 
 APP = """
-import asyncio, os
+import asyncio, os, time
 from eagleray import serve
 from eagleray._replica import stops
 
@@ -29,28 +29,43 @@ class App:
         self.ledger = os.open({ledger!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
     async def __call__(self, request):
-        name = request.headers["x-request-id"]
-        os.write(self.ledger, (name + "\\n").encode())
-        stops.at("user", name)
+        name = self.begin(request)
         await asyncio.sleep(0.005)
         return name
 
+    def begin(self, request):
+        name = request.headers["x-request-id"]
+        os.write(self.ledger, (name + "\\n").encode())
+        stops.at("user", name)
+        return name
+
+class InThreads(App.func_or_class):
+    def __call__(self, request):
+        name = self.begin(request)
+        time.sleep(0.005)
+        return name
+
+if {sync}:
+    App = App.options(func_or_class=InThreads)
 app = App.bind()
 """
 REPLICAS = 14
 POINTS = ("queued", "claimed", "user")
+# Of sync code: its queue is in the native module, where no test reaches.
+POINTS_OF_THREADS = ("claimed", "user")
 
 
 class Bench:
     """The application, requests with ids, and what became of each."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, sync: bool = False) -> None:
         self.machine = machine
         self.ledger = machine.work / "ledger"
         self.marks = machine.work / "marks"
         self.marks.mkdir()
         self.script = machine.serve(
-            APP.format(ledger=str(self.ledger), replicas=REPLICAS), environment={"EAGLERAY_TEST_STOPS": str(self.marks)}
+            APP.format(ledger=str(self.ledger), replicas=REPLICAS, sync=sync),
+            environment={"EAGLERAY_TEST_STOPS": str(self.marks)},
         )
         self.address = self.script.address
         self.answers: dict[str, Answer] = {}
@@ -193,6 +208,16 @@ def test_a_kill_at_each_point_moves_what_is_queued_and_marks_what_has_started(be
     ran = bench.ran()
     assert not [name for name in ran if name.startswith("claimed.")], "claimed, and killed before user code"
     record(2, "SIGKILL while queued, claimed, in user code, 4 times each", counted)
+
+
+def test_sync_code_that_is_stopped_or_killed_runs_once(machine: Machine) -> None:
+    bench = Bench(machine, sync=True)
+    with Load(bench):
+        for point in POINTS_OF_THREADS:
+            stop(bench, point, 4)
+        for point in POINTS_OF_THREADS:
+            kill(bench, point, 3)
+    record(2, "sync code: SIGSTOP and SIGKILL while claimed, in user code, 4 and 3 times each", check(bench))
 
 
 @pytest.mark.chaos
