@@ -1,4 +1,4 @@
-"""`make fuzz`: the fuzz targets of eagleray_wire under libFuzzer, each for FUZZ_SECONDS.
+"""`make fuzz`: the fuzz targets under libFuzzer, each for FUZZ_SECONDS.
 
 The targets are plain functions that `make test` runs too; this finds inputs that generated ones do not reach. Inputs
 found on the way stay under build/fuzz for the next run; the kept seeds in fuzz/seeds are read, never written.

@@ -169,6 +169,8 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
         ({"http_options": {"limits": {"body_idle_s": "soon"}}}, ValueError, "body_idle_s must be a number"),
         ({"http_options": {"limits": {"memory_drain_percent": 95}}}, ValueError, "must not fall"),
         ({"http_options": {"limits": 3}}, TypeError, "mapping"),
+        ({"http_options": {"trusted_proxies": ["10.0.0.0/33"]}}, ValueError, "10.0.0.0/33"),
+        ({"http_options": {"trusted_proxies": "10.0.0.1"}}, TypeError, "list"),
         ({"http_options": {"ssl_certfile": "x"}}, ValueError, "ssl_certfile"),
         ({"http_options": 8000}, TypeError, "http_options"),
         ({"grpc_options": {}}, ValueError, "grpc_options"),

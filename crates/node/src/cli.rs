@@ -64,6 +64,9 @@ struct HttpArguments {
     /// How long a connection may be idle between requests [default: 90].
     #[arg(long = "http-keep-alive-timeout-s", value_name = "SECONDS")]
     keep_alive_timeout_s: Option<f64>,
+    /// An address or network, such as 10.0.0.0/8, whose `X-Forwarded-*` reach user code [default: loopback only].
+    #[arg(long = "http-trusted-proxy", value_name = "NETWORK")]
+    trusted_proxies: Vec<String>,
     /// A limit of docs/limits.md, such as `header_count=200`. May be given many times.
     #[arg(long = "http-limit", value_name = "KEY=NUMBER", value_parser = key_and_number)]
     limits: Vec<(String, f64)>,
@@ -185,6 +188,7 @@ impl HttpArguments {
             root_path: self.root_path.trim_end_matches('/').to_owned(),
             request_timeout_s: self.request_timeout_s,
             keep_alive_timeout_s: self.keep_alive_timeout_s,
+            trusted_proxies: self.trusted_proxies.clone(),
             limits: self.limits.iter().cloned().collect(),
         };
         proxy

@@ -55,6 +55,9 @@ pub(crate) struct ProxyOptions {
     /// `None`: requests may take as long as they like.
     pub(crate) request_timeout_s: Option<f64>,
     pub(crate) keep_alive_timeout_s: Option<f64>,
+    /// Addresses and networks whose `X-Forwarded-*` reach user code, besides loopback.
+    #[serde(default)]
+    pub(crate) trusted_proxies: Vec<String>,
     /// Those that differ from the defaults, by their keys in `docs/limits.md`.
     pub(crate) limits: BTreeMap<String, f64>,
 }
@@ -90,6 +93,12 @@ impl ProxyOptions {
         options.request_timeout = seconds("request_timeout_s", self.request_timeout_s);
         if let Some(keep_alive) = seconds("keep_alive_timeout_s", self.keep_alive_timeout_s) {
             options.keep_alive = keep_alive;
+        }
+        for text in &self.trusted_proxies {
+            match text.parse() {
+                Ok(network) => options.trusted_proxies.push(network),
+                Err(problem) => problems.push(format!("trusted_proxies: {problem}")),
+            }
         }
         let given = self
             .limits

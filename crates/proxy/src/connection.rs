@@ -26,7 +26,14 @@ use slab::Slab;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::{counters::Counters, exchange::Service, gate::Place, limits::Limits, shard::Shard};
+use crate::{
+    counters::Counters,
+    exchange::Service,
+    gate::Place,
+    limits::Limits,
+    shard::Shard,
+    trust::{Network, is_trusted},
+};
 
 use io::Io;
 pub(crate) use progress::{Pace, Progress};
@@ -80,10 +87,12 @@ impl Patience {
 pub(crate) struct Peers {
     pub(crate) client: (Box<str>, u16),
     pub(crate) server: (Box<str>, u16),
+    /// What the client says about others is passed on.
+    pub(crate) trusted: bool,
 }
 
 impl Peers {
-    fn of(stream: &TcpStream, client: SocketAddr) -> Self {
+    fn of(stream: &TcpStream, client: SocketAddr, trusted: &[Network]) -> Self {
         let text = |address: SocketAddr| {
             (
                 address.ip().to_canonical().to_string().into_boxed_str(),
@@ -94,6 +103,7 @@ impl Peers {
         Self {
             client: text(client),
             server,
+            trusted: is_trusted(client.ip(), trusted),
         }
     }
 }
@@ -113,8 +123,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     /// How the client takes what is written to it.
     pub(crate) answer: Progress,
-    /// A request was answered before its body had come: this connection carries no other.
-    pub(crate) leaves_body: Cell<bool>,
+    /// This connection carries no other request: the body of one was not read to its end, or cannot be trusted.
+    pub(crate) is_last: Cell<bool>,
     /// Bodies that are waited for.
     bodies: RefCell<Slab<Rc<Progress>>>,
     end: Cell<Option<End>>,
@@ -189,10 +199,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         tracing::debug!(%error, "the kernel buffers answers as it likes");
     }
     let state = Rc::new(Connection {
-        peers: Peers::of(&stream, client),
+        peers: Peers::of(&stream, client, &shard.trusted_proxies),
         phase: Cell::new(Phase::Idle(shard.tick())),
         answer: Progress::default(),
-        leaves_body: Cell::new(false),
+        is_last: Cell::new(false),
         bodies: RefCell::new(Slab::new()),
         end: Cell::new(None),
         waker: RefCell::new(None),

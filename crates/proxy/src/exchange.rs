@@ -68,7 +68,7 @@ impl Service {
                 self.shard.counters.heads_refused.add();
             }
             self.connection
-                .leaves_body
+                .is_last
                 .set(!http_body::Body::is_end_stream(&incoming));
             return self.at_once(answer::refusal(broken, &request_id));
         }
@@ -84,7 +84,7 @@ impl Service {
         if self.shard.memory.refuses_requests() {
             self.shard.counters.requests_refused_memory.add();
             self.connection
-                .leaves_body
+                .is_last
                 .set(!http_body::Body::is_end_stream(&incoming));
             return self.at_once(answer::no_memory(&request_id));
         }
@@ -165,7 +165,7 @@ impl Service {
             .sync_body_limit
             .is_some_and(|limit| length.is_some_and(|length| length > limit))
         {
-            self.connection.leaves_body.set(true);
+            self.connection.is_last.set(true);
             return Err(Failure::new(ErrorCode::PayloadTooLarge));
         }
         let head = head::encode_request(
@@ -190,7 +190,6 @@ impl Service {
             ),
             length,
             deadline,
-            self.shard.router_limits.reserve(),
         ))
     }
 }
@@ -229,7 +228,7 @@ impl Record {
         self.count(failure.code);
         let mut response =
             answer::failure(failure, self.ingress.as_deref(), path, &self.request_id);
-        if self.connection.leaves_body.get() {
+        if self.connection.is_last.get() {
             answer::close_after(&mut response);
         }
         self.status = response.status().as_u16();
@@ -296,13 +295,15 @@ impl Future for Respond {
                 Stage::Answered(response) => {
                     return Poll::Ready(Ok(response.unwrap_or_else(never_polled_again)));
                 }
-                Stage::Gathering(mut gather, record) => match gather.poll(context) {
-                    Poll::Ready(gathered) => self.stage = submit(*gather, gathered, record),
-                    Poll::Pending => {
-                        self.stage = Stage::Gathering(gather, record);
-                        return Poll::Pending;
+                Stage::Gathering(mut gather, record) => {
+                    match gather.poll(context, &record.shard.router_limits) {
+                        Poll::Ready(gathered) => self.stage = submit(*gather, gathered, record),
+                        Poll::Pending => {
+                            self.stage = Stage::Gathering(gather, record);
+                            return Poll::Pending;
+                        }
                     }
-                },
+                }
                 Stage::Waiting(mut exchange, mut upload, mut record) => {
                     let pumped = upload.pump(&mut exchange, context);
                     let answer = match pumped {
@@ -348,10 +349,11 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         rest,
         upload,
         deadline,
-        // Given back at the end: what must wait in the router's queue counts there, before it counts here no more.
-        reserved: _reserved,
+        reserved,
         ..
     } = gather;
+    // What must wait in the router's queue counts there, and not twice.
+    drop(reserved);
     let outgoing = Outgoing {
         head,
         first,
@@ -410,6 +412,9 @@ fn respond(
         );
     };
     record.status = response.status().as_u16();
+    if record.connection.is_last.get() {
+        answer::close_after(&mut response);
+    }
     let data = parsed.data(&answer.payload);
     if complete {
         if is_head && !response.headers().contains_key(header::CONTENT_LENGTH) {

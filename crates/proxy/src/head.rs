@@ -1,7 +1,8 @@
 //! Heads, from HTTP to the wire and back.
 //!
 //! To the replica goes what the client sent, nothing decoded, without what belongs to the connection and without
-//! names with underscores (which CGI-like code cannot tell from hyphens), except one that is ours. From the replica
+//! names with underscores (which CGI-like code cannot tell from hyphens), except one that is ours, and without what only
+//! a trusted proxy may say. From the replica
 //! comes whatever user code made up, so every field is checked: a line break in one would be a second response.
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +11,9 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
 
-use crate::{answer::REQUEST_ID, connection::Peers, exchange::Body, routes::Ingress};
+use crate::{
+    answer::REQUEST_ID, connection::Peers, exchange::Body, routes::Ingress, trust::is_about_client,
+};
 
 /// The only name with underscores that is passed on.
 const MODEL_ID: &str = "serve_multiplexed_model_id";
@@ -47,7 +50,9 @@ pub(crate) fn encode_request(
     let fields = parts
         .headers
         .iter()
-        .filter(|(name, value)| forwarded(name, value, request_id) && !named.contains(name))
+        .filter(|(name, value)| {
+            forwarded(name, value, request_id, peers.trusted) && !named.contains(name)
+        })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let headers = Headers::build(&mut scratch.fields, fields)?;
     let head = HttpHead {
@@ -78,8 +83,13 @@ pub(crate) fn encode_request(
     Ok(scratch.heads.split().freeze())
 }
 
-fn forwarded(name: &HeaderName, value: &HeaderValue, request_id: &HeaderValue) -> bool {
-    if is_hop_by_hop(name) {
+fn forwarded(
+    name: &HeaderName,
+    value: &HeaderValue,
+    request_id: &HeaderValue,
+    trusted: bool,
+) -> bool {
+    if is_hop_by_hop(name) || !trusted && is_about_client(name) {
         return false;
     }
     let text = name.as_str();
@@ -250,6 +260,24 @@ mod tests {
         assert_eq!(own("soon"), None);
         assert_eq!(own("nan"), None);
         assert_eq!(own_timeout(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn what_a_stranger_says_about_others_is_not_passed_on() {
+        let id = HeaderValue::from_static("id");
+        let passes = |name: &str, trusted| {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            forwarded(&name, &HeaderValue::from_static("x"), &id, trusted)
+        };
+        for name in [
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-eagleray-user",
+        ] {
+            assert!(passes(name, true) && !passes(name, false), "{name}");
+        }
+        assert!(passes("x-forwarder", false) && passes("authorization", false));
     }
 
     #[test]

@@ -23,8 +23,10 @@ mod routes;
 mod rules;
 mod service;
 mod shard;
+mod trust;
 
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};
 pub use options::Options;
 pub use service::{Error, run};
+pub use trust::Network;

@@ -117,19 +117,19 @@ limits! {
         "What a client must take of an answer on average over any `answer_idle_s`; 0: any byte will do.";
     queued_bytes: u64 = 268_435_456.0, 65_536.0 to 1e12,
         "requests_refused_queued_bytes", "503",
-        "Bytes of all requests that wait in the process, with the bodies that are kept for them.";
+        "Bytes of all requests that wait in the process, with the bodies kept for them; never over a quarter of memory.";
     memory_bytes: u64 = 0.0, 0.0 to 1e15,
         "", "",
         "The memory that the percentages below are of; 0: the least of control group, `RLIMIT_AS` and machine.";
-    memory_drain_percent: u64 = 85.0, 1.0 to 100.0,
+    memory_drain_percent: u64 = 85.0, 0.0 to 100.0,
         "connections_drained_memory", "idle connections are closed",
-        "Resident memory from which idle connections are closed.";
-    memory_shed_percent: u64 = 92.0, 1.0 to 100.0,
+        "Resident memory from which idle connections are closed; 0: never.";
+    memory_shed_percent: u64 = 92.0, 0.0 to 100.0,
         "requests_refused_memory", "503 with `Retry-After: 1`",
-        "Resident memory from which new requests are refused.";
-    memory_refuse_percent: u64 = 97.0, 1.0 to 100.0,
+        "Resident memory from which new requests are refused; 0: never.";
+    memory_refuse_percent: u64 = 97.0, 0.0 to 100.0,
         "connections_refused_memory", "accepted and closed at once",
-        "Resident memory from which new connections are refused.";
+        "Resident memory from which new connections are refused; 0: never.";
     tls_handshake_s: Duration = 5.0, 0.01 to 3_600.0,
         "tls_handshakes_timed_out", "connection cut",
         "The whole TLS handshake.";
@@ -194,7 +194,7 @@ impl Limits {
             wanted.memory_shed_percent,
             wanted.memory_refuse_percent,
         ];
-        if !percents.is_sorted() {
+        if !percents.iter().filter(|percent| **percent > 0).is_sorted() {
             problems.push(format!(
                 "memory_drain_percent, memory_shed_percent and memory_refuse_percent must not fall, got {percents:?}"
             ));

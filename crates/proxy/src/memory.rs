@@ -90,15 +90,7 @@ struct Marks {
 
 impl Marks {
     fn new(limits: &Limits) -> Self {
-        let of_system = machine_bytes()
-            .into_iter()
-            .chain(group_bytes(Path::new("/sys/fs/cgroup"), &own_groups()))
-            .min()
-            .unwrap_or(u64::MAX);
-        let resident = match limits.memory_bytes {
-            0 => of_system,
-            given => given,
-        };
+        let resident = most_bytes(limits);
         tracing::info!(bytes = resident, "memory that watermarks are of");
         Self {
             resident,
@@ -114,7 +106,23 @@ impl Marks {
     fn level(&self, size: u64, resident: u64) -> u8 {
         let percent = |used: u64, limit: u64| used.saturating_mul(100) / limit.max(1);
         let used = percent(resident, self.resident).max(percent(size, self.address_space));
-        self.percent.iter().filter(|mark| used >= **mark).count() as u8
+        let reached = |mark: &u64| *mark > 0 && used >= *mark;
+        self.percent
+            .iter()
+            .rposition(reached)
+            .map_or(0, |last| last as u8 + 1)
+    }
+}
+
+/// What the process may use: as the user says, else as the system does.
+pub(crate) fn most_bytes(limits: &Limits) -> u64 {
+    match limits.memory_bytes {
+        0 => machine_bytes()
+            .into_iter()
+            .chain(group_bytes(Path::new("/sys/fs/cgroup"), &own_groups()))
+            .min()
+            .unwrap_or(u64::MAX),
+        given => given,
     }
 }
 
@@ -221,6 +229,11 @@ mod tests {
             ..marks
         };
         assert_eq!(marks.level(930, 0), 2);
+        let marks = Marks {
+            percent: [0, 50, 0],
+            ..marks
+        };
+        assert_eq!([marks.level(0, 0), marks.level(999, 0)], [0, 2]);
     }
 
     #[test]

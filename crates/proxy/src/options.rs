@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use crate::limits::Limits;
+use crate::{limits::Limits, trust::Network};
 
 /// Options of one proxy process.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Options {
     pub keep_alive: Duration,
     /// The bounds on what clients may cost.
     pub limits: Limits,
+    /// Whose `X-Forwarded-*` and the like reach user code, besides loopback.
+    pub trusted_proxies: Vec<Network>,
     /// Where access lines are appended; `None` writes none.
     pub access_log: Option<PathBuf>,
 }
@@ -30,6 +32,7 @@ impl Default for Options {
             request_timeout: None,
             keep_alive: Duration::from_secs(90),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             access_log: None,
         }
     }

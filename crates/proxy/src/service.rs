@@ -23,7 +23,7 @@ use crate::{
     access_log::Sink,
     counters::Counters,
     gate::Gate,
-    memory::{Memory, Watch},
+    memory::{self, Memory, Watch},
     options::Options,
     shard::{self, Done, Order, Shared, Start},
 };
@@ -110,10 +110,14 @@ impl Threads {
         let counters = Arc::new(Counters::default());
         let memory = Arc::new(Memory::default());
         let watch = Watch::start(&options.limits, Arc::clone(&memory)).map_err(Error::Thread)?;
+        // Where memory is small, what waits must leave room for what goes on.
+        let queued = options
+            .limits
+            .queued_bytes
+            .min(memory::most_bytes(&options.limits) / 4)
+            .max(64 * 1024);
         let shared = Shared {
-            router_limits: Arc::new(RouterLimits::with_max_queued_bytes(
-                options.limits.queued_bytes as usize,
-            )),
+            router_limits: Arc::new(RouterLimits::with_max_queued_bytes(queued as usize)),
             gate: Arc::new(Gate::new(
                 &options.limits,
                 Arc::clone(&counters),

@@ -34,6 +34,7 @@ use crate::{
     memory::Memory,
     options::Options,
     routes::Routes,
+    trust::Network,
 };
 
 /// A sweep of all connections, at most.
@@ -77,6 +78,7 @@ pub(crate) struct Shard {
     ready: Cell<bool>,
     draining: Cell<bool>,
     pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) router_limits: Arc<RouterLimits>,
@@ -106,6 +108,7 @@ impl Shard {
             ready: Cell::new(false),
             draining: Cell::new(false),
             limits: options.limits.clone(),
+            trusted_proxies: options.trusted_proxies.clone(),
             counters: shared.counters,
             memory: shared.memory,
             router_limits: shared.router_limits,

@@ -114,6 +114,8 @@ def launch(options: HTTPOptions) -> Launched:
         arguments += ["--http-request-timeout-s", str(options.request_timeout_s)]
     if options.keep_alive_timeout_s != 90:
         arguments += ["--http-keep-alive-timeout-s", str(options.keep_alive_timeout_s)]
+    for network in options.trusted_proxies:
+        arguments += ["--http-trusted-proxy", network]
     for key, number in options.limits.items():
         arguments += ["--http-limit", f"{key}={number}"]
     try:

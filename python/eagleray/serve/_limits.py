@@ -35,9 +35,9 @@ LIMITS = {
     "answer_bytes_per_s": Limit(1_024, 0, 1_000_000_000, whole=True),
     "queued_bytes": Limit(268_435_456, 65_536, 1_000_000_000_000, whole=True),
     "memory_bytes": Limit(0, 0, 1_000_000_000_000_000, whole=True),
-    "memory_drain_percent": Limit(85, 1, 100, whole=True),
-    "memory_shed_percent": Limit(92, 1, 100, whole=True),
-    "memory_refuse_percent": Limit(97, 1, 100, whole=True),
+    "memory_drain_percent": Limit(85, 0, 100, whole=True),
+    "memory_shed_percent": Limit(92, 0, 100, whole=True),
+    "memory_refuse_percent": Limit(97, 0, 100, whole=True),
     "tls_handshake_s": Limit(5, 0.01, 3_600, whole=False),
     "h2_streams": Limit(100, 1, 10_000, whole=True),
     "h2_stream_window_bytes": Limit(65_536, 65_535, 16_777_216, whole=True),
@@ -66,7 +66,7 @@ def take(given: Any) -> dict[str, float]:
     if not problems:
         every = {key: limit.default for key, limit in LIMITS.items()} | dict(given)
         percents = [every[f"memory_{name}_percent"] for name in ("drain", "shed", "refuse")]
-        if percents != sorted(percents):
+        if list(filter(None, percents)) != sorted(filter(None, percents)):
             problems.append(
                 "memory_drain_percent, memory_shed_percent and memory_refuse_percent must not fall, got "
                 + ", ".join(map(str, percents))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
@@ -49,6 +50,8 @@ class HTTPOptions:
 
     `request_timeout_s` covers a request up to the last byte of its answer; None, or a negative number, is no limit.
     `limits` changes single limits of `docs/limits.md`, such as `{"header_count": 200}`.
+    `trusted_proxies` names addresses and networks (`10.0.0.0/8`) whose `X-Forwarded-*` headers reach user code; from
+    other clients than loopback they are dropped.
     """
 
     host: str | None = None
@@ -65,6 +68,7 @@ class HTTPOptions:
     num_cpus: float = 0
     root_url: str = ""
     limits: dict[str, float] = field(default_factory=dict)
+    trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.host = default_http_host() if self.host is None else self.host
@@ -83,6 +87,15 @@ class HTTPOptions:
             self.request_timeout_s = None if none else _validate.seconds("request_timeout_s", timeout, positive=True)
         _validate.seconds("keep_alive_timeout_s", self.keep_alive_timeout_s, positive=True)
         self.limits = _limits.take(self.limits)
+        if isinstance(self.trusted_proxies, str):
+            raise TypeError("trusted_proxies must be a list of addresses and networks")
+        for network in self.trusted_proxies:
+            import ipaddress
+
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {error}") from None
         later = {
             "location": self.location not in (None, "EveryNode", "HeadOnly"),
             "ssl_keyfile": self.ssl_keyfile is not None,

@@ -118,7 +118,7 @@ impl hyper::rt::Write for Io {
                 }
                 Poll::Ready(_) => break,
                 // Nothing more is on its way, as far as is known.
-                Poll::Pending if this.discarded == 0 && !this.state.leaves_body.get() => break,
+                Poll::Pending if this.discarded == 0 && !this.state.is_last.get() => break,
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use eagleray_router::service::{Exchange, Failure, Room};
 use eagleray_types::ErrorCode;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -157,9 +158,21 @@ impl Upload {
     /// The rest is not wanted: the request has failed.
     pub(super) fn give_up(&mut self, code: ErrorCode) -> Failure {
         if self.incoming.take().is_some() {
-            self.connection.leaves_body.set(true);
+            self.connection.is_last.set(true);
         }
         Failure::new(code)
+    }
+
+    /// Trailers of a request are dropped. hyper ends their block at a bare LF and drops what it read after it, which
+    /// another reader may have taken for a request: so nothing more is read after trailers.
+    fn drop_trailers(&mut self, frame: &Frame<Bytes>) -> Result<(), Failure> {
+        self.connection.is_last.set(true);
+        if frame.trailers_ref().is_some_and(HeaderMap::is_empty) {
+            let mut failure = self.give_up(ErrorCode::BadRequest);
+            failure.message = "its trailers have no field".into();
+            return Err(failure);
+        }
+        Ok(())
     }
 
     /// Notes that the client has to send; false when it has taken too long.
@@ -194,9 +207,12 @@ impl Upload {
                 }
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
-            // Trailers of a request are dropped.
-            let Ok(data) = frame.into_data() else {
-                continue;
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => match self.drop_trailers(&frame) {
+                    Ok(()) => continue,
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                },
             };
             self.received += data.len() as u64;
             if let Some((_, progress)) = &self.watched {

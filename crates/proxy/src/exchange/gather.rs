@@ -11,13 +11,14 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
 use eagleray_router::{
-    core::Reserved,
+    core::{Limits, Reserved},
     service::{Failure, INITIAL_BODY_CREDIT},
 };
 use eagleray_types::ErrorCode;
@@ -64,7 +65,8 @@ pub(super) struct Gather {
     most: usize,
     /// Short pieces after `rest`.
     tail: BytesMut,
-    pub(super) reserved: Reserved,
+    /// Once it must be waited for.
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl Gather {
@@ -73,7 +75,6 @@ impl Gather {
         upload: Upload,
         length: Option<u64>,
         deadline: Option<Instant>,
-        reserved: Reserved,
     ) -> Self {
         let most = keep_bytes(upload.limit());
         let waits_for_whole = upload.limit().is_some()
@@ -88,17 +89,26 @@ impl Gather {
             waits_for_whole,
             most,
             tail: BytesMut::new(),
-            reserved,
+            reserved: None,
         }
     }
 
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Gathered, Failure>> {
-        let gathered = std::task::ready!(self.poll_pieces(context));
+    /// `limits`: what the bytes count for.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        limits: &Arc<Limits>,
+    ) -> Poll<Result<Gathered, Failure>> {
+        let gathered = std::task::ready!(self.poll_pieces(context, limits));
         self.end_piece();
         Poll::Ready(gathered)
     }
 
-    fn poll_pieces(&mut self, context: &mut Context<'_>) -> Poll<Result<Gathered, Failure>> {
+    fn poll_pieces(
+        &mut self,
+        context: &mut Context<'_>,
+        limits: &Arc<Limits>,
+    ) -> Poll<Result<Gathered, Failure>> {
         while self.upload.received() < self.most as u64 {
             match self.upload.poll_step(context) {
                 Poll::Ready(Ok(Step::Data(data))) => self.add(data),
@@ -109,7 +119,9 @@ impl Gather {
                 Poll::Ready(Ok(Step::End)) => return Poll::Ready(Ok(Gathered::Whole)),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending if self.waits_for_whole => {
-                    if !self.reserved.grow_to(self.upload.received() as usize) {
+                    let bytes = self.upload.received() as usize;
+                    let reserved = self.reserved.get_or_insert_with(|| limits.reserve());
+                    if !reserved.grow_to(bytes) {
                         return Poll::Ready(Err(self.upload.give_up(ErrorCode::Overloaded)));
                     }
                     return self.poll_deadline(context);

@@ -7,5 +7,7 @@
 )]
 
 mod failures;
+mod limits;
 mod requests;
+mod rules;
 mod support;

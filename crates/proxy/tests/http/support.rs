@@ -26,7 +26,7 @@ use eagleray_wire::{Decoder, Frame};
 use prost::Message;
 
 pub(crate) use client::Client;
-pub(crate) use replica::{Replica, answer_all};
+pub(crate) use replica::{Connection, Replica, answer_all};
 
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -118,6 +118,15 @@ impl Proxy {
             matches!(&applied, proxy_event::Body::Applied(applied) if applied.number == self.number),
             "{applied:?}"
         );
+    }
+
+    /// What one counter shows.
+    pub(crate) fn counter(&mut self, name: &str) -> u64 {
+        self.command(proxy_command::Body::Count(Empty {}));
+        let proxy_event::Body::Counted(counted) = self.event() else {
+            panic!("no counters came")
+        };
+        counted.counters[name]
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use super::PATIENCE;
@@ -138,6 +139,34 @@ impl Client {
             headers,
             body: Vec::new(),
             cut: false,
+        }
+    }
+
+    /// Sends what the proxy takes; one that has answered and closed takes no more.
+    pub(crate) fn send_all(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).ok();
+    }
+
+    /// Reads a response with its body, past any 100; `None` if the connection ended before it, 0 if nothing came
+    /// within a time that is long for a proxy.
+    pub(crate) fn status(&mut self) -> Option<u16> {
+        loop {
+            if self.buffer.is_empty() {
+                self.stream
+                    .set_read_timeout(Some(Duration::from_secs(5)))
+                    .unwrap();
+                match self.stream.peek(&mut [0]) {
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(0),
+                    _ => {}
+                }
+                if !self.fill() {
+                    return None;
+                }
+            }
+            let response = self.response();
+            if response.status != 100 {
+                return (!response.cut).then_some(response.status);
+            }
         }
     }
 

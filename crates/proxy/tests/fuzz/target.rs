@@ -1,0 +1,180 @@
+//! The fuzz target: any bytes on a connection to a proxy. A panic, a hang, or an answer that no client could read is a
+//! finding.
+//!
+//! The proxy is a real one, started once a process, with one deployment that is out of order: whoever gets a request
+//! through is answered 503 at once, so no replica is needed.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use eagleray_proxy::{Options, run};
+use eagleray_types::{
+    DeploymentKey,
+    control::{
+        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, Route, RouteTable, TargetUpdate,
+        proxy_command, proxy_event,
+    },
+};
+use eagleray_wire::{Decoder, Frame};
+use prost::Message;
+
+/// Longer than anything that a proxy does by itself on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Server {
+    address: SocketAddr,
+    control: Mutex<Control>,
+}
+
+struct Control {
+    stream: UnixStream,
+    buffer: BytesMut,
+}
+
+impl Control {
+    fn ask(&mut self, body: proxy_command::Body) -> proxy_event::Body {
+        let mut bytes = BytesMut::new();
+        Frame::control(0, ProxyCommand { body: Some(body) }.encode_to_vec()).encode(&mut bytes);
+        self.stream.write_all(&bytes).expect("the proxy lives");
+        loop {
+            if let Some(frame) = Decoder::control()
+                .decode(&mut self.buffer)
+                .expect("the proxy sends frames")
+            {
+                return ProxyEvent::decode(frame.payload)
+                    .expect("the proxy sends events")
+                    .body
+                    .expect("events of this release");
+            }
+            let mut chunk = [0; 4096];
+            let length = self.stream.read(&mut chunk).expect("the proxy answers");
+            assert_ne!(length, 0, "the proxy ended");
+            self.buffer.extend_from_slice(&chunk[..length]);
+        }
+    }
+}
+
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (stream, theirs) = UnixStream::pair().expect("a pair of sockets");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time limit");
+        let options = Options {
+            threads: 1.try_into().expect("one is not zero"),
+            ..Options::default()
+        };
+        std::thread::spawn(move || run(listener, theirs, options));
+        let mut control = Control {
+            stream,
+            buffer: BytesMut::new(),
+        };
+        let update = proxy_command::Body::Update(targets().encode_to_vec());
+        assert!(matches!(control.ask(update), proxy_event::Body::Applied(_)));
+        let accept = proxy_command::Body::Accept(Empty {});
+        assert!(matches!(control.ask(accept), proxy_event::Body::Ready(_)));
+        Server {
+            address,
+            control: Mutex::new(control),
+        }
+    })
+}
+
+fn targets() -> TargetUpdate {
+    let key = DeploymentKey::new("app", "D");
+    TargetUpdate {
+        epoch: 1,
+        number: 1,
+        snapshot: true,
+        deployments: vec![DeploymentTarget {
+            key: key.clone(),
+            max_queued_requests: -1,
+            unavailable: "it is out of order".to_owned(),
+            ..DeploymentTarget::default()
+        }],
+        removed: Vec::new(),
+        routes: Some(RouteTable {
+            routes: vec![Route {
+                prefix: "/".to_owned(),
+                ingress: key,
+            }],
+        }),
+    }
+}
+
+/// The first byte says where the rest is cut into two writes.
+pub(crate) fn http1(input: &[u8]) {
+    let Some((&cut, bytes)) = input.split_first() else {
+        return;
+    };
+    let server = server();
+    let mut stream = TcpStream::connect(server.address).expect("the proxy accepts");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a time limit");
+    stream.set_nodelay(true).expect("a socket");
+    let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));
+    // What a proxy that has closed does not take is not sent.
+    let sent = stream
+        .write_all(first)
+        .and_then(|()| stream.write_all(second));
+    if sent.is_ok() {
+        stream.shutdown(Shutdown::Write).ok();
+    }
+    let mut answers = Vec::new();
+    match stream.read_to_end(&mut answers) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the proxy neither answers nor closes: {error}"),
+    }
+    check(&answers);
+    let mut control = server.control.lock().expect("no other input failed");
+    let proxy_event::Body::Counted(counted) = control.ask(proxy_command::Body::Count(Empty {}))
+    else {
+        panic!("no counters came")
+    };
+    assert_eq!(counted.counters.get("panics"), Some(&0));
+}
+
+/// Every answer is one that the proxy gives.
+fn check(mut answers: &[u8]) {
+    while !answers.is_empty() {
+        let Some(end) = answers.windows(4).position(|four| four == b"\r\n\r\n") else {
+            // The client had closed; what it would not have read may be cut.
+            assert!(answers.starts_with(&b"HTTP/1."[..answers.len().min(7)]));
+            return;
+        };
+        let head = std::str::from_utf8(&answers[..end]).expect("heads of ours are ASCII");
+        answers = &answers[end + 4..];
+        let mut lines = head.split("\r\n");
+        let status = lines
+            .next()
+            .and_then(|line| line.strip_prefix("HTTP/1."))
+            .and_then(|line| line.get(2..5))
+            .expect("a status line");
+        assert!(
+            [
+                "100", "200", "400", "408", "413", "414", "417", "431", "501", "503"
+            ]
+            .contains(&status),
+            "{head}"
+        );
+        let length = lines
+            .filter_map(|line| line.strip_prefix("content-length: "))
+            .find_map(|length| length.parse::<usize>().ok())
+            .unwrap_or(0);
+        // An answer to HEAD has a length and no body.
+        if !answers.starts_with(b"HTTP/1.") {
+            answers = &answers[length.min(answers.len())..];
+        }
+    }
+}
