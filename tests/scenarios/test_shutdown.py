@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parts import is_alive, panics
+from parts import is_alive, panics, whole
 from record import record
 
-from ledger import Ledger, OpenLoop
+from ledger import IDENTITY, Ledger, OpenLoop
 from machine import Machine, eventually
 
 SLOW = """
@@ -32,16 +32,25 @@ IN_FLIGHT = 200
 BOUND_S = 20.0
 
 
-@pytest.mark.parametrize("told", ["the node"])
+@pytest.mark.parametrize("told", ["the node", "every process"])
 def test_a_node_that_is_told_to_end_finishes_what_it_has_begun(machine: Machine, told: str) -> None:
     ledger = Ledger(machine)
     address = machine.start_resident()
     machine.serve(SLOW).end()
     (node,) = machine.nodes()
-    counted = _end_under_load(
-        machine, ledger, address, lambda: _all(machine) if told == "every process" else [node["pid"]]
-    )
+    pids = {"the node": lambda: [node["pid"]], "every process": lambda: [process.pid for process in machine.left()]}
+    counted = _end_under_load(machine, ledger, address, pids[told])
     record(11, f"SIGTERM to {told} of a resident node", counted)
+
+
+def test_a_script_that_is_told_to_end_finishes_what_it_has_begun(machine: Machine) -> None:
+    ledger = Ledger(machine)
+    script = machine.script(SLOW + "\nserve.run(app, blocking=True)\n")
+    whole(machine, 2)
+    eventually(lambda: script.get("/quick", headers={IDENTITY: "first"}).status == 200, "it serves")
+    counted = _end_under_load(machine, ledger, script.address, lambda: [script.pid])
+    assert script.wait() == 128 + signal.SIGTERM, "the status says that it was told to end"
+    record(11, "SIGTERM to a script that blocks in serve.run", counted)
 
 
 def _end_under_load(machine: Machine, ledger: Ledger, address: str, told: Callable[[], list[int]]) -> dict[str, Any]:

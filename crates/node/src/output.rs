@@ -34,7 +34,10 @@ struct Watcher {
 impl Watchers {
     pub(crate) fn watch(&self) -> mpsc::Receiver<Output> {
         let (lines, receiver) = mpsc::channel(WATCHER_LINES);
-        self.watchers.borrow_mut().push(Watcher { lines, lost: 0 });
+        let mut watchers = self.watchers.borrow_mut();
+        // Those that left while nothing was printed.
+        watchers.retain(|watcher| !watcher.lines.is_closed());
+        watchers.push(Watcher { lines, lost: 0 });
         receiver
     }
 

@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{processes, run_directory, settings, telemetry};
+use crate::{processes, roles, run_directory, settings, telemetry};
 
 /// What the node writes when nothing is left to be ended.
 pub(crate) const ALL_IS_WELL: &[u8] = b"all is well\n";
 
 pub(crate) fn main() -> Result<(), String> {
+    roles::leave_signals_to_the_node()?;
     let options: settings::ReaperOptions = settings::own_options()?;
     let mut said = Vec::new();
     // An error is as good as the end of the pipe: nobody is there any more.

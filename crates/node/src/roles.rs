@@ -5,6 +5,8 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::{
     inherited,
     settings::{self, ChildOptions},
@@ -28,6 +30,7 @@ pub(crate) fn controller() -> Result<(), String> {
 }
 
 pub(crate) fn proxy() -> Result<(), String> {
+    leave_signals_to_the_node()?;
     let (options, listener, control) = begin("proxy")?;
     let access_log = options.log_directory.join("access.log");
     let options = eagleray_proxy::Options {
@@ -43,6 +46,26 @@ pub(crate) fn proxy() -> Result<(), String> {
         options,
     )
     .map_err(|error| error.to_string())
+}
+
+/// Makes the signals by which a whole group of processes is told to end do nothing here. The node hears them too, and
+/// says what is to be done, in the order of [`Phase`](crate::phase): a proxy that obeyed them itself would lose
+/// every request in it.
+pub(crate) fn leave_signals_to_the_node() -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(|error| format!("cannot receive signals: {error}"))?;
+    let _entered = runtime.enter();
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ] {
+        // The handler stays for the life of the process, with nobody who listens.
+        drop(signal(kind).map_err(|error| format!("cannot receive signals: {error}"))?);
+    }
+    Ok(())
 }
 
 type Begun = (ChildOptions, std::os::fd::OwnedFd, std::os::fd::OwnedFd);

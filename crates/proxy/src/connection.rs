@@ -127,6 +127,8 @@ pub(crate) struct Connection {
     pub(crate) is_last: Cell<bool>,
     /// Bodies that are waited for.
     bodies: RefCell<Slab<Rc<Progress>>>,
+    /// A first request has come.
+    pub(crate) has_asked: Cell<bool>,
     end: Cell<Option<End>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -204,6 +206,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         answer: Progress::default(),
         is_last: Cell::new(false),
         bodies: RefCell::new(Slab::new()),
+        has_asked: Cell::new(false),
         end: Cell::new(None),
         waker: RefCell::new(None),
     });
@@ -280,7 +283,7 @@ impl Future for Task {
             return Poll::Ready(());
         };
         let mut connection = Pin::new(connection);
-        if task.shard.is_draining() && !task.told_to_end {
+        if !task.told_to_end && task.shard.ends(task.state.has_asked.get()) {
             task.told_to_end = true;
             connection.as_mut().graceful_shutdown();
         }

@@ -201,6 +201,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Respond {
         self.connection.phase.set(Phase::Busy);
+        self.connection.has_asked.set(true);
         Respond {
             stage: self.begin(request),
         }

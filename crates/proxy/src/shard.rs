@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -19,6 +19,7 @@ use eagleray_router::{
 use eagleray_types::control::TargetUpdate;
 use slab::Slab;
 use tokio::{
+    net::TcpStream,
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -39,6 +40,8 @@ use crate::{
 
 /// A sweep of all connections, at most.
 const TICK: Duration = Duration::from_secs(1);
+/// After the order to drain, for the first request of a connection.
+const ASK_WITHIN: Duration = Duration::from_millis(500);
 /// Connections taken before anybody else gets a turn.
 const ACCEPT_BATCH: usize = 16;
 
@@ -77,6 +80,10 @@ pub(crate) struct Shard {
     tick: Cell<u32>,
     ready: Cell<bool>,
     draining: Cell<bool>,
+    /// Draining, and connections that have not asked anything are ended too.
+    closing: Cell<bool>,
+    /// Tells the accepting task to end.
+    drains: Notify,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) counters: Arc<Counters>,
@@ -107,6 +114,8 @@ impl Shard {
             tick: Cell::new(0),
             ready: Cell::new(false),
             draining: Cell::new(false),
+            closing: Cell::new(false),
+            drains: Notify::new(),
             limits: options.limits.clone(),
             trusted_proxies: options.trusted_proxies.clone(),
             counters: shared.counters,
@@ -122,6 +131,17 @@ impl Shard {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether a connection is to end as soon as no request is under way on it.
+    pub(crate) fn ends(&self, has_asked: bool) -> bool {
+        self.draining.get() && (has_asked || self.closing.get())
+    }
+
+    fn wake_all(&self) {
+        for (_key, connection) in self.connections.borrow().iter() {
+            connection.wake();
+        }
     }
 
     /// Whether a first snapshot of targets has come.
@@ -221,7 +241,7 @@ async fn serve(start: Start) -> io::Result<()> {
     tasks.spawn_local(sweep(Rc::clone(&shard), options));
     tasks.spawn_local(flush_access_log(Rc::clone(&shard)));
     tell(&done, Done::Started).await;
-    let mut accepting = None;
+    let mut is_accepting = false;
     let mut listener = Some(listener);
     loop {
         let order = tokio::select! {
@@ -243,15 +263,20 @@ async fn serve(start: Start) -> io::Result<()> {
             }
             Some(Order::Accept) => {
                 if let Some(listener) = listener.take() {
-                    accepting = Some(tasks.spawn_local(accept(Rc::clone(&shard), listener)));
+                    tasks.spawn_local(accept(Rc::clone(&shard), listener));
+                    is_accepting = true;
                 }
                 tell(&done, Done::Accepting).await;
             }
             Some(Order::Drain) => {
                 drop(listener.take());
-                if let Some(accepting) = &accepting {
-                    accepting.abort();
+                shard.draining.set(true);
+                shard.drains.notify_one();
+                if is_accepting {
+                    // The only task that ends by itself: when the backlog is empty and the socket closed.
+                    tasks.join_next().await;
                 }
+                shard.router.drain();
                 drain(&shard).await;
                 break;
             }
@@ -270,14 +295,18 @@ async fn tell(done: &mpsc::Sender<Done>, what: Done) {
     }
 }
 
-/// Ends idle connections, and busy ones after their answer.
+/// Ends idle connections, and busy ones after their answer. One that has asked nothing yet, so that its request may be
+/// on the way, is ended a moment later.
 async fn drain(shard: &Rc<Shard>) {
-    shard.draining.set(true);
-    for (_key, connection) in shard.connections.borrow().iter() {
-        connection.wake();
-    }
-    while !shard.connections.borrow().is_empty() {
-        shard.ended.notified().await;
+    let all_ended = || async {
+        shard.wake_all();
+        while !shard.connections.borrow().is_empty() {
+            shard.ended.notified().await;
+        }
+    };
+    if tokio::time::timeout(ASK_WITHIN, all_ended()).await.is_err() {
+        shard.closing.set(true);
+        all_ended().await;
     }
 }
 
@@ -287,7 +316,12 @@ async fn accept(shard: Rc<Shard>, listener: tokio::net::TcpListener) {
     let mut pause = SHORTEST_PAUSE;
     let mut batch = 0;
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = shard.drains.notified() => break,
+        };
+        match accepted {
             Ok((stream, client)) => {
                 pause = SHORTEST_PAUSE;
                 batch += 1;
@@ -295,17 +329,7 @@ async fn accept(shard: Rc<Shard>, listener: tokio::net::TcpListener) {
                     batch = 0;
                     tokio::task::yield_now().await;
                 }
-                // Refused: closed at once.
-                let Some(place) = shard.gate.enter(client.ip()) else {
-                    continue;
-                };
-                if let Err(error) = stream.set_nodelay(true) {
-                    // The client has left already.
-                    tracing::debug!(%error, "connection ended before it began");
-                    continue;
-                }
-                let serving = connection::serve(Rc::clone(&shard), stream, client, place);
-                tokio::task::spawn_local(serving);
+                begin(&shard, stream, client);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -319,6 +343,30 @@ async fn accept(shard: Rc<Shard>, listener: tokio::net::TcpListener) {
             }
         }
     }
+    // The kernel has told these clients that they are connected, and would reset them with the socket.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, client)) = listener.accept() {
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                begin(&shard, stream, client);
+            }
+        }
+    }
+}
+
+/// Serves a connection in a task of its own, if there is room for it; else it is closed at once.
+fn begin(shard: &Rc<Shard>, stream: TcpStream, client: SocketAddr) {
+    let Some(place) = shard.gate.enter(client.ip()) else {
+        return;
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        // The client has left already.
+        tracing::debug!(%error, "connection ended before it began");
+        return;
+    }
+    tokio::task::spawn_local(connection::serve(Rc::clone(shard), stream, client, place));
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {

@@ -72,6 +72,8 @@ pub struct Core<C> {
     pending: VecDeque<Pending>,
     events: VecDeque<Event>,
     timers: BinaryHeap<Reverse<(Instant, ConnectionKey, TimerKind)>>,
+    /// No replica will come any more.
+    draining: bool,
 }
 
 /// A frame that was decided on. What it says is filled in when it is polled, so that it is fresh.
@@ -155,6 +157,7 @@ impl<C: Claims> Core<C> {
             pending: VecDeque::new(),
             events: VecDeque::new(),
             timers: BinaryHeap::new(),
+            draining: false,
         }
     }
 

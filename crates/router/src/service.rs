@@ -216,6 +216,12 @@ impl Handle {
         Ok(Exchange::new(self.clone(), index))
     }
 
+    /// The node ends: see [`Core::drain`](crate::core::Core::drain).
+    pub fn drain(&self) {
+        self.state.borrow_mut().drain(Instant::now());
+        self.settle();
+    }
+
     /// Writes what waits in buffers; what a socket does not take is left to the driver, which was woken with it.
     fn flush(&self, context: &mut Context<'_>) {
         if self.state.borrow_mut().flush(context) {

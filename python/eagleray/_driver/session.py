@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +112,8 @@ class Session:
         return deployed
 
     def block(self) -> None:
-        """Sleeps until Ctrl-C, or until the node ends."""
+        """Sleeps until Ctrl-C, SIGTERM (which ends the script with status 143), or until the node ends."""
+        _exit_when_terminated()
         # In slices: a signal that lands on another thread, or just before the wait, does not wake this one.
         while not self._ended.wait(0.5):
             pass
@@ -152,6 +155,16 @@ class Session:
                 self.info["http_address"],
                 wanted,
             )
+
+
+def _exit_when_terminated() -> None:
+    """SIGTERM as an orderly exit, so that the node finishes its requests; a handler of the user's own stays.
+
+    Without one the script would die on the spot, and its node would give what runs a moment only.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _store(directory: str, name: str, data: bytes, *, durable: bool) -> None:

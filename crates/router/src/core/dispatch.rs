@@ -59,6 +59,9 @@ impl<C: Claims> Core<C> {
         if fills {
             self.enroll(index);
         }
+        if self.draining {
+            self.fail_stranded(index);
+        }
         Ok(key)
     }
 
@@ -203,6 +206,9 @@ impl<C: Claims> Core<C> {
     /// Afterwards either the queue is empty and no replica has a WAIT of ours, or every candidate has one (of more
     /// than `MAX_WAITS`, so many); and if the oldest may go without a grant, no replica is believed to have room.
     pub(super) fn settle(&mut self, now: Instant, index: u32) {
+        if self.draining {
+            self.fail_stranded(index);
+        }
         self.release_held(now, index);
         while let Some(deployment) = self.deployments.get_mut(index as usize) {
             let oldest = deployment.queue.first;

@@ -74,6 +74,24 @@ impl<C: Claims> Core<C> {
         self.settle(now, deployment);
     }
 
+    /// The node ends, so no replica will come any more. From now on a request without any replica to go to fails at
+    /// once instead of waiting for one; the others are served.
+    pub fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        let known: Vec<_> = self.deployments.iter().map(|(index, _)| index).collect();
+        for index in known {
+            self.settle(now, index as u32);
+        }
+    }
+
+    /// While draining: ends what waits for a deployment that has no replica.
+    pub(super) fn fail_stranded(&mut self, index: u32) {
+        let deployment = self.deployments.get(index as usize);
+        if deployment.is_some_and(|deployment| deployment.candidates() == 0) {
+            self.fail_queue(index, ErrorCode::Draining);
+        }
+    }
+
     /// When `on_timeout` must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.requests.deadlines.first().map(|(at, _)| at);

@@ -313,7 +313,7 @@ impl<C: Claims> Core<C> {
         });
     }
 
-    fn fail_queue(&mut self, index: u32, code: ErrorCode) {
+    pub(super) fn fail_queue(&mut self, index: u32, code: ErrorCode) {
         while let Some(oldest) =
             self.deployments
                 .get(index as usize)

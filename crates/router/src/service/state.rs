@@ -104,6 +104,10 @@ impl State {
             .map_or(Cow::Borrowed(""), |text| Cow::Owned(text.to_owned()))
     }
 
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.core.drain(now);
+    }
+
     pub(super) fn submit(
         &mut self,
         now: Instant,

@@ -399,3 +399,25 @@ impl Bench {
         self.connect(self.connections.len() - 1, 1);
     }
 }
+
+#[test]
+fn while_the_node_ends_what_has_no_replica_fails_at_once_and_the_rest_is_served() {
+    let mut bench = Bench::new(1, 1);
+    let running = bench.submit(SAFE);
+    let (_, header) = bench.one();
+    assert!(bench.start(0, header));
+    let waiting = bench.submit(SAFE);
+    bench.core.drain(bench.now);
+    assert_eq!(
+        bench.outcomes(),
+        [],
+        "the replica is busy, and will be free"
+    );
+    bench.sent();
+    bench.frame(0, Header::new(Kind::Gone, 0, 0));
+    assert_eq!(bench.outcomes(), [failed(waiting, ErrorCode::Draining)]);
+    let late = bench.submit(SAFE);
+    assert_eq!(bench.outcomes(), [failed(late, ErrorCode::Draining)]);
+    bench.answer(0, header);
+    assert_eq!(bench.outcomes(), [Event::Finished { request: running }]);
+}
