@@ -332,6 +332,8 @@ impl Supervisor {
             return;
         }
         self.controller_spoke = true;
+        // It has read its checkpoint.
+        self.set_trouble(Role::Controller, None);
         let body = match NodeCommand::decode(message) {
             Ok(NodeCommand { body: Some(body) }) => body,
             Ok(NodeCommand { body: None }) => {
@@ -398,6 +400,7 @@ impl Supervisor {
         match ProxyEvent::decode(message).map(|event| event.body) {
             Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
                 self.proxy_ready = true;
+                self.set_trouble(Role::Proxy, None);
                 "HEALTHY".clone_into(&mut self.info.borrow_mut().proxy_status);
             }
             Ok(Some(proxy_event::Body::SnapshotWanted(Empty {}))) => {

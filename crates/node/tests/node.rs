@@ -407,8 +407,6 @@ fn a_run_directory_that_is_removed_comes_back_with_its_sockets() {
     });
     kill(node.pid_of("eagleray: proxy").unwrap());
     assert!(node.healthz().starts_with("HTTP/1.1 200"));
-    let log = fs::read_to_string(machine.root().join("default/logs/node.log")).unwrap();
-    assert!(log.contains("process started"), "{log}");
 
     machine.succeed(&["stop"]);
     assert_eq!(node.processes(), []);

@@ -7,6 +7,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
         Arc,
@@ -42,7 +43,12 @@ pub(crate) struct Sink {
 impl Sink {
     /// Opens the file and starts its writer, which ends when every sink is dropped.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, JoinHandle<()>)> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        // It says who asked for what: for this user only, under any umask.
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)?;
         let (buffers, queue) = sync_channel(QUEUE_BUFFERS);
         let lost = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&lost);

@@ -161,6 +161,10 @@ class Launched:
         except BaseException:
             self.end()
             raise
+        if answer.get("warning"):
+            from eagleray.serve._log import logger
+
+            logger().warning("%s", answer["warning"])
         return Address(answer["node_socket"], self)
 
     def _read_answer(self) -> dict[str, Any]:

@@ -143,11 +143,17 @@ impl Core {
         Ok(())
     }
 
-    /// Notes, when the application has this very spec already and nothing of it failed.
+    /// Notes, when the application has this very spec already and nothing of it failed or is in a crash loop: to
+    /// deploy it again then is to ask for another try now.
     fn unchanged(&self, spec: &ApplicationSpec) -> Option<Vec<String>> {
         let application = self.applications.get(&spec.name)?;
         let target = application.target.as_ref()?;
-        let same = target.spec == *spec && status::application_word(application) != "DEPLOY_FAILED";
+        let loops = application.deployments.values().any(|deployment| {
+            let attempts = deployment.target_attempts();
+            attempts.is_some_and(|attempts| attempts.crash_loop.is_some())
+        });
+        let failed = loops || status::application_word(application) == "DEPLOY_FAILED";
+        let same = target.spec == *spec && !failed;
         same.then(|| notes::notes(Some(&target.spec), spec))
     }
 

@@ -8,7 +8,13 @@ use std::time::Duration;
 
 use eagleray_types::control::{self, DeploymentOptions};
 
-use super::{Core, Level, model::Deployment, reconcile::stop_command, replica::Replica};
+use super::{
+    Core, Level,
+    failures::{IN_MESSAGE, clip},
+    model::Deployment,
+    reconcile::stop_command,
+    replica::Replica,
+};
 
 /// What is added to the time must be far from what overflows.
 const MOST_SECONDS: f64 = 1e9;
@@ -65,7 +71,7 @@ impl Core {
         &mut self,
         deployment: &mut Deployment,
         id: &str,
-        said: control::Condition,
+        said: &control::Condition,
         now: Duration,
     ) {
         let spread = self.random.f64();
@@ -76,7 +82,7 @@ impl Core {
         let condition = &mut replica.condition;
         condition.abandoned = said.abandoned_requests;
         if !said.stacks.is_empty() || said.hung_milliseconds == 0 {
-            condition.stacks = said.stacks;
+            condition.stacks = clip(&said.stacks, IN_MESSAGE).into_owned();
         }
         if said.hung_milliseconds == 0 {
             condition.hung_since = None;

@@ -96,7 +96,7 @@ impl Core {
             // The replica ends by itself, or the node ends it: either way `Exited` follows.
             replica_event::Body::Drained(_) => {}
             replica_event::Body::Condition(condition) => {
-                self.on_condition(&mut deployment, id, condition, now);
+                self.on_condition(&mut deployment, id, &condition, now);
             }
         }
         self.put_back(deployment);

@@ -8,14 +8,17 @@ use std::{
         unix::process::CommandExt,
     },
     process::Stdio,
+    thread,
+    time::{Duration, Instant},
 };
 
+use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{FdFlags, fcntl_setfd},
 };
 
-use super::{StartArguments, announce, node_command, say};
+use super::{StartArguments, announce, client, node_command, say};
 use crate::{
     ready::{self, Kind, Up},
     replicas::process::pipe,
@@ -25,6 +28,9 @@ use crate::{
 
 /// A node says within this time whether it is up; it gives up by itself before.
 const START_WITHIN_SECONDS: i64 = 60;
+/// The kernel takes a killed process apart within this time.
+const DYING_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) fn run(arguments: &StartArguments) -> Result<(), String> {
     let name = arguments
@@ -62,10 +68,24 @@ pub(super) fn run(arguments: &StartArguments) -> Result<(), String> {
     }
 }
 
+/// The node of that name, if it runs. One that was killed a moment ago still holds its lock, but answers nothing:
+/// it is waited for. One that is stopped is taken for running.
 fn running(name: &str) -> Option<NodeRecord> {
-    run_directory::records(&run_directory::root())
-        .into_iter()
-        .find(|record| record.name == name)
+    let root = run_directory::root();
+    let request = NodeRequest {
+        body: Some(node_request::Body::Info(Empty {})),
+    };
+    let give_up = Instant::now() + DYING_WITHIN;
+    loop {
+        let record = run_directory::records(&root)
+            .into_iter()
+            .find(|record| record.name == name)?;
+        let answer = client::call::<NodeResponse>(&root.join(name).join("node.sock"), &request);
+        if answer.is_ok() || Instant::now() > give_up {
+            return Some(record);
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn already_runs(

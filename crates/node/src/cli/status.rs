@@ -22,7 +22,12 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
             ));
         }
     };
-    for trouble in info.troubles.values() {
+    for (process, trouble) in &info.troubles {
+        if process == "controller" {
+            return Err(format!(
+                "no status can be had: {trouble}. Requests are served meanwhile"
+            ));
+        }
         complain(&format!("warning: {trouble}"));
     }
     let request = ApiRequest {

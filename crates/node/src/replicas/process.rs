@@ -15,7 +15,10 @@ use std::{
 };
 
 use eagleray_types::{DeploymentKey, ReplicaId, control::Spawn, replica_log_name};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::{
+    io::Errno,
+    pipe::{PipeFlags, pipe_with},
+};
 
 use crate::{
     settings,
@@ -80,13 +83,33 @@ pub(super) fn start(
         .stdout(stdout_write)
         .stderr(stderr_write);
     let process = spawn::spawn(command, &[theirs.as_fd(), listener.as_fd()])
-        .map_err(|error| format!("cannot start {}: {error}", spawn.python))?;
+        .map_err(|error| format!("cannot start {}: {error}{}", spawn.python, way_out(&error)))?;
     Ok(Started {
         process,
         control,
         stdout,
         stderr,
     })
+}
+
+/// What to do about a limit of the machine.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(code) if code == Errno::AGAIN.raw_os_error() => {
+            ". No process can be made: the limit of processes is reached. Raise it (pids.max of the control group, \
+             ulimit -u), or end something; this replica is tried again by itself"
+        }
+        Some(code)
+            if code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error() =>
+        {
+            ". The limit of open files is reached. Raise it (ulimit -n, fs.file-max); this replica is tried again by \
+             itself"
+        }
+        Some(code) if code == Errno::NOMEM.raw_os_error() => {
+            ". The machine has no memory for another process; this replica is tried again by itself"
+        }
+        _ => "",
+    }
 }
 
 pub(super) fn log_path(

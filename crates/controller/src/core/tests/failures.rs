@@ -248,6 +248,22 @@ fn a_version_that_served_and_cannot_start_any_more_is_a_crash_loop_and_comes_bac
 }
 
 #[test]
+fn deploying_the_same_again_ends_the_wait_of_a_crash_loop() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run_for(MINUTE);
+    for _ in 0..6 {
+        let victim = world.running("v1").pop().unwrap();
+        world.kill(&victim);
+        world.run_for(Duration::from_secs(1));
+    }
+    assert!(world.running("v1").is_empty(), "it waits");
+    world.deploy(simple("v1", 1));
+    world.run();
+    assert_eq!(world.status("a").status, "RUNNING");
+}
+
+#[test]
 fn the_crash_loop_of_one_application_leaves_the_budget_of_another_alone() {
     let mut world = World::new(1);
     world.deploy(application("b", vec![deployment("d", "good", 1)]));
