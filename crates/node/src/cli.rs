@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, Write},
     os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
@@ -12,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     ready::Up,
     run_directory,
-    settings::{self, NodeOptions, ProxyOptions},
+    settings::{self, NodeOptions, ProxyOptions, TlsFiles},
 };
 
 mod client;
@@ -70,6 +71,27 @@ struct HttpArguments {
     /// A limit of docs/limits.md, such as `header_count=200`. May be given many times.
     #[arg(long = "http-limit", value_name = "KEY=NUMBER", value_parser = key_and_number)]
     limits: Vec<(String, f64)>,
+    /// PEM file of the server's certificate: HTTP is served over TLS.
+    #[arg(
+        long = "http-ssl-certfile",
+        value_name = "FILE",
+        requires = "ssl_keyfile"
+    )]
+    ssl_certfile: Option<PathBuf>,
+    /// PEM file of its private key, not encrypted.
+    #[arg(
+        long = "http-ssl-keyfile",
+        value_name = "FILE",
+        requires = "ssl_certfile"
+    )]
+    ssl_keyfile: Option<PathBuf>,
+    /// PEM file of the authorities that sign clients' certificates, which every client must show then.
+    #[arg(
+        long = "http-ssl-ca-certs",
+        value_name = "FILE",
+        requires = "ssl_certfile"
+    )]
+    ssl_ca_certs: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +212,7 @@ impl HttpArguments {
             keep_alive_timeout_s: self.keep_alive_timeout_s,
             trusted_proxies: self.trusted_proxies.clone(),
             limits: self.limits.iter().cloned().collect(),
+            tls: self.tls()?,
         };
         proxy
             .check()
@@ -211,6 +234,23 @@ impl HttpArguments {
             foreground: false,
             argv: env::args().collect(),
         })
+    }
+}
+
+impl HttpArguments {
+    fn tls(&self) -> Result<Option<TlsFiles>, String> {
+        let (Some(certificate), Some(key)) = (&self.ssl_certfile, &self.ssl_keyfile) else {
+            return Ok(None);
+        };
+        // The node works elsewhere.
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        Ok(Some(TlsFiles {
+            certificate: absolute(certificate)?,
+            key: absolute(key)?,
+            client_authorities: self.ssl_ca_certs.as_ref().map(absolute).transpose()?,
+        }))
     }
 }
 

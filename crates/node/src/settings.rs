@@ -60,9 +60,46 @@ pub(crate) struct ProxyOptions {
     pub(crate) trusted_proxies: Vec<String>,
     /// Those that differ from the defaults, by their keys in `docs/limits.md`.
     pub(crate) limits: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+/// PEM files of the ingress, by absolute paths.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) client_authorities: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    fn options(&self) -> eagleray_proxy::TlsOptions {
+        eagleray_proxy::TlsOptions {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_authorities: self.client_authorities.clone(),
+        }
+    }
 }
 
 impl ProxyOptions {
+    /// What clients call the protocol.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Reads the files of TLS, so that a node that could not serve does not start.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot be used.
+    pub(crate) fn check_files(&self) -> Result<(), String> {
+        match &self.tls {
+            Some(files) => files.options().check().map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
     /// Checks everything.
     ///
     /// # Errors
@@ -70,6 +107,7 @@ impl ProxyOptions {
     pub(crate) fn check(&self) -> Result<eagleray_proxy::Options, Vec<String>> {
         let mut options = eagleray_proxy::Options {
             root_path: self.root_path.clone(),
+            tls: self.tls.as_ref().map(TlsFiles::options),
             ..eagleray_proxy::Options::default()
         };
         let mut problems = Vec::new();

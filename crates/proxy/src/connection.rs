@@ -6,36 +6,40 @@
 //! the same way ([`progress`]).
 //!
 //! The connection's future runs user-controlled input, so a panic in it is caught here, counted, and costs this
-//! connection only.
+//! connection only. [`http1`] and [`http2`] are what it speaks.
 
+mod http1;
+mod http2;
 mod io;
 mod progress;
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::Waker,
     time::Duration,
 };
 
+use bytes::Bytes;
 use slab::Slab;
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     counters::Counters,
-    exchange::Service,
     gate::Place,
     limits::Limits,
     shard::Shard,
+    tls,
     trust::{Network, is_trusted},
 };
 
-use io::Io;
 pub(crate) use progress::{Pace, Progress};
 
 /// Bytes of an answer that may wait in the kernel. With more, a slow reader costs more, and seems to move only once
@@ -51,7 +55,7 @@ pub(crate) enum Phase {
     Idle(u32),
     /// Some bytes of a head have come.
     Head(u32),
-    /// A request is being answered.
+    /// At least one request is being answered.
     Busy,
     /// The last answer is out, and what the client still sends is thrown away.
     Lingering(u32),
@@ -120,7 +124,12 @@ enum End {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peers: Peers,
+    pub(crate) is_tls: bool,
     pub(crate) phase: Cell<Phase>,
+    /// Requests that are being answered; more than one in HTTP/2 only.
+    requests: Cell<u32>,
+    /// HTTP/2: since when a head is awaited in full, whatever else the connection does.
+    slow_head: Cell<Option<u32>>,
     /// How the client takes what is written to it.
     pub(crate) answer: Progress,
     /// This connection carries no other request: the body of one was not read to its end, or cannot be trusted.
@@ -134,6 +143,22 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// A request has begun. Each call is followed by one of [`Self::end_request`].
+    pub(crate) fn begin_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.phase.set(Phase::Busy);
+        self.has_asked.set(true);
+    }
+
+    /// A request is over; `tick` is now.
+    pub(crate) fn end_request(&self, tick: u32) {
+        let requests = self.requests.get().saturating_sub(1);
+        self.requests.set(requests);
+        if requests == 0 {
+            self.phase.set(Phase::Idle(tick));
+        }
+    }
+
     /// Called once a tick: ends the connection, or the request whose body does not come, if it takes longer than it
     /// may.
     pub(crate) fn sweep(
@@ -154,6 +179,14 @@ impl Connection {
         let late = |since: u32, limit: u32| tick.wrapping_sub(since) > limit;
         match self.phase.get() {
             _ if self.end.get().is_some() => {}
+            _ if self
+                .slow_head
+                .get()
+                .is_some_and(|since| late(since, patience.head)) =>
+            {
+                counters.heads_timed_out.add();
+                self.end_with(End::Silent);
+            }
             Phase::Idle(since) if late(since, patience.idle) => {
                 counters.connections_idle.add();
                 self.end_with(End::Silent);
@@ -183,6 +216,14 @@ impl Connection {
         }
     }
 
+    /// Notes how the connection's task is woken.
+    fn wake_by(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
     /// A body is waited for from now on. The key is for [`Self::forget_body`].
     pub(crate) fn watch_body(&self) -> (usize, Rc<Progress>) {
         let body = Rc::new(Progress::default());
@@ -202,7 +243,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
     }
     let state = Rc::new(Connection {
         peers: Peers::of(&stream, client, &shard.trusted_proxies),
+        is_tls: shard.tls.is_some(),
         phase: Cell::new(Phase::Idle(shard.tick())),
+        requests: Cell::new(0),
+        slow_head: Cell::new(None),
         answer: Progress::default(),
         is_last: Cell::new(false),
         bodies: RefCell::new(Slab::new()),
@@ -215,28 +259,64 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         shard: Rc::clone(&shard),
         _place: place,
     };
-    let service = Service::new(Rc::clone(&shard), Rc::clone(&state));
-    let io = Io::new(stream, Rc::clone(&shard), Rc::clone(&state));
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        // What is buffered of a body and of an answer. It is not exact, so heads (and trailers, which are dropped)
-        // have their own.
-        .max_buf_size(shard.limits.header_bytes as usize)
-        .max_header_size(shard.limits.header_bytes as usize)
-        // A client that closes its sending half is a client that left: most that leave can be told by nothing else.
-        .half_close(false)
-        .header_read_timeout(None);
-    // Given to hyper only if it differs: its own default is as much, and kept on the stack.
-    if shard.limits.header_count != 100 {
-        builder.max_headers(shard.limits.header_count as usize);
+    match shard.tls.clone() {
+        None => speak(shard, state, stream, Protocol::Unknown).await,
+        // Boxed, like all that is rarer: a task of plain HTTP/1.1 does not hold room for it.
+        Some(tls) => Box::pin(secure(shard, state, stream, tls)).await,
     }
-    let task = Task {
-        connection: Some(builder.serve_connection(io, service)),
-        state,
-        shard,
-        told_to_end: false,
+}
+
+/// Takes the TLS handshake, which chooses the protocol.
+async fn secure(
+    shard: Rc<Shard>,
+    state: Rc<Connection>,
+    stream: TcpStream,
+    tls: Arc<rustls::ServerConfig>,
+) {
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let stream = match tokio::time::timeout(shard.limits.tls_handshake_s, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            shard.counters.tls_handshakes_failed.add();
+            tracing::debug!(%error, "a TLS handshake failed");
+            return;
+        }
+        Err(_elapsed) => {
+            shard.counters.tls_handshakes_timed_out.add();
+            return;
+        }
     };
-    task.await;
+    let protocol = if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+        Protocol::Http2
+    } else {
+        Protocol::Http1
+    };
+    state.phase.set(Phase::Idle(shard.tick()));
+    speak(shard, state, stream, protocol).await;
+}
+
+/// What is known before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// The first bytes say it.
+    Unknown,
+    Http1,
+    Http2,
+}
+
+async fn speak<S>(shard: Rc<Shard>, state: Rc<Connection>, stream: S, protocol: Protocol)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let http2 = if protocol == Protocol::Http2 {
+        Some((stream, Bytes::new()))
+    } else {
+        let is_known = protocol == Protocol::Http1;
+        http1::serve(Rc::clone(&shard), Rc::clone(&state), stream, is_known).await
+    };
+    if let Some((stream, first)) = http2 {
+        Box::pin(http2::serve(shard, state, stream, first)).await;
+    }
 }
 
 /// The place in the thread's list, given back however the task ends.
@@ -249,65 +329,5 @@ struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.shard.unlist(self.key);
-    }
-}
-
-struct Task {
-    connection: Option<hyper::server::conn::http1::Connection<Io, Service>>,
-    state: Rc<Connection>,
-    shard: Rc<Shard>,
-    told_to_end: bool,
-}
-
-impl Future for Task {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let task = &mut *self;
-        if let Some(end) = task.state.end.get() {
-            if let (End::Late, Some(connection)) = (end, task.connection.take()) {
-                connection.into_parts().io.say_late();
-            }
-            return Poll::Ready(());
-        }
-        {
-            let mut waker = task.state.waker.borrow_mut();
-            if !waker
-                .as_ref()
-                .is_some_and(|waker| waker.will_wake(context.waker()))
-            {
-                *waker = Some(context.waker().clone());
-            }
-        }
-        let Some(connection) = &mut task.connection else {
-            return Poll::Ready(());
-        };
-        let mut connection = Pin::new(connection);
-        if !task.told_to_end && task.shard.ends(task.state.has_asked.get()) {
-            task.told_to_end = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        match catch_unwind(AssertUnwindSafe(|| connection.poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(()))) => Poll::Ready(()),
-            Ok(Poll::Ready(Err(error))) => {
-                count(&error, &task.shard.counters);
-                tracing::debug!(%error, "connection ended early");
-                Poll::Ready(())
-            }
-            Err(_panic) => {
-                self.shard.count_panic();
-                Poll::Ready(())
-            }
-        }
-    }
-}
-
-/// What hyper refused by itself.
-fn count(error: &hyper::Error, counters: &Counters) {
-    if error.is_parse_too_large() {
-        counters.heads_too_large.add();
-    } else if error.is_parse() {
-        counters.heads_malformed.add();
     }
 }

@@ -77,6 +77,7 @@ counters! {
     h2_streams_refused: "HTTP/2 streams above the limit of their connection.";
     h2_streams_stalled: "HTTP/2 streams reset because their client did not take its answer.";
     h2_reset_floods: "HTTP/2 connections ended because they reset too many streams.";
+    h2_control_floods: "HTTP/2 connections ended because they sent too many frames that carry nothing.";
     h2_flow_control_errors: "HTTP/2 connections or streams ended because they sent past a window.";
-    h2_protocol_errors: "HTTP/2 connections ended by another error of their client.";
+    h2_protocol_errors: "HTTP/2 connections or streams ended by another error of their client.";
 }

@@ -7,6 +7,7 @@
 
 mod body;
 mod gather;
+mod incoming;
 
 use std::{
     convert::Infallible,
@@ -21,21 +22,16 @@ use eagleray_router::service::{Answer, Exchange, Failure, Outgoing};
 use eagleray_types::ErrorCode;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::{
-    access_log::Line,
-    answer,
-    connection::{Connection, Phase},
-    head, identity,
-    routes::Ingress,
-    rules,
+    access_log::Line, answer, connection::Connection, head, identity, routes::Ingress, rules,
     shard::Shard,
 };
 
 pub(crate) use body::Body;
 use body::{Streaming, Upload};
 use gather::{Gather, Gathered};
+pub(crate) use incoming::Incoming;
 
 /// Status of a request whose client left; nobody receives it.
 const CLIENT_GONE: u16 = ErrorCode::Cancelled.http_status();
@@ -52,16 +48,29 @@ impl Service {
         Self { shard, connection }
     }
 
+    /// Answers a request whose head kept the rules of its protocol's framing.
+    pub(crate) fn respond(&self, parts: &Parts, incoming: Incoming) -> Respond {
+        self.connection.begin_request();
+        Respond {
+            stage: self.begin(parts, incoming),
+        }
+    }
+
+    /// The answer to a head that breaks a rule, before it is a request.
+    pub(crate) fn refuse(&self, broken: rules::Broken) -> Response<Body> {
+        let request_id = identity::fresh(&mut self.shard.random.borrow_mut());
+        answer::refusal(broken, &request_id)
+    }
+
     /// Answers at once, or says what must be waited for.
-    fn begin(&self, request: Request<Incoming>) -> Stage {
-        let (parts, incoming) = request.into_parts();
+    fn begin(&self, parts: &Parts, incoming: Incoming) -> Stage {
         let request_id = parts
             .headers
             .get(answer::REQUEST_ID)
             .and_then(identity::from_client)
             .unwrap_or_else(|| identity::fresh(&mut self.shard.random.borrow_mut()));
         let longest = self.shard.limits.uri_bytes as usize;
-        if let Err(broken) = rules::check(&parts, longest) {
+        if let Err(broken) = rules::check(parts, longest) {
             if broken.0 == StatusCode::URI_TOO_LONG {
                 self.shard.counters.uris_too_long.add();
             } else {
@@ -109,7 +118,7 @@ impl Service {
             return Stage::Answered(Some(record.answer(&failure, path)));
         };
         drop(routes);
-        match self.upload(&mut record, &ingress, &parts, incoming) {
+        match self.upload(&mut record, &ingress, parts, incoming) {
             // Nothing to wait for, so no box for it.
             Ok(gather) if gather.upload.is_over() => submit(gather, Ok(Gathered::Whole), record),
             Ok(gather) => Stage::Gathering(Box::new(gather), record),
@@ -118,7 +127,7 @@ impl Service {
     }
 
     fn at_once(&self, response: Response<Body>) -> Stage {
-        self.connection.phase.set(Phase::Idle(self.shard.tick()));
+        self.connection.end_request(self.shard.tick());
         Stage::Answered(Some(response))
     }
 
@@ -172,7 +181,7 @@ impl Service {
             &mut self.shard.scratch.borrow_mut(),
             parts,
             ingress,
-            &self.connection.peers,
+            &self.connection,
             &record.request_id,
         )
         .map_err(|error| Failure {
@@ -194,17 +203,14 @@ impl Service {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Service {
+impl hyper::service::Service<Request<hyper::body::Incoming>> for Service {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Respond;
 
-    fn call(&self, request: Request<Incoming>) -> Respond {
-        self.connection.phase.set(Phase::Busy);
-        self.connection.has_asked.set(true);
-        Respond {
-            stage: self.begin(request),
-        }
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Respond {
+        let (parts, incoming) = request.into_parts();
+        self.respond(&parts, Incoming::Http1(incoming))
     }
 }
 
@@ -254,7 +260,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.connection.phase.set(Phase::Idle(self.shard.tick()));
+        self.connection.end_request(self.shard.tick());
         if !self.shard.has_access_log()
             || self
                 .ingress

@@ -12,7 +12,7 @@ use http::{
 };
 
 use crate::{
-    answer::REQUEST_ID, connection::Peers, exchange::Body, routes::Ingress, trust::is_about_client,
+    answer::REQUEST_ID, connection::Connection, exchange::Body, routes::Ingress, trust::is_about_client,
 };
 
 /// The only name with underscores that is passed on.
@@ -43,9 +43,10 @@ pub(crate) fn encode_request(
     scratch: &mut Scratch,
     parts: &Parts,
     ingress: &Ingress,
-    peers: &Peers,
+    connection: &Connection,
     request_id: &HeaderValue,
 ) -> Result<Bytes, HeadError> {
+    let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
     let fields = parts
         .headers
@@ -63,13 +64,13 @@ pub(crate) fn encode_request(
             .headers
             .get(TRACEPARENT)
             .map_or(&[][..], HeaderValue::as_bytes),
-        version: if parts.version == Version::HTTP_10 {
-            10
-        } else {
-            11
+        version: match parts.version {
+            Version::HTTP_10 => 10,
+            Version::HTTP_2 => 20,
+            _ => 11,
         },
         priority: 0,
-        tls: false,
+        tls: connection.is_tls,
         method: parts.method.as_str().as_bytes(),
         path: parts.uri.path().as_bytes(),
         query: parts.uri.query().unwrap_or_default().as_bytes(),

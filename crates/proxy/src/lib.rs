@@ -23,10 +23,12 @@ mod routes;
 mod rules;
 mod service;
 mod shard;
+mod tls;
 mod trust;
 
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};
 pub use options::Options;
 pub use service::{Error, run};
+pub use tls::{TlsError, TlsOptions};
 pub use trust::Network;

@@ -169,6 +169,9 @@ limits! {
     h2_pending_resets: u64 = 20.0, 1.0 to 10_000.0,
         "h2_reset_floods", "GOAWAY(ENHANCE_YOUR_CALM)",
         "HTTP/2: streams that were reset before they were accepted.";
+    h2_control_frames: u64 = 1_000.0, 100.0 to 1_000_000_000.0,
+        "h2_control_floods", "GOAWAY(ENHANCE_YOUR_CALM)",
+        "HTTP/2: frames within `h2_resets_window_s` that carry nothing, beyond 10 for each that does.";
 }
 
 impl Limits {

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use crate::{limits::Limits, trust::Network};
+use crate::{limits::Limits, tls::TlsOptions, trust::Network};
 
 /// Options of one proxy process.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whose `X-Forwarded-*` and the like reach user code, besides loopback.
     pub trusted_proxies: Vec<Network>,
+    /// Certificate and key; `None`: plain TCP.
+    pub tls: Option<TlsOptions>,
     /// Where access lines are appended; `None` writes none.
     pub access_log: Option<PathBuf>,
 }
@@ -33,6 +35,7 @@ impl Default for Options {
             keep_alive: Duration::from_secs(90),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            tls: None,
             access_log: None,
         }
     }

@@ -5,6 +5,8 @@
 //! Transfer-Encoding in HTTP/1.0, a body length that is no number, and all that is no syntax are 400; a fragment in
 //! the target is cut off. `docs/limits.md` has the list.
 
+pub(crate) mod http2;
+
 use http::{HeaderMap, Method, StatusCode, Uri, Version, header, request::Parts};
 
 /// Most digits of a body length: more than anybody can send.

@@ -26,6 +26,7 @@ use crate::{
     memory::{self, Memory, Watch},
     options::Options,
     shard::{self, Done, Order, Shared, Start},
+    tls::{TlsError, TlsOptions},
 };
 
 /// Updates that may wait at a thread; more wait in the control socket.
@@ -36,6 +37,8 @@ const ORDERS: usize = 16;
 pub enum Error {
     #[error("cannot open the access log {path}: {source}")]
     AccessLog { path: String, source: io::Error },
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     #[error("a thread of the proxy ended before its time: {0}")]
@@ -125,6 +128,7 @@ impl Threads {
             )),
             counters: Arc::clone(&counters),
             memory,
+            tls: options.tls.as_ref().map(TlsOptions::server).transpose()?,
         };
         let (done_sender, done) = mpsc::channel(count * 2);
         let mut running = Vec::with_capacity(count);

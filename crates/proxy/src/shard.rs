@@ -90,6 +90,7 @@ pub(crate) struct Shard {
     pub(crate) memory: Arc<Memory>,
     pub(crate) router_limits: Arc<RouterLimits>,
     gate: Arc<Gate>,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Shard {
@@ -122,6 +123,7 @@ impl Shard {
             memory: shared.memory,
             router_limits: shared.router_limits,
             gate: shared.gate,
+            tls: shared.tls,
         }
     }
 
@@ -188,6 +190,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) gate: Arc<Gate>,
+    /// `None`: plain TCP.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// What a thread is started with.

@@ -118,6 +118,10 @@ def launch(options: HTTPOptions) -> Launched:
         arguments += ["--http-trusted-proxy", network]
     for key, number in options.limits.items():
         arguments += ["--http-limit", f"{key}={number}"]
+    for name in ("certfile", "keyfile", "ca_certs"):
+        file = getattr(options, f"ssl_{name}")
+        if file is not None:
+            arguments += [f"--http-ssl-{name.replace('_', '-')}", file]
     try:
         pid = os.posix_spawn(
             path,

@@ -137,7 +137,8 @@ class Session:
 
     def warn_of_other_address(self, options: HTTPOptions) -> None:
         """Says which of the options asked for differ from those that the node runs with."""
-        wanted = f"http://{options.host}:{options.port}"
+        scheme = "http" if options.ssl_certfile is None else "https"
+        wanted = f"{scheme}://{options.host}:{options.port}"
         if options.limits or options.request_timeout_s is not None or options.keep_alive_timeout_s != 90:
             from eagleray.serve._log import logger
 

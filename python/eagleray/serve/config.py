@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from eagleray.serve import _limits, _validate
@@ -51,7 +52,8 @@ class HTTPOptions:
     `request_timeout_s` covers a request up to the last byte of its answer; None, or a negative number, is no limit.
     `limits` changes single limits of `docs/limits.md`, such as `{"header_count": 200}`.
     `trusted_proxies` names addresses and networks (`10.0.0.0/8`) whose `X-Forwarded-*` headers reach user code; from
-    other clients than loopback they are dropped.
+    other clients than loopback they are dropped. With `ssl_certfile` and `ssl_keyfile` HTTP is served over
+    TLS; with `ssl_ca_certs` every client must show a certificate.
     """
 
     host: str | None = None
@@ -96,17 +98,31 @@ class HTTPOptions:
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
                 raise ValueError(f"trusted_proxies: {error}") from None
+        self._check_tls()
         later = {
             "location": self.location not in (None, "EveryNode", "HeadOnly"),
-            "ssl_keyfile": self.ssl_keyfile is not None,
-            "ssl_certfile": self.ssl_certfile is not None,
-            "ssl_keyfile_password": self.ssl_keyfile_password is not None,
-            "ssl_ca_certs": self.ssl_ca_certs is not None,
             "root_url": bool(self.root_url),
         }
         for name, given in later.items():
             if given:
                 raise _validate.not_available(f"http_options.{name}")
+
+    def _check_tls(self) -> None:
+        for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):
+            file = getattr(self, name)
+            if file is not None:
+                if not isinstance(file, (str, os.PathLike)) or not os.fspath(file):
+                    raise ValueError(f"{name} must be the path of a PEM file, got {file!r}")
+                setattr(self, name, os.fspath(Path(file).absolute()))
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile go together: name both, or neither")
+        if self.ssl_ca_certs is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_ca_certs asks clients for certificates over TLS, so it needs ssl_certfile")
+        if self.ssl_keyfile_password is not None:
+            raise ValueError(
+                "ssl_keyfile_password is not taken, since encrypted keys are not: write a decrypted copy that only its "
+                "owner can read, `(umask 077; openssl pkey -in ENCRYPTED.pem -out KEY.pem)`, and name it in ssl_keyfile"
+            )
 
     @classmethod
     def _take(cls, value: HTTPOptions | dict[str, Any] | None) -> HTTPOptions:

@@ -94,11 +94,9 @@ fn already_runs(
     running: &NodeRecord,
 ) -> Result<(), String> {
     let asked = arguments.http.host.is_some() || arguments.http.port.is_some();
-    let same = running.http_address == format!("http://{}:{}", wanted.http_host, wanted.http_port)
-        || (wanted.http_port == 0
-            && running
-                .http_address
-                .starts_with(&format!("http://{}:", wanted.http_host)));
+    let host = format!("{}://{}:", wanted.proxy.scheme(), wanted.http_host);
+    let same = running.http_address == format!("{host}{}", wanted.http_port)
+        || (wanted.http_port == 0 && running.http_address.starts_with(&host));
     if asked && !same {
         return Err(format!(
             "node {} already runs at {} (process {}); end it with `eagleray stop` first, or start another with --name",

@@ -46,6 +46,10 @@ impl Setup {
             );
             return Err(Failure::new(Kind::Invalid, message));
         }
+        options
+            .proxy
+            .check_files()
+            .map_err(|problem| Failure::new(Kind::Invalid, format!("http_options: {problem}")))?;
         let node_id = new_id().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
         run_directory::private_directory(&root)?;
         let stale = run_directory::clean_stale(&root);
@@ -86,7 +90,7 @@ impl Setup {
         if !warning.is_empty() {
             tracing::warn!("{warning}");
         }
-        let http_address = format!("http://{address}");
+        let http_address = format!("{}://{address}", options.proxy.scheme());
         let state = match options.owner_pid {
             Some(_) => path.clone(),
             None => run_directory::state_directory(&options.name)?,

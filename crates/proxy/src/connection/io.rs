@@ -1,5 +1,10 @@
 //! The socket of a connection, as hyper wants it.
 //!
+//! Every connection begins here, also one that will turn out to be HTTP/2: the first bytes are looked at where hyper
+//! reads them, so an HTTP/1.1 request costs no system call and no copy for it, and bytes that come one by one fall
+//! under the time limit of a head. If they are the preface of HTTP/2, hyper is told that the read failed, and the
+//! connection goes on without it.
+//!
 //! Notes the first bytes of a head and whether the client takes its answer. At the end it goes on reading for a while
 //! what a client still sends that has been refused: a socket closed over unread bytes is reset, and a reset can
 //! overtake the answer that says why.
@@ -8,14 +13,12 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
+use bytes::{Bytes, BytesMut};
 use hyper::rt::ReadBufCursor;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, Phase};
 use crate::shard::Shard;
@@ -26,18 +29,38 @@ const DISCARD_BYTES: usize = 16 * 1024;
 const LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-pub(super) struct Io {
-    stream: TcpStream,
+/// What a connection of HTTP/2 begins with: RFC 9113, section 3.4.
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the first bytes of a connection are.
+#[derive(Debug)]
+enum First {
+    /// These so far: they begin the preface and are not all of it.
+    Unknown(BytesMut),
+    Http1,
+    /// The preface, and what came with it.
+    Http2(BytesMut),
+}
+
+pub(super) struct Io<S> {
+    stream: S,
+    first: First,
     shard: Rc<Shard>,
     state: Rc<Connection>,
     is_shut: bool,
     discarded: usize,
 }
 
-impl Io {
-    pub(super) fn new(stream: TcpStream, shard: Rc<Shard>, state: Rc<Connection>) -> Self {
+impl<S> Io<S> {
+    /// `is_known`: it is HTTP/1.1, whatever it begins with.
+    pub(super) fn new(stream: S, is_known: bool, shard: Rc<Shard>, state: Rc<Connection>) -> Self {
         Self {
             stream,
+            first: if is_known {
+                First::Http1
+            } else {
+                First::Unknown(BytesMut::new())
+            },
             shard,
             state,
             is_shut: false,
@@ -45,10 +68,12 @@ impl Io {
         }
     }
 
-    /// Says that the head came too late, if that can be said at once: nothing else is being written then.
-    pub(super) fn say_late(&self) {
-        // Nobody waits for a client that is slow: what does not fit is not said.
-        drop(self.stream.try_write(LATE));
+    /// The socket and what was read of it, if it speaks HTTP/2.
+    pub(super) fn into_http2(self) -> Option<(S, Bytes)> {
+        match self.first {
+            First::Http2(bytes) => Some((self.stream, bytes.freeze())),
+            First::Unknown(_) | First::Http1 => None,
+        }
     }
 
     fn wrote(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -61,7 +86,83 @@ impl Io {
     }
 }
 
-impl hyper::rt::Read for Io {
+impl<S: AsyncWrite + Unpin> Io<S> {
+    /// Says that the head came too late, if that can be said at once: nothing else is being written then.
+    pub(super) fn say_late(mut self) {
+        // Nobody waits for a client that is slow: what does not fit is not said.
+        let context = &mut Context::from_waker(Waker::noop());
+        if Pin::new(&mut self.stream)
+            .poll_write(context, LATE)
+            .is_ready()
+        {
+            drop(Pin::new(&mut self.stream).poll_flush(context));
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Io<S> {
+    /// Reads into the cursor without advancing it: the first bytes may not be for hyper.
+    #[expect(
+        unsafe_code,
+        reason = "hyper lends memory that is not initialised, and tokio fills it"
+    )]
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        cursor: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<usize>> {
+        // SAFETY: `ReadBuf` only writes to the memory; nothing that was initialised is made uninitialised.
+        let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let filled = buffer.filled();
+        if let First::Unknown(held) = &mut self.first {
+            let known = filled.len().min(PREFACE.len());
+            if known > 0 && filled[..known] == PREFACE[..known] {
+                held.extend_from_slice(filled);
+            } else {
+                self.first = First::Http1;
+            }
+        }
+        let filled = filled.len();
+        if filled > 0 && matches!(self.state.phase.get(), Phase::Idle(_)) {
+            self.state.phase.set(Phase::Head(self.shard.tick()));
+        }
+        Poll::Ready(Ok(filled))
+    }
+
+    /// Goes on from bytes that may become the preface. An error: they are, and hyper must let go of the connection.
+    fn poll_preface(
+        &mut self,
+        context: &mut Context<'_>,
+        cursor: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let First::Unknown(held) = &mut self.first else {
+                return Poll::Ready(Ok(()));
+            };
+            let known = held.len().min(PREFACE.len());
+            let is_preface = held[..known] == PREFACE[..known];
+            if is_preface && known == PREFACE.len() {
+                self.first = First::Http2(std::mem::take(held));
+                return Poll::Ready(Err(io::ErrorKind::Other.into()));
+            }
+            let mut chunk = [0; PREFACE.len()];
+            let mut buffer = ReadBuf::new(&mut chunk);
+            if is_preface {
+                ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            }
+            if buffer.filled().is_empty() {
+                // Fewer than two prefaces, so they fit where hyper reads a head.
+                cursor.put_slice(held);
+                self.first = First::Http1;
+                return Poll::Ready(Ok(()));
+            }
+            held.extend_from_slice(buffer.filled());
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
     #[expect(
         unsafe_code,
         reason = "hyper lends memory that is not initialised, and tokio fills it"
@@ -72,14 +173,12 @@ impl hyper::rt::Read for Io {
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let filled = {
-            // SAFETY: `ReadBuf` only writes to the memory; nothing that was initialised is made uninitialised.
-            let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
-            ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer))?;
-            buffer.filled().len()
-        };
-        if filled > 0 && matches!(this.state.phase.get(), Phase::Idle(_)) {
-            this.state.phase.set(Phase::Head(this.shard.tick()));
+        if matches!(&this.first, First::Unknown(held) if !held.is_empty()) {
+            return this.poll_preface(context, &mut cursor);
+        }
+        let filled = ready!(this.poll_fill(context, &mut cursor))?;
+        if matches!(this.first, First::Unknown(_)) {
+            return this.poll_preface(context, &mut cursor);
         }
         // SAFETY: `filled` bytes at the front of the cursor were written just above.
         unsafe { cursor.advance(filled) };
@@ -87,7 +186,7 @@ impl hyper::rt::Read for Io {
     }
 }
 
-impl hyper::rt::Write for Io {
+impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -104,6 +203,10 @@ impl hyper::rt::Write for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if matches!(this.first, First::Http2(_)) {
+            // Only hyper is done with it.
+            return Poll::Ready(Ok(()));
+        }
         if !this.is_shut {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
             this.is_shut = true;

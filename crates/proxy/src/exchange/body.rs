@@ -11,11 +11,10 @@ use eagleray_router::service::{Exchange, Failure, Room};
 use eagleray_types::ErrorCode;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::connection::{Connection, Progress};
 
-use super::Record;
+use super::{Incoming, Record};
 
 /// The body of a response.
 #[derive(Debug)]

@@ -6,8 +6,11 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+mod conformance;
 mod failures;
+mod http2;
 mod limits;
 mod requests;
 mod rules;
 mod support;
+mod tls;

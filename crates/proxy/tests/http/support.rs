@@ -3,6 +3,7 @@
 //! Every wait has a bound ([`PATIENCE`]) and waits for a condition, so a test is as quick as the machine.
 
 mod client;
+pub(crate) mod raw;
 mod replica;
 
 use std::{

@@ -1,0 +1,224 @@
+//! HTTP/2 on one connection: h2 reads frames, each request becomes a task of the connection, [`meter`] watches.
+//!
+//! hyper's server is not used here: it hands h2 the end of an answer as soon as the client's window has room for one
+//! byte, and ends its task; a client that then opens its window no further has a stream that nobody can reset. With
+//! h2 itself a stream's task ends with its last byte ([`stream`]). The tasks are the connection's: when it ends, they
+//! are dropped, and with them what they asked of replicas.
+//!
+//! Ends: the client's EOF; idle, slow or blocked for too long, or more of something than [`meter`] allows (GOAWAY,
+//! and [`GOODBYE`] to take it); drain (GOAWAY, then the streams that are open).
+
+mod date;
+mod frames;
+mod io;
+mod meter;
+mod stream;
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, SendResponse},
+};
+use http::{Method, Request, StatusCode};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinSet,
+    time::Sleep,
+};
+
+use self::{
+    date::Date,
+    io::Io,
+    meter::Meter,
+    stream::{Open, Stream},
+};
+use super::{Connection, Phase, io::PREFACE};
+use crate::{
+    exchange::{Incoming, Service},
+    limits::Limits,
+    rules,
+    shard::Shard,
+};
+
+/// What a client has to take our last words.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Streams that h2 may reset for a fault of the client in the life of a connection, which may be long. What is too
+/// many in a short time is for [`meter`].
+const LOCAL_RESETS: usize = 1024;
+
+/// Serves a connection until it ends. `first`: what was read of it already.
+pub(super) async fn serve<S>(shard: Rc<Shard>, state: Rc<Connection>, stream: S, first: Bytes)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    state.phase.set(Phase::Idle(shard.tick()));
+    let meter = Rc::new(Meter::new(
+        Rc::clone(&shard),
+        Rc::clone(&state),
+        PREFACE.len(),
+    ));
+    let io = Io::new(stream, first, Rc::clone(&meter), Rc::clone(&state));
+    let mut handshake = builder(&shard.limits).handshake(io);
+    let connection = poll_fn(|context| {
+        state.wake_by(context.waker());
+        if state.end.get().is_some() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut handshake).poll(context).map(Some)
+    })
+    .await;
+    let connection = match connection {
+        Some(Ok(connection)) => connection,
+        Some(Err(error)) => {
+            tracing::debug!(%error, "connection ended in its handshake");
+            return;
+        }
+        None => return,
+    };
+    let mut serving = Serving {
+        connection,
+        streams: JoinSet::new(),
+        service: Service::new(Rc::clone(&shard), Rc::clone(&state)),
+        date: Rc::new(Date::new()),
+        meter,
+        shard,
+        state,
+        told_to_end: false,
+        goodbye: None,
+    };
+    poll_fn(|context| serving.poll(context)).await;
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let number = |limit: u64| u32::try_from(limit).unwrap_or(u32::MAX);
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(number(limits.h2_streams))
+        .initial_window_size(number(limits.h2_stream_window_bytes))
+        .initial_connection_window_size(number(limits.h2_connection_window_bytes))
+        .max_frame_size(number(limits.h2_frame_bytes))
+        .max_header_list_size(number(limits.h2_header_list_bytes))
+        .max_send_buffer_size(limits.h2_send_buffer_bytes as usize)
+        .max_pending_accept_reset_streams(limits.h2_pending_resets as usize)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS));
+    builder
+}
+
+struct Serving<S> {
+    connection: h2::server::Connection<Io<S>, Bytes>,
+    streams: JoinSet<()>,
+    service: Service,
+    date: Rc<Date>,
+    meter: Rc<Meter>,
+    shard: Rc<Shard>,
+    state: Rc<Connection>,
+    told_to_end: bool,
+    /// Runs when the last words are being said.
+    goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Serving<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.state.wake_by(context.waker());
+        if !self.told_to_end && self.shard.ends(self.state.has_asked.get()) {
+            self.told_to_end = true;
+            self.connection.graceful_shutdown();
+        }
+        loop {
+            self.say_goodbye();
+            if let Some(goodbye) = &mut self.goodbye
+                && goodbye.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(());
+            }
+            self.reap(context);
+            let accepted = catch_unwind(AssertUnwindSafe(|| self.connection.poll_accept(context)));
+            match accepted {
+                Ok(Poll::Ready(Some(Ok((request, reply))))) => self.open(request, reply),
+                Ok(Poll::Ready(Some(Err(error)))) => {
+                    tracing::debug!(%error, "connection ended early");
+                    return Poll::Ready(());
+                }
+                Ok(Poll::Ready(None)) => return Poll::Ready(()),
+                Ok(Poll::Pending) if self.goodbye.is_none() && self.must_end().is_some() => {}
+                Ok(Poll::Pending) => return Poll::Pending,
+                Err(_panic) => {
+                    self.shard.count_panic();
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Takes away tasks that are over.
+    fn reap(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(context) {
+            if ended.is_err_and(|error| error.is_panic()) {
+                self.shard.count_panic();
+            }
+        }
+    }
+
+    /// Why the connection is to be ended now.
+    fn must_end(&self) -> Option<Reason> {
+        if self.meter.excess().is_some() {
+            Some(Reason::ENHANCE_YOUR_CALM)
+        } else if self.state.end.get().is_some() {
+            Some(Reason::NO_ERROR)
+        } else {
+            None
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        if self.goodbye.is_none()
+            && let Some(reason) = self.must_end()
+        {
+            self.connection.abrupt_shutdown(reason);
+            // What they asked for is nobody's any more.
+            self.streams.abort_all();
+            self.goodbye = Some(Box::pin(tokio::time::sleep(GOODBYE)));
+        }
+    }
+
+    fn open(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
+        let (mut parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
+        let date = Rc::clone(&self.date);
+        let open = Open::new(
+            Rc::clone(&self.shard),
+            Rc::clone(&self.state),
+            Rc::clone(&self.meter),
+        );
+        let checked = rules::http2::check(&mut parts, &self.shard.limits);
+        let stream = match checked {
+            Ok(()) => {
+                let incoming = Incoming::http2(body, &parts.headers);
+                let respond = self.service.respond(&parts, incoming);
+                Stream::responding(respond, reply, is_head, date, open)
+            }
+            Err(broken) => {
+                if broken.0 == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+                    self.shard.counters.heads_too_large.add();
+                } else {
+                    self.shard.counters.heads_refused.add();
+                }
+                let response = self.service.refuse(broken);
+                Stream::answered(response, reply, is_head, date, open)
+            }
+        };
+        self.streams.spawn_local(stream);
+    }
+}

@@ -1,0 +1,117 @@
+//! The socket of an HTTP/2 connection: what was read before it was known to be one comes first, and every byte is
+//! metered on its way.
+//!
+//! A client that does not take what is written is noticed here: h2 has bounded what waits, but only the socket knows
+//! that nothing goes out.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::meter::Meter;
+use crate::connection::Connection;
+
+pub(super) struct Io<S> {
+    stream: S,
+    first: Bytes,
+    meter: Rc<Meter>,
+    state: Rc<Connection>,
+}
+
+impl<S> Io<S> {
+    pub(super) fn new(stream: S, first: Bytes, meter: Rc<Meter>, state: Rc<Connection>) -> Self {
+        Self {
+            stream,
+            first,
+            meter,
+            state,
+        }
+    }
+
+    /// Notes whether the client takes what is written.
+    fn wrote(&self, result: &Poll<io::Result<usize>>) -> usize {
+        match result {
+            Poll::Pending => {
+                self.state.answer.waits();
+                0
+            }
+            Poll::Ready(Err(_)) => 0,
+            Poll::Ready(Ok(length)) => {
+                self.state.answer.moved(*length);
+                *length
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.meter.excess().is_some() {
+            // Its task sees this right after, and says goodbye; nothing more is worth reading.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if this.first.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        } else {
+            let length = this.first.len().min(buffer.remaining());
+            buffer.put_slice(&this.first.split_to(length));
+        }
+        this.meter
+            .read(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        let length = this.wrote(&result);
+        this.meter.written(bytes.get(..length).unwrap_or_default());
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        let mut length = this.wrote(&result);
+        for slice in slices {
+            let part = length.min(slice.len());
+            this.meter.written(slice.get(..part).unwrap_or_default());
+            length -= part;
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

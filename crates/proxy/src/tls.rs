@@ -1,0 +1,229 @@
+//! TLS of the ingress: what the files that the user names say, read and checked before anything runs.
+//!
+//! rustls with ring; TLS 1.2 and 1.3; ALPN offers HTTP/2 and HTTP/1.1. With `client_authorities` every client must show
+//! a certificate that they signed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+/// What ALPN calls HTTP/2.
+pub(crate) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// Where certificate and key are: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// The server's certificate, then those between it and a root.
+    pub certificate: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
+    /// Authorities of clients' certificates; `None`: clients need none.
+    pub client_authorities: Option<PathBuf>,
+}
+
+/// Why the files cannot be used. Each says which option names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{option} {path}: cannot be read: {source}")]
+    Unreadable {
+        option: &'static str,
+        path: String,
+        source: io::Error,
+    },
+    #[error("{option} {path}: {problem}")]
+    Unusable {
+        option: &'static str,
+        path: String,
+        problem: String,
+    },
+}
+
+impl TlsOptions {
+    /// Reads the files and checks that they fit each other.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.server().map(|_| ())
+    }
+
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let certificates = certificates("ssl_certfile", &self.certificate)?;
+        let key = key(&self.key)?;
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable("ssl_certfile", &self.certificate, &error))?;
+        let builder = match &self.client_authorities {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in self::certificates("ssl_ca_certs", path)? {
+                    roots
+                        .add(certificate)
+                        .map_err(|error| unusable("ssl_ca_certs", path, &error))?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .build()
+                        .map_err(|error| unusable("ssl_ca_certs", path, &error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(certificates, key)
+            .map_err(|error| {
+                let problem = format!("does not fit ssl_certfile: {error}");
+                unusable("ssl_keyfile", &self.key, &problem)
+            })?;
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Unreadable {
+        option,
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+fn certificates(
+    option: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(option, path)?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(option, path, &error))?;
+    if certificates.is_empty() {
+        let problem = "has no certificate; it must be PEM, with `-----BEGIN CERTIFICATE-----`";
+        return Err(unusable(option, path, &problem));
+    }
+    Ok(certificates)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read("ssl_keyfile", path)?;
+    let is_encrypted = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"]
+        .iter()
+        .any(|mark| pem.windows(mark.len()).any(|at| at == mark.as_bytes()));
+    if is_encrypted {
+        let problem = format!(
+            "is encrypted, and encrypted keys are not taken. Write a decrypted copy that only its owner can read, \
+             and name that: `(umask 077; openssl pkey -in {} -out KEY.pem)`",
+            path.display()
+        );
+        return Err(unusable("ssl_keyfile", path, &problem));
+    }
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let problem = "has no private key; it must be PEM, with `-----BEGIN PRIVATE KEY-----`";
+        unusable("ssl_keyfile", path, &problem)
+    })
+}
+
+fn unusable(option: &'static str, path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Unusable {
+        option,
+        path: path.display().to_string(),
+        problem: problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Files {
+        folder: tempfile::TempDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let files = Self { folder };
+            files.write("cert", &made.cert.pem());
+            files.write("key", &made.signing_key.serialize_pem());
+            files
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.path(name), text).unwrap();
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn problem(&self, certificate: &str, key: &str, authorities: Option<&str>) -> String {
+            TlsOptions {
+                certificate: self.path(certificate),
+                key: self.path(key),
+                client_authorities: authorities.map(|name| self.path(name)),
+            }
+            .check()
+            .map_or_else(|error| error.to_string(), |()| String::new())
+        }
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_taken() {
+        let files = Files::new();
+        assert_eq!(files.problem("cert", "key", None), "");
+        assert_eq!(files.problem("cert", "key", Some("cert")), "");
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_with_their_option() {
+        let files = Files::new();
+        let other = Files::new();
+        files.write("empty", "");
+        files.write(
+            "other",
+            &std::fs::read_to_string(other.path("key")).unwrap(),
+        );
+        files.write("pkcs8", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+        files.write(
+            "old",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+        );
+        for (certificate, key, authorities, parts) in [
+            ("none", "key", None, ["ssl_certfile", "cannot be read"]),
+            ("cert", "none", None, ["ssl_keyfile", "cannot be read"]),
+            (
+                "cert",
+                "key",
+                Some("none"),
+                ["ssl_ca_certs", "cannot be read"],
+            ),
+            ("empty", "key", None, ["ssl_certfile", "no certificate"]),
+            ("cert", "empty", None, ["ssl_keyfile", "no private key"]),
+            (
+                "cert",
+                "key",
+                Some("empty"),
+                ["ssl_ca_certs", "no certificate"],
+            ),
+            ("cert", "other", None, ["ssl_keyfile", "does not fit"]),
+            ("cert", "pkcs8", None, ["ssl_keyfile", "openssl pkey"]),
+            ("cert", "old", None, ["ssl_keyfile", "openssl pkey"]),
+        ] {
+            let problem = files.problem(certificate, key, authorities);
+            for part in parts {
+                assert!(problem.contains(part), "{certificate} {key}: {problem:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! TLS of the ingress: what it chooses, what it refuses, and that a handshake has a time limit.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use eagleray_proxy::{Limits, Options, TlsOptions};
+use eagleray_wire::{Kind, RequestHead};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+};
+
+use crate::http2::counted;
+use crate::support::{
+    PATIENCE, Proxy, Replica,
+    raw::{self, Raw},
+    target,
+};
+
+/// An authority, with certificates of a server and a client that it signed.
+struct Authority {
+    folder: tempfile::TempDir,
+    root: CertificateDer<'static>,
+    client: (CertificateDer<'static>, PrivateKeyDer<'static>),
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap();
+        let issuer = Issuer::from_params(&params, &key);
+        let leaf = || {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            (params.signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (server, server_key) = leaf();
+        let (client, client_key) = leaf();
+        let write = |name: &str, text: String| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        write("root", root.pem());
+        write("server", server.pem());
+        write("key", server_key.serialize_pem());
+        Self {
+            root: root.der().clone(),
+            client: (
+                client.der().clone(),
+                PrivateKeyDer::try_from(client_key.serialize_der()).unwrap(),
+            ),
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn proxy(&self, replica: &Replica, wants_client: bool, limits: Limits) -> Proxy {
+        let mut proxy = Proxy::with(Options {
+            threads: 1.try_into().unwrap(),
+            limits,
+            tls: Some(TlsOptions {
+                certificate: self.path("server"),
+                key: self.path("key"),
+                client_authorities: wants_client.then(|| self.path("root")),
+            }),
+            ..Options::default()
+        });
+        proxy.snapshot(&[("/", target("D", &[replica]))]);
+        proxy
+    }
+
+    fn connect(
+        &self,
+        proxy: &Proxy,
+        alpn: &[&[u8]],
+        shows_certificate: bool,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = if shows_certificate {
+            let (certificate, key) = &self.client;
+            builder
+                .with_client_auth_cert(vec![certificate.clone()], key.clone_key())
+                .unwrap()
+        } else {
+            builder.with_no_client_auth()
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = TcpStream::connect(proxy.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        StreamOwned::new(connection, stream)
+    }
+}
+
+/// Answers one request, and checks what its head says of TLS.
+fn answer_one(replica: &Replica, version: u8) {
+    let mut connection = replica.accept();
+    let request = connection.expect(Kind::Request);
+    let (RequestHead::Http(head), _) = RequestHead::decode(&request.payload).unwrap() else {
+        panic!("not http")
+    };
+    assert_eq!((head.tls, head.version), (true, version));
+    assert!(connection.start(&request));
+    connection.answer(&request, 200, &[], b"a whole answer");
+}
+
+/// Reads until these bytes have come.
+fn read_until(stream: &mut impl Read, wanted: &[u8]) {
+    let mut bytes = Vec::new();
+    while !bytes.windows(wanted.len()).any(|window| window == wanted) {
+        let mut chunk = [0; 4096];
+        let length = stream.read(&mut chunk).unwrap();
+        assert_ne!(length, 0, "{:?}", String::from_utf8_lossy(&bytes));
+        bytes.extend(&chunk[..length]);
+    }
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+#[test]
+fn alpn_chooses_the_protocol() {
+    let authority = Authority::new();
+    for (alpn, version) in [
+        (&[][..], 11),
+        (&[&b"http/1.1"[..]][..], 11),
+        (&[&b"h2"[..], &b"http/1.1"[..]][..], 20),
+    ] {
+        let replica = Replica::start("a", 10);
+        let proxy = authority.proxy(&replica, false, Limits::default());
+        let mut client = authority.connect(&proxy, alpn, false);
+        if version == 11 {
+            client.write_all(REQUEST).unwrap();
+        } else {
+            let settings = raw::frame(raw::SETTINGS, 0, 0, &[]);
+            let get = raw::frame(raw::HEADERS, 5, 1, &raw::block(raw::GET));
+            client
+                .write_all(&[raw::PREFACE, &settings, &get].concat())
+                .unwrap();
+        }
+        answer_one(&replica, version);
+        read_until(&mut client, b"a whole answer");
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused_where_one_is_asked_for() {
+    let authority = Authority::new();
+    let replica = Replica::start("a", 10);
+    let mut proxy = authority.proxy(&replica, true, Limits::default());
+    let mut refused = authority.connect(&proxy, &[], false);
+    // With TLS 1.3 a client learns it when it reads.
+    let written = refused.write_all(REQUEST);
+    let mut answer = Vec::new();
+    assert!(written.is_err() || refused.read_to_end(&mut answer).is_err());
+    assert!(answer.is_empty());
+    let mut taken = authority.connect(&proxy, &[], true);
+    taken.write_all(REQUEST).unwrap();
+    answer_one(&replica, 11);
+    read_until(&mut taken, b"a whole answer");
+    counted(&mut proxy, "tls_handshakes_failed", 1);
+}
+
+#[test]
+fn what_is_no_handshake_or_does_not_end_is_closed() {
+    let authority = Authority::new();
+    let replica = Replica::start("a", 10);
+    let limits = Limits {
+        tls_handshake_s: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let mut proxy = authority.proxy(&replica, false, limits);
+    let mut plain = Raw::bare(proxy.address);
+    plain.bytes(REQUEST);
+    plain.close_whatever_comes();
+    counted(&mut proxy, "tls_handshakes_failed", 1);
+    let mut silent = Raw::bare(proxy.address);
+    silent.bytes(&[0x16, 3, 1]);
+    silent.close_whatever_comes();
+    counted(&mut proxy, "tls_handshakes_timed_out", 1);
+}
