@@ -51,6 +51,7 @@ LIMITS = {
     "h2_resets": Limit(100, 1, 1_000_000, whole=True),
     "h2_resets_window_s": Limit(10, 0.01, 3_600, whole=False),
     "h2_pending_resets": Limit(20, 1, 10_000, whole=True),
+    "h2_control_frames": Limit(1_000, 100, 1_000_000_000, whole=True),
 }
 
 
