@@ -12,7 +12,8 @@ use http::{
 };
 
 use crate::{
-    answer::REQUEST_ID, connection::Connection, exchange::Body, routes::Ingress, trust::is_about_client,
+    answer::REQUEST_ID, connection::Connection, exchange::Body, routes::Ingress,
+    trust::is_about_client,
 };
 
 /// The only name with underscores that is passed on.

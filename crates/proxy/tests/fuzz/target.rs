@@ -111,11 +111,27 @@ fn targets() -> TargetUpdate {
     }
 }
 
+/// What a connection of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// The first byte says where the rest is cut into two writes.
 pub(crate) fn http1(input: &[u8]) {
-    let Some((&cut, bytes)) = input.split_first() else {
-        return;
-    };
+    if let Some((&cut, bytes)) = input.split_first() {
+        exchange(cut, bytes);
+    }
+}
+
+/// The same, after a preface and empty SETTINGS.
+pub(crate) fn http2(input: &[u8]) {
+    if let Some((&cut, frames)) = input.split_first() {
+        exchange(
+            cut,
+            &[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], frames].concat(),
+        );
+    }
+}
+
+fn exchange(cut: u8, bytes: &[u8]) {
     let server = server();
     let mut stream = TcpStream::connect(server.address).expect("the proxy accepts");
     stream
@@ -136,13 +152,32 @@ pub(crate) fn http1(input: &[u8]) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
         Err(error) => panic!("the proxy neither answers nor closes: {error}"),
     }
-    check(&answers);
+    if bytes.starts_with(PREFACE) {
+        check_frames(&answers);
+    } else {
+        check(&answers);
+    }
     let mut control = server.control.lock().expect("no other input failed");
     let proxy_event::Body::Counted(counted) = control.ask(proxy_command::Body::Count(Empty {}))
     else {
         panic!("no counters came")
     };
     assert_eq!(counted.counters.get("panics"), Some(&0));
+}
+
+/// What came are frames of a size that every client takes, and SETTINGS come first. The last may be cut.
+fn check_frames(mut answers: &[u8]) {
+    let mut is_first = true;
+    while let [high, middle, low, kind, _, rest @ ..] = answers {
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        assert!(
+            length <= 16_384 && *kind <= 9,
+            "a frame of kind {kind}, {length} bytes"
+        );
+        assert!(!is_first || *kind == 4, "kind {kind} before SETTINGS");
+        is_first = false;
+        answers = rest.get(4 + length..).unwrap_or_default();
+    }
 }
 
 /// Every answer is one that the proxy gives.
