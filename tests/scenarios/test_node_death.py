@@ -116,8 +116,9 @@ def test_random_kills_leave_nothing_behind(machine: Machine, kills: int) -> None
     dice = random.Random(seed)
     address, shared = serving(machine), shared_memory()
     killed: dict[str, int] = {}
-    for _ in range(kills):
-        role = dice.choice(["node", "reaper", "controller", "proxy", "replica", "replica"])
+    roles = ["node", "reaper", "controller", "proxy", "replica", "replica"]
+    # Each role as often as the others, in any order.
+    for role in dice.sample(roles * (kills // len(roles) + 1), kills):
         title = "eagleray: replica " if role == "replica" else f"eagleray: {role}$"
         found = eventually(lambda title=title: sorted(machine.pids(title)), f"a {role} runs")
         kill(dice.choice(found))
@@ -165,6 +166,8 @@ def test_a_run_directory_removed_while_serving_comes_back(machine: Machine, resi
                 lambda: len(now := machine.replicas("default/App")) == 2 and not now & replicas,
                 f"new replicas instead of {replicas}: {machine.replicas()}",
             )
+            load.wait_for_more()
+            assert set(load.outcomes) == {"200"}, load.outcomes
             kill(machine.one("eagleray: proxy$"))
             eventually(lambda: status_of(address, "/") == 200, "a new proxy reaches them")
         load.wait_for_more()
