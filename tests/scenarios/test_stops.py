@@ -98,6 +98,11 @@ class Bench:
             counts[name] = counts.get(name, 0) + 1
         return counts
 
+    def more(self, count: int = 100) -> None:
+        """Returns once so many further requests have been answered."""
+        before = len(self.answers)
+        eventually(lambda: len(self.answers) >= before + count, f"{count} more answers")
+
     def healthy(self) -> None:
         eventually(lambda: len(self.machine.replicas("default/App")) >= REPLICAS, "all replicas are back", 90)
 
@@ -127,9 +132,10 @@ class Load:
 
 def kill(bench: Bench, point: str, count: int) -> None:
     names = bench.names(point, signal.SIGKILL, count)
-    for thread in bench.shoot(names):
-        thread.join(60)
+    # One after the other: a request that was queued here may have started where the next one strikes.
     for name in names:
+        (thread,) = bench.shoot([name])
+        thread.join(60)
         answer = bench.answers[name]
         if point == "queued":
             assert answer.text == name, f"a queued request is answered by another replica: {answer}"
@@ -143,9 +149,7 @@ def stop(bench: Bench, point: str, count: int) -> None:
     pids = {name: bench.pid_of(name) for name in names}
     try:
         if point == "queued":
-            # Answered while the replica that had it stands still.
-            for thread in threads:
-                thread.join(60)
+            _continue_as_answered(bench, pids)
         else:
             # Long enough for the routers to have seen it: then what is started is still waited for.
             bench.ask(f"load.{next(bench.numbers)}")
@@ -158,6 +162,19 @@ def stop(bench: Bench, point: str, count: int) -> None:
         thread.join(60)
     for name in names:
         assert bench.answers[name].text == name, bench.answers[name]
+
+
+def _continue_as_answered(bench: Bench, pids: dict[str, int]) -> None:
+    """Each is answered while the replica that had it stands still. That goes on at once: another of these requests may
+    have started there, before it was stopped, and is waited for."""
+    waiting = dict(pids)
+
+    def over() -> bool:
+        for name in [name for name in waiting if name in bench.answers]:
+            os.kill(waiting.pop(name), signal.SIGCONT)
+        return not waiting
+
+    eventually(over, f"others answer what was queued: {waiting}")
 
 
 def state(pid: int) -> str:
@@ -194,6 +211,7 @@ def test_a_stop_at_each_point_moves_what_is_queued_and_delays_what_has_started(b
     with Load(bench):
         for point in POINTS:
             stop(bench, point, 6)
+            bench.more()
     counted = check(bench)
     assert counted["marked 502"] == 0
     assert bench.machine.replicas("default/App") == before
@@ -204,6 +222,7 @@ def test_a_kill_at_each_point_moves_what_is_queued_and_marks_what_has_started(be
     with Load(bench):
         for point in POINTS:
             kill(bench, point, 4)
+            bench.more()
     counted = check(bench)
     ran = bench.ran()
     assert not [name for name in ran if name.startswith("claimed.")], "claimed, and killed before user code"

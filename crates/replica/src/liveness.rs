@@ -67,6 +67,8 @@ impl Liveness {
     }
 
     pub(crate) fn look(&mut self, now: Instant, seen: Seen) -> Found {
+        // Nobody has looked for long: the whole process stood still (SIGSTOP), which says nothing of the loop.
+        let blind = now.saturating_duration_since(self.next_look) >= HUNG_AFTER / 2;
         self.next_look = now + LOOK_EVERY;
         if seen.turns != self.turns {
             self.turns = seen.turns;
@@ -84,7 +86,7 @@ impl Liveness {
             self.rest(now);
             return Found::Nothing;
         }
-        if !self.asked {
+        if blind || !self.asked {
             self.asked = true;
             self.since = now;
             return Found::Ask;
@@ -191,6 +193,15 @@ mod tests {
         };
         assert_eq!(watch.pass(1_000, idle), []);
         assert!(watch.liveness.hung_for(watch.now).is_some());
+    }
+
+    #[test]
+    fn a_process_that_stood_still_gives_its_loop_another_second() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.pass(500, BUSY), [Found::Ask]);
+        watch.now += Duration::from_secs(30);
+        assert_eq!(watch.pass(1_000, BUSY), [Found::Ask]);
+        assert_eq!(watch.pass(500, BUSY), [Found::Hung]);
     }
 
     #[test]

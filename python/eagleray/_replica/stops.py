@@ -14,6 +14,8 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -79,3 +81,6 @@ def at(point: str, request_id: str) -> None:
     os.write(mark, b"%d\n" % os.getpid())
     os.close(mark)
     os.kill(os.getpid(), signal.Signals[rest.partition(".")[0]])
+    if threading.current_thread() is not threading.main_thread():
+        # The signal goes to the main thread, which may take a moment to stop all others.
+        time.sleep(0.5)

@@ -162,11 +162,15 @@ impl Service {
         header.b = slots;
         Frame::new(header, serving.replica_id.clone().into()).encode(&mut bytes);
         let page = match ClaimPage::create(slots) {
-            // The socket is new and empty, so a HELLO always fits.
-            Ok((page, descriptor)) => match send_with_fd(&*socket, &bytes, descriptor.as_fd()) {
-                Ok(()) => page,
-                Err(_) => return false,
-            },
+            Ok((page, descriptor)) => {
+                // Here for the router that reads it at once, and again when the connection is in the list.
+                page.set_exempt(self.shared.exempt.load(Ordering::SeqCst));
+                // The socket is new and empty, so a HELLO always fits.
+                match send_with_fd(&*socket, &bytes, descriptor.as_fd()) {
+                    Ok(()) => page,
+                    Err(_) => return false,
+                }
+            }
             Err(error) => {
                 self.shared
                     .problem(format!("no claim page can be made: {error}"));
