@@ -50,8 +50,6 @@ def python_tests():
     report = BUILD / "pytest.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    # What scenarios counted in an earlier run says nothing of this one.
-    shutil.rmtree(str(BUILD / "scenarios"), ignore_errors=True)
     with Step("Python tests"):
         status = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-n", "2", "--junitxml", str(report)], cwd=str(ROOT), check=False
@@ -73,6 +71,8 @@ def python_tests():
 
 def main():
     """Runs all parts, whatever the earlier ones said."""
+    # What scenarios counted in an earlier run says nothing of this one.
+    shutil.rmtree(str(BUILD / "scenarios"), ignore_errors=True)
     counts = [rust_tests(), python_tests()]
     passed = sum(count[0] for count in counts)
     failed = sum(count[1] for count in counts)

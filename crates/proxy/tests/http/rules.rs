@@ -8,13 +8,12 @@ mod cases;
 
 use std::{
     fmt::Write,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use eagleray_wire::{Kind, RequestHead};
 
-use crate::support::{Client, Connection, Proxy, Replica, sync_target};
+use crate::support::{Client, Connection, Proxy, Replica, record, sync_target};
 use cases::{Case, Expected};
 
 const MAX_BODY: u64 = 1024 * 1024;
@@ -159,7 +158,17 @@ fn every_rule_holds_for_the_first_request_the_second_and_a_pipelined_one() {
     );
     assert!(cases.len() >= 150, "{}", cases.len());
     assert_eq!(proxy.counter("panics"), 0);
-    record(cases.len(), requests);
+    record::scenario(
+        37,
+        "HTTP/1.1 rules and smuggling, each case first, second and pipelined",
+        &[
+            ("cases", cases.len()),
+            ("places in a connection", 3),
+            ("requests meant", requests),
+            ("requests seen beside these", 0),
+            ("panics", 0),
+        ],
+    );
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -171,25 +180,12 @@ fn shown(bytes: &[u8]) -> String {
     }
 }
 
-fn build() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build")
-}
-
 fn write_table(table: &str) {
     let head = "| rule | sent | expected | got |\n|---|---|---|---|\n";
-    std::fs::create_dir_all(build()).unwrap();
-    std::fs::write(build().join("http1-rules.md"), format!("{head}{table}")).unwrap();
-}
-
-/// As `tests/scenarios/record.py` does, where the other scenarios note what they counted.
-fn record(cases: usize, requests: usize) {
-    let folder = std::env::var_os("EAGLERAY_SCENARIO_RESULTS")
-        .map_or_else(|| build().join("scenarios"), PathBuf::from);
-    std::fs::create_dir_all(&folder).unwrap();
-    let text = format!(
-        "{{\"counted\": {{\"cases\": {cases}, \"places in a connection\": 3, \"requests meant\": {requests}, \
-         \"requests seen beside these\": 0, \"panics\": 0}}, \"scenario\": 37, \"what\": \"HTTP/1.1 rules and \
-         smuggling, each case first, second and pipelined\"}}\n"
-    );
-    std::fs::write(folder.join("37-http-1-1-rules.json"), text).unwrap();
+    std::fs::create_dir_all(record::build()).unwrap();
+    std::fs::write(
+        record::build().join("http1-rules.md"),
+        format!("{head}{table}"),
+    )
+    .unwrap();
 }

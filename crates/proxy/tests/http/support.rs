@@ -4,6 +4,7 @@
 
 mod client;
 pub(crate) mod raw;
+pub(crate) mod record;
 mod replica;
 
 use std::{
