@@ -91,8 +91,8 @@ fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
         ErrorCode::PayloadTooLarge => match ingress.and_then(|ingress| ingress.sync_body_limit) {
             Some(limit) => write!(
                 text,
-                "413: the body is longer than the {limit} bytes that {name} takes. Send less, raise max_body_bytes, \
-                 or read the body in an async method, which has no limit"
+                "413: the body is longer than the {limit} bytes that {name} takes. Send less, or read the body in an \
+                 async method, which has no limit"
             ),
             None => write!(text, "413: the body is longer than {name} takes. Send less"),
         },
