@@ -8,6 +8,7 @@ import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from eagleray import _values
 from eagleray._replica import log
 from eagleray._replica.context import current
 from eagleray._replica.pool import to_its_end
@@ -35,7 +36,7 @@ class Calls:
         try:
             name, stream = _call_of(request)
             method = self._user_code.method(name)
-            args, kwargs = pickle.loads(await _body(request))
+            args, kwargs = _values.load(await _body(request))
             if is_async(method):
                 result = method(*args, **kwargs)
                 if not (inspect.isasyncgen(result) or inspect.isgenerator(result)):
@@ -55,7 +56,7 @@ class Calls:
         try:
             name, stream = _call_of(request)
             method = self._user_code.method(name)
-            args, kwargs = pickle.loads(request.body() or b"")
+            args, kwargs = _values.load(request.body() or b"")
             result = method(*args, **kwargs)
             if inspect.isawaitable(result) or inspect.isasyncgen(result):
                 return self._rest(request, result, stream)
@@ -64,7 +65,7 @@ class Calls:
                 _stream_items(request, result)
             else:
                 _check_stream(stream, generator=False)
-                request.respond_value(dumps(result))
+                request.respond_value(_values.dump(result))
         except BaseException as error:
             _failed(request, error)
         return None
@@ -84,12 +85,12 @@ class Calls:
         generator = inspect.isasyncgen(result) or inspect.isgenerator(result)
         _check_stream(stream, generator=generator)
         if not generator:
-            request.respond_value(dumps(result))
+            request.respond_value(_values.dump(result))
         elif inspect.isgenerator(result):
             await to_its_end(_stream_items, request, result)
         else:
             async for item in result:
-                room = request.send_item(dumps(item))
+                room = request.send_item(_values.dump(item))
                 if room == _WAIT:
                     await request.writable()
                 elif room == _GONE:
@@ -128,21 +129,11 @@ def _check_stream(stream: bool, *, generator: bool) -> None:
 
 def _stream_items(request: _core.Request, items: Any) -> None:
     for item in items:
-        room = request.send_item(dumps(item))
+        room = request.send_item(_values.dump(item))
         if room == _GONE or (room == _WAIT and not request.wait_writable()):
             items.close()
             break
     request.end_items()
-
-
-def dumps(value: Any) -> bytes:
-    """The pickle of a result. The C pickler is several times faster; cloudpickle takes over for what it refuses."""
-    try:
-        return pickle.dumps(value, protocol=5)
-    except Exception:
-        import cloudpickle
-
-        return bytes(cloudpickle.dumps(value, protocol=5))
 
 
 def _failed(request: _core.Request, error: BaseException) -> None:
@@ -159,7 +150,7 @@ def _dump_error(error: BaseException) -> bytes:
     text = "".join(traceback.format_exception(error))
     try:
         setattr(error, REMOTE_TRACEBACK, text)
-        data = dumps(error)
+        data = _values.dump(error)
         # Many an exception pickles but cannot be built again: better found here than by the caller.
         if isinstance(pickle.loads(data), BaseException):
             return data

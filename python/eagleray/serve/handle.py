@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from eagleray import _values
 from eagleray.serve.context import DeploymentID
 from eagleray.serve.exceptions import (
     BackPressureError,
@@ -117,13 +118,11 @@ class DeploymentResponse:
         failure = self._call.failure()
         if failure is not None:
             self._handle._raise_failure(*failure, request_id=self.request_id)
-        import pickle
-
         answer = self._call.result()
         assert answer is not None
         data, is_error = answer
         try:
-            value = pickle.loads(data)
+            value = _values.load(data)
         except Exception as error:
             what = "exception" if is_error else "result"
             raise RayServeException(
@@ -281,32 +280,16 @@ class DeploymentHandle:
         return DeploymentResponse(call, self)
 
     def _pickle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        import pickle
-
         for value in (*args, *kwargs.values()):
             if isinstance(value, DeploymentResponse):
                 raise RayServeException(
                     "passing a DeploymentResponse to another call is not available yet; await it (or take .result()) "
                     "and pass the value"
                 )
-        # The plain pickler is written in C and several times faster; cloudpickle takes over for what it refuses
-        # and for what lives in `__main__`, which the plain one would name and the replica would not find.
         try:
-            data = pickle.dumps((args, kwargs), protocol=5)
-            if b"__main__" not in data:
-                return data
-        except RayServeException:
-            raise
-        except Exception:
-            pass
-        import cloudpickle
-
-        try:
-            return bytes(cloudpickle.dumps((args, kwargs), protocol=5))
-        except RayServeException:
-            raise
-        except Exception as error:
-            raise TypeError(f"{_culprit(args, kwargs)} of {self._title()} cannot be pickled: {error}") from None
+            return _values.join(_values.dump_arguments(args, kwargs))
+        except TypeError as error:
+            raise TypeError(f"{self._title()}: {error}") from None
 
     def _raise_failure(self, code: str, message: str, *, request_id: str) -> NoReturn:
         if code == "BackPressure":
@@ -342,19 +325,6 @@ class DeploymentHandle:
 
 def _restore(deployment_name: str, app_name: str, options: dict[str, Any]) -> DeploymentHandle:
     return DeploymentHandle(deployment_name, app_name, _options=options)
-
-
-def _culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    import cloudpickle
-
-    named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
-    named += [(f"argument {key!r}", value) for key, value in kwargs.items()]
-    for name, value in named:
-        try:
-            cloudpickle.dumps(value, protocol=5)
-        except Exception:
-            return f"{name} ({type(value).__name__})"
-    return "an argument"
 
 
 _router_lock = threading.Lock()

@@ -1,0 +1,195 @@
+"""Values as bytes: the arguments, results and items of calls through handles.
+
+The rule: this is the one place that turns a Python value into what goes over the wire, and back. A value is one or
+more **segments**; its **body** is
+
+- a bare pickle of protocol 5, whose first byte is 0x80, if there is one segment. That is nearly every call, and it
+  costs nothing beyond the pickle;
+- else an envelope: the byte 1, the number of segments (u32), for each its kind (u8) and its length (u64), then the
+  segments. Numbers are little-endian.
+
+| kind | segment |
+|---|---|
+| 0 PICKLE | the value itself; the first segment, and the only one of its kind |
+| 1 BUFFER | the next out-of-band buffer of the pickle (PEP 574) |
+| 2 VALUE | a body of its own, which takes the place of the pickle's next `Hole` |
+
+A VALUE lets the answer of one call become an argument of another although nobody in between has unpickled it: the bytes
+of that answer are the segment, whatever they are made of. Only a top-level argument can be one.
+
+Pickles are made and read by processes of one user, on sockets that nobody else can open.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["BUFFER", "PICKLE", "VALUE", "Hole", "Segment", "dump", "dump_arguments", "join", "load", "split"]
+
+PICKLE, BUFFER, VALUE = range(3)
+
+_PROTOCOL = 5
+_ENVELOPE = 1
+_COUNT = struct.Struct("<BI")
+_ENTRY = struct.Struct("<BQ")
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Segment(NamedTuple):
+    """One piece of a value's body."""
+
+    kind: int
+    data: Any
+    """Bytes, or what the caller replaces by bytes before `join`."""
+
+
+class Hole:
+    """Stands in a pickle for the VALUE of the same number, counted from 0."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hole, (self.number,)
+
+
+def dump(value: Any, *, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
+    """The pickle of a value. `buffer_callback` takes out-of-band buffers, as `pickle.dumps` has it.
+
+    The plain pickler is written in C and several times faster; cloudpickle takes over for what it refuses, and for what
+    lives in `__main__`, which the plain one would name and the other side would not find.
+
+    Raises:
+        Exception: what the value's own pickling raised; mostly TypeError or `pickle.PicklingError`.
+    """
+    from eagleray.serve.exceptions import RayServeException
+
+    kept: list[pickle.PickleBuffer] = []
+    keep = None if buffer_callback is None else kept.append
+    try:
+        data = pickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep)
+    except RayServeException:
+        raise
+    except Exception:
+        data = b"__main__"
+    if b"__main__" in data:
+        import cloudpickle
+
+        kept.clear()
+        data = bytes(cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep))
+    if buffer_callback is not None:
+        for buffer in kept:
+            buffer_callback(buffer)
+    return data
+
+
+def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: type | tuple[()] = ()) -> list[Segment]:
+    """The segments of a call: a pickle of `(args, kwargs)`, and a VALUE for each argument of type `unresolved`.
+
+    The data of a VALUE is that argument itself: the caller puts the bytes there once it has them.
+
+    Raises:
+        TypeError: an argument cannot be pickled; the message names it.
+        RayServeException: an argument refuses to be pickled, for a reason of ours.
+    """
+    values: list[Segment] = []
+
+    def taken_out(value: Any) -> Any:
+        if not isinstance(value, unresolved):
+            return value
+        values.append(Segment(VALUE, value))
+        return Hole(len(values) - 1)
+
+    if any(isinstance(value, unresolved) for value in (*args, *kwargs.values())):
+        args = tuple(taken_out(value) for value in args)
+        kwargs = {name: taken_out(value) for name, value in kwargs.items()}
+    try:
+        return [Segment(PICKLE, dump((args, kwargs))), *values]
+    except Exception as error:
+        from eagleray.serve.exceptions import RayServeException
+
+        if isinstance(error, RayServeException):
+            raise
+        raise TypeError(f"{_culprit(args, kwargs)} cannot be pickled: {error}") from None
+
+
+def join(segments: Sequence[Segment]) -> bytes:
+    """The body of a value."""
+    if len(segments) == 1:
+        return bytes(segments[0].data)
+    parts = [_COUNT.pack(_ENVELOPE, len(segments))]
+    parts += [_ENTRY.pack(kind, memoryview(data).nbytes) for kind, data in segments]
+    parts += [data for _, data in segments]
+    return b"".join(parts)
+
+
+def split(body: Buffer) -> list[Segment]:
+    """The segments of a body, which share its memory.
+
+    Raises:
+        ValueError: it is none.
+    """
+    view = memoryview(body)
+    if view[:1] != bytes([_ENVELOPE]):
+        return [Segment(PICKLE, view)]
+    return list(_entries(view))
+
+
+def _entries(view: memoryview) -> Iterator[Segment]:
+    if len(view) < _COUNT.size:
+        raise ValueError("a value is cut off in its envelope")
+    _, count = _COUNT.unpack_from(view)
+    at = _COUNT.size + count * _ENTRY.size
+    if at > len(view):
+        raise ValueError("a value is cut off in its envelope")
+    for number in range(count):
+        kind, length = _ENTRY.unpack_from(view, _COUNT.size + number * _ENTRY.size)
+        if length > len(view) - at:
+            raise ValueError("a value is cut off in its segments")
+        yield Segment(kind, view[at : at + length])
+        at += length
+
+
+def load(body: Buffer) -> Any:
+    """The value of a body. For the body of a call's arguments that is `(args, kwargs)`, every `Hole` filled.
+
+    Raises:
+        Exception: what unpickling raised; for a body that is none, ValueError.
+    """
+    if body[:1] != b"\x01":
+        return pickle.loads(body)
+    pickled, buffers, values = b"", [], []
+    for kind, data in split(body):
+        if kind == PICKLE:
+            pickled = data
+        elif kind == BUFFER:
+            buffers.append(data)
+        elif kind == VALUE:
+            values.append(load(data))
+        else:
+            raise ValueError(f"a value has a segment of kind {kind}, which this release does not know")
+    value = pickle.loads(pickled, buffers=buffers)
+    if not values:
+        return value
+    args, kwargs = value
+    return (
+        tuple(values[value.number] if type(value) is Hole else value for value in args),
+        {name: values[value.number] if type(value) is Hole else value for name, value in kwargs.items()},
+    )
+
+
+def _culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
+    named += [(f"argument {key!r}", value) for key, value in kwargs.items()]
+    for name, value in named:
+        try:
+            dump(value)
+        except Exception:
+            return f"{name} ({type(value).__name__})"
+    return "an argument"
