@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench bench-setup examples chaos reliability fuzz lock clean
+.PHONY: help setup demo test lint fmt bench bench-setup examples chaos reliability compatibility fuzz lock clean
 
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
@@ -17,6 +17,7 @@ make bench-setup  install the peers that `make bench` compares with
 make examples     run every example
 make chaos        kill processes at random under load, for CHAOS_SECONDS (60)
 make reliability  write docs/reliability.md from what the last `make test` and `make chaos` counted
+make compatibility  write docs/compatibility.md from the contract's rows and the tests' markers
 make fuzz         fuzz the codec under a coverage-guided fuzzer, for FUZZ_SECONDS (60)
 make lock         resolve requirements/*.in anew
 make clean        remove everything that was built
@@ -59,6 +60,9 @@ chaos: setup
 
 reliability:
 	@$(PYTHON) scripts/reliability.py
+
+compatibility:
+	@$(PYTHON) scripts/compatibility.py
 
 fuzz: setup
 	@$(VENV_PYTHON) scripts/fuzz.py

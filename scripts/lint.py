@@ -15,6 +15,7 @@ CHECKS = (
     ("ruff format", (PYTHON, "-m", "ruff", "format", "--quiet", "--diff", ".")),
     ("mypy", (PYTHON, "-m", "mypy", "--no-error-summary")),
     ("stubs of eagleray._core", (PYTHON, "-m", "mypy.stubtest", "--concise", "eagleray._core")),
+    ("page of compatibility", (PYTHON, "scripts/compatibility.py", "--check")),
     ("tree and documents", (PYTHON, "scripts/check_tree.py")),
 )
 

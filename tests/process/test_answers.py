@@ -44,6 +44,17 @@ app = Returns.bind()
 """
 
 
+@pytest.mark.contract(
+    "4.4/none",
+    "4.4/bytes",
+    "4.4/str",
+    "4.4/json",
+    "4.4/json-encoders",
+    "4.4/json-numpy",
+    "4.4/status",
+    "4.4/response",
+    "4.4/request",
+)
 def test_every_plain_return_type_has_its_body_and_content_type(machine: Machine) -> None:
     script = machine.serve(RETURNS)
     text, json_type = "text/plain; charset=utf-8", "application/json"
@@ -72,6 +83,7 @@ def test_every_plain_return_type_has_its_body_and_content_type(machine: Machine)
     assert (streamed.status, streamed.text) == (200, "0\n1\n2\n")
 
 
+@pytest.mark.contract("4.4/request", "4.4/no-parameters", "2/main")
 def test_functions_and_sync_methods_and_no_arguments(machine: Machine) -> None:
     script = machine.serve(
         """
@@ -103,6 +115,7 @@ def test_functions_and_sync_methods_and_no_arguments(machine: Machine) -> None:
     assert answer.json() == {"got": body, "body": len(json.dumps(body)), "query": {"q": "1"}}
 
 
+@pytest.mark.contract("4.4/root_path", "1.5/delete", "1.5/run")
 def test_applications_are_found_by_their_longest_route_prefix(machine: Machine) -> None:
     script = machine.serve(
         """
@@ -141,6 +154,7 @@ def test_applications_are_found_by_their_longest_route_prefix(machine: Machine) 
     assert script.get("/-/routes").json() == {"/a/b": "ab", "/c": "c"}
 
 
+@pytest.mark.contract("1.5/run-prefix-taken")
 def test_a_prefix_of_another_application_is_refused(machine: Machine) -> None:
     script = machine.serve(RETURNS, run='serve.run(app, name="first", route_prefix="/x")')
     refused = script.ask('serve.run(app, name="second", route_prefix="/x")')
@@ -149,6 +163,7 @@ def test_a_prefix_of_another_application_is_refused(machine: Machine) -> None:
     assert script.get("/x?kind=int").status == 200
 
 
+@pytest.mark.contract("4.4/request-id")
 def test_the_request_id_comes_back(machine: Machine) -> None:
     script = machine.serve(RETURNS)
     assert script.get("/?kind=int", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
@@ -189,6 +204,7 @@ def test_the_request_arrives_as_it_was_sent(machine: Machine) -> None:
     assert request("HEAD", script.address + "/").status == 200
 
 
+@pytest.mark.contract("4.4/generator", "G/17", better="a bare generator is streamed")
 def test_a_stream_arrives_while_it_is_made(machine: Machine) -> None:
     script = machine.serve(
         """
@@ -275,6 +291,7 @@ def test_large_answers_and_an_early_answer(machine: Machine) -> None:
     assert script.post("/", b"after").json()["size"] == 5
 
 
+@pytest.mark.contract("4.3/cancel-disconnect")
 def test_a_client_that_leaves_cancels_its_request_and_no_other(machine: Machine) -> None:
     script = machine.serve(
         """
@@ -318,6 +335,16 @@ def test_a_client_that_leaves_cancels_its_request_and_no_other(machine: Machine)
     assert answers == ["done"]
 
 
+@pytest.mark.contract(
+    "1.5/run",
+    "1.5/run-route_prefix",
+    "1.5/get_app_handle",
+    "3.1/attributes-unknown",
+    "3.3/result",
+    "3.3/await",
+    "3.3/exception",
+    "G/14",
+)
 def test_handles_answer_from_the_driver(machine: Machine) -> None:
     script = machine.serve(
         """
@@ -362,6 +389,7 @@ def test_handles_answer_from_the_driver(machine: Machine) -> None:
     assert script.get("/").status == 404, "an application without a prefix is not reachable over HTTP"
 
 
+@pytest.mark.contract("1.5/status", "1.5/delete", "1.5/shutdown")
 def test_status_delete_and_shutdown(machine: Machine) -> None:
     script = machine.serve(RETURNS, run='serve.run(app, name="one")')
     assert script.do('serve.status().applications["one"].status') == "RUNNING"

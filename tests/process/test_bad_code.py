@@ -59,6 +59,7 @@ WAYS = {
 }
 
 
+@pytest.mark.contract("4.4/user-exception", "4.4/unencodable")
 def test_user_code_that_fails_gets_one_500_and_a_traceback_in_the_log(machine: Machine) -> None:
     script = machine.serve(BAD)
     for prefix in ("", "/sync"):
@@ -110,6 +111,7 @@ def test_a_stream_that_fails_midway_is_cut_not_ended(machine: Machine) -> None:
     eventually(lambda: "midway" in machine.logs("replica_*.log"), "the log has the traceback")
 
 
+@pytest.mark.contract("1.5/run-deploy-failed", "4.1/constructor-failed", "4.1/first-health-check")
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -142,6 +144,9 @@ def test_a_constructor_that_fails_raises_from_serve_run(machine: Machine, body: 
     eventually(lambda: not machine.left(), f"nothing runs: {machine.left()}")
 
 
+@pytest.mark.contract(
+    "2/failed-update", better="the old version serves on at full size and the application is rolled back to it"
+)
 def test_a_failed_update_leaves_the_old_version_serving(machine: Machine) -> None:
     text = """
     from eagleray import serve
@@ -210,6 +215,7 @@ def test_a_wrong_option_is_named_before_anything_starts(machine: Machine, code: 
     assert not machine.left()
 
 
+@pytest.mark.contract("3.1/unpicklable")
 def test_an_argument_that_cannot_be_pickled_is_named(machine: Machine) -> None:
     script = machine.script(
         """
@@ -256,6 +262,7 @@ def test_serve_run_inside_an_imported_file_is_ignored_with_one_warning(machine: 
     assert script.do("len(serve.status().applications)") <= 2
 
 
+@pytest.mark.contract("4.3/max_ongoing_requests", "3.6/BackPressureError", "G/20")
 def test_a_full_queue_answers_503_and_the_limit_is_exact(machine: Machine) -> None:
     gate, started = machine.work / "gate", machine.work / "started"
     script = machine.serve(

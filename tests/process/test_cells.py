@@ -3,6 +3,8 @@
 import json
 import sys
 
+import pytest
+
 from machine import Machine, eventually
 
 # Runs cells as a notebook's kernel does: compiled one by one under made-up file names that linecache knows, in one
@@ -38,6 +40,7 @@ handle = serve.run(Cell.bind())
 """
 
 
+@pytest.mark.contract("2/main")
 def test_cells_are_deployed_by_value_and_again_after_an_edit(machine: Machine) -> None:
     machine.write("helper.py", "def text():\n    return ' from a file'\n")
     kernel = machine.start([sys.executable, "-c", KERNEL])
@@ -98,6 +101,7 @@ def test_a_module_run_with_dash_m_serves(machine: Machine) -> None:
     script.interrupt()
 
 
+@pytest.mark.contract("3.1/callers")
 def test_a_loop_that_runs_already_may_deploy_and_await(machine: Machine) -> None:
     script = machine.script(
         """

@@ -167,6 +167,7 @@ def served(machine: Machine) -> Served:
     return Served(machine)
 
 
+@pytest.mark.contract("4.3/cancel-timeout")
 def test_the_deadline_is_answered_with_408_and_async_code_is_cancelled(served: Served) -> None:
     began = time.monotonic()
     answer = served.get("do=wait", 0.3)
@@ -199,6 +200,7 @@ def test_the_time_limit_of_the_node_holds_where_the_request_says_nothing(machine
     assert 20 < longer.json() <= 27.6
 
 
+@pytest.mark.contract("4.3/cancel-disconnect")
 def test_a_client_that_leaves_cancels_async_code(served: Served) -> None:
     served.leave("do=wait", "began")
     served.wait_for("began", "cancelled")
@@ -220,6 +222,7 @@ def test_a_client_that_leaves_in_its_upload_ends_the_read(served: Served) -> Non
     served.slot_is_free()
 
 
+@pytest.mark.contract("4.3/cancel-generator")
 def test_a_client_that_leaves_a_stream_ends_the_generator(served: Served) -> None:
     served.leave("do=stream", "began")
     eventually(lambda: len(served.notes()) == 2, "the generator ends")
@@ -234,6 +237,7 @@ def test_the_deadline_breaks_off_a_stream(served: Served) -> None:
     served.slot_is_free()
 
 
+@pytest.mark.contract("4.3/cancel-threads")
 def test_sync_code_keeps_its_slot_and_is_counted_while_its_client_is_answered(served: Served, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     assert served.get(f"until={gate}", 0.3, "/threads").status == 408
@@ -252,6 +256,7 @@ def test_sync_code_keeps_its_slot_and_is_counted_while_its_client_is_answered(se
     assert "thread ended, cancelled: True" in served.notes()
 
 
+@pytest.mark.contract("4.3/cancel-children", "3.3/cancel-children", "2/nested")
 def test_calls_have_what_is_left_of_the_time_and_end_with_their_request(served: Served) -> None:
     assert served.get("do=left").json() == [None, None]
     outer, inner = served.get("do=left", 20).json()
@@ -270,6 +275,7 @@ def test_background_tasks_are_not_part_of_the_request(served: Served) -> None:
     served.wait_for("left in background: None")
 
 
+@pytest.mark.contract("4.3/cancel-response", "3.3/result-timeout", "3.3/cancel", "1.5/get_deployment_handle")
 def test_handles_time_out_and_cancel(served: Served) -> None:
     script = served.script
     script.do("globals().update(inner=serve.get_deployment_handle('Inner', 'default'))")
@@ -282,6 +288,7 @@ def test_handles_time_out_and_cancel(served: Served) -> None:
     assert script.do("inner.left.remote().result(timeout_s=20)") is None, "the slot is free"
 
 
+@pytest.mark.contract("3.1/callers", "3.3/result-sync-method", "3.3/exception", "1.5/get_app_handle")
 def test_a_deployment_calls_another_application_through_a_handle(machine: Machine) -> None:
     script = machine.serve(
         """

@@ -35,6 +35,7 @@ def healthy(machine: Machine, gone: set[int], count: int = 2) -> set[int]:
     )
 
 
+@pytest.mark.contract("4.2/check_health-crash")
 def test_a_killed_replica_is_replaced_and_safe_requests_go_on(machine: Machine) -> None:
     script = machine.serve(APP)
     before = machine.replicas(DEPLOYMENT)
@@ -77,6 +78,7 @@ def test_what_may_not_be_repeated_gets_one_502(machine: Machine) -> None:
             kill(pid)
 
 
+@pytest.mark.contract("3.1/waits")
 def test_all_replicas_killed_come_back_and_requests_wait_for_them(machine: Machine) -> None:
     script = machine.serve(APP)
     before = machine.replicas(DEPLOYMENT)
@@ -188,6 +190,9 @@ def test_scaling_by_a_new_run_ends_no_request_badly(machine: Machine) -> None:
     assert set(load.outcomes) == {"200"}, load.outcomes
 
 
+@pytest.mark.contract(
+    "2/rolling-update", "4.2/drain", better="new replicas start before old ones stop, and no request fails"
+)
 def test_a_rollout_under_load_fails_no_request_and_ends_with_new_code_only(machine: Machine) -> None:
     script = machine.serve(APP)
     before = machine.replicas(DEPLOYMENT)

@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from machine import Machine, Script, eventually, request
 
 MAIN = """
@@ -46,6 +48,7 @@ def helper(machine: Machine, text: str) -> Path:
     return machine.write("helper.py", f"def text():\n    return {text!r}\n")
 
 
+@pytest.mark.contract("2/rerun", "G/15", better="an unchanged deployment keeps its replicas")
 def test_the_same_script_three_times_restarts_nothing(machine: Machine) -> None:
     helper(machine, "one")
     address = machine.start_resident()
@@ -81,6 +84,7 @@ def test_a_change_of_one_deployments_own_code_rolls_that_one_only(machine: Machi
     assert machine.replicas("other/other") == others
 
 
+@pytest.mark.contract("4.1/reconfigure-start", "4.1/reconfigure-later", "1.5/run-same-name")
 def test_light_settings_do_not_restart(machine: Machine) -> None:
     script = machine.serve(
         """

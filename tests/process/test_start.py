@@ -72,6 +72,7 @@ def test_status_without_a_node_names_the_next_step_and_stop_is_content(machine: 
     assert "default" in stopped.stdout + stopped.stderr
 
 
+@pytest.mark.contract("1.5/run-blocking")
 def test_ctrl_c_ends_a_blocking_script_and_leaves_nothing(machine: Machine) -> None:
     script = machine.script(BLOCKING)
     address = script.address

@@ -23,6 +23,7 @@ def handle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployme
     router.close()
 
 
+@pytest.mark.contract("3.1/remote", "3.1/waits", "3.3/result", "3.3/result-timeout")
 def test_remote_returns_at_once_and_result_times_out(handle: DeploymentHandle) -> None:
     response = handle.remote(1, key=2)
     assert len(response.request_id) == 36
@@ -32,6 +33,7 @@ def test_remote_returns_at_once_and_result_times_out(handle: DeploymentHandle) -
         response.result(1)  # type: ignore[misc]
 
 
+@pytest.mark.contract("3.3/cancel", "3.3/cancelled")
 def test_a_cancelled_call_says_so_everywhere(handle: DeploymentHandle) -> None:
     response = handle.remote()
     assert not response.cancelled()
@@ -51,6 +53,7 @@ async def _await(remote: object, *, cancel: bool) -> object:
     return await response
 
 
+@pytest.mark.contract("3.3/cancel-await")
 def test_cancelling_the_task_that_awaits_cancels_the_call(handle: DeploymentHandle) -> None:
     async def main() -> DeploymentResponse:
         response = handle.remote()
@@ -69,6 +72,7 @@ def test_cancelling_the_task_that_awaits_cancels_the_call(handle: DeploymentHand
     assert response._call.failure() == ("Cancelled", "")
 
 
+@pytest.mark.contract("3.3/result-loop")
 def test_result_inside_a_running_loop_is_refused(handle: DeploymentHandle) -> None:
     async def main() -> None:
         handle.remote().result()
@@ -94,6 +98,7 @@ def test_many_awaits_on_several_loops_end_with_the_router(handle: DeploymentHand
     assert all(isinstance(error, RayServeException) for error in outcomes)
 
 
+@pytest.mark.contract("3.1/unpicklable")
 def test_an_argument_that_cannot_be_pickled_is_named(handle: DeploymentHandle) -> None:
     with pytest.raises(TypeError, match=r"app/Model.predict: argument 2 \(lock\)"):
         handle.predict.remote(1, threading.Lock())
@@ -101,6 +106,7 @@ def test_an_argument_that_cannot_be_pickled_is_named(handle: DeploymentHandle) -
         handle.remote(x=threading.Lock())
 
 
+@pytest.mark.contract("3.3/pickle", "3.2/response-nested")
 def test_a_response_is_neither_pickled_nor_passed_on(handle: DeploymentHandle) -> None:
     response = handle.remote()
     with pytest.raises(RayServeException, match="await"):
@@ -118,6 +124,7 @@ def test_arguments_from_main_travel_by_value_and_others_by_name(handle: Deployme
     assert function(1) == 2
 
 
+@pytest.mark.contract("3.3/exception")
 def test_a_remote_error_keeps_its_type_and_shows_where_it_was_raised() -> None:
     error = ValueError("wrong number")
     error.__dict__[handle_module.REMOTE_TRACEBACK] = "Traceback ...\nValueError: wrong number"

@@ -21,6 +21,7 @@ class Target:
 def function() -> None: ...
 
 
+@pytest.mark.contract("1.1/usage", "1.1/name", "1.1/num_replicas", "1.1/max_ongoing_requests", "2/properties", "2/repr")
 def test_the_decorator_works_bare_and_with_options() -> None:
     bare = serve.deployment(Target)
     assert isinstance(bare, serve.Deployment)
@@ -33,6 +34,7 @@ def test_the_decorator_works_bare_and_with_options() -> None:
     assert serve.deployment(function).name == "function"
 
 
+@pytest.mark.contract("2/options", "2/equality")
 def test_options_inherits_what_is_not_given() -> None:
     first = serve.deployment(num_replicas=3, max_ongoing_requests=7)(Target)
     second = first.options(num_replicas=4, name="second")
@@ -42,6 +44,23 @@ def test_options_inherits_what_is_not_given() -> None:
     assert first != second
 
 
+@pytest.mark.contract(
+    "1.1/name",
+    "1.1/version",
+    "1.1/num_replicas",
+    "1.1/ray_actor_options",
+    "1.1/user_config",
+    "1.1/max_ongoing_requests",
+    "1.1/max_queued_requests",
+    "1.1/backpressure_config",
+    "1.1/graceful_shutdown_wait_loop_s",
+    "1.1/graceful_shutdown_timeout_s",
+    "1.1/health_check_period_s",
+    "1.1/health_check_timeout_s",
+    "1.1/logging_config",
+    "1.1/max_constructor_retry_count",
+)
+@pytest.mark.contract("1.1/unknown", "G/1", better="an unknown key is refused with the nearest one named")
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -93,6 +112,8 @@ def test_a_wrong_option_is_refused_where_it_is_written(options: dict[str, object
         serve.deployment(Target).options(**options)
 
 
+@pytest.mark.contract("1.1/num_replicas", "1.1/max_queued_requests", "1.1/backpressure_config", "1.1/logging_config")
+@pytest.mark.contract("1.1/ray_actor_options-num_cpus", better="nothing is reserved on one machine unless it is stated")
 def test_values_that_ray_serve_takes_are_taken() -> None:
     taken = serve.deployment(
         num_replicas=None,
@@ -116,6 +137,7 @@ def test_values_that_ray_serve_takes_are_taken() -> None:
     assert taken.logging_config == LoggingConfig(enable_access_log=False)
 
 
+@pytest.mark.contract("2/direct", "1.1/target")
 def test_a_deployment_is_neither_made_nor_called_directly() -> None:
     with pytest.raises(RuntimeError, match=r"serve\.deployment"):
         serve.Deployment("x", Target, serve.deployment(Target)._config)
@@ -127,12 +149,14 @@ def test_a_deployment_is_neither_made_nor_called_directly() -> None:
         serve.deployment(serve.deployment(Target))
 
 
+@pytest.mark.contract("2/bind", "2/bind-function")
 def test_functions_take_no_bound_arguments() -> None:
     assert isinstance(serve.deployment(function).bind(), serve.Application)
     with pytest.raises(ValueError, match="function"):
         serve.deployment(function).bind(1)
 
 
+@pytest.mark.contract("1.5/run-target", "1.5/run-name", "1.5/run-route_prefix")
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -155,6 +179,9 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
         serve.run(**{"target": serve.deployment(Target).bind(), **arguments})
 
 
+@pytest.mark.contract("1.5/start-renamed")
+@pytest.mark.contract("1.5/start-unknown", better="an unknown option of start raises TypeError")
+@pytest.mark.contract("G/18", better="a TLS key without its certificate raises ValueError")
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -200,6 +227,7 @@ def test_the_page_of_limits_has_what_python_checks() -> None:
         assert tuple(map(float, numbers)) == LIMITS[key][:3], key
 
 
+@pytest.mark.contract("G/23")
 def test_http_defaults_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", raising=False)
     monkeypatch.delenv("EAGLERAY_SERVE_DEFAULT_HTTP_HOST", raising=False)
@@ -219,11 +247,13 @@ def test_what_is_not_there_yet_says_so() -> None:
         serve.nonsense  # type: ignore[attr-defined]
 
 
+@pytest.mark.contract("1.5/get_replica_context")
 def test_outside_a_replica_there_is_no_replica_context() -> None:
     with pytest.raises(RayServeException, match="replica"):
         serve.get_replica_context()
 
 
+@pytest.mark.contract("3.6/pickle")
 def test_exceptions_survive_pickling() -> None:
     for error in (BackPressureError(3, 2, 429, 1.0), RequestCancelledError("id"), RayServeException("text")):
         copy = pickle.loads(pickle.dumps(error))
@@ -234,6 +264,7 @@ def test_status_words_are_strings() -> None:
     assert ApplicationStatus("RUNNING") == "RUNNING"
 
 
+@pytest.mark.contract("3.1/options", "3.1/attributes")
 def test_a_handle_keeps_its_names_and_options_when_pickled() -> None:
     handle = DeploymentHandle("Model", "app").options(method_name="predict", session_id="s")
     copy = pickle.loads(pickle.dumps(handle))

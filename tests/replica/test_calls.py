@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import frames
+import pytest
 from frames import Answer
 from machine_of_one import code, serving
 
@@ -57,6 +58,7 @@ def test_a_function_is_called_too(tmp_path: Path) -> None:
         assert value(router.call("__call__", 1, b=2)) == 3
 
 
+@pytest.mark.contract("3.1/attributes-unknown", "G/14")
 def test_an_unknown_method_is_an_error_that_lists_the_others(tmp_path: Path) -> None:
     with serving(tmp_path, code(SOURCE)["Calls"], 1) as (_, router):
         for name in ("missing", "__init__", "__class__"):
@@ -67,6 +69,7 @@ def test_an_unknown_method_is_an_error_that_lists_the_others(tmp_path: Path) -> 
             assert "__call__, fails, items, large, sync, sync_items" in str(error)
 
 
+@pytest.mark.contract("3.3/exception")
 def test_exceptions_come_back_with_their_traceback(tmp_path: Path) -> None:
     with serving(tmp_path, code(SOURCE)["Calls"], 1) as (node, router):
         answer = router.call("fails", "plain")
@@ -82,6 +85,7 @@ def test_exceptions_come_back_with_their_traceback(tmp_path: Path) -> None:
         assert "LookupError: not here" in node.log
 
 
+@pytest.mark.contract("3.4/iterate", "3.4/not-streamed", "3.4/not-generator")
 def test_streams_are_messages(tmp_path: Path) -> None:
     with serving(tmp_path, code(SOURCE)["Calls"], 1) as (_, router):
         for method in ("items", "sync_items"):

@@ -56,6 +56,8 @@ class ReturnsGenerator:
 """
 
 
+@pytest.mark.contract("4.4/request", "4.4/no-parameters")
+@pytest.mark.contract("4.4/generator", better="a bare generator is streamed")
 @pytest.mark.parametrize(
     ("name", "expected", "sync"),
     [
@@ -170,6 +172,16 @@ class Sync:
 """
 
 
+@pytest.mark.contract(
+    "4.4/response",
+    "4.4/none",
+    "4.4/bytes",
+    "4.4/str",
+    "4.4/json",
+    "4.4/json-encoders",
+    "4.4/json-exception",
+    "4.4/unencodable",
+)
 @pytest.mark.parametrize("name", ["Async", "Sync"])
 def test_return_types(tmp_path: Path, name: str) -> None:
     plain, text, json_type = "text/plain", "text/plain; charset=utf-8", "application/json"
@@ -204,6 +216,7 @@ def test_return_types(tmp_path: Path, name: str) -> None:
         assert (head.status, head.body) == (200, b"")
 
 
+@pytest.mark.contract("4.4/json-numpy")
 def test_numpy_without_importing_it_first(tmp_path: Path) -> None:
     pytest.importorskip("numpy")
     with serving(tmp_path, code(RETURNS)["Async"]) as (_, router):
@@ -239,6 +252,7 @@ class Sync:
 """
 
 
+@pytest.mark.contract("4.4/user-exception")
 @pytest.mark.parametrize("name", ["Async", "Sync"])
 def test_an_error_of_user_code_is_one_500_and_nothing_else_suffers(tmp_path: Path, name: str) -> None:
     kinds = ["raise", "exit", "interrupt", "base", "recursion", "stop", "text"]
@@ -304,6 +318,7 @@ def test_background_tasks_run_before_the_slot_is_free(tmp_path: Path) -> None:
         assert as_json(router.get("/")) == 1
 
 
+@pytest.mark.contract("4.4/json")
 def test_json_is_compact(tmp_path: Path) -> None:
     with serving(tmp_path, code("def f(request):\n    return {'a': [1, 2], 'b': {}}")["f"]) as (_, router):
         assert router.get("/").body == json.dumps({"a": [1, 2], "b": {}}, separators=(",", ":")).encode()

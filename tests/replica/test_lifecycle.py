@@ -34,6 +34,9 @@ def node(tmp_path: Path) -> Any:
     node.close()
 
 
+@pytest.mark.contract(
+    "4.1/constructor-failed", "4.1/first-health-check", "4.1/reconfigure-function", "4.1/reconfigure-missing"
+)
 @pytest.mark.parametrize(
     ("source", "options", "expected"),
     [
@@ -57,6 +60,7 @@ def test_a_start_that_fails_reports_its_traceback(
     assert node.process.wait(20) == 1
 
 
+@pytest.mark.contract("4.1/constructor", "1.5/context-ids")
 def test_async_constructors_and_arguments(node: Node) -> None:
     source = """
     class Made:
@@ -82,6 +86,8 @@ def options(**changed: Any) -> bytes:
     return message(**{**OPTIONS, **changed})
 
 
+@pytest.mark.contract("4.1/reconfigure-later")
+@pytest.mark.contract("2/reconfigure-routing", "G/19", better="a replica is routed to while it is reconfigured")
 def test_reconfigure_while_serving(node: Node) -> None:
     node.start(code(STATE)["State"], str(node.folder / "deleted"), options={"f4": '{"v":1}'})
     node.ready()
@@ -113,6 +119,7 @@ def test_health(node: Node) -> None:
     assert "I am ill" in fields[2].decode()
 
 
+@pytest.mark.contract("4.2/check_health")
 def test_a_health_check_that_hangs_fails_in_time(node: Node) -> None:
     source = """
     import asyncio
@@ -130,6 +137,7 @@ def test_a_health_check_that_hangs_fails_in_time(node: Node) -> None:
     assert "did not return within 0.05 s" in fields[2].decode()
 
 
+@pytest.mark.contract("4.2/del", "4.2/drain")
 @pytest.mark.parametrize("how", ["command", "SIGTERM"])
 def test_stop_waits_for_what_runs_then_deletes_once(node: Node, how: str) -> None:
     source = (
@@ -192,6 +200,7 @@ class Waits:
 """
 
 
+@pytest.mark.contract("4.3/cancel-response", "4.3/max_ongoing_requests")
 def test_cancel_reaches_user_code_and_frees_the_slot(tmp_path: Path) -> None:
     with serving(tmp_path, code(CANCELLED)["Waits"], options={"f2": 1}) as (_, router):
         waits = router.request(frames.http_head(path="/one"))
@@ -231,6 +240,7 @@ def test_a_request_that_was_taken_back_never_runs(tmp_path: Path) -> None:
         assert as_json(router.get("/last")) == ["/block", "/last"]
 
 
+@pytest.mark.contract("4.3/sync-threads")
 def test_sync_handlers_that_wait_run_side_by_side(tmp_path: Path) -> None:
     source = """
     import threading

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from record import record
 
 from machine import Machine, eventually
@@ -64,6 +65,7 @@ app = serve.deployment(Base).bind()
 """
 
 
+@pytest.mark.contract("4.2/graceful-timeout")
 def test_replicas_that_do_not_want_to_end_are_killed_after_their_grace_with_their_children(machine: Machine) -> None:
     begun = str(machine.work / "begun-")
     script = machine.serve(APP.format(begun=begun, grace=GRACE_S))

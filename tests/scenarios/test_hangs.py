@@ -79,6 +79,10 @@ def test_a_loop_that_is_blocked_for_long_still_answers_and_is_shown_meanwhile(ma
     record(12, "the only replica blocks its loop for 3 s", {"requests": 2, "failed": 0, "shown with stack": "yes"})
 
 
+@pytest.mark.contract(
+    "4.2/no-check_health",
+    better="a loop that does not turn is noticed after 1 s, with its stack, and ended after hang_timeout_s",
+)
 @pytest.mark.parametrize("how", ["sleep", "lock", "spin"])
 def test_a_loop_blocked_for_ever_is_gone_around_then_ended_and_replaced(machine: Machine, how: str) -> None:
     script = machine.serve(app(2, 2))
