@@ -81,6 +81,8 @@ class Outcome(NamedTuple):
     planned: float
     sent: float
     ended: float
+    # When the attempt to open its connection began: before `sent`, if the connection was kept from an earlier request.
+    opened: float
     # It had a connection of its own.
     fresh: bool
     headers: dict[str, str]
@@ -152,7 +154,7 @@ class _Exchange:
 
     def __init__(self, load: "OpenLoop", identity: str, method: str, planned: float, fresh: bool):
         self.load, self.identity, self.method, self.planned, self.fresh = load, identity, method, planned, fresh
-        self.sent = planned
+        self.sent = self.opened = planned
         self.connection: _Connection | None = None
         self.timer = asyncio.get_running_loop().call_later(load.patience, self._late)
 
@@ -177,15 +179,25 @@ class _Exchange:
         self.timer.cancel()
         ended = time.monotonic()
         self.load.ended(
-            Outcome(self.identity, self.method, result, self.planned, self.sent, ended, self.fresh, headers or {})
+            Outcome(
+                self.identity,
+                self.method,
+                result,
+                self.planned,
+                self.sent,
+                ended,
+                self.opened,
+                self.fresh,
+                headers or {},
+            )
         )
 
 
 class _Connection(asyncio.Protocol):
     """One connection of HTTP/1.1: one exchange at a time, kept for the next one if the answer allows it."""
 
-    def __init__(self, load: "OpenLoop"):
-        self._load = load
+    def __init__(self, load: "OpenLoop", opened: float):
+        self._load, self._opened = load, opened
         self._transport: asyncio.Transport | None = None
         self._exchange: _Exchange | None = None
         self._data = b""
@@ -201,7 +213,7 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, exchange: _Exchange) -> None:
         self._exchange, self._data = exchange, b""
-        exchange.connection = self
+        exchange.connection, exchange.opened = self, self._opened
         exchange.sent = time.monotonic()
         if self._transport is not None:
             self._transport.write(exchange.message())
@@ -432,10 +444,10 @@ class OpenLoop:
         task.add_done_callback(self._open.discard)
 
     async def _connect(self, exchange: _Exchange) -> None:
-        exchange.sent = time.monotonic()
+        exchange.sent = exchange.opened = time.monotonic()
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self), self.host, self._port, family=socket.AF_INET
+                lambda: _Connection(self, exchange.opened), self.host, self._port, family=socket.AF_INET
             )
         except ConnectionRefusedError:
             exchange.end("refused")

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from parts import APP, CHAOS_SECONDS, DEPLOYMENT, dice, hold, in_flight_at, kill, kill_and_see, panics, serves, whole
+from parts import APP, CHAOS_SECONDS, DEPLOYMENT, dice, held_by, hold, kill, kill_and_see, panics, serves, whole
 from record import record
 
 from ledger import Ledger, OpenLoop, percentiles
@@ -191,7 +191,7 @@ def test_a_killed_proxy_refuses_nobody_and_loses_only_what_was_in_it(machine: Ma
             load.wait_for_more(100)
     report = load.report
     audit = report.audit(ledger)
-    inside = set[str]().union(*(in_flight_at(report, *window) for window in windows))
+    inside = set[str]().union(*(held_by(report, *window) for window in windows))
     failed = {one.identity for one in report.outcomes if one.result != "ok"}
     assert set(report.tally()) <= {"ok", "closed", "reset", "short"}, report.tally()
     assert failed <= inside, f"{len(failed - inside)} failed without having been in a proxy that died"
