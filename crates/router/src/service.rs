@@ -129,6 +129,14 @@ impl Answer {
     }
 }
 
+/// More of an answer, after its first frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// `END_OF_MESSAGE`: a message, or an item of a streaming call, ends with these bytes. TEXT: it is text.
+    pub flags: Flags,
+    pub bytes: Bytes,
+}
+
 /// Why there is no answer, or no more of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

@@ -100,7 +100,7 @@ impl Streaming {
         }
         self.exchange.poll_data(context).map(|data| {
             data.map(|data| {
-                data.map(Frame::data)
+                data.map(|data| Frame::data(data.bytes))
                     .map_err(|failure| BrokenOff(failure.code))
             })
         })

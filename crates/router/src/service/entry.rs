@@ -8,7 +8,7 @@ use std::{collections::VecDeque, task::Waker};
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{Flags, Header, Kind};
 
-use super::{Answer, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing};
+use super::{Answer, Data, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing};
 use crate::core::RequestKey;
 
 /// Longest BODY frame.
@@ -230,7 +230,7 @@ pub(super) struct Incoming {
     /// The first frame, until it is taken.
     pub(super) first: Option<Answer>,
     pub(super) begun: bool,
-    pub(super) data: VecDeque<Bytes>,
+    pub(super) data: VecDeque<Data>,
     /// Bytes that wait in `first` and `data`.
     waiting: usize,
     /// Bytes that the owner took and that no credit was given for yet.
@@ -275,12 +275,12 @@ impl Incoming {
             self.failure = Some(Failure::new(eagleray_types::ErrorCode::UserCode));
         }
         if !payload.is_empty() {
-            let data = if payload.len() < COPY_BELOW {
+            let bytes = if payload.len() < COPY_BELOW {
                 Bytes::copy_from_slice(&payload)
             } else {
                 payload
             };
-            self.data.push_back(data);
+            self.data.push_back(Data { flags, bytes });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use eagleray_types::ErrorCode;
 
-use super::{Answer, Failure, Handle};
+use super::{Answer, Data, Failure, Handle};
 
 /// Whether more of a request's body can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +52,11 @@ impl Exchange {
     }
 
     /// Waits for the next data after the answer; `None` at its end. An error: the answer broke off.
-    pub fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+    pub fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Data, Failure>>> {
         let mut state = self.handle.state.borrow_mut();
         let entry = state.entry(self.index);
         if let Some(data) = entry.answer.data.pop_front() {
-            state.taken(self.index, data.len());
+            state.taken(self.index, data.bytes.len());
             return Poll::Ready(Some(Ok(data)));
         }
         if let Some(failure) = entry.answer.failure.take() {
@@ -112,7 +112,7 @@ impl Exchange {
     }
 
     /// The next data after the answer.
-    pub async fn data(&mut self) -> Option<Result<Bytes, Failure>> {
+    pub async fn data(&mut self) -> Option<Result<Data, Failure>> {
         poll_fn(|context| self.poll_data(context)).await
     }
 
@@ -131,7 +131,7 @@ impl Exchange {
         let mut all = BytesMut::from(&first[..]);
         while let Some(data) = self.data().await {
             match data {
-                Ok(data) => all.extend_from_slice(&data),
+                Ok(data) => all.extend_from_slice(&data.bytes),
                 // The flag of the last frame: what was collected is the pickled exception.
                 Err(failure) if failure.code == ErrorCode::UserCode => is_error = true,
                 Err(failure) => return Err(failure),
