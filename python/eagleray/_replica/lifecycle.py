@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
-import json
 import pickle
 import sys
 import time
@@ -18,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import http, log, stops
+from eagleray._replica import hooks, http, log, stops
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool
 from eagleray._replica.user_code import UserCode, is_async
@@ -144,8 +142,8 @@ class Lifecycle:
         context.servable_object = user_code.target
         self._user_code = user_code
         self._user_config = self._options["user_config"]
-        await self._apply_user_config(user_code)
-        await self._run_check(user_code)
+        await hooks.apply_user_config(user_code, self._user_config, self._rank)
+        await hooks.check_health(user_code)
         gc.collect()
         gc.freeze()
 
@@ -171,22 +169,6 @@ class Lifecycle:
         )
         if self._sync_http:
             self._pool.start_thread()
-
-    async def _apply_user_config(self, user_code: UserCode) -> None:
-        user_config = json.loads(self._user_config) if self._user_config else None
-        hook = user_code.hook("reconfigure")
-        if hook is None:
-            if user_config is not None:
-                what = "a function" if user_code.is_function else f"class {type(user_code.target).__name__}"
-                raise ValueError(
-                    f"user_config is set, but {what} has no reconfigure method; "
-                    "add `def reconfigure(self, user_config)` to the class, or drop user_config"
-                )
-            return
-        wants_rank = "rank" in inspect.signature(hook).parameters
-        if user_config is None and not wants_rank:
-            return
-        await self._run_hook(hook, user_config, **({"rank": self._rank} if wants_rank else {}))
 
     async def _reconfigure(self, command: dict[str, Any]) -> None:
         failure = ""
@@ -215,7 +197,7 @@ class Lifecycle:
         self._exempt += 1
         self._core.set_exempt(True)
         try:
-            await self._apply_user_config(user_code)
+            await hooks.apply_user_config(user_code, self._user_config, self._rank)
         finally:
             self._exempt -= 1
             self._core.set_exempt(self._exempt > 0)
@@ -225,7 +207,7 @@ class Lifecycle:
         timeout = self._options.get("health_check_timeout_s") or None
         try:
             if self._user_code is not None:
-                await asyncio.wait_for(self._run_check(self._user_code), timeout)
+                await asyncio.wait_for(hooks.check_health(self._user_code), timeout)
         except TimeoutError:
             failure = f"check_health did not return within {timeout} s"
         except (asyncio.CancelledError, GeneratorExit):
@@ -234,17 +216,6 @@ class Lifecycle:
             log.failure("health check failed", error)
             failure = traceback.format_exc()
         self._core.tell_health(number, failure)
-
-    async def _run_check(self, user_code: UserCode) -> None:
-        hook = user_code.hook("check_health")
-        if hook is not None:
-            await self._run_hook(hook)
-
-    async def _run_hook(self, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """An async hook on the loop, a sync one in a thread: requests go on meanwhile."""
-        result = hook(*args, **kwargs) if is_async(hook) else await asyncio.to_thread(hook, *args, **kwargs)
-        if inspect.isawaitable(result):
-            await result
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -281,7 +252,7 @@ class Lifecycle:
             return
         kind: Any = type(user_code.target)
         kind.__del__ = lambda self: None
-        await self._run_hook(hook)
+        await hooks.run(hook)
 
 
 def _load(path: str) -> Any:

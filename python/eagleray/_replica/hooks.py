@@ -1,0 +1,54 @@
+"""The hooks of user code: reconfigure and check_health. Replicas run them, and so does local testing mode."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+from eagleray._replica.user_code import UserCode, is_async
+
+
+async def run(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """An async hook on the loop, a sync one in a thread: requests go on meanwhile."""
+    result = hook(*args, **kwargs) if is_async(hook) else await asyncio.to_thread(hook, *args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def apply_user_config(user_code: UserCode, user_config: str, rank: Any) -> None:
+    """Runs `reconfigure` with a `user_config`, given as JSON; empty for none, which only a `rank` parameter asks for.
+
+    Raises:
+        ValueError: there is a `user_config`, and a function was deployed.
+        RayServeException: there is one, and the class has no `reconfigure`.
+    """
+    value = json.loads(user_config) if user_config else None
+    hook = user_code.hook("reconfigure")
+    if hook is None:
+        if value is not None:
+            raise _nothing_to_configure(user_code)
+        return
+    wants_rank = "rank" in inspect.signature(hook).parameters
+    if value is None and not wants_rank:
+        return
+    await run(hook, value, **({"rank": rank} if wants_rank else {}))
+
+
+def _nothing_to_configure(user_code: UserCode) -> Exception:
+    if user_code.is_function:
+        return ValueError("user_config is set, but a function has no reconfigure method; deploy a class, or drop it")
+    from eagleray.serve.exceptions import RayServeException
+
+    return RayServeException(
+        f"user_config is set, but class {type(user_code.target).__name__} has no reconfigure method; "
+        "add `def reconfigure(self, user_config)` to the class, or drop user_config"
+    )
+
+
+async def check_health(user_code: UserCode) -> None:
+    """Runs `check_health`, if there is one. Raises what it raises."""
+    hook = user_code.hook("check_health")
+    if hook is not None:
+        await run(hook)
