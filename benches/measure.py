@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import machine
-from systems import BENCH, ROOT, body
+from setup import BENCH, ROOT
+from systems import ROWS, body
 
 LOAD = ROOT / "target" / "release" / "eagleray-bench-load"
 START_LIMIT_S = 90
@@ -30,6 +31,7 @@ class Server:
     """A running system under test."""
 
     port: int
+    path: str
     top: subprocess.Popen
     log: Path
     start_s: float
@@ -64,8 +66,8 @@ def serving(system, row, mode):
                     cwd=scratch,
                 )
             )
-            wait_for_200(tops[0], port, row, began, log)
-        yield Server(port, tops[0], log, time.monotonic() - began)
+            wait_for_200(tops[0], port, system.path, row, began, log)
+        yield Server(port, system.path, tops[0], log, time.monotonic() - began)
     finally:
         killed = machine.end(tops)
         if killed:
@@ -73,26 +75,27 @@ def serving(system, row, mode):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def wait_for_200(top, port, row, began, log):
+def wait_for_200(top, port, path, row, began, log):
     status = None
     while time.monotonic() - began < START_LIMIT_S:
         if top.poll() is not None:
             raise CellFailed(f"ended with status {top.returncode}: {tail(log)}")
-        status = ask(port, row)
+        status, _ = ask(port, path, row)
         if status == 200:
             return
         time.sleep(0.005)
     raise CellFailed(f"no 200 within {START_LIMIT_S} s, the last was {status}: {tail(log)}")
 
 
-def ask(port, row):
-    """The status of one request; None while nothing listens."""
+def ask(port, path, row):
+    """Status and body of one request; None while nothing listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("POST", "/", body(row), {"content-type": "application/json"})
-        return connection.getresponse().status
+        connection.request("POST", path, body(row), {"content-type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return None
+        return None, b""
     finally:
         connection.close()
 
@@ -104,7 +107,7 @@ def tail(log):
 def load(server, row, connections, *, seconds=None, requests=None, tally=False):
     """Runs the load generator once. Returns its report, with what servers, generator and others used meanwhile."""
     command = [LOAD, f"127.0.0.1:{server.port}", "--connections", connections, "--method", "POST", "--body", body(row)]
-    command += ["--header", "content-type: application/json"]
+    command += ["--path", server.path, "--header", "content-type: application/json"]
     command += ["--requests", requests] if requests else ["--seconds", seconds]
     if tally:
         command.append("--tally")
@@ -135,12 +138,17 @@ def disturbed(report):
 
 
 def measure(system, row, mode, seconds, warmup):
-    """One cell: latencies at one connection and at 64, CPU a request, memory, start time."""
+    """One cell: latencies at one connection and at those of the row, CPU a request, memory, start time."""
+    connections = ROWS[row].connections
     with serving(system, row, mode) as server:
-        load(server, row, 64, seconds=warmup)
+        load(server, row, connections, seconds=warmup)
         one = load(server, row, 1, seconds=seconds / 2)
-        many = load(server, row, 64, seconds=seconds)
+        # A batcher that measures needs load of the size to measure.
+        load(server, row, connections, seconds=warmup)
+        many = load(server, row, connections, seconds=seconds)
         cell = {"one": one, "many": many, "pss_mib": machine.pss_mib(), "start_s": server.start_s}
+        if row == "batch" and system.name == "eagleray":
+            cell["mean_call_s"] = float(ask(server.port, "/mean", row)[1])
     cell["processes_disturbed"] = disturbed(many) or disturbed(one)
     return cell
 

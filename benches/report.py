@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import asdict, dataclass
 
-from systems import MODES, ROWS, SYSTEMS
+from systems import CHUNKS_PER_RESPONSE, IRIS_TARGET_MS, MODES, PLAIN_ROWS, ROWS, STREAM_ROWS, SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def middle(values, form=",.0f"):
 
 
 CELL_HEADER = (
-    *("row", "mode", "system", "requests/s", "server us/request", "p50/p99 us, 1 conn", "p50/p99 us, 64"),
+    *("row", "mode", "system", "requests/s", "server us/request", "p50/p99 us, 1 conn", "p50/p99 us, many"),
     *("PSS MiB", "start s", "notes"),
 )
 
@@ -164,14 +164,52 @@ def bars(results, memory, balance, instructions):
             instructions.get("skipped", ""),
         )
     )
+    found += model_bars(results)
     found += baseline_bars(results, instructions)
     return found
+
+
+def best(results, row, *path):
+    """The highest median among the peers, and whose it is."""
+    medians = {
+        name: results.median(row, "opened", name, *path) for name in SYSTEMS if name not in ("eagleray", "limit")
+    }
+    measured = {name: median for name, median in medians.items() if median is not None}
+    if not measured:
+        return None, "no peer ran"
+    name = max(measured, key=lambda one: measured[one])
+    return measured[name], SYSTEMS[name].title
+
+
+def model_bars(results):
+    """The bars of the programming model: composition, batching, streaming."""
+    rps = ("many", "rps")
+
+    def ours(row, *path):
+        return results.median(row, "opened", "eagleray", *path)
+
+    for name, bound in (("ray-haproxy", 20), ("ray", 100), ("mosec", 1)):
+        ratio = results.ratio(("composition", "opened", "eagleray", *rps), ("composition", "opened", name, *rps))
+        yield Bar(f"composition, requests/s to {SYSTEMS[name].title}", ratio, ">=", bound)
+    rate, call = ours("batch", *rps), ours("batch", "mean_call_s")
+    share = rate * call / 32 if rate and call else None
+    yield Bar("batches of 32, share of 32 a mean call", share, ">=", 0.96)
+    rate, (peer, whose) = ours("iris_batched", *rps), best(results, "iris_batched", *rps)
+    yield Bar("iris batched, requests/s to the best peer", rate / peer if rate and peer else None, ">=", 1.3, whose)
+    p99 = ours("iris_batched", "many", "p99")
+    share = p99 / (IRIS_TARGET_MS * 1000) if p99 else None
+    yield Bar("iris batched, p99 to its target", share, "<=", 1, f"target {IRIS_TARGET_MS} ms")
+    for row in STREAM_ROWS:
+        rate, (peer, whose) = ours(row, *rps), best(results, row, *rps)
+        ratio = rate / peer if rate and peer else None
+        note = f"{whose}; ours {rate * CHUNKS_PER_RESPONSE:,.0f} chunks/s" if rate else whose
+        yield Bar(f"{row}, chunks/s to the best peer", ratio, ">=", 1.5, note)
 
 
 def baseline_bars(results, instructions):
     """This Eagleray to an earlier one, where there is one: no row may cost a tenth more."""
     cpu = ("many", "server_us_per_request")
-    for row in ROWS:
+    for row in PLAIN_ROWS:
         for mode in MODES:
             ratio = results.ratio((row, mode, "eagleray", *cpu), (row, mode, "baseline", *cpu))
             if ratio is not None:

@@ -71,7 +71,7 @@ def run_cells(chosen, systems):
         for row in chosen.rows:
             for mode in chosen.modes:
                 for system in systems:
-                    if row in system.rows and mode in system.modes:
+                    if row in system.rows and mode in system.modes and mode in ROWS[row].modes:
                         cell = run_cell(chosen, system, row, mode)
                         results.add(row, mode, system.name, cell)
                         print(f"round {number}/{chosen.rounds}  {row} {mode} {system.name}: {brief(cell)}", flush=True)

