@@ -4,6 +4,7 @@
 //! others. What comes back is compared, and so is what the replica saw: the requests that were meant, in order, and
 //! not one more.
 
+mod behind;
 mod cases;
 
 use std::{

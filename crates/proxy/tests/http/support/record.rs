@@ -9,6 +9,11 @@ pub(crate) fn build() -> PathBuf {
 
 /// Notes the counts of a scenario, after its assertions have held. No text here has a quotation mark in it.
 pub(crate) fn scenario(number: u32, what: &str, counted: &[(&str, usize)]) {
+    scenario_of(number, "rust", what, counted);
+}
+
+/// The same for one of several tests of a scenario, which is called `name`.
+pub(crate) fn scenario_of(number: u32, name: &str, what: &str, counted: &[(&str, usize)]) {
     let folder = std::env::var_os("EAGLERAY_SCENARIO_RESULTS")
         .map_or_else(|| build().join("scenarios"), PathBuf::from);
     std::fs::create_dir_all(&folder).unwrap();
@@ -20,5 +25,5 @@ pub(crate) fn scenario(number: u32, what: &str, counted: &[(&str, usize)]) {
         "{{\"counted\": {{{}}}, \"scenario\": {number}, \"what\": \"{what}\"}}\n",
         counted.join(", ")
     );
-    std::fs::write(folder.join(format!("{number}-rust.json")), text).unwrap();
+    std::fs::write(folder.join(format!("{number}-{name}.json")), text).unwrap();
 }
