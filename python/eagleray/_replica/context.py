@@ -1,4 +1,4 @@
-"""The request that the running code serves, by task and by thread."""
+"""The request that the running code serves, by task and by thread; the replica's loop and limit for who needs them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from eagleray import _core
 
 current: ContextVar[_core.Request | None] = ContextVar("eagleray_request", default=None)
+
+# Set by the lifecycle: the loop that async user code runs on, and how many requests may run at a time (0: not known).
+loop: asyncio.AbstractEventLoop | None = None
+max_ongoing_requests = 0
 
 
 def request_id() -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eagleray._replica import context as replica_context
 from eagleray._replica import hooks, http, log, stops
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool
@@ -50,6 +51,7 @@ class Lifecycle:
     def attach(self, core: _core.Replica) -> None:
         """Begins to take events and requests."""
         self._core = core
+        replica_context.loop = self._loop
         self._take_requests = stops.after(core.drain)
         core.attach(self._loop)
         self._pool = Pool(core, self._loop)
@@ -111,6 +113,7 @@ class Lifecycle:
     async def _start(self, config: dict[str, Any]) -> None:
         began = time.perf_counter()
         self._options = config["options"]
+        replica_context.max_ongoing_requests = self._options["max_ongoing_requests"]
         try:
             await self._construct(config)
             if self._stopping:

@@ -12,7 +12,7 @@ serve.run(Hello.bind())
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eagleray.serve import deployment as _deployment_module  # the module first: the decorator takes its name below
 from eagleray.serve.api import (
@@ -29,14 +29,20 @@ from eagleray.serve.api import (
 from eagleray.serve.config import HTTPOptions
 from eagleray.serve.deployment import Application, Deployment, deployment
 
+if TYPE_CHECKING:
+    from eagleray.serve.batching import batch
+    from eagleray.serve.multiplex import get_multiplexed_model_id
+
 __all__ = [
     "Application",
     "Deployment",
     "HTTPOptions",
+    "batch",
     "delete",
     "deployment",
     "get_app_handle",
     "get_deployment_handle",
+    "get_multiplexed_model_id",
     "get_replica_context",
     "run",
     "shutdown",
@@ -48,13 +54,23 @@ __all__ = [
 del _deployment_module
 
 _NOT_YET = (
-    "ControllerOptions", "RunTarget", "TracingConfig", "batch", "get_deployment_actor",
-    "get_deployment_actor_context", "get_multiplexed_model_id", "get_trace_context", "ingress", "multiplexed",
+    "ControllerOptions", "RunTarget", "TracingConfig", "get_deployment_actor",
+    "get_deployment_actor_context", "get_trace_context", "ingress", "multiplexed",
     "run_many",
 )  # fmt: skip
 
 
+# Imported when they are first used: they need asyncio, which would double the time of this import.
+_LATER = {"batch": "batching", "get_multiplexed_model_id": "multiplex"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        import importlib
+
+        value = getattr(importlib.import_module(f"eagleray.serve.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
     if name in _NOT_YET:
         raise AttributeError(f"serve.{name} is not available in this version of eagleray yet")
     raise AttributeError(f"module 'eagleray.serve' has no attribute {name!r}")
