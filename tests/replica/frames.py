@@ -102,13 +102,14 @@ def http_head(
     query: str = "",
     headers: tuple[tuple[str, str], ...] = (),
     request_id: str = "id",
+    root_path: str = "",
 ) -> bytes:
     fields = b"".join(
         struct.pack("<HI", len(name), len(value)) + name.encode() + value.encode() for name, value in headers
     )
     head = (
         struct.pack("<BB", 0, 0) + _short(request_id) + _short("revision") + _short("") + struct.pack("<BB", 11, 0)
-        + _short(method) + _short(path) + _short(query) + _short("")
+        + _short(method) + _short(path) + _short(query) + _short(root_path)
         + _short("127.0.0.1") + struct.pack("<H", 4242) + _short("127.0.0.1") + struct.pack("<H", 8000)
         + struct.pack("<H", len(headers)) + fields
     )  # fmt: skip

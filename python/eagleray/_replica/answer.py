@@ -25,6 +25,8 @@ _BYTES, _TEXT, _JSON = 0, 1, 2
 _GONE, _WAIT = 0, 2
 _own_call = Response.__call__
 _PLAIN_TYPE = [(b"content-type", b"text/plain; charset=utf-8")]
+LATE = (408, _PLAIN_TYPE, b"408: the time limit of the request has passed")
+"""Status, headers and body when the deadline passed before there was an answer."""
 
 
 def simple(request: _core.Request, result: Any) -> bool:
@@ -174,12 +176,12 @@ def failed(request: _core.Request, error: BaseException) -> None:
         request.done()
         return
     try:
-        status, headers, text = _error_answer(error)
+        status, headers, text = known_error(error)
         # The router says 408 at the same moment. A call that user code made may hear of the deadline first, and then
         # this is the answer: it must not depend on who is quicker.
         late = request.remaining_s == 0.0
         if late:
-            status, headers, text = 408, _PLAIN_TYPE, b"408: the time limit of the request has passed"
+            status, headers, text = LATE
         if status == 500 or (late and not isinstance(error, TimeoutError)):
             log.failure("request failed: user code raised" if not request.answered else "the answer broke off", error)
     except Exception:
@@ -190,7 +192,8 @@ def failed(request: _core.Request, error: BaseException) -> None:
         request.respond(status, headers, text)
 
 
-def _error_answer(error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def known_error(error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body for an error; 500 for one that is the user's own."""
     exceptions = sys.modules.get("eagleray.serve.exceptions")
     if exceptions is not None:
         if isinstance(error, exceptions.BackPressureError):

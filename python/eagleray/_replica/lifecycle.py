@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eagleray._replica import asgi, hooks, http, log, stops
 from eagleray._replica import context as replica_context
-from eagleray._replica import hooks, http, log, stops
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool
 from eagleray._replica.user_code import UserCode, is_async
@@ -153,6 +153,7 @@ class Lifecycle:
     def _serve(self, config: dict[str, Any]) -> None:
         user_code = self._user_code
         assert user_code is not None
+        served = user_code.served
         call = user_code.http if user_code.http is None else stops.before(user_code.http)
         self._sync_http = call is not None and not is_async(call)
         calls = Calls(user_code)
@@ -160,6 +161,9 @@ class Lifecycle:
         in_thread = None
         if call is not None and self._sync_http:
             in_thread = http.in_thread(call, self._pool.hand_over)
+        elif served is not None:
+            asgi.limit_threads(self._options["max_ongoing_requests"])
+            self._run_http = asgi.on_loop(served.app, served.lifespan.state, self._loop)
         elif call is not None:
             self._run_http = http.on_loop(call)
         self._pool.serve(in_thread, calls.in_thread)
@@ -188,6 +192,8 @@ class Lifecycle:
             if changed:
                 await self._apply_exempt(user_code)
             self._core.set_limit(options["max_ongoing_requests"])
+            if user_code.served is not None:
+                asgi.limit_threads(options["max_ongoing_requests"])
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:

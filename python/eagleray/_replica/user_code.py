@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eagleray.serve.ingress import Served
 
 
 def is_async(function: Any) -> bool:
@@ -58,6 +61,11 @@ class UserCode:
         if self.is_function:
             return self.target  # type: ignore[no-any-return]
         return self._attribute("__call__")
+
+    @property
+    def served(self) -> Served | None:
+        """The ASGI application that answers HTTP requests instead, under `@serve.ingress`."""
+        return getattr(self.target, "_eagleray_served", None)
 
     def method(self, name: str) -> Callable[..., Any]:
         """The method that a call through a handle names.

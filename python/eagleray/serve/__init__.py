@@ -28,6 +28,7 @@ from eagleray.serve.api import (
 )
 from eagleray.serve.config import HTTPOptions
 from eagleray.serve.deployment import Application, Deployment, deployment
+from eagleray.serve.ingress import ingress
 
 if TYPE_CHECKING:
     from eagleray.serve.batching import batch
@@ -44,6 +45,7 @@ __all__ = [
     "get_deployment_handle",
     "get_multiplexed_model_id",
     "get_replica_context",
+    "ingress",
     "run",
     "shutdown",
     "shutdown_async",
@@ -55,7 +57,7 @@ del _deployment_module
 
 _NOT_YET = (
     "ControllerOptions", "RunTarget", "TracingConfig", "get_deployment_actor",
-    "get_deployment_actor_context", "get_trace_context", "ingress", "multiplexed",
+    "get_deployment_actor_context", "get_trace_context", "multiplexed",
     "run_many",
 )  # fmt: skip
 

@@ -1,0 +1,190 @@
+"""HTTP requests to an ASGI application: `receive` and `send` over one request, and what a broken protocol costs.
+
+The head of an answer is held back until the first bytes of its body, so that a small answer is one frame; if the
+application waits before them, the head leaves without them. Whatever the application does wrong, its own request gets
+one 500, or an answer that visibly breaks off when part of it has left; nothing else notices.
+
+The slot stays taken until the application returns: background tasks run after the end of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from eagleray._replica import answer, log
+from eagleray._replica.context import current
+
+if TYPE_CHECKING:
+    from eagleray import _core
+
+_GONE, _WAIT = 0, 2
+# What the application has sent.
+_NOTHING, _HEAD, _PART, _ALL = range(4)
+
+
+def on_loop(
+    app: Callable[..., Any], state: dict[str, Any], loop: asyncio.AbstractEventLoop
+) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
+    """What a task runs for each request to `app`; `state` is what its lifespan left for requests."""
+    set_current = current.set
+
+    async def run(request: _core.Request) -> None:
+        scope = request.begin()
+        if scope is None:
+            return
+        set_current(request)
+        scope["state"] = state.copy()
+        scope["extensions"] = {}
+        exchange = Exchange(request, loop)
+        try:
+            await app(scope, exchange.receive, exchange.send)
+        except GeneratorExit:
+            request.done()
+            raise
+        except BaseException as error:
+            exchange.failed(error)
+        else:
+            exchange.returned()
+
+    return run
+
+
+def limit_threads(number: int) -> None:
+    """Sync endpoints of FastAPI and Starlette run in as many threads as the replica takes requests."""
+    from anyio.to_thread import current_default_thread_limiter
+
+    current_default_thread_limiter().total_tokens = number
+
+
+class Exchange:
+    """`receive` and `send` of one request."""
+
+    __slots__ = ("_head", "_loop", "_phase", "_problem", "_request", "_sending", "_waiting")
+
+    def __init__(self, request: _core.Request, loop: asyncio.AbstractEventLoop) -> None:
+        self._request = request
+        self._loop = loop
+        self._phase = _NOTHING
+        self._head: MutableMapping[str, Any] = {}
+        # Sends the head on the loop's next turn.
+        self._sending: asyncio.Handle | None = None
+        # What was wrong with a head that was sent so.
+        self._problem: Exception | None = None
+        self._waiting: asyncio.Future[Any] | None = None
+
+    async def receive(self) -> dict[str, Any]:
+        """The next piece of the body, or that nobody waits for the answer any more."""
+        while self._waiting is not None and not self._waiting.done():
+            await asyncio.wait([self._waiting])  # two calls at a time: each message goes to one
+        if self._phase == _ALL:
+            return {"type": "http.disconnect"}
+        message: Any = self._request.receive()
+        if isinstance(message, asyncio.Future):
+            self._waiting = message
+        return await message  # type: ignore[no-any-return]
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """Takes the head, or part of the body; returns when there is room for more.
+
+        Raises:
+            RuntimeError: the protocol has no such message at this point.
+            ValueError, TypeError: the message cannot be sent.
+            OSError: nobody takes the answer any more.
+        """
+        kind = message["type"]
+        if kind == "http.response.body":
+            if self._phase == _HEAD:
+                await self._first(message)
+                return
+            if self._phase == _PART:
+                await self._more(message.get("body", b""), message.get("more_body", False))
+                return
+        elif kind == "http.response.start" and self._phase == _NOTHING:
+            self._head = message
+            self._phase = _HEAD
+            self._sending = self._loop.call_soon(self._send_head)
+            return
+        raise RuntimeError(f"the ASGI application sent {kind!r} {_SAID[self._phase]}")
+
+    async def _first(self, message: MutableMapping[str, Any]) -> None:
+        """The head, if it has not left, with the first of the body."""
+        if self._problem is not None:
+            raise self._problem
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+            if not more:
+                status, headers = self._head["status"], self._head.get("headers", ())
+                if status == 500 and self._request.remaining_s == 0.0:
+                    # Its own handler saw a call end for the deadline: the same words, whoever is quicker.
+                    status, headers, body = answer.LATE
+                self._respond(status, headers, body)
+                self._end()
+                return
+            self._start()
+        self._phase = _PART
+        await self._more(body, more)
+
+    async def _more(self, body: Any, more: bool) -> None:
+        request = self._request
+        room = request.send(body if type(body) is bytes else bytes(body), not more)
+        if not more:
+            self._end()
+        elif room == _WAIT:
+            await request.writable()
+        elif room == _GONE:
+            raise OSError("nobody takes this answer any more")
+
+    def _send_head(self) -> None:
+        self._sending = None
+        try:
+            self._start()
+        except Exception as error:
+            self._problem = error
+
+    def _start(self) -> None:
+        status, headers = self._head["status"], self._head.get("headers", ())
+        try:
+            self._request.start(status, headers)
+        except ValueError:
+            self._request.start(status, _lower(headers))
+
+    def _respond(self, status: int, headers: Any, body: Any) -> None:
+        body = body if type(body) is bytes else bytes(body)
+        try:
+            self._request.respond(status, headers, body, False)
+        except ValueError:
+            self._request.respond(status, _lower(headers), body, False)
+
+    def _end(self) -> None:
+        self._phase = _ALL
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result({"type": "http.disconnect"})
+
+    def returned(self) -> None:
+        """The application is done with the request."""
+        if self._phase == _ALL:
+            self._request.done()
+        else:
+            self.failed(self._problem or RuntimeError(f"the ASGI application returned {_SAID[self._phase]}"))
+
+    def failed(self, error: BaseException) -> None:
+        """The application raised."""
+        if self._sending is not None:
+            self._sending.cancel()
+        if self._phase == _ALL:
+            log.failure("user code raised after its answer", error)
+            self._request.done()
+        else:
+            answer.failed(self._request, error)
+
+
+_SAID = ("before the start of an answer", "after the start of an answer", "in the middle of an answer", "after the end")
+
+
+def _lower(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Names in lower case, as ASGI asks for and many an application forgets."""
+    return [(bytes(name).lower(), value) for name, value in headers]

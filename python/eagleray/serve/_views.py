@@ -1,0 +1,180 @@
+"""FastAPI endpoints that are methods of the deployed class.
+
+FastAPI sees such a method when the class body runs, as a function with a parameter `self`. Here its route is made
+anew, for the method bound to the replica's instance: from then on it is an endpoint like any other, and a request pays
+nothing for its being a method. A route belongs to the class whose body has its function, by module and qualified name;
+an inherited one is bound too. What belongs to a class that is not deployed here is taken out.
+
+FastAPI is not imported before the user has done so.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["bind", "check", "endpoints"]
+
+
+def endpoints(app: Any, cls: type) -> list[Any]:
+    """The functions of `app` that are methods of `cls` or of a base."""
+    return [route.endpoint for _, _, route in _routes(_router(app)) if _is_method(route.endpoint, cls)]
+
+
+def check(app: Any, cls: type) -> None:
+    """Raises a RayServeException for an endpoint of `cls` that cannot be a method."""
+    for endpoint in endpoints(app, cls):
+        _evaluate_annotations(endpoint)
+        first = next(iter(inspect.signature(endpoint).parameters.values()), None)
+        if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+            problem = "has no parameter for it"
+        elif first.name != "self" and (first.annotation is not first.empty or first.default is not first.empty):
+            problem = f"has {first.name!r} in its place"
+        else:
+            continue
+        from eagleray.serve.exceptions import RayServeException
+
+        raise RayServeException(
+            f"{endpoint.__qualname__} is an endpoint of a class, so its first parameter must be self, but it {problem}: "
+            f"write `def {endpoint.__name__}(self, ...)`, or move it out of the class"
+        )
+
+
+def _evaluate_annotations(endpoint: Any) -> None:
+    """Annotations that are text (`from __future__ import annotations`) need the globals of here.
+
+    A function that is pickled by value takes along the globals that its code names, not those of its annotations.
+    """
+    signature = inspect.signature(endpoint)
+    names = endpoint.__globals__
+
+    def value(annotation: Any) -> Any:
+        if isinstance(annotation, str):
+            try:
+                return eval(annotation, names)
+            except Exception:
+                return annotation  # FastAPI says what is wrong with it, if anything is
+        return annotation
+
+    parameters = [one.replace(annotation=value(one.annotation)) for one in signature.parameters.values()]
+    returns = value(signature.return_annotation)
+    endpoint.__signature__ = signature.replace(parameters=parameters, return_annotation=returns)
+
+
+def bind(app: Any, instance: Any, cls: type) -> Callable[..., Any]:
+    """Binds the endpoints of `cls` to `instance`, and returns the application to serve. Changes `app`."""
+    router = _router(app)
+    if router is None:
+        _answer_errors_of_ours(app)
+        return app  # type: ignore[no-any-return]
+    latest = {_key(route): route for _, _, route in _routes(router) if _is_method(route.endpoint, cls)}
+    for owner, position, route in reversed(list(_routes(router))):
+        if _is_method(route.endpoint, cls):
+            # A cell of a notebook that ran again, with the application made in another, has each method twice.
+            if latest[_key(route)] is route:
+                owner.routes[position] = _bound(route, instance)
+            else:
+                del owner.routes[position]
+        elif _is_method_of_another_class(route.endpoint):
+            del owner.routes[position]
+        else:
+            continue
+        if hasattr(owner, "_mark_routes_changed"):
+            owner._mark_routes_changed()
+    if router is app:
+        # A router does not answer by itself: FastAPI prepares each request in the application around it.
+        fastapi: Any = sys.modules["fastapi"]
+        app = fastapi.FastAPI(openapi_url=None)
+        app.include_router(router)
+    _answer_errors_of_ours(app)
+    return app  # type: ignore[no-any-return]
+
+
+def _router(app: Any) -> Any:
+    """FastAPI's router of `app`; None: it is no FastAPI application."""
+    fastapi: Any = sys.modules.get("fastapi")
+    if fastapi is None:
+        return None
+    if isinstance(app, fastapi.FastAPI):
+        return app.router
+    return app if isinstance(app, fastapi.APIRouter) else None
+
+
+def _routes(router: Any, seen: set[int] | None = None) -> Iterator[tuple[Any, int, Any]]:
+    """`(router, position, route)` of every endpoint, those of included routers too."""
+    if router is None:
+        return
+    from fastapi.routing import APIRoute, APIWebSocketRoute
+
+    seen = set() if seen is None else seen
+    seen.add(id(router))
+    for position, route in enumerate(router.routes):
+        if isinstance(route, (APIRoute, APIWebSocketRoute)):
+            yield router, position, route
+        else:
+            # FastAPI before 0.130 copies the routes of an included router instead.
+            included = getattr(route, "original_router", None)
+            if included is not None and id(included) not in seen:
+                yield from _routes(included, seen)
+
+
+def _key(route: Any) -> tuple[Any, ...]:
+    return route.path, tuple(sorted(getattr(route, "methods", None) or ())), route.endpoint.__qualname__
+
+
+def _owner(endpoint: Any) -> str:
+    """Qualified name of the class in whose body the function is; empty: in none."""
+    if not inspect.isfunction(endpoint):
+        return ""
+    scope = endpoint.__qualname__.rpartition(".")[0]
+    return "" if scope.endswith("<locals>") else scope
+
+
+def _is_method(endpoint: Any, cls: type) -> bool:
+    owner = _owner(endpoint)
+    return bool(owner) and any(
+        owner == base.__qualname__ and endpoint.__module__ == base.__module__ for base in cls.__mro__
+    )
+
+
+def _is_method_of_another_class(endpoint: Any) -> bool:
+    return bool(_owner(endpoint)) and next(iter(inspect.signature(endpoint).parameters), "") == "self"
+
+
+def _bound(route: Any, instance: Any) -> Any:
+    """The same route for the method of `instance`."""
+    import fastapi.routing
+
+    api = isinstance(route, fastapi.routing.APIRoute)
+    base: Any = fastapi.routing.APIRoute if api else fastapi.routing.APIWebSocketRoute
+    # A route keeps what it was made from under the names of its parameters.
+    names = [name for name in inspect.signature(base.__init__).parameters if name not in ("self", "endpoint")]
+    options = {name: getattr(route, name) for name in names if hasattr(route, name)}
+    if getattr(route, "stream_item_type", None) is not None and options.get("response_model") is None:
+        # Else the type of the items, which it found in the annotation, would be lost.
+        del options["response_model"]
+    return type(route)(endpoint=types.MethodType(route.endpoint, instance), **options)
+
+
+def _answer_errors_of_ours(app: Any) -> None:
+    """Full queues and deployments that are gone, met by calls that user code makes, have their own status."""
+    if not callable(getattr(app, "add_exception_handler", None)):
+        return
+    from eagleray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+    known = getattr(app, "exception_handlers", {})
+    for kind in (BackPressureError, DeploymentUnavailableError):
+        if kind not in known and RayServeException not in known:
+            app.add_exception_handler(kind, _answer_error)
+
+
+async def _answer_error(request: Any, error: Any) -> Any:
+    from starlette.responses import PlainTextResponse
+
+    from eagleray._replica.answer import known_error
+
+    status, headers, text = known_error(error)
+    return PlainTextResponse(text, status, {name.decode(): value.decode() for name, value in headers})

@@ -1,0 +1,228 @@
+"""`@serve.ingress`: an ASGI application answers the HTTP requests of a deployment.
+
+The decorator makes a subclass of the user's class whose instances are built in this order: the user's constructor, the
+application, its lifespan. Everything that a request needs is decided there, so that a request costs what the
+application itself costs: FastAPI endpoints that are methods of the class are bound to the instance once, instead of
+looking it up by a dependency on every request (`_views`).
+
+An application object is copied when the class is decorated (`_freeze`): what is done to it later is not seen. What
+cannot be copied is made in the replica, by a builder function or by a method `__serve_build_asgi_app__` of the class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from eagleray.serve._lifespan import Lifespan
+
+__all__ = ["ingress"]
+
+ASGIApplication = Callable[[dict[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
+
+_HOOK = "__serve_build_asgi_app__"
+_WRITE_APP = (
+    "serve.ingress takes a FastAPI application, another ASGI application, or a function without parameters that "
+    "returns one"
+)
+
+
+@dataclass(frozen=True)
+class Ingress:
+    """What `@serve.ingress` was given, kept on the class that it made as `_eagleray_ingress`."""
+
+    user_class: type
+    app: Any
+    builder: Callable[[], Any] | None
+
+
+@dataclass(frozen=True)
+class Served:
+    """The application of an instance, kept on it as `_eagleray_served` once it can answer."""
+
+    app: ASGIApplication
+    lifespan: Lifespan
+
+
+def ingress(app: Any = None) -> Callable[..., type]:
+    """Makes an ASGI application answer the HTTP requests of a deployment.
+
+    Goes between `@serve.deployment` and the class::
+
+        app = FastAPI()
+
+        @serve.deployment
+        @serve.ingress(app)
+        class Service:
+            @app.get("/hello")
+            async def hello(self, name: str) -> str:
+                return f"hello {name}"
+
+    Args:
+        app: A FastAPI application or router, whose endpoints in the body of the class are called with the instance as
+            `self`; any other ASGI application; a function without parameters that returns one, sync or async, called
+            in each replica; or None, and the class has a method `__serve_build_asgi_app__(self)` that returns one.
+
+    Returns:
+        A decorator for the class. Called without a class it makes an empty one:
+        `serve.deployment(serve.ingress(app)())`.
+
+    Raises:
+        TypeError: `app` is none of these, or (from the decorator) it cannot be copied.
+        ValueError: (from the decorator) what is decorated is no class, or has a `__call__`; or `app` is None and the
+            class has no `__serve_build_asgi_app__`.
+        RayServeException: (from the decorator) an endpoint in the body of the class has no `self`.
+    """
+    builder = _is_builder(app)
+
+    def decorate(cls: Any = None) -> type:
+        user_class = _Empty if cls is None else _checked(cls)
+        if app is None and not callable(getattr(user_class, _HOOK, None)):
+            raise ValueError(
+                f"serve.ingress() without an application needs a method {_HOOK}(self) that returns one, and "
+                f"{user_class.__name__} has none; add it, or write @serve.ingress(app)"
+            )
+        if app is None or builder:
+            return _wrap(user_class, None, app)
+        from eagleray.serve import _freeze, _views
+
+        frozen = _freeze.copy(app, _views.endpoints(app, user_class))
+        _views.check(frozen, user_class)
+        return _wrap(user_class, frozen, None)
+
+    return decorate
+
+
+def _is_builder(app: Any) -> bool:
+    """Whether `app` is a function that makes the application, by what it can be called with."""
+    if app is None:
+        return False
+    if not callable(app):
+        raise TypeError(f"{_WRITE_APP}; got {type(app).__name__}")
+    if not inspect.isfunction(app):
+        return False
+    signature = inspect.signature(app)
+    takes_nothing, takes_three = _takes(signature), _takes(signature, None, None, None)
+    if not takes_nothing and not takes_three:
+        raise TypeError(f"{_WRITE_APP}; {app.__qualname__}{signature} is neither")
+    return takes_nothing and not (takes_three and inspect.iscoroutinefunction(app))
+
+
+def _takes(signature: inspect.Signature, *args: Any) -> bool:
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
+    return True
+
+
+def _checked(cls: Any) -> type:
+    if not inspect.isclass(cls):
+        from eagleray.serve.deployment import Deployment
+
+        hint = "; @serve.deployment goes above @serve.ingress" if isinstance(cls, Deployment) else ""
+        raise ValueError(f"@serve.ingress(app) goes on a class, got {type(cls).__name__}{hint}")
+    for base in cls.__mro__:
+        if "__call__" in vars(base) and "_eagleray_ingress" not in vars(base):
+            raise ValueError(
+                f"class {cls.__name__} has a __call__, which its ASGI application would never reach: drop __call__, or "
+                "drop @serve.ingress"
+            )
+    return cls
+
+
+class _Empty:
+    """The class of `serve.ingress(app)()`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+def _wrap(cls: type, app: Any, builder: Any) -> type:
+    # The methods are pickled with the class wherever that goes by value, so they hold nothing but calls.
+    async def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        await _construct(self, made._eagleray_ingress, args, kwargs)
+
+    async def __del__(self: Any) -> None:  # noqa: N807
+        await _destroy(self, made._eagleray_ingress)
+
+    async def __call__(self: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: N807
+        await self._eagleray_served.app(scope, receive, send)
+
+    made: Any = type(cls)(
+        "ASGIIngressDeployment" if cls is _Empty else cls.__name__,
+        (cls,),
+        {
+            "__module__": cls.__module__,
+            "__qualname__": "ASGIIngressDeployment" if cls is _Empty else cls.__qualname__,
+            "__doc__": cls.__doc__,
+            "__init__": __init__,
+            "__del__": __del__,
+            "__call__": __call__,
+            "__init_subclass__": classmethod(_check_subclass),
+            "_eagleray_ingress": Ingress(cls, app, builder),
+        },
+    )
+    made.__init__.__wrapped__ = cls.__init__  # type: ignore[misc]
+    return made  # type: ignore[no-any-return]
+
+
+def _check_subclass(cls: type, **kwargs: Any) -> None:
+    constructor = vars(cls).get("__init__")
+    if constructor is not None and not inspect.iscoroutinefunction(constructor):
+        raise TypeError(
+            f"class {cls.__name__} derives from a class under @serve.ingress, whose constructor is async: write "
+            "`async def __init__(self, ...)` and `await super().__init__(...)` in it"
+        )
+    for base in cls.__mro__[1:]:
+        if "__init_subclass__" in vars(base) and "_eagleray_ingress" not in vars(base):
+            vars(base)["__init_subclass__"].__get__(None, cls)(**kwargs)
+            return
+
+
+async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        result: Any = ingress.user_class.__init__(instance, *args, **kwargs)
+        if inspect.isawaitable(result):
+            await result
+        if type(instance)._eagleray_ingress is not ingress:
+            return  # a further @serve.ingress is around this class, and its application is the one
+        app = await _build(instance, ingress)
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        instance._eagleray_served = Served(app, lifespan)
+    except BaseException:
+        # Else the interpreter calls the async destructor of what was never made, and complains that nobody awaits it.
+        type(instance).__del__ = lambda self: None
+        raise
+
+
+async def _build(instance: Any, ingress: Ingress) -> ASGIApplication:
+    from eagleray.serve import _views
+
+    build = getattr(instance, _HOOK, None) or ingress.builder
+    if build is None:
+        app = ingress.app
+    else:
+        app = build()
+        if inspect.isawaitable(app):
+            app = await app
+        if not callable(app):
+            raise TypeError(f"{getattr(build, '__qualname__', build)} must return an ASGI application, got {app!r}")
+    return _views.bind(app, instance, ingress.user_class)
+
+
+async def _destroy(instance: Any, ingress: Ingress) -> None:
+    served = vars(instance).get("_eagleray_served")
+    try:
+        if served is not None and type(instance)._eagleray_ingress is ingress:
+            await served.lifespan.shutdown()
+    finally:
+        destroy = getattr(ingress.user_class, "__del__", None)
+        if inspect.iscoroutinefunction(destroy):
+            await destroy(instance)
+        elif destroy is not None:
+            await asyncio.to_thread(destroy, instance)
