@@ -1,7 +1,5 @@
 """`@serve.ingress` with FastAPI, end to end: what a client sees of one served application."""
 
-import pytest
-
 from machine import Machine, request
 
 SERVICE = """

@@ -105,6 +105,10 @@ Service = serve.ingress(app)(Service.__mro__[1])
 """
 
 
+@pytest.mark.contract("1.2/fastapi")
+@pytest.mark.contract("1.2/fastapi-inherited")
+@pytest.mark.contract("1.2/fastapi-other-class")
+@pytest.mark.contract("4.4/fastapi-handlers")
 def test_fastapi_endpoints_are_methods_of_the_instance(tmp_path: Path) -> None:
     with serving(tmp_path, code(FASTAPI)["Service"], "mine") as (node, router):
         expected = {

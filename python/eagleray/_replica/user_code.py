@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eagleray.serve.ingress import Served
+    from eagleray.serve.asgi import Served
 
 
 def is_async(function: Any) -> bool:

@@ -28,9 +28,9 @@ from eagleray.serve.api import (
 )
 from eagleray.serve.config import HTTPOptions
 from eagleray.serve.deployment import Application, Deployment, deployment
-from eagleray.serve.ingress import ingress
 
 if TYPE_CHECKING:
+    from eagleray.serve.asgi import ingress
     from eagleray.serve.batching import batch
     from eagleray.serve.multiplex import get_multiplexed_model_id
 
@@ -63,7 +63,7 @@ _NOT_YET = (
 
 
 # Imported when they are first used: they need asyncio, which would double the time of this import.
-_LATER = {"batch": "batching", "get_multiplexed_model_id": "multiplex"}
+_LATER = {"batch": "batching", "ingress": "asgi", "get_multiplexed_model_id": "multiplex"}
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,7 @@ def _reduce_without_locks(value: Any) -> tuple[Any, ...]:
 
 
 def _with_locks(kind: type, names: tuple[str, ...]) -> Any:
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     for name in names:
         made.__dict__[name] = threading.Lock()
     return made

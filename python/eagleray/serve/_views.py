@@ -38,8 +38,8 @@ def check(app: Any, cls: type) -> None:
         from eagleray.serve.exceptions import RayServeException
 
         raise RayServeException(
-            f"{endpoint.__qualname__} is an endpoint of a class, so its first parameter must be self, but it {problem}: "
-            f"write `def {endpoint.__name__}(self, ...)`, or move it out of the class"
+            f"{endpoint.__qualname__} is an endpoint of a class, so its first parameter must be self, but it "
+            f"{problem}: write `def {endpoint.__name__}(self, ...)`, or move it out of the class"
         )
 
 

@@ -170,7 +170,7 @@ def _wrap(cls: type, app: Any, builder: Any) -> type:
     return made  # type: ignore[no-any-return]
 
 
-def _check_subclass(cls: type, **kwargs: Any) -> None:
+def _check_subclass(cls: type, /, **kwargs: Any) -> None:
     constructor = vars(cls).get("__init__")
     if constructor is not None and not inspect.iscoroutinefunction(constructor):
         raise TypeError(
@@ -185,7 +185,7 @@ def _check_subclass(cls: type, **kwargs: Any) -> None:
 
 async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     try:
-        result: Any = ingress.user_class.__init__(instance, *args, **kwargs)
+        result: Any = ingress.user_class.__init__(instance, *args, **kwargs)  # type: ignore[misc]
         if inspect.isawaitable(result):
             await result
         if type(instance)._eagleray_ingress is not ingress:
