@@ -167,7 +167,6 @@ def test_functions_take_no_bound_arguments() -> None:
         ({"route_prefix": "x"}, ValueError, "route_prefix"),
         ({"route_prefix": "/x/"}, ValueError, "route_prefix"),
         ({"route_prefix": "/{x}"}, ValueError, "route_prefix"),
-        ({"_local_testing_mode": True}, ValueError, "_local_testing_mode"),
         ({"external_scaler_enabled": True}, ValueError, "external_scaler_enabled"),
         ({"logging_config": 3}, TypeError, "logging_config"),
     ],

@@ -6,6 +6,9 @@ this module too and needs none of it.
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from eagleray.serve import _validate
@@ -41,24 +44,28 @@ def run(
     _local_testing_mode: bool = False,
     external_scaler_enabled: bool = False,
     controller_options: Any = None,
+    *,
+    local_testing_mode: bool = False,
 ) -> DeploymentHandle:
     """Deploys an application, waits until it runs and returns a handle to its ingress.
 
     Joins the user's resident node (`eagleray start`) if there is one; else this process's own, which ends with it.
     Deployments that did not change keep their replicas. With `blocking`, sleeps until Ctrl-C afterwards.
 
+    With `local_testing_mode` (or `_local_testing_mode`, or EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE=1) everything runs
+    in threads of this process, and nothing listens: for unit tests and debuggers. See `eagleray.testing`.
+
     Raises:
         TypeError: `target` is not an `Application`, or an argument cannot be pickled.
         ValueError: the route prefix is malformed, or an option is not available yet.
         RayServeException: the name or the prefix is not free.
         RuntimeError: the application failed to deploy, with the remote traceback; or the node did not start.
+        Exception: in local testing mode, what a constructor raised.
     """
     _check_target(target)
     _check_name(name)
     prefix = _check_route_prefix(route_prefix)
     access_log = True if logging_config is None else LoggingConfig._take(logging_config).enable_access_log
-    if _local_testing_mode:
-        raise _validate.not_available("_local_testing_mode")
     if external_scaler_enabled:
         raise _validate.not_available("external_scaler_enabled")
     if controller_options is not None:
@@ -67,6 +74,8 @@ def run(
         from eagleray.serve.handle import DeploymentHandle
 
         return DeploymentHandle(target._bound_deployment.name, name)
+    if _local_testing_mode or local_testing_mode or _local_forced():
+        return _run_here(target, name, prefix, blocking=blocking)
 
     from eagleray import _driver
 
@@ -106,7 +115,7 @@ def start(
         if value is not None:
             raise _validate.not_available(f"{key} of serve.start()")
     options = HTTPOptions._take(http_options)
-    if _ignored_here():
+    if _ignored_here() or _local_forced():
         return
     from eagleray import _driver
 
@@ -119,6 +128,8 @@ def shutdown() -> None:
         return
     from eagleray import _driver
 
+    if (local := _local_mode()) is not None and local.shutdown() and _driver._session is None:
+        return  # tests that ran here do not end what a resident node serves
     _driver.shutdown()
 
 
@@ -134,6 +145,8 @@ def delete(name: str, _blocking: bool = True) -> None:
     _check_name(name)
     if _ignored_here():
         return
+    if (local := _local_mode()) is not None and local.delete(name):
+        return
     from eagleray import _driver
 
     session = _driver.joined()
@@ -146,11 +159,13 @@ def status() -> ServeStatus:
     """What runs, with counts of replicas by state. Empty when nothing was started."""
     from eagleray import _driver
 
+    local = _local_mode()
+    here = {} if local is None else {found["name"]: _overview(found) for found in local.statuses()}
     session = _driver.joined()
     if session is None:
-        return ServeStatus()
+        return ServeStatus(applications=here)
     info = session.node_info()
-    applications = {application["name"]: _overview(application) for application in session.status()}
+    applications = {application["name"]: _overview(application) for application in session.status()} | here
     return ServeStatus(proxies={info["node_id"]: ProxyStatus(info["proxy_status"])}, applications=applications)
 
 
@@ -220,7 +235,27 @@ class _NoSuchDeploymentError(RayServeException, KeyError):
     __str__ = Exception.__str__
 
 
+def _local_mode() -> Any:
+    """Local testing mode, if this process has used it."""
+    return sys.modules.get("eagleray._local")
+
+
+def _local_forced() -> bool:
+    return os.environ.get("EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE") == "1"
+
+
+def _run_here(target: Application, name: str, route_prefix: str, *, blocking: bool) -> DeploymentHandle:
+    from eagleray import _local
+
+    handle = _local.run(target, name=name, route_prefix=route_prefix)
+    if blocking:
+        threading.Event().wait()
+    return handle
+
+
 def _application(name: str) -> dict[str, Any]:
+    if (local := _local_mode()) is not None and (found := local.find(name)) is not None:
+        return dict(found.status())
     applications = _statuses()
     for application in applications:
         if application["name"] == name:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,13 +80,17 @@ class ReplicaContext:
 _replica_context: ReplicaContext | None = None
 
 
+# In local testing mode there are several replicas in a process: each is that of its own threads.
+_local_replica: ContextVar[ReplicaContext | None] = ContextVar("eagleray_local_replica", default=None)
+
+
 def _set_replica_context(context: ReplicaContext | None) -> None:
     global _replica_context  # noqa: PLW0603 - one replica is one process
     _replica_context = context
 
 
 def _find_replica_context() -> ReplicaContext | None:
-    return _replica_context
+    return _replica_context or _local_replica.get()
 
 
 def get_replica_context() -> ReplicaContext:
@@ -94,12 +99,13 @@ def get_replica_context() -> ReplicaContext:
     Raises:
         RayServeException: this process is not a replica.
     """
-    if _replica_context is None:
+    context = _find_replica_context()
+    if context is None:
         raise RayServeException(
             "serve.get_replica_context() works only inside a replica, that is in code of a deployment that is being "
             "served; this process is not one"
         )
-    return _replica_context
+    return context
 
 
 class RequestContext:
@@ -144,8 +150,8 @@ def get_request_context() -> RequestContext | None:
 
 
 def in_replica() -> bool:
-    """Whether this process, or the one it was forked from, is a replica."""
-    return bool(os.environ.get("EAGLERAY_REPLICA"))
+    """Whether this process, or the one it was forked from, is a replica; or this code runs in one of this process."""
+    return bool(os.environ.get("EAGLERAY_REPLICA")) or _local_replica.get() is not None
 
 
 _building = 0

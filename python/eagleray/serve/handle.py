@@ -163,6 +163,9 @@ class _Loop:
         return found
 
     async def ended(self, loop: asyncio.AbstractEventLoop, call: _core.Call) -> None:
+        if hasattr(call, "wait_on_loop"):
+            await call.wait_on_loop()  # in local testing mode
+            return
         number = next(self._numbers)
         future = self._waiting[number] = loop.create_future()
         try:
@@ -268,7 +271,7 @@ class DeploymentHandle:
             TypeError: an argument cannot be pickled.
         """
         data = self._pickle(args, kwargs)
-        call = _router().call(
+        call = (_local_router(self._app_name) or _router()).call(
             self._app_name,
             self._deployment_name,
             self._options.get("method_name", "__call__"),
@@ -339,6 +342,12 @@ def controller_of_replica() -> str | None:
     """The socket of the controller that this replica belongs to; None in a process that is none."""
     run_directory = os.environ.get("EAGLERAY_RUN_DIR") if os.environ.get("EAGLERAY_REPLICA") else None
     return None if run_directory is None else f"{run_directory}/controller.sock"
+
+
+def _local_router(app_name: str) -> Any:
+    """The application of this name that runs in this process, in local testing mode."""
+    local = sys.modules.get("eagleray._local")
+    return None if local is None else local.find(app_name)
 
 
 def _router() -> _core.Router:

@@ -1,0 +1,113 @@
+"""One application in this process: its deployments, built and started, and where calls to them go."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from eagleray._driver import build
+from eagleray._local.exchange import Call, CallRequest
+from eagleray._local.replica import Replica
+from eagleray.serve._log import logger
+
+if TYPE_CHECKING:
+    from eagleray.serve.deployment import Application as BoundApplication
+    from eagleray.serve.handle import DeploymentHandle
+
+
+class Application:
+    """Deployments of one `serve.run`. It is the router of the handles to them."""
+
+    def __init__(self, target: BoundApplication, *, name: str, route_prefix: str) -> None:
+        self.name = name
+        self.route_prefix = route_prefix
+        self._began = time.time()
+        graph = _Graph(name)
+        build._active.graph = graph
+        try:
+            graph.add(target)
+        finally:
+            build._active.graph = None
+        self.ingress = graph.name(target)
+        # Callees first, as they were found among the arguments of their callers.
+        self._replicas = {replica.name: replica for replica in graph.replicas}
+        for warning in graph.warnings:
+            logger().warning("%s", warning)
+
+    def start(self) -> None:
+        """Constructs the deployments, one after the other. Raises what user code raises."""
+        for replica in self._replicas.values():
+            replica.start()
+
+    def stop(self) -> None:
+        """Ends them, callers first, each after its running requests."""
+        for replica in reversed(self._replicas.values()):
+            replica.stop()
+
+    def replica(self, deployment_name: str) -> Replica | None:
+        """The only replica of a deployment."""
+        return self._replicas.get(deployment_name)
+
+    def ingress_handle(self) -> DeploymentHandle:
+        """What `serve.run` returns."""
+        from eagleray.serve.handle import DeploymentHandle
+
+        return DeploymentHandle(self.ingress, self.name)
+
+    def call(
+        self,
+        app_name: str,
+        deployment_name: str,
+        method: str,
+        multiplexed_model_id: str,
+        session_id: str,
+        data: bytes,
+        parent: Any = None,
+        stream: bool = False,
+    ) -> Call:
+        """As the native router's: sends a call and returns at once."""
+        call = Call()
+        request = CallRequest(call, method, stream, data, multiplexed_model_id=multiplexed_model_id, parent=parent)
+        replica = self._replicas.get(deployment_name)
+        if replica is None:
+            names = ", ".join(self._replicas)
+            call.fail("NotFound", f"application {app_name!r} has no deployment {deployment_name!r}; it has {names}")
+        else:
+            replica.accept(request)
+        return call
+
+    def status(self) -> dict[str, Any]:
+        """As the controller reports it."""
+        return {
+            "name": self.name,
+            "status": "RUNNING",
+            "message": "runs in this process, in local testing mode",
+            "last_deployed_time_s": self._began,
+            "ingress": self.ingress,
+            "deployments": [
+                {
+                    "name": name,
+                    "status": "HEALTHY",
+                    "status_trigger": "CONFIG_UPDATE_COMPLETED",
+                    "replica_states": {"RUNNING": 1},
+                    "message": "",
+                    "abandoned_requests": 0,
+                }
+                for name in self._replicas
+            ],
+        }
+
+
+class _Graph(build._Graph):
+    """Finds the deployments as a deploy does. Arguments are copied by pickling; classes stay the user's own."""
+
+    def __init__(self, app_name: str) -> None:
+        super().__init__(app_name)
+        self.replicas: list[Replica] = []
+
+    def add(self, application: BoundApplication) -> None:
+        self.begun.add(id(application))
+        self.keep.append(application)
+        arguments = self.pickle(application, (application._init_args, application._init_kwargs))
+        name = self.name(application)
+        self.replicas.append(Replica(self.app_name, name, application._bound_deployment, arguments))

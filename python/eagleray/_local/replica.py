@@ -1,0 +1,161 @@
+"""The one replica of a deployment in this process: a thread with an event loop, and user code on it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import pickle
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from eagleray._replica import hooks
+from eagleray._replica.calls import Calls
+from eagleray._replica.user_code import UserCode
+from eagleray.serve import _validate, context
+
+if TYPE_CHECKING:
+    from eagleray._local.exchange import Request
+    from eagleray.serve.deployment import Deployment
+
+# As many as there may be sync methods at work: `max_ongoing_requests` is not enforced here.
+_THREADS = 1000
+
+
+class Replica:
+    """Runs one deployment. `start` and `stop` are called once, from outside its loop."""
+
+    def __init__(self, app_name: str, name: str, deployment: Deployment, arguments: bytes) -> None:
+        self.name = name
+        self.user_code: UserCode | None = None
+        self.loop = asyncio.new_event_loop()
+        self._deployment = deployment
+        self._arguments = arguments
+        self._context = context.ReplicaContext(context.ReplicaID(f"local-{name}", context.DeploymentID(name, app_name)))
+        self._variables = contextvars.Context()
+        self._variables.run(context._local_replica.set, self._context)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiting: list[Request] = []
+        self._calls: Calls | None = None
+        self._ended = False
+        self.loop.set_default_executor(
+            concurrent.futures.ThreadPoolExecutor(
+                _THREADS, f"eagleray-local-{name}", initializer=context._local_replica.set, initargs=(self._context,)
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._variables.run, args=(self._run,), name=f"eagleray local {app_name}/{name}", daemon=True
+        )
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Constructs user code, on its loop, and waits. Raises what it raises."""
+        self._thread.start()
+        self._finish(self._start())
+
+    def stop(self) -> None:
+        """Ends it after its running requests, at most `graceful_shutdown_timeout_s` later. Never raises."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._thread.is_alive():
+            self._finish(self._stop())
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+        for request in self._waiting:
+            request.cancel()
+        self.loop.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def _finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs it on the loop to its end. `SystemExit` of user code is raised here, not through the loop."""
+        outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        async def run() -> None:
+            try:
+                await coroutine
+            except BaseException as error:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(None)
+
+        self.soon(lambda: self._task(run()))
+        outcome.result()
+
+    async def _start(self) -> None:
+        args, kwargs = pickle.loads(self._arguments)
+        user_code = await UserCode.construct(self._deployment.func_or_class, args, kwargs)
+        self._context.servable_object = user_code.target
+        self.user_code = user_code
+        user_config = self._deployment.user_config
+        text = "" if user_config is None else _validate.to_json("user_config", user_config)
+        await hooks.apply_user_config(user_code, text, self._context.rank)
+        await hooks.check_health(user_code)
+        self._calls = Calls(user_code)
+        for request in self._waiting:
+            self._begin(request)
+        self._waiting.clear()
+
+    async def _stop(self) -> None:
+        this = asyncio.current_task()
+        running = [task for task in self._tasks if task is not this]
+        if running:
+            await asyncio.wait(running, timeout=self._deployment._config.graceful_shutdown_timeout_s)
+        await self._end_tasks()
+        try:
+            await self._destroy()
+        except BaseException as error:
+            from eagleray._replica import log
+
+            log.failure("__del__ failed", error)
+
+    async def _end_tasks(self) -> None:
+        """Cancels what user code left running on the loop."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1.0)
+        await self.loop.shutdown_asyncgens()
+
+    async def _destroy(self) -> None:
+        """Runs `__del__` once: the instance gets a class without it, so that the collector does not run it again."""
+        user_code = self.user_code
+        hook = None if user_code is None else user_code.hook("__del__")
+        if user_code is None or hook is None:
+            return
+        await hooks.run(hook)
+        kind = type(user_code.target)
+        try:
+            user_code.target.__class__ = type(kind.__name__, (kind,), {"__slots__": (), "__del__": lambda _: None})
+        except TypeError:
+            pass  # of a class with a layout of its own
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def accept(self, request: Request) -> None:
+        """Takes a request, from any thread."""
+        request.accepted(self)
+        self.soon(lambda: self._begin(request))
+
+    def soon(self, function: Callable[[], Any]) -> None:
+        """Runs it on the loop, with this replica's variables and not those of the caller."""
+        if not self._ended or self.loop.is_running():
+            self.loop.call_soon_threadsafe(function, context=self._variables.copy())
+
+    def _begin(self, request: Request) -> None:
+        if self._calls is None:
+            self._waiting.append(request)
+        elif not request.cancelled:
+            request.task = self._task(self._calls.on_loop(request))  # type: ignore[arg-type]
+
+    def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(coroutine, context=self._variables.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
