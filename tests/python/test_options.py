@@ -70,8 +70,6 @@ def test_options_inherits_what_is_not_given() -> None:
         ({"num_replicas": 0}, ValueError),
         ({"num_replicas": -1}, ValueError),
         ({"num_replicas": "many"}, ValueError),
-        ({"num_replicas": "auto"}, ValueError),
-        ({"autoscaling_config": {"min_replicas": 1}}, ValueError),
         ({"max_ongoing_requests": None}, ValueError),
         ({"max_ongoing_requests": 0}, ValueError),
         ({"max_ongoing_requests": True}, ValueError),
@@ -92,15 +90,11 @@ def test_options_inherits_what_is_not_given() -> None:
         ({"ray_actor_options": []}, TypeError),
         ({"ray_actor_options": {"cpus": 1}}, ValueError),
         ({"ray_actor_options": {"num_cpus": -1}}, ValueError),
-        ({"ray_actor_options": {"num_gpus": 0.5}}, ValueError),
         ({"ray_actor_options": {"resources": {"x": "1"}}}, TypeError),
-        ({"ray_actor_options": {"runtime_env": {"pip": ["x"]}}}, ValueError),
         ({"ray_actor_options": {"runtime_env": {"env_vars": {"A": 1}}}}, TypeError),
         ({"ray_actor_options": {"runtime_env": {"env_vars": {"EAGLERAY_NODE": "x"}}}}, ValueError),
         ({"logging_config": "INFO"}, TypeError),
         ({"logging_config": {"level": "INFO"}}, ValueError),
-        ({"logging_config": {"encoding": "JSON"}}, ValueError),
-        ({"max_surge_percent": 20}, ValueError),
         ({"num_replica": 2}, TypeError),
     ],
 )
@@ -131,7 +125,7 @@ def test_values_that_ray_serve_takes_are_taken() -> None:
         placement_group_bundles=None,
     )(Target)
     assert (taken.num_replicas, taken.max_queued_requests) == (1, 5)
-    assert taken.backpressure_config == BackpressureConfig(429, 1.5)
+    assert taken.backpressure_config == BackpressureConfig(status_code=429, retry_after_s=1.5)
     assert taken._config.resources == {"num_cpus": 0.5, "memory": 100.0, "disk": 2.0}
     assert taken._config.env_vars == {"A": "b"}
     assert taken.logging_config == LoggingConfig(enable_access_log=False)

@@ -14,7 +14,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from eagleray.serve.deployment import DEFAULT_MAX_BODY_BYTES, Application, DeploymentConfig
+from eagleray._driver import engine
+from eagleray.serve._options import DEFAULT_MAX_BODY_BYTES, DeploymentConfig
+from eagleray.serve.deployment import Application
 from eagleray.serve.handle import DeploymentHandle
 
 
@@ -137,6 +139,7 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
 
     Raises:
         TypeError: something cannot be pickled.
+        ValueError: an option that this engine cannot carry out.
     """
     graph = _Graph(name)
     _active.graph = graph
@@ -144,7 +147,10 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
         graph.add(application)
     finally:
         _active.graph = None
+    engine.refuse([(node.name, node.config) for node in graph.nodes])
     built = Built(spec={}, warnings=graph.warnings)
+    for node in graph.nodes:
+        built.warnings += engine.warnings(node.name, node.config)
     from eagleray._code import capture
 
     captured = capture.capture()
@@ -189,7 +195,7 @@ def _options(config: DeploymentConfig, access_log: bool) -> dict[str, Any]:
 
     user_config = "" if config.user_config is None else _validate.to_json("user_config", config.user_config)
     return {
-        "num_replicas": config.num_replicas,
+        "num_replicas": config.held_replicas,
         "max_ongoing_requests": config.max_ongoing_requests,
         "max_queued_requests": config.max_queued_requests,
         "user_config": user_config,

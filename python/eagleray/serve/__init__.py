@@ -18,16 +18,20 @@ from eagleray.serve import deployment as _deployment_module  # the module first:
 from eagleray.serve.api import (
     delete,
     get_app_handle,
+    get_deployment_actor,
+    get_deployment_actor_context,
     get_deployment_handle,
     get_replica_context,
+    get_trace_context,
     run,
     shutdown,
     shutdown_async,
     start,
     status,
 )
-from eagleray.serve.config import HTTPOptions
+from eagleray.serve.config import ControllerOptions, HTTPOptions
 from eagleray.serve.deployment import Application, Deployment, deployment
+from eagleray.serve.schema import TracingConfig
 
 if TYPE_CHECKING:
     from eagleray.serve.asgi import ingress
@@ -36,15 +40,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Application",
+    "ControllerOptions",
     "Deployment",
     "HTTPOptions",
+    "TracingConfig",
     "batch",
     "delete",
     "deployment",
     "get_app_handle",
+    "get_deployment_actor",
+    "get_deployment_actor_context",
     "get_deployment_handle",
     "get_multiplexed_model_id",
     "get_replica_context",
+    "get_trace_context",
     "ingress",
     "run",
     "shutdown",
@@ -55,11 +64,7 @@ __all__ = [
 
 del _deployment_module
 
-_NOT_YET = (
-    "ControllerOptions", "RunTarget", "TracingConfig", "get_deployment_actor",
-    "get_deployment_actor_context", "get_trace_context", "multiplexed",
-    "run_many",
-)  # fmt: skip
+_NOT_YET = ("RunTarget", "multiplexed", "run_many")
 
 
 # Imported when they are first used: they need asyncio, which would double the time of this import.

@@ -65,7 +65,7 @@ def run(
     _check_target(target)
     _check_name(name)
     prefix = _check_route_prefix(route_prefix)
-    access_log = True if logging_config is None else LoggingConfig._take(logging_config).enable_access_log
+    access_log = True if logging_config is None else LoggingConfig.take(logging_config).enable_access_log
     if external_scaler_enabled:
         raise _validate.not_available("external_scaler_enabled")
     if controller_options is not None:
@@ -281,6 +281,34 @@ def _statuses() -> list[dict[str, Any]]:
 def get_replica_context() -> ReplicaContext:
     """Who the replica is that this code runs in. Outside a replica: `RayServeException`."""
     return _get_replica_context()
+
+
+def get_deployment_actor(actor_name: str) -> Any:
+    """An actor that the replicas of a deployment share. There are none yet, so no name is known.
+
+    Raises:
+        RayServeException: outside a replica.
+        ValueError: inside one: the deployment has no such actor.
+    """
+    context = _get_replica_context()
+    raise ValueError(
+        f"deployment {context.deployment!r} has no deployment actor {actor_name!r}: deployment actors are not "
+        "available yet; make the shared part a deployment and pass its handle"
+    )
+
+
+def get_deployment_actor_context() -> Any:
+    """Who the deployment actor is that this code runs in. There are none yet, so this raises.
+
+    Raises:
+        RayServeException: always.
+    """
+    raise RayServeException("serve.get_deployment_actor_context() works only inside a deployment actor")
+
+
+def get_trace_context() -> Any:
+    """The trace that the running request belongs to; None, since tracing is not available yet."""
+    return None
 
 
 def _check_target(target: Any) -> None:

@@ -1,4 +1,4 @@
-"""Configuration objects of `eagleray.serve`: where it listens, what a full queue answers."""
+"""Configuration objects of `eagleray.serve`: where it listens, and the objects among a deployment's options."""
 
 from __future__ import annotations
 
@@ -10,8 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from eagleray.serve import _limits, _validate
+from eagleray.serve._autoscaling_config import (
+    AggregationFunction,
+    AutoscalingConfig,
+    AutoscalingContext,
+    AutoscalingPolicy,
+)
+from eagleray.serve._deployment_config import (
+    BackpressureConfig,
+    DeploymentActorConfig,
+    GangPlacementStrategy,
+    GangRuntimeFailurePolicy,
+    GangSchedulingConfig,
+    RequestRouterConfig,
+)
+from eagleray.serve._model import Model, dict_of, integer, list_of, number, option, string
 
-__all__ = ["BackpressureConfig", "HTTPOptions", "ProxyLocation"]
+__all__ = [
+    "AggregationFunction",
+    "AutoscalingConfig",
+    "AutoscalingContext",
+    "AutoscalingPolicy",
+    "BackpressureConfig",
+    "ControllerOptions",
+    "DeploymentActorConfig",
+    "GangPlacementStrategy",
+    "GangRuntimeFailurePolicy",
+    "GangSchedulingConfig",
+    "HTTPOptions",
+    "ProxyLocation",
+    "RequestRouterConfig",
+    "gRPCOptions",
+]
 
 DEFAULT_HTTP_HOST = "127.0.0.1"
 DEFAULT_HTTP_PORT = 8000
@@ -136,26 +166,32 @@ class HTTPOptions:
         raise TypeError(f"http_options must be HTTPOptions or a dict, got {type(value).__name__}")
 
 
-@dataclass(frozen=True)
-class BackpressureConfig:
-    """What a request that finds the queue full is answered."""
+def _servicers(name: str, value: Any) -> list[str]:
+    functions: list[str] = list_of(_validate.text)(name, value)
+    return functions
 
-    status_code: int = 503
-    retry_after_s: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.status_code not in (503, 429):
-            raise ValueError(f"backpressure_config.status_code must be 503 or 429, got {self.status_code!r}")
-        if self.retry_after_s is not None:
-            _validate.seconds("backpressure_config.retry_after_s", self.retry_after_s, positive=False)
+class gRPCOptions(Model):  # noqa: N801 - the name is the contract
+    """The gRPC ingress. Without servicer functions there is none, and with some it is not available yet."""
 
-    @classmethod
-    def _take(cls, value: Any) -> BackpressureConfig:
-        if value is None:
-            return cls()
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, dict):
-            _validate.unknown_keys("backpressure_config", value, [field.name for field in fields(cls)])
-            return cls(**value)
-        raise ValueError(f"backpressure_config must be BackpressureConfig or a dict, got {value!r}")
+    _called = "grpc_options"
+
+    port: int = option(integer(minimum=0, maximum=65535), default=9000)
+    grpc_servicer_functions: list[str] = option(_servicers, default=list)
+    request_timeout_s: float | None = option(number(positive=True), default=None, optional=True)
+    enable_reflection: bool = option(_validate.boolean, default=True)
+
+
+def _controller_environment(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _validate.invalid(name, f"{name} must be a dict, got {value!r}", value)
+    _validate.unknown_keys(name, value, ["env_vars"])
+    return {"env_vars": dict_of(string)(f"{name}['env_vars']", value.get("env_vars") or {})}
+
+
+class ControllerOptions(Model):
+    """Environment variables of the controller, which a native one has no use for: not available."""
+
+    _called = "controller_options"
+
+    runtime_env: dict[str, Any] = option(_controller_environment, default=dict)

@@ -17,6 +17,7 @@ __all__ = [
     "RayServeException",
     "ReplicaUnavailableError",
     "RequestCancelledError",
+    "gRPCStatusError",
 ]
 
 
@@ -93,3 +94,18 @@ class ReplicaUnavailableError(RayServeException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._replica_id, self.message)
+
+
+class gRPCStatusError(RayServeException):  # noqa: N801 - the name is the contract
+    """An error of user code with the gRPC status that it shall have. The gRPC ingress comes later."""
+
+    def __init__(
+        self, original_exception: BaseException, grpc_code: Any = None, grpc_details: str | None = None
+    ) -> None:
+        self.original_exception = original_exception
+        self.grpc_code = grpc_code
+        self.grpc_details = grpc_details
+        super().__init__(str(original_exception))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.original_exception, self.grpc_code, self.grpc_details)

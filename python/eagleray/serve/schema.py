@@ -1,23 +1,50 @@
-"""Status objects and their enums; names, order and words are those that Ray Serve users know."""
+"""Status objects and their enums, logging and tracing; names, order and words are those that Ray Serve users know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from eagleray.serve import _validate
+from eagleray.serve import _later, _validate
+from eagleray.serve._model import Model, list_of, number, option, string
+from eagleray.serve.context import ReplicaRank
 
 __all__ = [
+    "APIType",
+    "ApplicationDetails",
     "ApplicationStatus",
     "ApplicationStatusOverview",
+    "CeleryAdapterConfig",
+    "ControllerHealthMetrics",
+    "DeploymentDetails",
+    "DeploymentSchema",
     "DeploymentStatus",
     "DeploymentStatusOverview",
     "DeploymentStatusTrigger",
+    "DeploymentTopology",
+    "EncodingType",
+    "HTTPOptionsSchema",
     "LoggingConfig",
+    "ProxyDetails",
     "ProxyStatus",
+    "RayActorOptionsSchema",
+    "ReplicaDetails",
+    "ReplicaRank",
     "ReplicaState",
+    "ScaleDeploymentRequest",
+    "ServeActorDetails",
+    "ServeApplicationSchema",
+    "ServeDeploySchema",
+    "ServeInstanceDetails",
     "ServeStatus",
+    "Target",
+    "TargetGroup",
+    "TaskProcessorAdapter",
+    "TaskProcessorConfig",
+    "TaskResult",
+    "TracingConfig",
+    "gRPCOptionsSchema",
 ]
 
 
@@ -113,34 +140,94 @@ class ServeStatus:
     target_capacity: float | None = None
 
 
-@dataclass(frozen=True)
-class LoggingConfig:
-    """How a deployment logs. So far `enable_access_log` has an effect; other values than the defaults are refused."""
+class EncodingType(str, Enum):
+    """Shape of log lines."""
 
-    encoding: str = "TEXT"
-    log_level: Any = "INFO"
-    logs_dir: str | None = None
-    enable_access_log: bool = True
-    additional_log_standard_attrs: Any = ()
+    TEXT = "TEXT"
+    JSON = "JSON"
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.enable_access_log, bool):
-            raise ValueError(f"logging_config.enable_access_log must be a bool, got {self.enable_access_log!r}")
-        later = {
-            "encoding": str(getattr(self.encoding, "value", self.encoding)) != "TEXT",
-            "log_level": str(self.log_level).upper() not in ("INFO", "20"),
-            "logs_dir": self.logs_dir is not None,
-            "additional_log_standard_attrs": bool(self.additional_log_standard_attrs),
-        }
-        for name, given in later.items():
-            if given:
-                raise _validate.not_available(f"logging_config.{name}")
+
+def _encoding(name: str, value: Any) -> EncodingType:
+    text = value.upper() if isinstance(value, str) and not isinstance(value, EncodingType) else value
+    found: EncodingType = _validate.one_of(name, text, EncodingType)
+    return found
+
+
+def _log_level(name: str, value: Any) -> str | int:
+    """A level of `logging`, by name in any case or as a number."""
+    import logging
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    known = logging.getLevelNamesMapping()
+    if not isinstance(value, str) or value.upper() not in known:
+        words = ", ".join(known)
+        raise _validate.invalid(name, f"{name} must be one of {words}, or a number, got {value!r}", value)
+    return value.upper()
+
+
+class LoggingConfig(Model):
+    """How a deployment logs.
+
+    Attributes:
+        encoding: Plain lines, or one JSON object a line.
+        log_level: Of the logger `eagleray.serve` in the replicas.
+        logs_dir: Not available yet: lines go to the node's log directory.
+        enable_access_log: Whether requests to the deployment are in the access log.
+        additional_log_standard_attrs: Attributes of `logging.LogRecord` to add to each line.
+    """
+
+    _called = "logging_config"
+
+    encoding: EncodingType | str = option(_encoding, default=EncodingType.TEXT)
+    log_level: str | int = option(_log_level, default="INFO")
+    logs_dir: str | None = option(_validate.text, default=None, optional=True)
+    enable_access_log: bool = option(_validate.boolean, default=True)
+    additional_log_standard_attrs: list[str] = option(list_of(_validate.text), default=list)
 
     @classmethod
-    def _take(cls, value: Any) -> LoggingConfig:
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, dict):
-            _validate.unknown_keys("logging_config", value, [field.name for field in fields(cls)])
-            return cls(**value)
-        raise TypeError(f"logging_config must be LoggingConfig or a dict, got {type(value).__name__}")
+    def take(cls, value: Any) -> LoggingConfig:
+        """The object for an object or a dict.
+
+        Raises:
+            TypeError: `value` is neither.
+            ValueError: as `model_validate`.
+        """
+        if not isinstance(value, (cls, dict)):
+            raise TypeError(f"logging_config must be a LoggingConfig or a dict, got {type(value).__name__}")
+        return cls.model_validate(value)
+
+
+class TracingConfig(Model):
+    """Whether and where traces go. Tracing itself is not available yet."""
+
+    _called = "tracing_config"
+
+    enabled: bool = option(_validate.boolean, default=False)
+    exporter_import_path: str = option(string, default="")
+    sampling_ratio: float = option(number(positive=False, maximum=1), default=0.01)
+
+
+# Of the config file and the REST API, and of task queues: both come later.
+APIType = _later.class_(__name__, "APIType")
+ApplicationDetails = _later.class_(__name__, "ApplicationDetails")
+CeleryAdapterConfig = _later.class_(__name__, "CeleryAdapterConfig")
+ControllerHealthMetrics = _later.class_(__name__, "ControllerHealthMetrics")
+DeploymentDetails = _later.class_(__name__, "DeploymentDetails")
+DeploymentSchema = _later.class_(__name__, "DeploymentSchema")
+DeploymentTopology = _later.class_(__name__, "DeploymentTopology")
+HTTPOptionsSchema = _later.class_(__name__, "HTTPOptionsSchema")
+ProxyDetails = _later.class_(__name__, "ProxyDetails")
+RayActorOptionsSchema = _later.class_(__name__, "RayActorOptionsSchema")
+ReplicaDetails = _later.class_(__name__, "ReplicaDetails")
+ScaleDeploymentRequest = _later.class_(__name__, "ScaleDeploymentRequest")
+ServeActorDetails = _later.class_(__name__, "ServeActorDetails")
+ServeApplicationSchema = _later.class_(__name__, "ServeApplicationSchema")
+ServeDeploySchema = _later.class_(__name__, "ServeDeploySchema")
+ServeInstanceDetails = _later.class_(__name__, "ServeInstanceDetails")
+Target = _later.class_(__name__, "Target")
+TargetGroup = _later.class_(__name__, "TargetGroup")
+TaskProcessorAdapter = _later.class_(__name__, "TaskProcessorAdapter")
+TaskProcessorConfig = _later.class_(__name__, "TaskProcessorConfig")
+TaskResult = _later.class_(__name__, "TaskResult")
+gRPCOptionsSchema = _later.class_(__name__, "gRPCOptionsSchema")  # noqa: N816

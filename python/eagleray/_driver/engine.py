@@ -1,0 +1,107 @@
+"""What the local engine can carry out of a deployment's options, and what it says of the rest.
+
+Options are checked where they are written, whatever the engine; here, before anything is sent, those that this engine
+or this release cannot honour are refused, all at once. Those that are honoured in another way than in Ray Serve, or not
+yet, are named in a warning. Nothing is ignored in silence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eagleray.serve._autoscaling_config import DEFAULT_POLICY
+from eagleray.serve._deployment_config import DEFAULT_ROUTER, RequestRouterConfig
+
+if TYPE_CHECKING:
+    from eagleray.serve._options import DeploymentConfig
+
+_BACKOFF = ("initial_backoff_s", "backoff_multiplier", "max_backoff_s")
+_STATS = ("request_routing_stats_period_s", "request_routing_stats_timeout_s")
+
+
+def refuse(deployments: list[tuple[str, DeploymentConfig]]) -> None:
+    """Raises what stands in the way of these deployments, by name.
+
+    Raises:
+        ValueError: an option cannot be carried out; the text names each, and what to do instead.
+    """
+    problems = [f"deployment {name!r}: {problem}" for name, config in deployments for problem in _problems(config)]
+    if problems:
+        from eagleray import __version__
+
+        raise ValueError(
+            f"nothing was deployed, since the local engine of eagleray {__version__} cannot carry out:\n  "
+            + "\n  ".join(problems)
+        )
+
+
+def _problems(config: DeploymentConfig) -> list[str]:
+    options = config.ray_actor_options
+    found = []
+    if options.get("num_gpus"):
+        found.append(
+            f"ray_actor_options num_gpus={options['num_gpus']}: GPUs are not granted yet; leave num_gpus out and "
+            "choose the device in the constructor, or by CUDA_VISIBLE_DEVICES in runtime_env env_vars"
+        )
+    for key, instead in _ELSEWHERE.items():
+        if options.get(key):
+            found.append(f"ray_actor_options {key}: {instead}")
+    for key, value in (options.get("runtime_env") or {}).items():
+        if key != "env_vars" and value:
+            found.append(
+                f"ray_actor_options runtime_env {key!r}: replicas run in the driver's environment and working "
+                "directory, with its packages and code; only env_vars can be set"
+            )
+    if config.placement_group_bundles is not None:
+        found.append("placement_group_bundles: placement groups need a cluster; state num_cpus and resources instead")
+    limit = config.max_replicas_per_node
+    if limit is not None and config.held_replicas > limit:
+        found.append(
+            f"max_replicas_per_node={limit}: there is one node, and {config.held_replicas} replicas are wanted; raise "
+            "the one or lower the other"
+        )
+    if config.gang_scheduling_config is not None:
+        found.append("gang_scheduling_config: replicas start one by one; leave it out")
+    if config.deployment_actors:
+        found.append("deployment_actors: there are no actors; make the shared part a deployment and pass its handle")
+    if config.request_router_config.request_router_class != DEFAULT_ROUTER:
+        found.append(
+            f"request_router_class {config.request_router_config.request_router_class!r}: requests are routed by "
+            "power of two choices; leave it out"
+        )
+    if config.logging_config is not None and config.logging_config.logs_dir is not None:
+        found.append("logging_config logs_dir: lines go to the node's log directory (`eagleray status` names the node)")
+    return found
+
+
+_ELSEWHERE = {
+    "accelerator_type": "one machine has no types to choose from; leave it out",
+    "label_selector": "one machine has no labels to choose by; leave it out",
+    "fallback_strategy": "one machine has no labels to choose by; leave it out",
+}
+
+
+def warnings(name: str, config: DeploymentConfig) -> list[str]:
+    """What is honoured in another way, or not yet, for people."""
+    found = []
+    scaling = config.autoscaling_config
+    if scaling is not None:
+        policy = "" if scaling.policy.policy_function == DEFAULT_POLICY else ", and its policy is not asked"
+        found.append(
+            f"deployment {name!r} does not scale by itself in this version: it holds at {scaling.held} "
+            f"replica(s){policy}; deploy with another num_replicas to change that"
+        )
+    router, usual = config.request_router_config, RequestRouterConfig()
+    changed = [key for key in _BACKOFF if getattr(router, key) != getattr(usual, key)]
+    if changed:
+        found.append(
+            f"deployment {name!r}: {', '.join(changed)} of request_router_config have no effect, since routers do not "
+            "poll: a replica tells them at once when it has room"
+        )
+    changed = [key for key in _STATS if getattr(router, key) != getattr(usual, key)]
+    if changed:
+        found.append(
+            f"deployment {name!r}: {', '.join(changed)} of request_router_config have no effect, since "
+            "record_routing_stats is for custom routers, which are not available yet"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Routers that Ray Serve calls experimental; none of them is available yet."""
