@@ -136,6 +136,10 @@ pub(crate) struct Connection {
     pub(crate) is_last: Cell<bool>,
     /// Bodies that are waited for.
     bodies: RefCell<Slab<Rc<Progress>>>,
+    /// HTTP/1.1: one answer at a time, which goes on as the socket does. HTTP/2 has windows for that.
+    holds_bodies: Cell<bool>,
+    /// An answer waits for the socket.
+    is_holding: Cell<bool>,
     /// A first request has come.
     pub(crate) has_asked: Cell<bool>,
     end: Cell<Option<End>>,
@@ -204,6 +208,19 @@ impl Connection {
         }
     }
 
+    /// Whether the socket takes nothing now, so that no more of the answer is wanted: hyper would buffer it. The task
+    /// is woken when something went out.
+    pub(crate) fn holds_body(&self) -> bool {
+        let holds = self.holds_bodies.get() && self.answer.is_waiting();
+        self.is_holding.set(holds);
+        holds
+    }
+
+    /// Something went out. True if an answer has waited for it.
+    fn goes_on(&self) -> bool {
+        self.is_holding.take()
+    }
+
     fn end_with(&self, end: End) {
         self.end.set(Some(end));
         self.wake();
@@ -250,6 +267,8 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         answer: Progress::default(),
         is_last: Cell::new(false),
         bodies: RefCell::new(Slab::new()),
+        holds_bodies: Cell::new(true),
+        is_holding: Cell::new(false),
         has_asked: Cell::new(false),
         end: Cell::new(None),
         waker: RefCell::new(None),

@@ -32,8 +32,13 @@ use state::State;
 
 /// Body bytes that may go out before the replica gives credit, counted over REQUEST and BODY.
 pub const INITIAL_BODY_CREDIT: usize = 64 * 1024;
-/// Bytes of an answer that a replica may send before it is given credit.
-pub const INITIAL_ANSWER_CREDIT: usize = 256 * 1024;
+/// Bytes of an answer that a replica may send before it is given credit: what an answer may cost whose client takes
+/// nothing.
+pub const INITIAL_ANSWER_CREDIT: usize = 64 * 1024;
+/// The same once [`PROVEN_BYTES`] of it were taken.
+const PROVEN_ANSWER_CREDIT: usize = 256 * 1024;
+/// More than sockets swallow of an answer that nobody reads.
+const PROVEN_BYTES: usize = 1024 * 1024;
 
 /// What a router is made from.
 #[derive(Clone, Debug)]

@@ -177,9 +177,9 @@ fn large_arguments_and_results_pass_whole() {
     let expected = argument.clone();
     let serve = |mut replica: Replica| {
         let (request, body) = replica.request();
-        let last = body.len().div_ceil(100_000) - 1;
-        let mut credit = 256 * 1024;
-        for (number, chunk) in body.chunks(100_000).enumerate() {
+        let last = body.len().div_ceil(50_000) - 1;
+        let mut credit = 64 * 1024;
+        for (number, chunk) in body.chunks(50_000).enumerate() {
             while credit < chunk.len() {
                 credit += replica.expect(Kind::Credit).header.a as usize;
             }

@@ -227,6 +227,14 @@ impl Decoder {
         }
     }
 
+    /// Bytes, with its header, of the frame at the front of `buffer` of which some is missing, once they are known.
+    /// To be asked after [`Self::decode`] found no more, so that a long one can be read into memory of its own.
+    pub fn incomplete(self, buffer: &[u8]) -> Option<usize> {
+        let [a, b, c, d, ..] = *buffer.first_chunk::<HEADER_BYTES>()?;
+        let length = u32::from_le_bytes([a, b, c, d]).min(self.max_payload);
+        Some(HEADER_BYTES + length as usize)
+    }
+
     /// Takes the next whole frame out of `buffer`; `None` when more bytes are needed. After an error the
     /// connection cannot be read further.
     pub fn decode(self, buffer: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {

@@ -61,6 +61,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     state.phase.set(Phase::Idle(shard.tick()));
+    state.holds_bodies.set(false);
     let meter = Rc::new(Meter::new(
         Rc::clone(&shard),
         Rc::clone(&state),

@@ -76,9 +76,19 @@ impl<S> Io<S> {
         }
     }
 
-    fn wrote(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(
+        &self,
+        context: &Context<'_>,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match wrote {
-            Poll::Ready(Ok(bytes)) => self.state.answer.moved(bytes),
+            Poll::Ready(Ok(bytes)) => {
+                self.state.answer.moved(bytes);
+                if self.state.goes_on() {
+                    // hyper asks for more of an answer before it flushes, and not after.
+                    context.waker().wake_by_ref();
+                }
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.state.answer.waits(),
         }
@@ -194,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.wrote(wrote)
+        this.wrote(context, wrote)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -239,6 +249,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.wrote(wrote)
+        this.wrote(context, wrote)
     }
 }

@@ -59,6 +59,10 @@ impl Progress {
         self.waiting.set(true);
     }
 
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.get()
+    }
+
     /// The same, for a task that is to be woken when it has waited too long.
     pub(crate) fn waits_in(&self, context: &Context<'_>) {
         self.waits();

@@ -98,6 +98,9 @@ impl Streaming {
             self.record.count(failure.code);
             return Poll::Ready(Some(Err(BrokenOff(failure.code))));
         }
+        if self.record.connection.holds_body() {
+            return Poll::Pending;
+        }
         self.exchange.poll_data(context).map(|data| {
             data.map(|data| {
                 data.map(|data| Frame::data(data.bytes))

@@ -119,7 +119,7 @@ fn a_reader_that_takes_nothing_of_its_answer_is_cut_and_its_request_cancelled() 
     assert!(connection.start(&request));
     connection.begin_answer(&request, 200, &[]);
     // Until the credit is spent: what was taken is in the buffers of two sockets.
-    let mut credit = 256 * 1024;
+    let mut credit = 64 * 1024;
     let cancelled = loop {
         while credit >= 32 * 1024 {
             connection.respond(&request, Flags::NONE, &[b'x'; 32 * 1024]);

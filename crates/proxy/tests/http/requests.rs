@@ -82,7 +82,7 @@ fn a_client_that_does_not_read_stops_its_replica() {
     connection.begin_answer(&request, 200, &[]);
     // Sends until no credit comes any more: a small request on another connection is answered in the meantime, and
     // its frames come after any credit that was given.
-    let (mut sent, mut credit) = (0, 256 * 1024_usize);
+    let (mut sent, mut credit) = (0, 64 * 1024_usize);
     let mut other = proxy.client();
     loop {
         while credit >= 50_000 {

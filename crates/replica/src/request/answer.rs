@@ -181,9 +181,14 @@ impl Request {
         } else {
             Flags::HEAD
         };
-        if state.pending.is_empty() && data.len() as u64 <= state.credit && data.len() <= FRAME_DATA
+        // A whole answer goes at once: a client that is slow to take it then holds no slot.
+        let is_whole = !head.is_empty() && flags.contains(Flags::END);
+        let length = data.len() as u64;
+        if state.pending.is_empty()
+            && data.len() <= FRAME_DATA
+            && (is_whole || length <= state.credit)
         {
-            state.credit -= data.len() as u64;
+            state.credit = state.credit.saturating_sub(length);
             self.emit(state, flags.with(head_flags), head, data);
         } else {
             if !head.is_empty() {

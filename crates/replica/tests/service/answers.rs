@@ -37,8 +37,8 @@ fn a_long_answer_goes_out_as_the_router_takes_it() {
         request.respond(200, [], &vec![7; 1_000_000], true).unwrap(),
         Room::Wait
     );
-    let (first, flags) = take(&mut router, name, 256 * 1024);
-    assert_eq!(first, 256 * 1024);
+    let (first, flags) = take(&mut router, name, 64 * 1024);
+    assert_eq!(first, 64 * 1024);
     assert!(!flags.contains(Flags::DONE));
     drop(request);
     router.send(Kind::Credit, name, Flags::NONE, 1_000_000, &[]);
@@ -56,8 +56,8 @@ fn a_stream_is_told_to_wait_and_when_to_go_on() {
     let request = replica.request();
     assert!(request.claim());
     assert_eq!(request.start(200, []).unwrap(), Room::Yes);
-    assert_eq!(request.send(&vec![1; 256 * 1024], Flags::NONE), Room::Wait);
-    take(&mut router, name, 256 * 1024);
+    assert_eq!(request.send(&vec![1; 64 * 1024], Flags::NONE), Room::Wait);
+    take(&mut router, name, 64 * 1024);
     router.send(Kind::Credit, name, Flags::NONE, 10, &[]);
     assert!(matches!(replica.event(), Event::Ready(serial) if serial == request.serial()));
     assert_eq!(request.poll_writable(), Room::Yes);

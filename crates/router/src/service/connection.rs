@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use eagleray_wire::{
     ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, recv_with_fd,
 };
@@ -31,6 +31,8 @@ const AFTER_END: Duration = Duration::from_millis(50);
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Room for one read. Answers of a whole turn come in one.
 const READ_BYTES: usize = 64 * 1024;
+/// A longer frame that has not come in one read is read into memory of its own.
+const LONG_FRAME: usize = 16 * 1024;
 
 /// What the state machine asked for.
 #[derive(Clone, Debug)]
@@ -97,17 +99,19 @@ async fn receive(
 ) -> io::Result<()> {
     loop {
         if !buffer.is_empty() {
-            let now = Instant::now();
-            let received = handle.state.borrow_mut().received(now, key, &mut buffer);
-            handle.settle_at(now);
-            // What these frames freed was granted to requests that waited: they go before the answers do, so that
-            // the replica works while this thread writes to clients.
-            poll_fn(|context| {
-                handle.flush(context);
-                Poll::Ready(())
-            })
-            .await;
-            received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            take(handle, key, &mut buffer).await?;
+        }
+        if let Some(length) = long_frame(&buffer) {
+            let mut frame = BytesMut::with_capacity(length);
+            frame.extend_from_slice(&buffer);
+            buffer.clear();
+            while frame.len() < length {
+                let missing = length - frame.len();
+                if read.read_buf(&mut (&mut frame).limit(missing)).await? == 0 {
+                    return Ok(());
+                }
+            }
+            take(handle, key, &mut frame).await?;
         }
         // When all slices of earlier answers are gone this takes the old memory back.
         buffer.reserve(READ_BYTES);
@@ -115,6 +119,31 @@ async fn receive(
             return Ok(());
         }
     }
+}
+
+/// The length of the frame that has begun, if it is so long that it gets memory of its own: whoever keeps its data
+/// would else keep a read buffer that had to grow for it.
+fn long_frame(buffer: &[u8]) -> Option<usize> {
+    if buffer.is_empty() {
+        return None;
+    }
+    Decoder::data()
+        .incomplete(buffer)
+        .filter(|length| *length > LONG_FRAME)
+}
+
+async fn take(handle: &Handle, key: ConnectionKey, buffer: &mut BytesMut) -> io::Result<()> {
+    let now = Instant::now();
+    let received = handle.state.borrow_mut().received(now, key, buffer);
+    handle.settle_at(now);
+    // What these frames freed was granted to requests that waited: they go before the answers do, so that the
+    // replica works while this thread writes to clients.
+    poll_fn(|context| {
+        handle.flush(context);
+        Poll::Ready(())
+    })
+    .await;
+    received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// HELLO as it came, and what came after it.

@@ -8,13 +8,35 @@ use std::{collections::VecDeque, task::Waker};
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{Flags, Header, Kind};
 
-use super::{Answer, Data, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing};
+use super::{
+    Answer, Data, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing,
+    PROVEN_ANSWER_CREDIT, PROVEN_BYTES,
+};
 use crate::core::RequestKey;
 
 /// Longest BODY frame.
 const BODY_FRAME: usize = 64 * 1024;
 /// Data that is shorter is copied, so that it does not keep the read buffer that it came in.
 const COPY_BELOW: usize = 4096;
+/// Short pieces that wait are put together up to this length, so that many cost no more than their bytes.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Adds a short piece to one that waits. False: it does not fit.
+fn append(last: &mut Bytes, piece: &[u8]) -> bool {
+    if piece.len() >= COPY_BELOW || last.len() + piece.len() > PIECE_BYTES {
+        return false;
+    }
+    let mut joined = std::mem::take(last)
+        .try_into_mut()
+        .unwrap_or_else(|shared| {
+            let mut own = BytesMut::with_capacity(COPY_BELOW.max(2 * shared.len()));
+            own.extend_from_slice(&shared);
+            own
+        });
+    joined.extend_from_slice(piece);
+    *last = joined.freeze();
+    true
+}
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -115,10 +137,16 @@ impl Body {
         self.unsent += chunk.len();
         if self.first.is_empty() && self.rest.is_empty() && self.sent_chunks == 0 {
             self.first = chunk;
-        } else {
+        } else if !self.append_to_last(&chunk) {
             self.rest.push_back(chunk);
         }
         kept_all && self.total > self.keep_bytes
+    }
+
+    /// Adds to the last chunk, unless all of that was sent.
+    fn append_to_last(&mut self, chunk: &[u8]) -> bool {
+        self.sent_chunks <= self.rest.len()
+            && self.rest.back_mut().is_some_and(|last| append(last, chunk))
     }
 
     pub(super) fn end(&mut self) {
@@ -225,7 +253,7 @@ impl Body {
 }
 
 /// An answer on its way in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Incoming {
     /// The first frame, until it is taken.
     pub(super) first: Option<Answer>,
@@ -233,11 +261,34 @@ pub(super) struct Incoming {
     pub(super) data: VecDeque<Data>,
     /// Bytes that wait in `first` and `data`.
     waiting: usize,
-    /// Bytes that the owner took and that no credit was given for yet.
+    /// Bytes that the owner took last, and may still have.
+    pub(super) handed: usize,
+    /// Bytes that the owner is done with and that no credit was given for yet.
     taken: usize,
+    /// Bytes that the owner is done with.
+    taken_in_all: usize,
+    /// Bytes that the replica may be ahead of the owner.
+    window: usize,
     /// No more comes.
     pub(super) ended: bool,
     pub(super) failure: Option<Failure>,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            first: None,
+            begun: false,
+            data: VecDeque::new(),
+            waiting: 0,
+            handed: 0,
+            taken: 0,
+            taken_in_all: 0,
+            window: INITIAL_ANSWER_CREDIT,
+            ended: false,
+            failure: None,
+        }
+    }
 }
 
 /// The replica sent more than it had credit for, or after the end.
@@ -263,7 +314,7 @@ impl Incoming {
         self.ended = flags.contains(Flags::END);
         self.waiting += payload.len();
         // A head is not counted by the replica: one more frame of slack covers it.
-        if self.waiting > INITIAL_ANSWER_CREDIT + eagleray_wire::MAX_DATA_PAYLOAD as usize {
+        if self.waiting > self.window + eagleray_wire::MAX_DATA_PAYLOAD as usize {
             return Err(Overrun);
         }
         if !self.begun {
@@ -274,7 +325,12 @@ impl Incoming {
         if self.ended && flags.contains(Flags::ERROR) {
             self.failure = Some(Failure::new(eagleray_types::ErrorCode::UserCode));
         }
-        if !payload.is_empty() {
+        let is_joined = flags == Flags::NONE
+            && self
+                .data
+                .back_mut()
+                .is_some_and(|last| last.flags == flags && append(&mut last.bytes, &payload));
+        if !payload.is_empty() && !is_joined {
             let bytes = if payload.len() < COPY_BELOW {
                 Bytes::copy_from_slice(&payload)
             } else {
@@ -285,14 +341,20 @@ impl Incoming {
         Ok(())
     }
 
-    /// The owner took `bytes`. Returns the credit to give now, if it has become worth a frame.
+    /// The owner is done with `bytes`. Returns the credit to give now, if it has become worth a frame.
     pub(super) fn take(&mut self, bytes: usize) -> Option<u32> {
         self.waiting = self.waiting.saturating_sub(bytes);
         self.taken += bytes;
-        if self.ended || self.taken < INITIAL_ANSWER_CREDIT / 4 {
+        self.taken_in_all = self.taken_in_all.saturating_add(bytes);
+        if self.ended || self.taken < self.window / 4 {
             return None;
         }
-        Some(std::mem::take(&mut self.taken) as u32)
+        let mut credit = std::mem::take(&mut self.taken);
+        if self.taken_in_all >= PROVEN_BYTES {
+            credit += PROVEN_ANSWER_CREDIT - self.window;
+            self.window = PROVEN_ANSWER_CREDIT;
+        }
+        Some(credit as u32)
     }
 }
 
@@ -381,5 +443,61 @@ mod tests {
             answer.receive(Flags::NONE, chunk.clone()).unwrap();
         }
         assert!(answer.receive(Flags::NONE, chunk).is_err());
+    }
+
+    #[test]
+    fn short_pieces_that_wait_cost_their_bytes() {
+        let mut answer = Incoming::default();
+        let mut body = body(&[], 0);
+        for _ in 0..20_000 {
+            answer
+                .receive(Flags::NONE, Bytes::from_static(b"ab"))
+                .unwrap();
+            body.push(Bytes::from_static(b"cd"));
+        }
+        let pieces = 2 + 40_000 / PIECE_BYTES;
+        assert!(answer.data.len() <= pieces, "{}", answer.data.len());
+        assert!(body.rest.len() <= pieces, "{}", body.rest.len());
+        let all: Vec<u8> = answer
+            .data
+            .iter()
+            .flat_map(|data| data.bytes.to_vec())
+            .collect();
+        assert_eq!(all, b"ab".repeat(19_999));
+        body.credit(100_000);
+        let mut out = BytesMut::new();
+        while body.has_frame() {
+            body.write_body(0, 1, &mut out);
+        }
+        let all: Vec<u8> = sent(&mut out)
+            .into_iter()
+            .flat_map(|(_, data)| data)
+            .collect();
+        assert_eq!(all, b"cd".repeat(20_000));
+    }
+
+    #[test]
+    fn messages_that_wait_stay_apart() {
+        let mut answer = Incoming::default();
+        for _ in 0..3 {
+            answer
+                .receive(Flags::END_OF_MESSAGE, Bytes::from_static(b"ab"))
+                .unwrap();
+        }
+        assert_eq!(answer.data.len(), 2);
+    }
+
+    #[test]
+    fn a_window_grows_when_more_was_taken_than_sockets_swallow() {
+        let mut answer = Incoming::default();
+        let chunk = INITIAL_ANSWER_CREDIT / 4;
+        let credits: Vec<_> = (0..PROVEN_BYTES / chunk + 4)
+            .filter_map(|_| answer.take(chunk))
+            .collect();
+        let given: usize = credits.iter().map(|credit| *credit as usize).sum();
+        let grown = PROVEN_ANSWER_CREDIT - INITIAL_ANSWER_CREDIT;
+        assert_eq!(given, PROVEN_BYTES + 4 * chunk + grown);
+        assert_eq!(credits[0] as usize, chunk);
+        assert_eq!(*credits.last().unwrap() as usize, PROVEN_ANSWER_CREDIT / 4);
     }
 }

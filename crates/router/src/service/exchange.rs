@@ -37,8 +37,7 @@ impl Exchange {
         let mut state = self.handle.state.borrow_mut();
         let entry = state.entry(self.index);
         if let Some(answer) = entry.answer.first.take() {
-            let length = answer.payload.len();
-            state.taken(self.index, length);
+            entry.answer.handed = answer.payload.len();
             return Poll::Ready(Ok(answer));
         }
         if let Some(failure) = entry.answer.failure.take() {
@@ -52,11 +51,18 @@ impl Exchange {
     }
 
     /// Waits for the next data after the answer; `None` at its end. An error: the answer broke off.
+    ///
+    /// Who asks is done with what it got before: only then the replica may send more. So an owner that holds back
+    /// holds no more than one window.
     pub fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Data, Failure>>> {
         let mut state = self.handle.state.borrow_mut();
+        let handed = std::mem::take(&mut state.entry(self.index).answer.handed);
+        if handed > 0 {
+            state.taken(self.index, handed);
+        }
         let entry = state.entry(self.index);
         if let Some(data) = entry.answer.data.pop_front() {
-            state.taken(self.index, data.bytes.len());
+            entry.answer.handed = data.bytes.len();
             return Poll::Ready(Some(Ok(data)));
         }
         if let Some(failure) = entry.answer.failure.take() {

@@ -213,7 +213,7 @@ impl Connection {
     /// A long answer, with no more data than there is credit for.
     pub(crate) fn answer_long(&mut self, request: &Frame, data: &[u8]) {
         self.begin_answer(request, 200, &[]);
-        let mut credit = 256 * 1024;
+        let mut credit = 64 * 1024;
         for chunk in data.chunks(50_000) {
             while credit < chunk.len() {
                 credit += self.expect(Kind::Credit).header.a as usize;
