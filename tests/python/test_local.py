@@ -244,8 +244,10 @@ def test_errors_are_those_of_production() -> None:
 
     with pytest.raises(RuntimeError, match="await"):
         asyncio.run(blocks())
+    response = child.waits.remote()
     with pytest.raises(TimeoutError):
-        child.waits.remote().result(timeout_s=0.01)
+        response.result(timeout_s=0.01)
+    response.cancel()
 
 
 def wait_until(child: DeploymentHandle, notes: list[str]) -> None:

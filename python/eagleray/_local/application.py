@@ -11,8 +11,11 @@ from eagleray._local.replica import Replica
 from eagleray.serve._log import logger
 
 if TYPE_CHECKING:
+    from eagleray._local.http import HttpRequest
     from eagleray.serve.deployment import Application as BoundApplication
     from eagleray.serve.handle import DeploymentHandle
+
+_TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 class Application:
@@ -75,6 +78,18 @@ class Application:
         else:
             replica.accept(request)
         return call
+
+    def ask(self, request: HttpRequest, prefix: str) -> None:
+        """An HTTP request for the ingress; 404 if its path is not below the prefix."""
+        path = request.scope()["path"]
+        replica = self._replicas[self.ingress]
+        if prefix and path != prefix and not path.startswith(prefix + "/"):
+            request.respond(404, _TEXT, f"404: no application is at {path}; this one is at {prefix}".encode())
+            return
+        left = request.remaining_s
+        if left is not None:
+            replica.soon(lambda: replica.loop.call_later(left, request.late))
+        replica.accept(request)
 
     def status(self) -> dict[str, Any]:
         """As the controller reports it."""

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import hooks
+from eagleray._replica import asgi, hooks, http
 from eagleray._replica.calls import Calls
-from eagleray._replica.user_code import UserCode
+from eagleray._replica.user_code import UserCode, is_async
 from eagleray.serve import _validate, context
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Replica:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: list[Request] = []
         self._calls: Calls | None = None
+        self._http: Callable[[Any], Coroutine[Any, Any, None]] | None = None
+        self._http_in_thread: Callable[[Any], None] | None = None
         self._ended = False
         self.loop.set_default_executor(
             concurrent.futures.ThreadPoolExecutor(
@@ -96,10 +98,32 @@ class Replica:
         text = "" if user_config is None else _validate.to_json("user_config", user_config)
         await hooks.apply_user_config(user_code, text, self._context.rank)
         await hooks.check_health(user_code)
+        self._serve_http(user_code)
         self._calls = Calls(user_code)
         for request in self._waiting:
             self._begin(request)
         self._waiting.clear()
+
+    def _serve_http(self, user_code: UserCode) -> None:
+        served, call = user_code.served, user_code.http
+        run: Any = None
+        if served is not None:
+            asgi.limit_threads(_THREADS)
+            run = asgi.on_loop(served.app, served.lifespan.state, self.loop)
+        elif call is not None and is_async(call):
+            run = http.on_loop(call)
+        elif call is not None:
+            self._http_in_thread = http.in_thread(call, self._hand_over)
+        self._http = run
+
+    def _hand_over(self, rest: Coroutine[Any, Any, None], request: Any) -> None:
+        """What is left of a sync handler's request, for the loop."""
+        variables = contextvars.copy_context()
+
+        def begin() -> None:
+            request.task = self._task(rest, variables)
+
+        self.soon(begin)
 
     async def _stop(self) -> None:
         this = asyncio.current_task()
@@ -124,17 +148,13 @@ class Replica:
         await self.loop.shutdown_asyncgens()
 
     async def _destroy(self) -> None:
-        """Runs `__del__` once: the instance gets a class without it, so that the collector does not run it again."""
+        """Runs `__del__`, once."""
         user_code = self.user_code
         hook = None if user_code is None else user_code.hook("__del__")
         if user_code is None or hook is None:
             return
         await hooks.run(hook)
-        kind = type(user_code.target)
-        try:
-            user_code.target.__class__ = type(kind.__name__, (kind,), {"__slots__": (), "__del__": lambda _: None})
-        except TypeError:
-            pass  # of a class with a layout of its own
+        hooks.without_destructor(user_code.target)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -151,11 +171,21 @@ class Replica:
     def _begin(self, request: Request) -> None:
         if self._calls is None:
             self._waiting.append(request)
-        elif not request.cancelled:
+        elif request.cancelled:
+            return
+        elif request.is_call:
             request.task = self._task(self._calls.on_loop(request))  # type: ignore[arg-type]
+        elif self._http is not None:
+            request.task = self._task(self._http(request))
+        elif self._http_in_thread is not None:
+            request.task = self._task(asyncio.to_thread(self._http_in_thread, request))
+        else:
+            http.refuse(request)  # type: ignore[arg-type]
 
-    def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
-        task = self.loop.create_task(coroutine, context=self._variables.copy())
+    def _task(
+        self, coroutine: Coroutine[Any, Any, None], variables: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        task = self.loop.create_task(coroutine, context=variables or self._variables.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -47,6 +47,15 @@ def _nothing_to_configure(user_code: UserCode) -> Exception:
     )
 
 
+def without_destructor(instance: Any) -> None:
+    """Gives the instance a class without `__del__`, so that the collector does not run it (again)."""
+    kind: Any = type(instance)
+    try:
+        instance.__class__ = type(kind)(kind.__name__, (kind,), {"__slots__": (), "__del__": lambda _: None})
+    except TypeError:
+        pass  # of a class with a layout of its own
+
+
 async def check_health(user_code: UserCode) -> None:
     """Runs `check_health`, if there is one. Raises what it raises."""
     hook = user_code.hook("check_health")

@@ -196,7 +196,9 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
         instance._eagleray_served = Served(app, lifespan)
     except BaseException:
         # Else the interpreter calls the async destructor of what was never made, and complains that nobody awaits it.
-        type(instance).__del__ = lambda self: None
+        from eagleray._replica.hooks import without_destructor
+
+        without_destructor(instance)
         raise
 
 
