@@ -1,0 +1,63 @@
+"""The other examples, as a reader meets them: the demo from an empty directory, then the service, asked wrongly too."""
+
+import json
+import shutil
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from sklearn.datasets import load_digits
+
+from machine import ROOT, Machine, eventually, request
+
+
+def copy(machine: Machine, name: str) -> None:
+    """So that tests train their own models."""
+    shutil.copytree(
+        ROOT / "examples" / name, machine.work / name, ignore=shutil.ignore_patterns("model", "__pycache__")
+    )
+
+
+def run_demo(machine: Machine, name: str) -> str:
+    """What the demo printed, once it has ended with status 0 and left nothing."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    demo = machine.start([sys.executable, f"{name}/demo.py"], environment={"EAGLERAY_SERVE_DEFAULT_HTTP_PORT": port})
+    assert demo.wait() == 0, demo.output
+    eventually(lambda: not machine.left(), f"nothing runs after the demo: {machine.left()}")
+    return demo.output
+
+
+def test_digits_are_classified_in_batches(machine: Machine) -> None:
+    copy(machine, "digits")
+    output = run_demo(machine, "digits")
+    assert "validation accuracy: 0.9" in output, output
+
+    script = machine.start([sys.executable, "digits/app.py"])
+    script.wait_for_line("is running at")
+    digits = load_digits()
+
+    def ask(number: int) -> dict:
+        answer = request("POST", script.address + "/", body={"pixels": digits.data[number].tolist()})
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(ask, range(160)))
+    assert sum(one["digit"] == int(digits.target[number]) for number, one in enumerate(answers)) > 150
+    assert max(one["batch"] for one in answers) > 1, "images that come together are classified together"
+    assert all(1 <= one["batch"] <= 32 for one in answers)
+
+    ink = [int(255 * (1 - value / 16)) for value in digits.data[0]]
+    bitmap = b"P5 8 8 255\n" + bytes(ink)
+    assert request("POST", script.address + "/", body=bitmap).json()["digit"] == digits.target[0]
+    for body in (b"", b"{}", b"P5", b"P5 8 8 255\n1", b"P5 7 7 255\n" + bytes(49), b'{"pixels": [1, 2]}'):
+        answer = request("POST", script.address + "/", body=body)
+        assert answer.status == 400, body
+        assert answer.json()["error"]
+    wrong = json.dumps({"pixels": [17] * 64})
+    assert "pixel 0" in request("POST", script.address + "/", body=wrong).json()["error"]
+    assert request("POST", script.address + "/", body=b"x" * (2 << 20)).status == 400
+    assert request("GET", script.address + "/").status == 405
+    script.interrupt()
