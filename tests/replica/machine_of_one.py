@@ -195,7 +195,7 @@ class Router:
 def code(source: str) -> dict[str, Any]:
     """Names that a piece of source defines, as by a script's `__main__`."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    exec(textwrap.dedent(source), names)
+    exec(compile(textwrap.dedent(source), "<script>", "exec", dont_inherit=True), names)
     return names
 
 

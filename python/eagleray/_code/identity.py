@@ -22,10 +22,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)})
-#: Parts of a class's namespace that say where it was written, or that follow from the rest.
+#: Parts of a class's namespace that say where it was written, or that follow from the rest. What pydantic compiles
+#: from a model's fields holds addresses.
 _NOISE = frozenset({
     "__dict__", "__weakref__", "__module__", "__slotnames__", "__firstlineno__", "__static_attributes__",
     "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl",
+    "__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__",
 })  # fmt: skip
 #: Names that Python 3.13 stores in a class body; their values are a line number and in hash order.
 _BODY_NOISE = frozenset({"__firstlineno__", "__static_attributes__"})
@@ -229,6 +231,14 @@ class _Walker:
 
     def reduced(self, value: Any) -> None:
         kind = type(value)
+        if kind.__module__.partition(".")[0] in ("pydantic", "pydantic_core"):
+            if kind.__name__ == "TypeAdapter":
+                self.each("type adapter", (value._type, value._config))
+                return
+            if kind.__name__ in ("SchemaValidator", "SchemaSerializer"):
+                # Compiled from what is beside it, with addresses in it.
+                self.tag(kind.__name__)
+                return
         try:
             reduce = copyreg.dispatch_table.get(kind)
             parts = reduce(value) if reduce is not None else value.__reduce_ex__(5)

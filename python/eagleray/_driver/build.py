@@ -17,6 +17,7 @@ from typing import Any
 from eagleray._driver import engine
 from eagleray.serve._options import DEFAULT_MAX_BODY_BYTES, DeploymentConfig
 from eagleray.serve.deployment import Application
+from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.handle import DeploymentHandle
 
 
@@ -140,6 +141,7 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
     Raises:
         TypeError: something cannot be pickled.
         ValueError: an option that this engine cannot carry out.
+        RayServeException: more than one deployment has an ASGI application.
     """
     graph = _Graph(name)
     _active.graph = graph
@@ -148,6 +150,7 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
     finally:
         _active.graph = None
     engine.refuse([(node.name, node.config) for node in graph.nodes])
+    _check_ingresses(graph)
     built = Built(spec={}, warnings=graph.warnings)
     for node in graph.nodes:
         built.warnings += engine.warnings(node.name, node.config)
@@ -188,6 +191,20 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
     spec["revision"] = _hash(content)[:16]
     built.spec = spec
     return built
+
+
+def _check_ingresses(graph: _Graph) -> None:
+    names = [
+        graph.name(application)
+        for application in graph.keep
+        if hasattr(application._bound_deployment.func_or_class, "_eagleray_ingress")
+    ]
+    if len(names) > 1:
+        raise RayServeException(
+            f"application {graph.app_name!r} has more than one deployment under @serve.ingress: "
+            f"{', '.join(sorted(names))}; HTTP reaches only the one that serve.run gets, so take the decorator off the "
+            "others, or run them as applications of their own"
+        )
 
 
 def _options(config: DeploymentConfig, access_log: bool) -> dict[str, Any]:

@@ -218,11 +218,11 @@ class HttpRequest(Request):
         """The head."""
         if self.answered:
             return _GONE
-        kept = [(bytes(name), bytes(value)) for name, value in headers]
+        kept = [(bytes(name).lower(), bytes(value)) for name, value in headers]
         if not 100 <= status <= 999:
             raise ValueError(f"{status} is no HTTP status")
         for name, value in kept:
-            if not name or name != name.lower() or any(byte in value for byte in b"\r\n\0"):
+            if not name or any(byte in value for byte in b"\r\n\0"):
                 raise ValueError(f"the header {name!r} cannot be sent")
         self.answered = True
         self.answer.start(status, kept)

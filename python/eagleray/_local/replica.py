@@ -109,7 +109,7 @@ class Replica:
         run: Any = None
         if served is not None:
             asgi.limit_threads(_THREADS)
-            run = asgi.on_loop(served.app, served.lifespan.state, self.loop)
+            run = asgi.on_loop(served.app, served.lifespan.state)
         elif call is not None and is_async(call):
             run = http.on_loop(call)
         elif call is not None:

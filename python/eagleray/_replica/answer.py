@@ -3,18 +3,20 @@
 `simple` answers at once, on whatever thread, what needs no waiting: that is nearly everything. The rest (streams,
 files, background tasks, subclasses that send on their own) is answered on the loop by `complete`, or for a plain
 generator of a sync handler by the thread that runs it, with `stream`.
+
+A bare generator is a streamed answer. Its first item says what the answer is: text or bytes, sent as they are, or
+else one line of JSON for each item.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from eagleray._replica import log
+from eagleray._replica.asgi import Exchange
 from eagleray._replica.encode import encode
 from eagleray._replica.pool import to_its_end
 
@@ -24,9 +26,8 @@ if TYPE_CHECKING:
 _BYTES, _TEXT, _JSON = 0, 1, 2
 _GONE, _WAIT = 0, 2
 _own_call = Response.__call__
-_PLAIN_TYPE = [(b"content-type", b"text/plain; charset=utf-8")]
-LATE = (408, _PLAIN_TYPE, b"408: the time limit of the request has passed")
-"""Status, headers and body when the deadline passed before there was an answer."""
+# Content types of bare generators.
+_RAW, _TEXT_TYPE, _LINES = b"text/plain", b"text/plain; charset=utf-8", b"application/x-ndjson"
 
 
 def simple(request: _core.Request, result: Any) -> bool:
@@ -63,55 +64,30 @@ async def complete(request: _core.Request, result: Any, scope: dict[str, Any]) -
     if inspect.isawaitable(result):
         result = await result
     if inspect.isasyncgen(result):
-        await _stream_async(request, result)
+        await _stream_async(request, result, scope["method"] == "HEAD")
     elif inspect.isgenerator(result):
-        await to_its_end(stream, request, result)
+        await to_its_end(stream, request, result, scope["method"] == "HEAD")
     elif isinstance(result, Response):
-        if type(result).__call__ is _own_call:
-            request.respond(result.status_code, result.raw_headers, _bytes(result.body), False)
-            if result.background is not None:
-                await result.background()
+        exchange = Exchange(request)
+        try:
+            await result(scope, exchange.receive, exchange.send)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            exchange.failed(error)
         else:
-            await result(scope, request.receive, _Send(request))
-        request.done()
+            exchange.returned()
     elif not simple(request, result):
         raise ValueError(f"a value of type {type(result).__name__} cannot be an answer")
 
 
-class _Send:
-    """ASGI's `send` for a response that writes itself."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, request: _core.Request) -> None:
-        self._request = request
-
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        request = self._request
-        kind = message["type"]
-        if kind == "http.response.start":
-            room = request.start(message["status"], message.get("headers", ()))
-            last = False
-        elif kind == "http.response.body":
-            last = not message.get("more_body", False)
-            room = request.send(_bytes(message.get("body", b"")), last)
-        else:
-            raise ValueError(f"this replica does not send {kind!r}")
-        if last:
-            return
-        if room == _WAIT:
-            await request.writable()
-        elif room == _GONE:
-            raise OSError("nobody takes this answer any more")
-
-
-def stream(request: _core.Request, chunks: Iterator[Any]) -> None:
+def stream(request: _core.Request, chunks: Iterator[Any], head_only: bool) -> None:
     """Answers with a generator, on this thread."""
     send = _Chunks(request)
     try:
         for chunk in chunks:
             room = send(chunk)
-            if room == _GONE or (room == _WAIT and not request.wait_writable()):
+            if head_only or room == _GONE or (room == _WAIT and not request.wait_writable()):
                 break
         send.end()
     finally:
@@ -121,15 +97,15 @@ def stream(request: _core.Request, chunks: Iterator[Any]) -> None:
     request.done()
 
 
-async def _stream_async(request: _core.Request, chunks: AsyncIterator[Any]) -> None:
+async def _stream_async(request: _core.Request, chunks: AsyncIterator[Any], head_only: bool) -> None:
     send = _Chunks(request)
     try:
         async for chunk in chunks:
             room = send(chunk)
+            if head_only or room == _GONE:
+                break
             if room == _WAIT:
                 await request.writable()
-            elif room == _GONE:
-                break
         send.end()
     finally:
         close = getattr(chunks, "aclose", None)
@@ -141,69 +117,43 @@ async def _stream_async(request: _core.Request, chunks: AsyncIterator[Any]) -> N
 class _Chunks:
     """Items of a bare generator as body bytes.
 
-    The head leaves with the first item, whose type chooses the content type, so a generator that raises before it
-    still gets a 500.
+    The head leaves with the first item, so a generator that raises before it still gets a 500.
     """
 
     def __init__(self, request: _core.Request) -> None:
         self._request = request
-        self._started = False
+        self._content_type = b""
 
     def __call__(self, chunk: Any) -> int:
-        if isinstance(chunk, str):
-            data, content_type = chunk.encode(), b"text/plain; charset=utf-8"
+        if not self._content_type:
+            self._start(_content_type(chunk))
+        if self._content_type is _LINES:
+            data = encode(chunk).encode() + b"\n"
+        elif isinstance(chunk, str):
+            data = chunk.encode()
         elif isinstance(chunk, (bytes, bytearray, memoryview)):
-            data, content_type = bytes(chunk), b"text/plain"
+            data = bytes(chunk)
         else:
-            data, content_type = encode(chunk).encode() + b"\n", b"application/x-ndjson"
-        if not self._started:
-            self._start(content_type)
+            raise TypeError(
+                f"a generator whose first item was text or bytes yielded a value of type {type(chunk).__name__}; yield "
+                "text or bytes only, or values only, which become lines of JSON"
+            )
         return self._request.send(data)
 
     def _start(self, content_type: bytes) -> None:
-        self._started = True
+        self._content_type = content_type
         self._request.start(200, [(b"content-type", content_type)])
 
     def end(self) -> None:
-        if not self._started:
-            self._start(b"text/plain")
+        if not self._content_type:
+            self._start(_RAW)
         self._request.send(b"", True)
 
 
-def failed(request: _core.Request, error: BaseException) -> None:
-    """User code raised, or its answer cannot be sent: one clear answer, the details in the log."""
-    if request.cancelled:
-        request.done()
-        return
-    try:
-        status, headers, text = known_error(error)
-        # The router says 408 at the same moment. A call that user code made may hear of the deadline first, and then
-        # this is the answer: it must not depend on who is quicker.
-        late = request.remaining_s == 0.0
-        if late:
-            status, headers, text = LATE
-        if status == 500 or (late and not isinstance(error, TimeoutError)):
-            log.failure("request failed: user code raised" if not request.answered else "the answer broke off", error)
-    except Exception:
-        status, headers, text = 500, _PLAIN_TYPE, b"Internal Server Error"
-    if request.answered:
-        request.abort()
-    else:
-        request.respond(status, headers, text)
-
-
-def known_error(error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body for an error; 500 for one that is the user's own."""
-    exceptions = sys.modules.get("eagleray.serve.exceptions")
-    if exceptions is not None:
-        if isinstance(error, exceptions.BackPressureError):
-            headers = list(_PLAIN_TYPE)
-            if error.retry_after_s is not None:
-                headers.append((b"retry-after", str(-int(-error.retry_after_s // 1)).encode()))
-            return error.status_code, headers, error.message.encode()
-        if isinstance(error, exceptions.DeploymentUnavailableError):
-            return 503, _PLAIN_TYPE, error.message.encode()
-    return 500, _PLAIN_TYPE, b"Internal Server Error"
+def _content_type(chunk: Any) -> bytes:
+    if isinstance(chunk, str):
+        return _TEXT_TYPE
+    return _RAW if isinstance(chunk, (bytes, bytearray, memoryview)) else _LINES
 
 
 def _bytes(body: Any) -> bytes:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import answer, log
+from eagleray._replica import failure, log
 from eagleray._replica.context import current
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ _GONE, _WAIT = 0, 2
 _NOTHING, _HEAD, _PART, _ALL = range(4)
 
 
-def on_loop(
-    app: Callable[..., Any], state: dict[str, Any], loop: asyncio.AbstractEventLoop
-) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
+def on_loop(app: Callable[..., Any], state: dict[str, Any]) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
     """What a task runs for each request to `app`; `state` is what its lifespan left for requests."""
     set_current = current.set
 
@@ -37,7 +35,7 @@ def on_loop(
         set_current(request)
         scope["state"] = state.copy()
         scope["extensions"] = {}
-        exchange = Exchange(request, loop)
+        exchange = Exchange(request)
         try:
             await app(scope, exchange.receive, exchange.send)
         except GeneratorExit:
@@ -61,11 +59,10 @@ def limit_threads(number: int) -> None:
 class Exchange:
     """`receive` and `send` of one request."""
 
-    __slots__ = ("_head", "_loop", "_phase", "_problem", "_request", "_sending", "_waiting")
+    __slots__ = ("_head", "_phase", "_problem", "_request", "_sending", "_waiting")
 
-    def __init__(self, request: _core.Request, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: _core.Request) -> None:
         self._request = request
-        self._loop = loop
         self._phase = _NOTHING
         self._head: MutableMapping[str, Any] = {}
         # Sends the head on the loop's next turn.
@@ -104,7 +101,7 @@ class Exchange:
         elif kind == "http.response.start" and self._phase == _NOTHING:
             self._head = message
             self._phase = _HEAD
-            self._sending = self._loop.call_soon(self._send_head)
+            self._sending = asyncio.get_running_loop().call_soon(self._send_head)
             return
         raise RuntimeError(f"the ASGI application sent {kind!r} {_SAID[self._phase]}")
 
@@ -120,8 +117,8 @@ class Exchange:
                 status, headers = self._head["status"], self._head.get("headers", ())
                 if status == 500 and self._request.remaining_s == 0.0:
                     # Its own handler saw a call end for the deadline: the same words, whoever is quicker.
-                    status, headers, body = answer.LATE
-                self._respond(status, headers, body)
+                    status, headers, body = failure.LATE
+                self._request.respond(status, headers, body if type(body) is bytes else bytes(body), False)
                 self._end()
                 return
             self._start()
@@ -146,18 +143,7 @@ class Exchange:
             self._problem = error
 
     def _start(self) -> None:
-        status, headers = self._head["status"], self._head.get("headers", ())
-        try:
-            self._request.start(status, headers)
-        except ValueError:
-            self._request.start(status, _lower(headers))
-
-    def _respond(self, status: int, headers: Any, body: Any) -> None:
-        body = body if type(body) is bytes else bytes(body)
-        try:
-            self._request.respond(status, headers, body, False)
-        except ValueError:
-            self._request.respond(status, _lower(headers), body, False)
+        self._request.start(self._head["status"], self._head.get("headers", ()))
 
     def _end(self) -> None:
         self._phase = _ALL
@@ -179,12 +165,7 @@ class Exchange:
             log.failure("user code raised after its answer", error)
             self._request.done()
         else:
-            answer.failed(self._request, error)
+            failure.failed(self._request, error)
 
 
 _SAID = ("before the start of an answer", "after the start of an answer", "in the middle of an answer", "after the end")
-
-
-def _lower(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Names in lower case, as ASGI asks for and many an application forgets."""
-    return [(bytes(name).lower(), value) for name, value in headers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 
 from eagleray._replica import answer
 from eagleray._replica.context import current
+from eagleray._replica.failure import failed
 from eagleray._replica.sync_request import SyncRequest
 from eagleray._replica.user_code import takes_argument
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
     """What a task runs for each request to an async `call`."""
-    argument = takes_argument(call)
+    argument, coroutine = takes_argument(call), inspect.iscoroutinefunction(call)
     simple, set_current = answer.simple, current.set
 
     async def run(request: _core.Request) -> None:
@@ -29,7 +31,7 @@ def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any
         set_current(request)
         try:
             result = call(Request(scope, request.receive)) if argument else call()
-            if not answer.is_stream(result):
+            if coroutine or not answer.is_stream(result):
                 result = await result
             if not simple(request, result):
                 await answer.complete(request, result, scope)
@@ -37,7 +39,7 @@ def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any
             request.done()
             raise
         except BaseException as error:
-            answer.failed(request, error)
+            failed(request, error)
 
     return run
 
@@ -56,7 +58,7 @@ def in_thread(
             request.done()
             raise
         except BaseException as error:
-            answer.failed(request, error)
+            failed(request, error)
 
     def run(request: _core.Request) -> None:
         set_current(request)
@@ -66,11 +68,11 @@ def in_thread(
             if simple(request, result):
                 return
             if hasattr(result, "gi_frame"):
-                answer.stream(request, result)
+                answer.stream(request, result, scope["method"] == "HEAD")
                 return
             hand_over(rest(request, result, scope), request)
         except BaseException as error:
-            answer.failed(request, error)
+            failed(request, error)
 
     return run
 

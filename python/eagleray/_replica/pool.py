@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eagleray import _core
+
+
+# Not the loop's default executor: that has few threads, and a stream holds one for as long as its client reads. Each
+# belongs to a request, so there are as many as the replica takes requests.
+_threads = ThreadPoolExecutor(max_workers=1 << 16, thread_name_prefix="eagleray-sync")
 
 
 async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -17,7 +24,8 @@ async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
     A cancellation waits for the thread: sync code cannot be interrupted, and its request keeps the slot until it ends.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    run = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    running = asyncio.get_running_loop().run_in_executor(_threads, run)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

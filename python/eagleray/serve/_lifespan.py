@@ -108,7 +108,8 @@ class Lifespan:
         if kind in ("lifespan.startup.complete", "lifespan.startup.failed") and not self._started.is_set():
             self._started.set()
             return
-        if kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed") and self._stopping.is_set():
+        # A failure may come before it was asked to stop: this is what is said when its task is cancelled.
+        if kind == "lifespan.shutdown.failed" or (kind == "lifespan.shutdown.complete" and self._stopping.is_set()):
             self._stopped.set()
             return
         raise RuntimeError(f"the ASGI application may not send {kind!r} now")

@@ -203,11 +203,12 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
 
 
 async def _build(instance: Any, ingress: Ingress) -> ASGIApplication:
-    from eagleray.serve import _views
+    from eagleray.serve import _freeze, _views
 
     build = getattr(instance, _HOOK, None) or ingress.builder
     if build is None:
-        app = ingress.app
+        # A copy again: in local testing mode two instances of a class live in one process.
+        app = _freeze.copy(ingress.app, _views.endpoints(ingress.app, ingress.user_class))
     else:
         app = build()
         if inspect.isawaitable(app):

@@ -60,14 +60,18 @@ pub(super) fn to_list<'py>(py: Python<'py>, headers: &Headers<'_>) -> PyResult<B
     PyList::new(py, pairs)
 }
 
-/// Field pairs of an answer, checked: what would break the answer's framing never leaves the process.
+type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+/// Field pairs of an answer and the content-length among them, checked: what would break the answer's framing never
+/// leaves the process.
 pub(super) fn from_python<'py>(
     headers: &Bound<'py, PyAny>,
-) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+) -> PyResult<(Vec<Pair<'py>>, Option<u64>)> {
     let mut pairs = Vec::new();
+    let mut length = None;
     for item in headers.try_iter()? {
         let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item?.extract()?;
-        let pair = (bytes(name)?, bytes(value)?);
+        let pair = (lower(bytes(name)?), bytes(value)?);
         let (name, value) = (pair.0.as_bytes(), pair.1.as_bytes());
         if name.is_empty() || !name.iter().all(|byte| is_name_byte(*byte)) {
             return Err(PyValueError::new_err(format!(
@@ -82,9 +86,35 @@ pub(super) fn from_python<'py>(
                 String::from_utf8_lossy(value)
             )));
         }
+        if name == b"content-length" {
+            let found = number(value);
+            if found.is_none() || length.is_some_and(|other| Some(other) != found) {
+                return Err(PyValueError::new_err(format!(
+                    "invalid content-length {:?}",
+                    String::from_utf8_lossy(value)
+                )));
+            }
+            length = found;
+        }
         pairs.push(pair);
     }
-    Ok(pairs)
+    Ok((pairs, length))
+}
+
+/// ASGI asks for lower case, and many an application forgets.
+fn lower(name: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
+    if name.as_bytes().iter().any(u8::is_ascii_uppercase) {
+        return PyBytes::new(name.py(), &name.as_bytes().to_ascii_lowercase());
+    }
+    name
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok()?;
+    // `parse` takes a sign too.
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 fn bytes(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyBytes>> {
@@ -97,7 +127,7 @@ fn bytes(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyBytes>> {
 }
 
 const fn is_name_byte(byte: u8) -> bool {
-    // Upper case is not a name on this wire: ASGI asks for lower case, HTTP/2 too.
+    // Upper case is not a name on this wire, as in HTTP/2.
     byte.is_ascii_lowercase()
         || byte.is_ascii_digit()
         || matches!(

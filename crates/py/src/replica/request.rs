@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,8 @@ const PLAIN: [&str; 3] = [
     "text/plain; charset=utf-8",
     "application/json",
 ];
+/// No content-length was declared.
+const ANY_LENGTH: u64 = u64::MAX;
 /// A wait of a thread is cut into pieces of this length.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,8 @@ pub(crate) struct Request {
     of_loop: Arc<Loop>,
     /// HEAD: the answer has no body.
     bodyless: AtomicBool,
+    /// Body bytes that the declared content-length still promises.
+    promised: AtomicU64,
     waits: Mutex<Waits>,
 }
 
@@ -157,11 +161,20 @@ impl Request {
         body: &[u8],
         done: bool,
     ) -> PyResult<()> {
-        let pairs = headers::from_python(headers)?;
+        let (pairs, length) = headers::from_python(headers)?;
         let fields = pairs
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let body = if self.has_no_body(status)? { &[] } else { body };
+        let body = if self.has_no_body(status)? {
+            &[]
+        } else {
+            match length {
+                Some(length) if length != body.len() as u64 => {
+                    return Err(wrong_length(length, body.len() as u64));
+                }
+                _ => body,
+            }
+        };
         self.core
             .respond(status, fields, body, done)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -194,32 +207,38 @@ impl Request {
 
     /// The head of an answer whose body follows. 0: nobody wants it, 1: go on, 2: wait for room.
     fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
-        let pairs = headers::from_python(headers)?;
+        let (pairs, length) = headers::from_python(headers)?;
         let fields = pairs
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let has_no_body = self.has_no_body(status)?;
         let room = self
             .core
             .start(status, fields)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        if self.has_no_body(status)? {
+        // Relaxed: one thread at a time answers.
+        if has_no_body {
             self.bodyless.store(true, Ordering::Relaxed);
+        } else if let Some(length) = length {
+            self.promised.store(length, Ordering::Relaxed);
         }
         Ok(number(room))
     }
 
-    /// More of the body. `end`: the last. As `start`.
+    /// More of the body. `end`: the last. As `start`. An error: it is not what the content-length promised; nothing
+    /// was sent.
     #[pyo3(signature = (data, end = false))]
-    fn send(&self, data: &[u8], end: bool) -> u8 {
+    fn send(&self, data: &[u8], end: bool) -> PyResult<u8> {
         let data = if self.bodyless.load(Ordering::Relaxed) {
             &[]
         } else {
+            self.count(data.len() as u64, end)?;
             data
         };
-        number(
+        Ok(number(
             self.core
                 .send(data, if end { Flags::END } else { Flags::NONE }),
-        )
+        ))
     }
 
     /// The answer breaks off here, and whoever reads it can tell.
@@ -292,6 +311,7 @@ impl Request {
             core,
             of_loop,
             bodyless: AtomicBool::new(false),
+            promised: AtomicU64::new(ANY_LENGTH),
             waits: Mutex::default(),
         }
     }
@@ -305,6 +325,20 @@ impl Request {
         self.core
             .head()
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    /// Counts body bytes against the declared content-length.
+    fn count(&self, bytes: u64, end: bool) -> PyResult<()> {
+        let promised = self.promised.load(Ordering::Relaxed);
+        if promised == ANY_LENGTH {
+            return Ok(());
+        }
+        let left = promised
+            .checked_sub(bytes)
+            .filter(|left| !end || *left == 0)
+            .ok_or_else(|| wrong_length(promised, bytes))?;
+        self.promised.store(left, Ordering::Relaxed);
+        Ok(())
     }
 
     fn has_no_body(&self, status: u16) -> PyResult<bool> {
@@ -364,7 +398,10 @@ impl Request {
     pub(super) fn on_event(&self, py: Python<'_>) -> PyResult<()> {
         let cancelled = self.core.is_cancelled();
         let reader = self.waits.lock().reader.take();
-        if let Some(reader) = reader {
+        // One that was cancelled meanwhile takes no message: it is for the next that asks.
+        if let Some(reader) = reader
+            && !is_done(reader.bind(py))?
+        {
             match self.message(py)? {
                 Some(message) => resolve(reader.bind(py), message.as_any())?,
                 None => self.waits.lock().reader = Some(reader),
@@ -386,9 +423,15 @@ impl Request {
     }
 }
 
+fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    future
+        .call_method0(intern!(future.py(), "done"))?
+        .is_truthy()
+}
+
 fn resolve(future: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
-    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+    if !is_done(future)? {
         future.call_method1(intern!(py, "set_result"), (value,))?;
     }
     Ok(())
@@ -400,6 +443,12 @@ const fn number(room: Room) -> u8 {
         Room::Yes => 1,
         Room::Wait => 2,
     }
+}
+
+fn wrong_length(promised: u64, bytes: u64) -> PyErr {
+    PyValueError::new_err(format!(
+        "content-length promises {promised} bytes more of the body, and {bytes} are there"
+    ))
 }
 
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {

@@ -1,0 +1,51 @@
+"""What a request is answered when there is no answer of user code: one clear status, the details in the log."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from eagleray._replica import log
+
+if TYPE_CHECKING:
+    from eagleray import _core
+
+_PLAIN_TYPE = [(b"content-type", b"text/plain; charset=utf-8")]
+LATE = (408, _PLAIN_TYPE, b"408: the time limit of the request has passed")
+"""Status, headers and body when the deadline passed before there was an answer."""
+
+
+def failed(request: _core.Request, error: BaseException) -> None:
+    """User code raised, or its answer cannot be sent. An answer of which part has left breaks off visibly."""
+    if request.cancelled:
+        request.done()
+        return
+    try:
+        status, headers, text = known_error(error)
+        # The router says 408 at the same moment. A call that user code made may hear of the deadline first, and then
+        # this is the answer: it must not depend on who is quicker.
+        late = request.remaining_s == 0.0
+        if late:
+            status, headers, text = LATE
+        if status == 500 or (late and not isinstance(error, TimeoutError)):
+            log.failure("request failed: user code raised" if not request.answered else "the answer broke off", error)
+    except Exception:
+        status, headers, text = 500, _PLAIN_TYPE, b"Internal Server Error"
+    if request.answered:
+        request.abort()
+    else:
+        request.respond(status, headers, text)
+
+
+def known_error(error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body for an error; 500 for one that is the user's own."""
+    exceptions = sys.modules.get("eagleray.serve.exceptions")
+    if exceptions is not None:
+        if isinstance(error, exceptions.BackPressureError):
+            headers = list(_PLAIN_TYPE)
+            if error.retry_after_s is not None:
+                headers.append((b"retry-after", str(-int(-error.retry_after_s // 1)).encode()))
+            return error.status_code, headers, error.message.encode()
+        if isinstance(error, exceptions.DeploymentUnavailableError):
+            return 503, _PLAIN_TYPE, error.message.encode()
+    return 500, _PLAIN_TYPE, b"Internal Server Error"
