@@ -17,7 +17,7 @@ import clock
 from eagleray import serve
 from eagleray._code.identity import identify
 from eagleray._replica import context as replica_context
-from eagleray.serve._batch_queue import STREAM_VALUES
+from eagleray.serve._batch_item import STREAM_VALUES
 from eagleray.serve.exceptions import RayServeException
 
 

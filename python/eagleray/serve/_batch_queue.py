@@ -21,15 +21,17 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from eagleray.serve._batch_item import Item
 from eagleray.serve.exceptions import RayServeException
-from eagleray.serve.multiplex import _run_for_batch, get_multiplexed_model_id
+from eagleray.serve.multiplex import _run_for_batch
 
-# How many values of a stream may wait for their reader before the function waits for it.
-STREAM_VALUES = 256
+# A function that hands its work to a thread waits there for the interpreter, which the loop keeps for up to 5 ms while
+# it tells many callers. After a batch that is long and large enough for that to matter, the loop lets go of it for the
+# shortest time that a system sleeps, some 50 us, between the start of the next batch and the first answer.
+_MANY, _LONG_S, _NAP_S = 8, 0.002, 1e-6
 
 
 @dataclass
@@ -40,87 +42,8 @@ class Settings:
     wait_s: float
     max_concurrent_batches: int
     size_of: Callable[[list[Any]], Any] | None = None
-
-
-class Item:
-    """One call by one caller."""
-
-    __slots__ = ("args", "arrived", "context", "future", "gone", "kwargs", "model_id", "stream", "waiting")
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        self.args = args
-        self.kwargs = kwargs
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.stream: Stream | None = None
-        self.arrived = loop.time()
-        self.model_id = get_multiplexed_model_id()
-        # The batch runs in that of its oldest item, so that traces and the like have a parent.
-        self.context = copy_context()
-        self.waiting = True
-        self.gone = False
-
-    @property
-    def first(self) -> Any:
-        """What `batch_size_fn` is given of it."""
-        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the call with an error, unless it has ended."""
-        if self.stream is not None:
-            self.stream.end(error)
-        elif not self.future.done():
-            self.future.set_exception(error)
-
-
-class Stream:
-    """What a generator's batch has for one caller. The caller reads; at most `STREAM_VALUES` wait for it."""
-
-    __slots__ = ("_changed", "_error", "_loop", "_values", "ended", "on_room")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._values: deque[Any] = deque()
-        self._changed: asyncio.Future[None] | None = None
-        self._error: BaseException | None = None
-        self.ended = False
-        # Called when there is room again, or nobody who reads; set by the batch.
-        self.on_room: Callable[[], None] | None = None
-
-    @property
-    def full(self) -> bool:
-        """Whether the batch should wait for this reader."""
-        return not self.ended and len(self._values) >= STREAM_VALUES
-
-    def put(self, value: Any) -> None:
-        """One value for the reader."""
-        self._values.append(value)
-        self._wake()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """No more values; the reader gets `error` after those that wait."""
-        if not self.ended:
-            self.ended, self._error = True, error
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-
-    async def next(self) -> Any:
-        """The next value. Cancel safe.
-
-        Raises:
-            StopAsyncIteration: there are no more.
-        """
-        while not self._values:
-            if self.ended:
-                raise self._error or StopAsyncIteration
-            self._changed = self._loop.create_future()
-            await self._changed
-        value = self._values.popleft()
-        if self.on_room is not None:
-            self.on_room()
-        return value
+    # With a target the other numbers are upper bounds.
+    target_s: float | None = None
 
 
 Run = Callable[[Sequence[Item]], Any]
@@ -131,6 +54,8 @@ class BatchQueue:
 
     def __init__(self, settings: Settings, run: Run, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        # uvloop's own is only as fine as a millisecond.
+        self.clock = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
         self.settings = settings
         # When each running batch began, by its task: for the wrapper's private getters.
         self.started: dict[asyncio.Task[None], float] = {}
@@ -142,6 +67,8 @@ class BatchQueue:
         self._running = 0
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
+        # Whether the function returned without giving the loop to anybody, the last time.
+        self._kept_loop = False
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +113,7 @@ class BatchQueue:
             self._drop_gone_heads()
             if not self._waiting:
                 break
-            now = self.loop.time()
+            now = self.clock()
             hold_s = self._hold_s(now)
             if hold_s > 0 or (arrival and hold_s == 0):
                 self._set_timer(now, hold_s)
@@ -241,10 +168,14 @@ class BatchQueue:
         batch = self._take(now)
         if not batch:
             return
+        self._taken(batch)
         self._running += 1
         task = self.loop.create_task(self._serve(batch), context=batch[0].context)
         self.started[task] = time.time()
         task.add_done_callback(self._forget)
+
+    def _taken(self, batch: list[Item]) -> None:
+        """These items leave the queue."""
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self.started.pop(task, None)
@@ -338,7 +269,7 @@ class BatchQueue:
         with _run_for_batch(group[0].model_id):
             turned: list[bool] = []
             marker = self.loop.call_soon(turned.append, True)
-            began = self.loop.time()
+            began = self.clock()
             error: BaseException | None = None
             results: list[Any] | None = None
             try:
@@ -352,10 +283,13 @@ class BatchQueue:
             except BaseException as raised:
                 error = self._said(raised)
             marker.cancel()
-        self._measured(len(group), self.loop.time() - began)
+        self._kept_loop = not turned
+        self._measured(group, self.clock() - began)
         if last and turned:
             # The function left the loop to others: the next batch goes to it first, then the answers to the callers.
             self._release()
+            if len(group) >= _MANY and self.clock() - began >= _LONG_S and self._running:
+                self.loop.call_soon(time.sleep, _NAP_S)
             _tell(group, results, error)
         else:
             # It had the loop for itself, so everybody waited: the answers first, then what has arrived meanwhile.
@@ -363,8 +297,8 @@ class BatchQueue:
             if last:
                 self.loop.call_soon(self._release)
 
-    def _measured(self, count: int, seconds: float) -> None:
-        """A call for so many items took so long."""
+    def _measured(self, group: Sequence[Item], seconds: float) -> None:
+        """A call for these items took so long."""
 
     def _release(self) -> None:
         self._running -= 1

@@ -31,12 +31,27 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 from eagleray.serve._batch_columns import Columns
-from eagleray.serve._batch_queue import BatchQueue, Item, Settings, Stream
+from eagleray.serve._batch_item import Item, Stream
+from eagleray.serve._batch_learning import make_queue
+from eagleray.serve._batch_queue import BatchQueue, Settings
 from eagleray.serve._log import logger
 
 __all__ = ["batch"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Size(int):
+    """The default, which differs from the same number when that is given."""
+
+
+class _Seconds(float):
+    """As `_Size`."""
+
+
+_SIZE, _WAIT_S = _Size(10), _Seconds(0.01)
+# With a target for the latency a batch is as large as that allows; this bounds what one call may hold in memory.
+_LARGEST = 1024
 
 
 @overload
@@ -47,20 +62,22 @@ def batch(_func: F, /) -> F: ...
 def batch(
     _func: None = None,
     /,
-    max_batch_size: int = 10,
-    batch_wait_timeout_s: float = 0.01,
+    max_batch_size: int = _SIZE,
+    batch_wait_timeout_s: float = _WAIT_S,
     max_concurrent_batches: int = 1,
     batch_size_fn: Callable[[list[Any]], Any] | None = None,
+    target_latency_ms: float | None = None,
 ) -> Callable[[F], F]: ...
 
 
 def batch(
     _func: Any = None,
     /,
-    max_batch_size: int = 10,
-    batch_wait_timeout_s: float = 0.01,
+    max_batch_size: int = _SIZE,
+    batch_wait_timeout_s: float = _WAIT_S,
     max_concurrent_batches: int = 1,
     batch_size_fn: Callable[[list[Any]], Any] | None = None,
+    target_latency_ms: float | None = None,
 ) -> Any:
     """Makes an `async def` function or method that takes lists callable with single items.
 
@@ -73,6 +90,9 @@ def batch(
         max_concurrent_batches: how many batches run at a time.
         batch_size_fn: the size of a batch, from the list of its first arguments; it should not shrink when an item is
             added. An item that does not fit is the first of the next batch.
+        target_latency_ms: milliseconds from call to result that 99 of 100 items should stay within. Size and wait then
+            follow from what is measured; `max_batch_size` and `batch_wait_timeout_s`, if given, are upper bounds.
+            Not in Ray Serve.
 
     Errors that the function raises go to every caller of the batch; a result of the wrong length is a
     `RayServeException`, an item that is too large by itself a `RuntimeError`. A caller that is cancelled while it waits
@@ -81,14 +101,26 @@ def batch(
 
     Raises:
         TypeError: what is decorated is no `async def`, or a parameter has the wrong type.
-        ValueError: `max_batch_size` is below 1, or `batch_wait_timeout_s` is negative.
+        ValueError: `max_batch_size` is below 1, `batch_wait_timeout_s` is negative, `target_latency_ms` is not above 0
+            or is together with `batch_size_fn`.
     """
     settings = Settings(
         max_batch_size=_batch_size(max_batch_size),
         wait_s=_wait_s(batch_wait_timeout_s),
         max_concurrent_batches=_concurrent(max_concurrent_batches),
         size_of=_size_of(batch_size_fn),
+        target_s=_target_s(target_latency_ms),
     )
+    if settings.target_s is not None:
+        if batch_size_fn is not None:
+            raise ValueError(
+                "target_latency_ms learns what a batch costs by the number of its items, so it cannot go with "
+                "batch_size_fn: give one of them"
+            )
+        if max_batch_size is _SIZE:
+            settings.max_batch_size = _LARGEST
+        if batch_wait_timeout_s is _WAIT_S:
+            settings.wait_s = math.inf
     if _func is None:
         # Settings of its own for each function.
         return lambda function: _decorate(function, replace(settings))
@@ -105,7 +137,7 @@ def _batch_size(value: Any) -> int:
         raise TypeError(f"max_batch_size must be a whole number of at least 1, got {value!r}")
     if value < 1:
         raise ValueError(f"max_batch_size must be at least 1, got {value!r}")
-    return value
+    return int(value)
 
 
 def _wait_s(value: Any) -> float:
@@ -114,6 +146,16 @@ def _wait_s(value: Any) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"batch_wait_timeout_s must be a finite number of seconds of at least 0, got {value!r}")
     return float(value)
+
+
+def _target_s(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"target_latency_ms must be a number of milliseconds above 0, or None, got {value!r}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"target_latency_ms must be a finite number of milliseconds above 0, got {value!r}")
+    return value / 1000
 
 
 def _concurrent(value: Any) -> int:
@@ -232,7 +274,7 @@ class _Batcher:
                 pass
         columns = self._columns[instance is not None]
         run = functools.partial(self._run, columns, reference)
-        queue = BatchQueue(self.settings, run, self._function.__name__, loop)
+        queue = make_queue(self.settings, run, self._function.__name__, loop)
         self._queues[key] = queue, reference
         return queue
 
@@ -245,7 +287,14 @@ class _Batcher:
 
     def _warn(self, max_ongoing_requests: int) -> None:
         wanted = self.settings.max_batch_size * self.settings.max_concurrent_batches
-        if max_ongoing_requests and max_ongoing_requests < wanted and self.settings.size_of is None:
+        if self.settings.target_s is not None and self.settings.max_batch_size == _LARGEST:
+            if 0 < max_ongoing_requests < _SIZE:
+                logger().warning(
+                    "batches of %s() are for as many as its target_latency_ms allows, but its replica takes only "
+                    "max_ongoing_requests=%d requests at a time; set @serve.deployment(max_ongoing_requests=100), say",
+                    self._function.__name__, max_ongoing_requests,
+                )  # fmt: skip
+        elif max_ongoing_requests and max_ongoing_requests < wanted and self.settings.size_of is None:
             logger().warning(
                 "batches of %s() cannot fill: its replica takes max_ongoing_requests=%d requests at a time, fewer than "
                 "max_batch_size * max_concurrent_batches = %d; set "
@@ -262,7 +311,7 @@ class _Batcher:
         if queue.loop is not loop:
             carried = asyncio.run_coroutine_threadsafe(self.call(args, kwargs), queue.loop)
             return await asyncio.wrap_future(carried)
-        item = Item(own, kwargs, loop)
+        item = Item(own, kwargs, queue)
         queue.put(item)
         try:
             return await item.future
@@ -281,7 +330,7 @@ class _Batcher:
                 f"{self._function.__name__}() streams on the event loop of its replica, and this is another one: "
                 "iterate over it in `async def` code of the deployment, not under asyncio.run in a thread"
             )
-        item = Item(own, kwargs, loop)
+        item = Item(own, kwargs, queue)
         item.stream = Stream(loop)
         queue.put(item)
         try:
