@@ -271,5 +271,3 @@ def test_a_handle_keeps_its_names_and_options_when_pickled() -> None:
     assert copy.other._options["method_name"] == "other"
     with pytest.raises(TypeError, match="methd"):
         handle.options(methd="x")
-    with pytest.raises(ValueError, match="stream"):
-        handle.options(stream=True)

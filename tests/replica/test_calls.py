@@ -36,12 +36,25 @@ class Calls:
         return __import__("threading").Lock()
     async def large(self):
         return bytes(1_000_000)
+    async def breaks(self):
+        yield 1
+        raise KeyError("midway")
+    async def lock_item(self):
+        yield __import__("threading").Lock()
     _hidden = print
 """
 
 
 def value(answer: Answer) -> Any:
     return pickle.loads(answer.body)
+
+
+def error(answer: Answer) -> tuple[Any, str, str]:
+    """The exception, its traceback, and the line that names it."""
+    assert answer.error
+    # What came before it, of a stream, are items.
+    pickled, text, shown = pickle.loads(answer.frames[-1].payload if len(answer.frames) > 1 else answer.body)
+    return pickle.loads(pickled), text, shown
 
 
 def test_methods_sync_and_async_return_their_values(tmp_path: Path) -> None:
@@ -63,24 +76,25 @@ def test_an_unknown_method_is_an_error_that_lists_the_others(tmp_path: Path) -> 
     with serving(tmp_path, code(SOURCE)["Calls"], 1) as (_, router):
         for name in ("missing", "__init__", "__class__"):
             answer = router.call(name)
-            assert answer.error
-            error = value(answer)
-            assert type(error).__name__ == "RayServeException"
-            assert "__call__, fails, items, large, sync, sync_items" in str(error)
+            raised, _, _ = error(answer)
+            assert type(raised).__name__ == "RayServeException"
+            assert "__call__, breaks, fails, items, large, lock_item, sync, sync_items" in str(raised)
 
 
 @pytest.mark.contract("3.3/exception")
 def test_exceptions_come_back_with_their_traceback(tmp_path: Path) -> None:
     with serving(tmp_path, code(SOURCE)["Calls"], 1) as (node, router):
-        answer = router.call("fails", "plain")
-        error = value(answer)
-        assert answer.error
-        assert isinstance(error, LookupError)
-        assert "in fails" in error.__dict__["__eagleray_traceback__"]
-        odd = value(router.call("fails", "odd"))
+        raised, text, shown = error(router.call("fails", "plain"))
+        assert isinstance(raised, LookupError)
+        assert "in fails" in text
+        assert shown == "builtins.LookupError: not here"
+        odd, text, _ = error(router.call("fails", "odd"))
         assert "Unpicklable: 1" in str(odd)
-        assert isinstance(value(router.call("fails", "exit")), SystemExit)
-        assert router.call("unpicklable").error
+        assert "in fails" in text
+        assert isinstance(error(router.call("fails", "exit"))[0], SystemExit)
+        lock, _, _ = error(router.call("unpicklable"))
+        assert isinstance(lock, TypeError)
+        assert "the result of unpicklable (lock) cannot be pickled" in str(lock)
         assert value(router.call("sync", 1)) == [1, 0, 1]
         assert "LookupError: not here" in node.log
 
@@ -92,5 +106,29 @@ def test_streams_are_messages(tmp_path: Path) -> None:
             answer = router.call(method, 3, stream=True)
             messages = [frame for frame in answer.frames if frame.flags & frames.END_OF_MESSAGE]
             assert [pickle.loads(frame.payload) for frame in messages] == [0, 1, 2]
-            assert isinstance(value(router.call(method, 3)), TypeError)
-        assert isinstance(value(router.call("sync", 3, stream=True)), TypeError)
+            refused, _, _ = error(router.call(method, 3))
+            assert isinstance(refused, TypeError)
+            assert f"handle.options(method_name='{method}', stream=True)" in str(refused)
+        assert isinstance(error(router.call("sync", 3, stream=True))[0], TypeError)
+
+
+def test_an_error_midway_comes_after_the_items_before_it(tmp_path: Path) -> None:
+    with serving(tmp_path, code(SOURCE)["Calls"], 1) as (_, router):
+        answer = router.call("breaks", stream=True)
+        assert pickle.loads(answer.frames[0].payload) == 1
+        assert isinstance(error(answer)[0], KeyError)
+        assert "the item of lock_item (lock)" in str(error(router.call("lock_item", stream=True))[0])
+
+
+def test_a_reserved_slot_says_who_it_is_and_runs_what_comes_later(tmp_path: Path) -> None:
+    with serving(tmp_path, code(SOURCE)["Calls"], 40) as (_, router):
+        request = router.request(frames.call_head("", stream=True), flags=0)
+        frame = router.read()
+        while frame.kind != frames.RESPONSE:
+            frame = router.read()
+        assert pickle.loads(frame.payload)["replica_id"] == "abc12345"
+        dispatched = pickle.dumps((("__call__", False, 2), {}), protocol=5)
+        router.send(frames.BODY, request, flags=frames.END, payload=dispatched)
+        answer = router.answer(request)
+        items = [pickle.loads(one.payload) for one in answer.frames if one.flags & frames.END_OF_MESSAGE]
+        assert items[1:] == [42]

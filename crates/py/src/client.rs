@@ -6,11 +6,17 @@
 //! child or a restarted controller meets nothing half said.
 
 mod api;
+mod arguments;
 mod call;
+mod carry;
+mod completions;
 mod control;
 mod convert;
 mod router;
+mod state;
+mod targets;
 
 pub(crate) use api::{Client, OutputWatch};
-pub(crate) use call::{Call, Completions};
+pub(crate) use call::Call;
+pub(crate) use completions::Completions;
 pub(crate) use router::Router;

@@ -20,7 +20,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
+use eagleray_types::{
+    DeploymentKey, ErrorCode,
+    control::{DeploymentTarget, TargetUpdate},
+};
 use eagleray_wire::{Flags, HeadError, ResponsePayload};
 
 use tokio::task::JoinHandle;
@@ -190,6 +193,18 @@ impl Handle {
         let applied = self.state.borrow_mut().apply(Instant::now(), update);
         self.settle();
         applied
+    }
+
+    /// Adds, or changes, a deployment that only this router knows: no update removes it.
+    pub fn add_view(&self, target: &DeploymentTarget) {
+        self.state.borrow_mut().add_view(Instant::now(), target);
+        self.settle();
+    }
+
+    /// Removes a deployment that only this router knows. What waits for it fails.
+    pub fn remove_view(&self, key: &DeploymentKey) {
+        self.state.borrow_mut().remove_view(Instant::now(), key);
+        self.settle();
     }
 
     /// Hands a request over. Dropping the exchange cancels it.

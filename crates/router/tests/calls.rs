@@ -141,6 +141,7 @@ fn call_head() -> Bytes {
         multiplexed_model_id: b"",
         session_id: b"",
         stream: false,
+        route: b"",
     })
     .encode(&mut head)
     .expect("the head fits");

@@ -71,18 +71,21 @@ pub struct HttpHead<'a> {
     pub headers: Headers<'a>,
 }
 
-/// A call through a handle. The body is the pickled `(args, kwargs)`.
+/// A call through a handle. The body holds its arguments, pickled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallHead<'a> {
     pub request_id: &'a [u8],
     pub revision: &'a [u8],
     pub traceparent: &'a [u8],
     pub priority: u8,
+    /// The method of the deployment. Empty: a slot is reserved, and the body, which comes later, names the method.
     pub method: &'a [u8],
     pub multiplexed_model_id: &'a [u8],
     pub session_id: &'a [u8],
     /// The caller iterates over the result.
     pub stream: bool,
+    /// Where the request entered that the caller serves: a route prefix, or empty.
+    pub route: &'a [u8],
 }
 
 /// Header fields, in order, borrowed: `count` times name length (u16), value length (u32), name, value.
@@ -157,6 +160,7 @@ impl<'a> RequestHead<'a> {
                 multiplexed_model_id: reader.short("multiplexed model id")?,
                 session_id: reader.short("session id")?,
                 stream: reader.u8("stream")? != 0,
+                route: reader.short("route")?,
             }),
             other => return Err(HeadError::UnknownKind(other)),
         };
@@ -216,6 +220,7 @@ impl<'a> RequestHead<'a> {
                 put_short(out, head.multiplexed_model_id, "multiplexed model id")?;
                 put_short(out, head.session_id, "session id")?;
                 out.put_u8(u8::from(head.stream));
+                put_short(out, head.route, "route")?;
                 Ok(())
             }
         }

@@ -212,6 +212,7 @@ fn call_head(texts: &[Vec<u8>]) -> RequestHead<'_> {
         multiplexed_model_id: &texts[4],
         session_id: &texts[5],
         stream: texts[6].len() % 2 == 1,
+        route: &texts[7],
     })
 }
 

@@ -221,9 +221,9 @@ class Launched:
         self._ended = True
         atexit.unregister(self.end)
         # Calls that go on would keep their replicas from draining.
-        handle = sys.modules.get("eagleray.serve.handle")
-        if handle is not None:
-            handle._close_routers()
+        client = sys.modules.get("eagleray.serve._client")
+        if client is not None:
+            client.close_routers()
         os.close(self._owner_fd)
         deadline = time.monotonic() + END_TIMEOUT_S
         pause = 0.001

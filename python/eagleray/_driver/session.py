@@ -129,9 +129,9 @@ class Session:
             self._address.own.end()
             self._printer.finish()
         else:
-            from eagleray.serve.handle import _close_routers
+            from eagleray.serve._client import close_routers
 
-            _close_routers()
+            close_routers()
             self._controller.delete_all(60.0)
             self._printer.close()
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eagleray._driver import build
-from eagleray._local.exchange import Call, CallRequest
+from eagleray._local.exchange import Call, CallRequest, resolve
 from eagleray._local.replica import Replica
 from eagleray.serve._log import logger
 
@@ -64,19 +64,38 @@ class Application:
         method: str,
         multiplexed_model_id: str,
         session_id: str,
-        data: bytes,
+        data: bytes | list[tuple[int, Any]],
         parent: Any = None,
         stream: bool = False,
+        replica_id: str = "",
     ) -> Call:
         """As the native router's: sends a call and returns at once."""
+        del replica_id  # there is one
+        if not method:
+            raise NotImplementedError("choose_replica() and dispatch() are not there in local testing mode")
         call = Call()
-        request = CallRequest(call, method, stream, data, multiplexed_model_id=multiplexed_model_id, parent=parent)
-        replica = self._replicas.get(deployment_name)
-        if replica is None:
-            names = ", ".join(self._replicas)
-            call.fail("NotFound", f"application {app_name!r} has no deployment {deployment_name!r}; it has {names}")
+
+        def accept(body: bytes) -> None:
+            request = CallRequest(
+                call,
+                method,
+                stream,
+                body,
+                multiplexed_model_id=multiplexed_model_id,
+                session_id=session_id,
+                parent=parent,
+            )
+            replica = self._replicas.get(deployment_name)
+            if replica is None:
+                names = ", ".join(self._replicas)
+                call.fail("NotFound", f"application {app_name!r} has no deployment {deployment_name!r}; it has {names}")
+            elif not call.done():
+                replica.accept(request)
+
+        if isinstance(data, bytes):
+            accept(data)
         else:
-            replica.accept(request)
+            resolve(data, call, accept)
         return call
 
     def ask(self, request: HttpRequest, prefix: str) -> None:
@@ -90,6 +109,12 @@ class Application:
         if left is not None:
             replica.soon(lambda: replica.loop.call_later(left, request.late))
         replica.accept(request)
+
+    def replicas(self, app_name: str, deployment_name: str, timeout_s: float) -> list[str] | None:
+        """As the native router's: ids of the replicas of a deployment."""
+        del app_name, timeout_s
+        replica = self._replicas.get(deployment_name)
+        return None if replica is None else [replica.name]
 
     def status(self) -> dict[str, Any]:
         """As the controller reports it."""

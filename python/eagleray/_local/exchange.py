@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eagleray import _core
     from eagleray._local.replica import Replica
 
 ITEMS = 16
@@ -33,7 +34,8 @@ class Call:
         self._items: deque[bytes] = deque()
         self._ended = False
         self._result: tuple[bytes, bool] | None = None
-        self._failure: tuple[str, str] | None = None
+        self._failure: tuple[str, str, None] | None = None
+        self._waiting: list[tuple[_core.Completions, int]] = []
         self._listeners: list[Callable[[], None]] = []
         self._on_cancel: Callable[[], None] | None = None
 
@@ -41,17 +43,32 @@ class Call:
         """Whether the answer is there, or a failure in its place."""
         return self._ended
 
+    def ready(self) -> bool:
+        """Whether there is an item to take, or the end."""
+        return self._ended or bool(self._items)
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for that. False: not in time."""
         with self._changed:
-            return self._changed.wait_for(self.done, timeout_s)
+            return self._changed.wait_for(self.ready, timeout_s)
 
-    async def wait_on_loop(self) -> None:
-        """The same for code on an event loop."""
-        while not self._ended:
-            await self._next_change(lambda: self._ended)
+    def notify(self, completions: _core.Completions, token: int) -> bool:
+        """The same for an event loop, which gets the token then. False: it is ready."""
+        with self._changed:
+            if self.ready():
+                return False
+            self._waiting.append((completions, token))
+        return True
 
-    def failure(self) -> tuple[str, str] | None:
+    def next(self) -> bytes | None:
+        """The next item; None: none is there."""
+        with self._changed:
+            item = self._items.popleft() if self._items else None
+            if item is not None:
+                self._tell()
+        return item
+
+    def failure(self) -> tuple[str, str, None] | None:
         """Why there is no answer: a code and words."""
         return self._failure
 
@@ -68,7 +85,7 @@ class Call:
         with self._changed:
             if self._ended:
                 return
-            self._failure = (code, message)
+            self._failure = (code, message, None)
             self._end()
             on_cancel = self._on_cancel
         if on_cancel is not None:
@@ -99,6 +116,9 @@ class Call:
 
     def _tell(self) -> None:
         self._changed.notify_all()
+        waiting, self._waiting = self._waiting, []
+        for completions, token in waiting:
+            completions.push(token)
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener()
@@ -128,6 +148,8 @@ class Request:
     """The end of the code that answers, without what calls and HTTP have of their own."""
 
     is_call = False
+    route = ""
+    session_id = ""
 
     def __init__(self, request_id: str, multiplexed_model_id: str, deadline: float | None) -> None:
         self.request_id = request_id
@@ -188,8 +210,19 @@ class CallRequest(Request):
     is_call = True
 
     def __init__(
-        self, call: Call, method: str, stream: bool, body: bytes, *, multiplexed_model_id: str, parent: Any
+        self,
+        call: Call,
+        method: str,
+        stream: bool,
+        body: bytes,
+        *,
+        multiplexed_model_id: str,
+        session_id: str = "",
+        parent: Any = None,
     ) -> None:
+        if isinstance(parent, Request):
+            call.request_id = parent.request_id
+            self.route = parent.route
         # What a background task calls after the answer stands for itself.
         parent = parent if isinstance(parent, Request) and not parent.finished else None
         left = None if parent is None else parent.remaining_s
@@ -198,6 +231,7 @@ class CallRequest(Request):
         self._method = method
         self._stream = stream
         self._body = body
+        self.session_id = session_id
         call._on_cancel = self.cancel
         if parent is not None:
             parent.add_call(call)
@@ -241,3 +275,27 @@ class CallRequest(Request):
         with self._call._changed:
             self._call._changed.wait_for(self._call._has_room)
         return not self._call._ended
+
+
+def resolve(segments: list[tuple[int, Any]], call: Call, accept: Callable[[bytes], None]) -> None:
+    """Puts the answers of other calls in their places, then hands the body on, in a thread of its own."""
+
+    def run() -> None:
+        from eagleray import _values
+
+        answers = 0
+        filled = []
+        for kind, content in segments:
+            data = content
+            if isinstance(content, Call):
+                content.wait()
+                result = content.result()
+                if result is None or result[1]:
+                    call.fail("Upstream", str(answers))
+                    return
+                data = result[0]
+                answers += 1
+            filled.append(_values.Segment(kind, data))
+        accept(_values.join(filled))
+
+    threading.Thread(target=run, name="eagleray local arguments", daemon=True).start()

@@ -1,11 +1,16 @@
-"""Calls through handles: arguments and results are pickles, an exception travels with its traceback."""
+"""Calls through handles: arguments, results and items are values (`eagleray._values`); an exception travels with its
+traceback.
+
+The body of an exception is a value of three parts: the pickled exception, the text of its traceback, and one line with
+its type and text. So what cannot be unpickled at the other end, or pickled here, still says what it was.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import pickle
 import traceback
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from eagleray import _values
@@ -17,8 +22,6 @@ from eagleray._replica.user_code import UserCode, is_async
 if TYPE_CHECKING:
     from eagleray import _core
 
-# The attribute in which an exception carries its traceback; the caller's side takes it out.
-REMOTE_TRACEBACK = "__eagleray_traceback__"
 _GONE, _WAIT = 0, 2
 
 
@@ -35,15 +38,20 @@ class Calls:
         current.set(request)
         try:
             name, stream = _call_of(request)
-            method = self._user_code.method(name)
-            args, kwargs = _values.load(await _body(request))
+            if name:
+                args, kwargs = _values.load(await _body(request))
+                answer = self._answer
+            else:
+                name, stream, args, kwargs = await _dispatched(request)
+                answer = self._answer_dispatched
+            method = self._method(name, stream)
             if is_async(method):
                 result = method(*args, **kwargs)
                 if not (inspect.isasyncgen(result) or inspect.isgenerator(result)):
                     result = await result
             else:
                 result = await to_its_end(method, *args, **kwargs)
-            await self._answer(request, result, stream)
+            await answer(request, result, name, stream)
         except GeneratorExit:
             request.done()
             raise
@@ -55,54 +63,80 @@ class Calls:
         current.set(request)
         try:
             name, stream = _call_of(request)
-            method = self._user_code.method(name)
+            method = self._method(name, stream)
             args, kwargs = _values.load(request.body() or b"")
             result = method(*args, **kwargs)
             if inspect.isawaitable(result) or inspect.isasyncgen(result):
-                return self._rest(request, result, stream)
-            if inspect.isgenerator(result):
-                _check_stream(stream, generator=True)
-                _stream_items(request, result)
+                return self._rest(request, result, name, stream)
+            _check_stream(name, stream, generator=inspect.isgenerator(result))
+            if stream:
+                _stream_items(request, result, name)
             else:
-                _check_stream(stream, generator=False)
-                request.respond_value(_values.dump(result))
+                request.respond_value(self._dump(result, name))
         except BaseException as error:
             _failed(request, error)
         return None
 
-    async def _rest(self, request: _core.Request, result: Any, stream: bool) -> None:
+    def _method(self, name: str, stream: bool) -> Any:
+        """The method, refused before anything of it runs where that is possible."""
+        method = self._user_code.method(name)
+        if not stream and (inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)):
+            _check_stream(name, stream, generator=True)
+        return method
+
+    async def _rest(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:
         try:
             if inspect.isawaitable(result):
                 result = await result
-            await self._answer(request, result, stream)
+            await self._answer(request, result, name, stream)
         except GeneratorExit:
             request.done()
             raise
         except BaseException as error:
             _failed(request, error)
 
-    async def _answer(self, request: _core.Request, result: Any, stream: bool) -> None:
-        generator = inspect.isasyncgen(result) or inspect.isgenerator(result)
-        _check_stream(stream, generator=generator)
-        if not generator:
-            request.respond_value(_values.dump(result))
-        elif inspect.isgenerator(result):
-            await to_its_end(_stream_items, request, result)
+    async def _answer(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:
+        generator = inspect.isgenerator(result)
+        _check_stream(name, stream, generator=generator or inspect.isasyncgen(result))
+        if not stream:
+            request.respond_value(self._dump(result, name))
+        elif generator:
+            await to_its_end(_stream_items, request, result, name)
         else:
-            async for item in result:
-                room = request.send_item(_values.dump(item))
-                if room == _WAIT:
-                    await request.writable()
-                elif room == _GONE:
-                    await result.aclose()
-                    break
-            request.end_items()
+            await _stream_async_items(request, result, name)
+
+    async def _answer_dispatched(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:
+        """As items, since the first of them, the identity, has been sent."""
+        if stream:
+            await self._answer(request, result, name, stream)
+            return
+        _check_stream(name, stream, generator=inspect.isgenerator(result) or inspect.isasyncgen(result))
+        request.send_item(self._dump(result, name))
+        request.end_items()
+
+    @staticmethod
+    def _dump(result: Any, name: str) -> bytes:
+        return _dump(result, "result", name)
 
 
 def _call_of(request: _core.Request) -> tuple[str, bool]:
     call = request.call()
     assert call is not None
     return call
+
+
+async def _dispatched(request: _core.Request) -> tuple[str, bool, list[Any], dict[str, Any]]:
+    """Says who this replica is, then waits for the call that the slot was reserved for."""
+    from eagleray.serve.context import get_replica_context
+
+    context = get_replica_context()
+    identity = {
+        "replica_id": context.replica_id.unique_id,
+        "replica_metadata": getattr(context, "replica_metadata", None) or {},
+    }
+    request.send_item(_values.dump(identity))
+    (name, stream, *args), kwargs = _values.load(await _body(request))
+    return name, stream, args, kwargs
 
 
 async def _body(request: _core.Request) -> bytes:
@@ -120,20 +154,51 @@ async def _body(request: _core.Request) -> bytes:
     return b"".join(parts)
 
 
-def _check_stream(stream: bool, *, generator: bool) -> None:
+def _check_stream(name: str, stream: bool, *, generator: bool) -> None:
     if generator and not stream:
-        raise TypeError("the method is a generator: call it with handle.options(stream=True)")
+        raise TypeError(
+            f"{name} is a generator, and was called without stream=True: call it with "
+            f"handle.options(method_name={name!r}, stream=True), and iterate over what that returns"
+        )
     if stream and not generator:
-        raise TypeError("the method is no generator, so it cannot be called with stream=True")
+        raise TypeError(
+            f"{name} is no generator, and was called with stream=True: call it without, and await what that returns"
+        )
 
 
-def _stream_items(request: _core.Request, items: Any) -> None:
-    for item in items:
-        room = request.send_item(_values.dump(item))
-        if room == _GONE or (room == _WAIT and not request.wait_writable()):
-            items.close()
-            break
+def _stream_items(request: _core.Request, items: Any, name: str) -> None:
+    try:
+        for item in items:
+            room = request.send_item(_dump(item, "item", name))
+            if room == _GONE or (room == _WAIT and not request.wait_writable()):
+                break
+    finally:
+        items.close()
     request.end_items()
+
+
+async def _stream_async_items(request: _core.Request, items: AsyncGenerator[Any], name: str) -> None:
+    try:
+        async for item in items:
+            room = request.send_item(_dump(item, "item", name))
+            if room == _WAIT:
+                await request.writable()
+            elif room == _GONE:
+                break
+    finally:
+        await items.aclose()
+    request.end_items()
+
+
+def _dump(value: Any, what: str, name: str) -> bytes:
+    try:
+        return _values.dump(value)
+    except Exception as error:
+        from eagleray.serve.exceptions import RayServeException
+
+        if isinstance(error, RayServeException):
+            raise
+        raise TypeError(f"the {what} of {name} ({type(value).__name__}) cannot be pickled: {error}") from None
 
 
 def _failed(request: _core.Request, error: BaseException) -> None:
@@ -145,20 +210,20 @@ def _failed(request: _core.Request, error: BaseException) -> None:
 
 
 def _dump_error(error: BaseException) -> bytes:
-    from eagleray.serve.exceptions import RayServeException
-
+    shown = f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
     text = "".join(traceback.format_exception(error))
     try:
-        setattr(error, REMOTE_TRACEBACK, text)
-        data = _values.dump(error)
+        pickled = _values.dump(error)
         # Many an exception pickles but cannot be built again: better found here than by the caller.
-        if isinstance(pickle.loads(data), BaseException):
-            return data
-    except BaseException:
-        log.logger.warning("an exception of type %s cannot be pickled", type(error).__name__)
-    replacement = RayServeException(f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}")
-    setattr(replacement, REMOTE_TRACEBACK, text)
-    return pickle.dumps(replacement, protocol=5)
+        if not isinstance(_values.load(pickled), BaseException):
+            raise TypeError("it is no exception when unpickled")
+    except BaseException as failure:
+        from eagleray.serve.exceptions import RayServeException
+
+        pickled = _values.dump(
+            RayServeException(f"{shown} (the exception itself cannot be pickled: {type(failure).__name__}: {failure})")
+        )
+    return _values.dump((pickled, text, shown))
 
 
 def _text(error: BaseException) -> str:

@@ -266,7 +266,7 @@ def _application(name: str) -> dict[str, Any]:
 
 def _statuses() -> list[dict[str, Any]]:
     from eagleray import _core, _driver
-    from eagleray.serve.handle import controller_of_replica
+    from eagleray.serve._client import controller_of_replica
 
     path = controller_of_replica()
     if path is not None:

@@ -122,9 +122,25 @@ class RequestContext:
         return str(self._request.request_id)
 
     @property
+    def route(self) -> str:
+        """Route prefix where the request came in over HTTP, also for calls that it made; empty for a driver's call."""
+        return str(self._request.route)
+
+    @property
+    def app_name(self) -> str:
+        """The application that this code belongs to."""
+        context = _find_replica_context()
+        return "" if context is None else context.app_name
+
+    @property
     def multiplexed_model_id(self) -> str:
-        """The model that it asks for; empty if none."""
+        """The model that it asks for; empty if none. Calls do not inherit it."""
         return str(self._request.multiplexed_model_id)
+
+    @property
+    def session_id(self) -> str:
+        """The session that it belongs to; empty if none. Calls do not inherit it."""
+        return str(self._request.session_id)
 
     @property
     def remaining_s(self) -> float | None:

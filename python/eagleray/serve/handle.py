@@ -1,220 +1,86 @@
 """Handles: calling a deployment from Python.
 
-`.remote()` pickles on the caller's thread and returns at once; the native router (`eagleray._core.Router`) does the
-rest on a thread of its own, so no event loop is needed and any number of them may wait.
+`.remote()` pickles on the caller's thread and returns at once; the native router does the rest on a thread of its own,
+so no event loop is needed and any number of them may wait. `_client` is that end, `_responses` and `_replicas` are what
+calls return.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
-import sys
-import threading
-import weakref
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+import difflib
+import uuid
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Generic
 
 from eagleray import _values
+from eagleray.serve import _client, _replicas
+from eagleray.serve._client import RemoteTraceback
+from eagleray.serve._replicas import DeploymentBroadcastResponse, ReplicaSelection
+from eagleray.serve._responses import DeploymentResponse, DeploymentResponseGenerator
 from eagleray.serve.context import DeploymentID
-from eagleray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-    RequestCancelledError,
-)
+from eagleray.serve.exceptions import RayServeException
+
+__all__ = [
+    "DeploymentBroadcastResponse",
+    "DeploymentHandle",
+    "DeploymentResponse",
+    "DeploymentResponseGenerator",
+    "RemoteTraceback",
+    "ReplicaSelection",
+]
 
 if TYPE_CHECKING:
-    import asyncio
+    from typing_extensions import TypeVar
 
-    from eagleray import _core
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
 
-__all__ = ["DeploymentHandle", "DeploymentResponse"]
+    T = TypeVar("T")
 
-_OPTIONS = ("method_name", "multiplexed_model_id", "session_id", "stream", "_prefer_local_routing", "_by_reference",
-            "request_serialization", "response_serialization")  # fmt: skip
-REMOTE_TRACEBACK = "__eagleray_traceback__"
-
-
-class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, not one
-    """Where a remote exception was raised: the text of its traceback, shown as the cause of what the caller gets."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text.rstrip()}\n"""'
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.text,)
+_OPTIONS: dict[str, Any] = {
+    "method_name": "__call__",
+    "multiplexed_model_id": "",
+    "session_id": "",
+    "stream": False,
+    "_prefer_local_routing": False,
+    "_by_reference": True,
+    "request_serialization": "cloudpickle",
+    "response_serialization": "cloudpickle",
+}
+_SERIALIZATIONS = ("cloudpickle", "pickle", "msgpack", "orjson", "noop")
+# How long a broadcast waits for the first news of its deployment.
+_NEWS_S = 5.0
 
 
-class DeploymentResponse:
-    """The answer to a call, perhaps not there yet. `await` it, or take `.result()` outside an event loop."""
+class _Use:
+    """What copies of a handle share: whether it has been used, and whether it still may be."""
 
-    def __init__(self, call: _core.Call, handle: DeploymentHandle) -> None:
-        self._call = call
-        self._handle = handle
-        self._cancelled = False
-
-    @property
-    def request_id(self) -> str:
-        """Id of the call, as logs show it."""
-        return self._call.request_id
-
-    @property
-    def by_reference(self) -> bool:
-        """Whether the value stays where it was made. Never, so far."""
-        return False
-
-    def result(self, *, timeout_s: float | None = None, _skip_asyncio_check: bool = False) -> Any:
-        """Waits for the value.
-
-        Raises:
-            RuntimeError: called where an event loop runs, which it would block; `await` the response there.
-            TimeoutError: there was no answer in time; the call goes on.
-            RequestCancelledError: the response was cancelled.
-            Exception: what the remote method raised, with the remote traceback as its cause.
-        """
-        if not _skip_asyncio_check and _loop_runs():
-            raise RuntimeError("result() would block the running event loop; await the response instead")
-        self._check_cancelled()
-        if not self._call.wait(timeout_s):
-            raise TimeoutError(f"{self._handle._title()} did not answer within {timeout_s} s")
-        self._check_cancelled()
-        return self._value()
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> Any:
-        import asyncio
-
-        self._check_cancelled()
-        loop = asyncio.get_running_loop()
-        try:
-            await _Loop.of(loop).ended(loop, self._call)
-        except asyncio.CancelledError:
-            self._call.cancel()
-            raise
-        self._check_cancelled()
-        return self._value()
-
-    def cancel(self) -> None:
-        """Asks for the call to end. Best effort, and idempotent."""
-        self._cancelled = True
-        self._call.cancel()
-
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled
-
-    def _check_cancelled(self) -> None:
-        if self._cancelled:
-            raise RequestCancelledError(self.request_id)
-
-    def _value(self) -> Any:
-        failure = self._call.failure()
-        if failure is not None:
-            self._handle._raise_failure(*failure, request_id=self.request_id)
-        answer = self._call.result()
-        assert answer is not None
-        data, is_error = answer
-        try:
-            value = _values.load(data)
-        except Exception as error:
-            what = "exception" if is_error else "result"
-            raise RayServeException(
-                f"the {what} of {self._handle._title()} cannot be unpickled here: {type(error).__name__}: {error}"
-            ) from error
-        if not is_error:
-            return value
-        raise _with_remote_traceback(value)
-
-    def __reduce__(self) -> NoReturn:
-        raise RayServeException(
-            "a DeploymentResponse cannot be pickled or passed inside another value; await it (or take .result()) "
-            "and pass the value"
-        )
-
-    def __repr__(self) -> str:
-        return f"DeploymentResponse({self._handle._title()}, request_id={self.request_id!r})"
+    def __init__(self) -> None:
+        self.initialized = False
+        self.shut_down = False
+        self.handle_id = uuid.uuid4().hex[:12]
 
 
-class _Loop:
-    """What one event loop awaits: its descriptor is watched once, and one wake-up serves many calls."""
-
-    _of_loops: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]] = weakref.WeakKeyDictionary()
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        from eagleray import _core
-
-        self._completions = _core.Completions()
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._numbers = itertools.count()
-        loop.add_reader(self._completions.fileno(), self._wake)
-
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> _Loop:
-        found = cls._of_loops.get(loop)
-        if found is None:
-            found = cls._of_loops[loop] = cls(loop)
-        return found
-
-    async def ended(self, loop: asyncio.AbstractEventLoop, call: _core.Call) -> None:
-        if hasattr(call, "wait_on_loop"):
-            await call.wait_on_loop()  # in local testing mode
-            return
-        number = next(self._numbers)
-        future = self._waiting[number] = loop.create_future()
-        try:
-            if call.notify(self._completions, number):
-                await future
-        finally:
-            self._waiting.pop(number, None)
-
-    def _wake(self) -> None:
-        for number in self._completions.drain():
-            future = self._waiting.get(number)
-            if future is not None and not future.done():
-                future.set_result(None)
-
-
-def _with_remote_traceback(error: Any) -> BaseException:
-    if not isinstance(error, BaseException):
-        return RayServeException(f"the remote side reported an error that is no exception: {error!r}")
-    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
-        return RayServeException(f"user code raised {type(error).__name__}: {error}")
-    text = getattr(error, "__dict__", {}).pop(REMOTE_TRACEBACK, None)
-    if text:
-        error.__cause__ = RemoteTraceback(str(text))
-    return error
-
-
-def _request_being_served() -> _core.Request | None:
-    # Only a replica has imported it.
-    context = sys.modules.get("eagleray._replica.context")
-    return None if context is None else context.current.get()
-
-
-def _loop_runs() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
-
-
-class DeploymentHandle:
+class DeploymentHandle(Generic[T]):
     """Calls a deployment: `handle.remote(...)`, `handle.method.remote(...)`.
 
-    Picklable: names and options travel, and connect anew where they arrive.
+    Works in deployments, in scripts, in threads and on any event loop. Picklable: names and options travel, and connect
+    anew where they arrive. `DeploymentHandle[Model]` says, to people and type checkers, what is called.
     """
 
     def __init__(
-        self, deployment_name: str, app_name: str = "default", *, _options: dict[str, Any] | None = None
+        self,
+        deployment_name: str,
+        app_name: str = "default",
+        *,
+        _options: dict[str, Any] | None = None,
+        _use: _Use | None = None,
     ) -> None:
         self._deployment_name = deployment_name
         self._app_name = app_name
         self._options: dict[str, Any] = _options or {}
+        self._use = _use or _Use()
 
     @property
     def deployment_name(self) -> str:
@@ -232,80 +98,207 @@ class DeploymentHandle:
         return DeploymentID(self._deployment_name, self._app_name)
 
     @property
+    def handle_id(self) -> str:
+        """Id of this handle and of its copies by `options`; a pickled one has its own where it arrives."""
+        return self._use.handle_id
+
+    @property
     def is_initialized(self) -> bool:
-        """Whether this process has a router."""
-        return _router_exists()
+        """Whether the handle has been used, or initialized by `_init`."""
+        return self._use.initialized
 
-    def options(self, **options: Any) -> DeploymentHandle:
-        """A copy that calls another method, or otherwise."""
-        for key in options:
+    def running_replicas_populated(self) -> bool:
+        """Whether this process knows of a replica that the handle could call. Does not wait."""
+        return bool(_client.router(self._app_name).replicas(self._app_name, self._deployment_name, 0.0))
+
+    def _init(self, *, _prefer_local_routing: bool = False, **_others: Any) -> None:
+        """Sets what cannot be changed later; once, before the first call.
+
+        Raises:
+            RuntimeError: the handle has been used or initialized.
+        """
+        if self._use.initialized:
+            raise RuntimeError("_init() comes once, before the first call of a handle; this one is initialized")
+        # On one machine every replica is local, and the router is on its own thread always.
+        self._use.initialized = True
+
+    def options(self, **options: Any) -> DeploymentHandle[T]:
+        """A copy that calls another method, or otherwise.
+
+        Args:
+            method_name: the method to call; `handle.options(method_name="x")` is `handle.x`. Default "__call__".
+            multiplexed_model_id: the model that the call is for. Default "", and never inherited from the caller's.
+            session_id: calls with the same one belong together. Default "", and never inherited.
+            stream: the method is a generator, and the call returns its items. Default False.
+            request_serialization, response_serialization: "cloudpickle" (default) or "pickle".
+
+        Raises:
+            TypeError: an option that does not exist, or of the wrong type.
+        """
+        for key, value in options.items():
             if key not in _OPTIONS:
-                raise TypeError(f"DeploymentHandle.options() has no option {key!r}; it has {', '.join(_OPTIONS)}")
-        if options.get("stream"):
-            from eagleray.serve import _validate
+                near = difflib.get_close_matches(key, _OPTIONS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(_OPTIONS)}"
+                raise TypeError(f"DeploymentHandle.options() has no option {key!r}; {hint}")
+            if type(value) is not type(_OPTIONS[key]) and not isinstance(value, type(_OPTIONS[key])):
+                wanted = type(_OPTIONS[key]).__name__
+                raise TypeError(f"{key} must be of type {wanted}, got {type(value).__name__}")
+        return DeploymentHandle(
+            self._deployment_name, self._app_name, _options={**self._options, **options}, _use=self._use
+        )
 
-            raise _validate.not_available("stream=True on a handle")
-        for key in ("request_serialization", "response_serialization"):
-            if options.get(key, "cloudpickle") not in ("cloudpickle", "pickle"):
-                from eagleray.serve import _validate
-
-                raise _validate.not_available(f"{key}={options[key]!r}")
-        for key in ("method_name", "multiplexed_model_id", "session_id"):
-            if not isinstance(options.get(key, ""), str):
-                raise TypeError(f"{key} must be a string, got {type(options[key]).__name__}")
-        return DeploymentHandle(self._deployment_name, self._app_name, _options={**self._options, **options})
-
-    def __getattr__(self, name: str) -> DeploymentHandle:
+    def __getattr__(self, name: str) -> DeploymentHandle[T]:
         if name.startswith("__") or name.startswith("_repr_") or name == "_ipython_canary_method_should_not_exist_":
             raise AttributeError(name)
         return self.options(method_name=name)
 
-    def remote(self, *args: Any, **kwargs: Any) -> DeploymentResponse:
+    def remote(self, *args: Any, **kwargs: Any) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
         """Sends the call and returns at once.
 
-        Inside a deployment the call belongs to the request that is being served: it has what is left of its time, and
-        is cancelled when nobody waits for its answer any more. What is called after the answer, by a background task,
-        stands for itself.
+        An argument that is a `DeploymentResponse` is replaced by its value on the way. Inside a deployment the call
+        belongs to the request that is being served: it has its id and what is left of its time, and is cancelled when
+        nobody waits for its answer any more. What is called after the answer, by a background task, stands for itself.
+
+        Returns:
+            A `DeploymentResponse`; a `DeploymentResponseGenerator` with `options(stream=True)`.
 
         Raises:
             TypeError: an argument cannot be pickled.
+            RayServeException: nothing runs; or a `DeploymentResponse` is inside an argument, not one itself.
+            RuntimeError: an argument is a `DeploymentResponseGenerator`.
+            ValueError: a serialization that does not exist.
         """
-        data = self._pickle(args, kwargs)
-        call = (_local_router(self._app_name) or _router()).call(
+        body, upstream = self._pickle(args, kwargs)
+        return self._answer(self._call(body, method=self._option("method_name")), upstream)
+
+    def broadcast(self, method_name: str, /, *args: Any, **kwargs: Any) -> DeploymentBroadcastResponse[Any]:
+        """Calls a method of every replica that the deployment has now, whatever waits in its queue.
+
+        Each replica runs it when it has a free slot. The first use in a process waits for the list of replicas.
+
+        Raises:
+            DeploymentUnavailableError: there is no replica.
+            TypeError, RayServeException, RuntimeError: as `remote`.
+        """
+        router = self._router()
+        replicas = router.replicas(self._app_name, self._deployment_name, _NEWS_S)
+        if not replicas:
+            raise _replicas.unavailable(self.deployment_id)
+        called = self.options(method_name=method_name, stream=False)
+        body, upstream = called._pickle(args, kwargs)
+        return DeploymentBroadcastResponse(
+            [
+                DeploymentResponse(
+                    called._call(body, method=method_name, replica_id=replica),
+                    self.deployment_id,
+                    called._title(),
+                    upstream,
+                )
+                for replica in replicas
+            ]
+        )
+
+    def choose_replica(self, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[ReplicaSelection]:
+        """A replica with a free slot, which it keeps for one `dispatch` inside the block.
+
+            async with handle.choose_replica() as selection:
+                answer = await handle.dispatch(selection, 1)
+
+        The arguments are for routers that look at them; the default one does not.
+
+        Raises:
+            DeploymentUnavailableError, BackPressureError: on entering, as from a call.
+        """
+        del args, kwargs
+        return _replicas.chosen(self._call(b"", method=""), self.deployment_id, self._title())
+
+    def dispatch(
+        self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any
+    ) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
+        """Calls the replica that was chosen. As `remote` otherwise.
+
+        Raises:
+            ValueError: the selection is of another deployment.
+            RuntimeError: it was dispatched already, or its block has ended.
+            ReplicaUnavailableError: the replica is gone.
+        """
+        reservation = _replicas.reservation_of(selection)
+        stream = self._option("stream")
+        body, upstream = self._pickle((self._option("method_name"), stream, *args), kwargs)
+        call = reservation.take(selection, self.deployment_id)
+        call.dispatch(body, stream)
+        return self._answer(call, upstream)
+
+    def shutdown(self) -> None:
+        """The handle, and its copies, make no more calls. Others of the process go on."""
+        self._use.shut_down = True
+
+    async def shutdown_async(self) -> None:
+        """As `shutdown`."""
+        self.shutdown()
+
+    def _option(self, name: str) -> Any:
+        return self._options.get(name, _OPTIONS[name])
+
+    def _router(self) -> Any:
+        if self._use.shut_down:
+            raise RayServeException(
+                f"this handle to {self._title()} was shut down; get another one, by serve.get_deployment_handle"
+            )
+        self._use.initialized = True
+        return _client.router(self._app_name)
+
+    def _call(self, body: Any, *, method: str, replica_id: str = "") -> Any:
+        options = self._options
+        return self._router().call(
             self._app_name,
             self._deployment_name,
-            self._options.get("method_name", "__call__"),
-            self._options.get("multiplexed_model_id", ""),
-            self._options.get("session_id", ""),
-            data,
-            _request_being_served(),
+            method,
+            options.get("multiplexed_model_id", ""),
+            options.get("session_id", ""),
+            body,
+            _client.request_being_served(),
+            options.get("stream", False),
+            replica_id,
         )
-        return DeploymentResponse(call, self)
 
-    def _pickle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def _answer(
+        self, call: Any, upstream: tuple[DeploymentResponse[Any], ...]
+    ) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
+        kind = DeploymentResponseGenerator if self._option("stream") else DeploymentResponse
+        return kind(call, self.deployment_id, self._title(), upstream)
+
+    def _pickle(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bytes | list[tuple[int, Any]], tuple[DeploymentResponse[Any], ...]]:
+        """The body of a call, and the responses that are part of it."""
+        self._check_serialization()
         for value in (*args, *kwargs.values()):
-            if isinstance(value, DeploymentResponse):
-                raise RayServeException(
-                    "passing a DeploymentResponse to another call is not available yet; await it (or take .result()) "
-                    "and pass the value"
+            if isinstance(value, DeploymentResponseGenerator):
+                raise RuntimeError(
+                    f"{self._title()}: a DeploymentResponseGenerator cannot be passed to another call; iterate over it "
+                    "and pass the items"
                 )
         try:
-            return _values.join(_values.dump_arguments(args, kwargs))
+            segments = _values.dump_arguments(args, kwargs, DeploymentResponse)
         except TypeError as error:
             raise TypeError(f"{self._title()}: {error}") from None
+        upstream = tuple(segment.data for segment in segments if segment.kind == _values.VALUE)
+        if not upstream:
+            return _values.join(segments), ()
+        body = [(kind, bytes(data) if kind != _values.VALUE else data._call) for kind, data in segments]
+        return body, upstream
 
-    def _raise_failure(self, code: str, message: str, *, request_id: str) -> NoReturn:
-        if code == "BackPressure":
-            raise BackPressureError._said(message or f"the queue of {self._title()} is full (max_queued_requests)")
-        if code == "Cancelled":
-            raise RequestCancelledError(request_id)
-        if code in ("Unavailable", "NotFound", "Draining"):
-            raise DeploymentUnavailableError(self.deployment_id, message)
-        if code == "ReplicaDied":
-            raise ReplicaUnavailableError("", message)
-        if code == "DeadlineExceeded":
-            raise TimeoutError(message or f"{self._title()} did not answer in the time of the request that called it")
-        raise RayServeException(f"{self._title()}: {message or code}")
+    def _check_serialization(self) -> None:
+        for key in ("request_serialization", "response_serialization"):
+            value = self._options.get(key)
+            if value is None or value in ("cloudpickle", "pickle"):
+                continue
+            if value not in _SERIALIZATIONS:
+                raise ValueError(f"{key} is one of {', '.join(_SERIALIZATIONS)}, got {value!r}")
+            from eagleray.serve import _validate
+
+            raise _validate.not_available(f"{key}={value!r}", "values travel pickled, large ones without a copy")
 
     def _title(self) -> str:
         method = self._options.get("method_name", "__call__")
@@ -326,54 +319,5 @@ class DeploymentHandle:
         return hash((self._deployment_name, self._app_name))
 
 
-def _restore(deployment_name: str, app_name: str, options: dict[str, Any]) -> DeploymentHandle:
+def _restore(deployment_name: str, app_name: str, options: dict[str, Any]) -> DeploymentHandle[Any]:
     return DeploymentHandle(deployment_name, app_name, _options=options)
-
-
-_router_lock = threading.Lock()
-_routers: dict[str, _core.Router] = {}
-
-
-def _router_exists() -> bool:
-    return bool(_routers)
-
-
-def controller_of_replica() -> str | None:
-    """The socket of the controller that this replica belongs to; None in a process that is none."""
-    run_directory = os.environ.get("EAGLERAY_RUN_DIR") if os.environ.get("EAGLERAY_REPLICA") else None
-    return None if run_directory is None else f"{run_directory}/controller.sock"
-
-
-def _local_router(app_name: str) -> Any:
-    """The application of this name that runs in this process, in local testing mode."""
-    local = sys.modules.get("eagleray._local")
-    return None if local is None else local.find(app_name)
-
-
-def _router() -> _core.Router:
-    """The router of this process, connected to the controller that the process belongs to."""
-    path = controller_of_replica()
-    if path is None:
-        from eagleray import _driver
-
-        session = _driver.joined()
-        if session is None:
-            raise RayServeException("nothing is running: this handle's node has ended")
-        path = session.info["controller_socket_path"]
-    key = f"{os.getpid()} {path}"
-    router = _routers.get(key)
-    if router is None:
-        from eagleray import _core
-
-        with _router_lock:
-            router = _routers.get(key)
-            if router is None:
-                router = _routers[key] = _core.Router(path)
-    return router
-
-
-def _close_routers() -> None:
-    with _router_lock:
-        for router in _routers.values():
-            router.close()
-        _routers.clear()

@@ -6,61 +6,35 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use eagleray_replica::Cancel;
-use eagleray_router::service::{Applied, Failure, Handle, Options, Outgoing};
-use eagleray_types::{
-    DeploymentKey, ErrorCode,
-    control::{ApiRequest, ApiResponse, Empty, api_request, api_response},
-};
-use eagleray_wire::{CallHead, Decoder, Frame, RequestHead};
+use eagleray_router::service::{Handle, Options};
+use eagleray_types::DeploymentKey;
+use eagleray_wire::{CallHead, RequestHead};
 use parking_lot::Mutex;
-use prost::Message;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
-    types::PyBytes,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    sync::{Notify, mpsc, watch},
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::call::{Call, Outcome, State};
+use super::{
+    arguments::Arguments,
+    call::Call,
+    carry::{self, Answer, Order, Shared, Unfinished},
+    state::{Failed, Outcome, State},
+    targets::{Targets, follow},
+};
 use crate::replica::Request;
 
 /// Calls that may wait for the router's thread; it only falls behind when the process has no CPU.
 const CALLS: usize = 65_536;
-/// How long a call waits for news of a deployment that is not known.
-const UNKNOWN_FOR: Duration = Duration::from_secs(5);
-const RECONNECT_FIRST: Duration = Duration::from_millis(20);
-const RECONNECT_LAST: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-struct Order {
-    key: DeploymentKey,
-    head: Bytes,
-    body: Bytes,
-    deadline: Option<std::time::Instant>,
-    state: Unfinished,
-}
-
-/// Ends the call when whatever held it is dropped, at whichever step: a caller never waits for nothing.
-#[derive(Debug)]
-struct Unfinished(Arc<State>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.0.finish(Outcome::Failure("Cancelled", String::new()));
-    }
-}
 
 #[pyclass(frozen, module = "eagleray._core")]
 #[derive(Debug)]
 pub(crate) struct Router {
     orders: mpsc::Sender<Order>,
+    targets: Arc<Targets>,
     stop: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pid: u32,
@@ -74,20 +48,26 @@ impl Router {
         let (sender, receiver) = mpsc::channel(CALLS);
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
+        let targets = Arc::new(Targets::default());
+        let of_thread = Arc::clone(&targets);
         let thread = std::thread::Builder::new()
             .name("eagleray-router".to_owned())
-            .spawn(move || run(controller_socket_path, receiver, &stopped))?;
+            .spawn(move || run(&controller_socket_path, receiver, &stopped, &of_thread))?;
         Ok(Self {
             orders: sender,
+            targets,
             stop,
             thread: Mutex::new(Some(thread)),
             pid: std::process::id(),
         })
     }
 
-    /// Sends a call; `arguments` is the pickled `(args, kwargs)`. Never waits. `parent` is the request that the calling
-    /// code serves: its deadline is the call's, and with it the call is cancelled.
-    #[pyo3(signature = (application, deployment, method, multiplexed_model_id, session_id, arguments, parent = None))]
+    /// Sends a call. Never waits. `arguments` are the body, bytes, or a list of `(kind, bytes or Call)`: the segments
+    /// of an envelope, where a call stands for its answer. An empty `method` reserves a slot; `Call.dispatch` says
+    /// what runs there. `replica_id`: the only replica that it may go to. `parent` is the request that the calling
+    /// code serves: its id and route are the call's, its deadline too, and with it the call is cancelled.
+    #[pyo3(signature = (application, deployment, method, multiplexed_model_id, session_id, arguments, parent = None,
+                        stream = false, replica_id = ""))]
     #[expect(clippy::too_many_arguments, reason = "a call has these parts")]
     fn call(
         &self,
@@ -96,15 +76,20 @@ impl Router {
         method: &str,
         multiplexed_model_id: &str,
         session_id: &str,
-        arguments: &Bound<'_, PyBytes>,
+        arguments: &Bound<'_, PyAny>,
         parent: Option<&Bound<'_, Request>>,
+        stream: bool,
+        replica_id: &str,
     ) -> PyResult<Call> {
         if self.pid != std::process::id() {
             return Err(PyRuntimeError::new_err(
                 "this router belongs to the process that this one was forked from",
             ));
         }
-        let request_id = request_id();
+        let (request_id, route) = match parent {
+            Some(parent) => parent.get().identity()?,
+            None => (request_id(), String::new()),
+        };
         let mut head = BytesMut::with_capacity(128);
         RequestHead::Call(CallHead {
             request_id: request_id.as_bytes(),
@@ -114,7 +99,8 @@ impl Router {
             method: method.as_bytes(),
             multiplexed_model_id: multiplexed_model_id.as_bytes(),
             session_id: session_id.as_bytes(),
-            stream: false,
+            stream: stream || method.is_empty(),
+            route: route.as_bytes(),
         })
         .encode(&mut head)
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -124,28 +110,45 @@ impl Router {
             let call: Arc<dyn Cancel> = state.clone();
             parent.cancels(&call);
         }
-        let order = Order {
+        let request = carry::Request {
             key: DeploymentKey::new(application, deployment),
+            replica_id: replica_id.to_owned(),
             head: head.freeze(),
-            body: Bytes::copy_from_slice(arguments.as_bytes()),
+            arguments: Arguments::from_python(arguments)?,
+            answer: match (method.is_empty(), stream) {
+                (true, _) => Answer::Reservation,
+                (false, true) => Answer::Items,
+                (false, false) => Answer::Value,
+            },
             deadline: parent.and_then(eagleray_replica::Request::deadline_of_calls),
+        };
+        let order = Order {
+            request,
             state: Unfinished(Arc::clone(&state)),
         };
-        if let Err(refused) = self.orders.try_send(order) {
-            let message = match &refused {
-                mpsc::error::TrySendError::Full(_) => {
-                    format!("{CALLS} calls of this process wait to be sent")
-                }
-                mpsc::error::TrySendError::Closed(_) => {
-                    "the router of this process has ended".to_owned()
-                }
-            };
-            state.finish(Outcome::Failure("Unavailable", message));
+        if let Err(mpsc::error::TrySendError::Full(order)) = self.orders.try_send(order) {
+            let message = format!("{CALLS} calls of this process wait to be sent");
+            let failed = Failed::new("Unavailable", message);
+            order.state.0.finish(Outcome::Failure(failed));
         }
         Ok(Call::new(state, request_id))
     }
 
-    /// Ends the thread; calls that go on are cancelled.
+    /// Ids of the replicas of a deployment. Waits for news of it for `timeout_s`; `None`: it is not known.
+    fn replicas(
+        &self,
+        py: Python<'_>,
+        application: String,
+        deployment: String,
+        timeout_s: f64,
+    ) -> Option<Vec<String>> {
+        let key = DeploymentKey::new(application, deployment);
+        let limit = Duration::try_from_secs_f64(timeout_s).unwrap_or(Duration::ZERO);
+        let until = std::time::Instant::now() + limit.min(Duration::from_secs(60));
+        py.detach(|| self.targets.replicas(&key, until))
+    }
+
+    /// Ends the thread; calls that go on fail.
     fn close(&self, py: Python<'_>) {
         self.stop.notify_one();
         let thread = self.thread.lock().take();
@@ -170,16 +173,15 @@ fn request_id() -> String {
     .join("-")
 }
 
-fn run(path: String, mut orders: mpsc::Receiver<Order>, stop: &Notify) {
+fn run(path: &str, mut orders: mpsc::Receiver<Order>, stop: &Notify, targets: &Arc<Targets>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let Ok(runtime) = runtime else {
-        fail_all(
-            &mut orders,
+        return fail_all(
+            orders,
             "the router's thread cannot start: no descriptors are left",
         );
-        return;
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -187,137 +189,33 @@ fn run(path: String, mut orders: mpsc::Receiver<Order>, stop: &Notify) {
             seed: fastrand::u64(..),
             ..Options::default()
         });
-        let (news, heard) = watch::channel(0_u64);
-        tokio::task::spawn_local(follow(path, handle.clone(), news));
+        let (sender, news) = watch::channel(0_u64);
+        let shared = Shared {
+            handle: handle.clone(),
+            targets: Arc::clone(targets),
+            news,
+            resolving: Rc::new(Cell::new(0)),
+        };
         let serve = async {
             while let Some(order) = orders.recv().await {
-                tokio::task::spawn_local(carry_out(handle.clone(), order, heard.clone()));
+                tokio::task::spawn_local(shared.clone().carry_out(order));
             }
         };
         tokio::select! {
             () = serve => {}
+            () = follow(path, &handle, targets, sender) => {}
             () = stop.notified() => {}
         }
     });
     drop(local);
-    fail_all(&mut orders, "the router of this process has ended");
+    fail_all(orders, "the router of this process has ended");
 }
 
-fn fail_all(orders: &mut mpsc::Receiver<Order>, message: &str) {
+fn fail_all(mut orders: mpsc::Receiver<Order>, message: &str) {
     orders.close();
     // Until nothing more can come: a sender that was let in before the close may still be on its way.
     while let Some(order) = orders.blocking_recv() {
-        order
-            .state
-            .0
-            .finish(Outcome::Failure("Unavailable", message.to_owned()));
-    }
-}
-
-async fn carry_out(handle: Handle, order: Order, news: watch::Receiver<u64>) {
-    let answer = async {
-        match exchange(&handle, &order, news).await {
-            Ok((data, is_error)) => Outcome::Answer(data, is_error),
-            Err(failure) => Outcome::Failure(name(failure.code), failure.message.into_owned()),
-        }
-    };
-    tokio::select! {
-        outcome = answer => order.state.0.finish(outcome),
-        () = order.state.0.cancelled.notified() => {}
-    }
-}
-
-async fn exchange(
-    handle: &Handle,
-    order: &Order,
-    mut news: watch::Receiver<u64>,
-) -> Result<(Bytes, bool), Failure> {
-    let mut patience = Instant::now() + UNKNOWN_FOR;
-    if let Some(deadline) = order.deadline {
-        patience = patience.min(deadline.into());
-    }
-    loop {
-        news.borrow_and_update();
-        let outgoing = Outgoing {
-            deadline: order.deadline,
-            ..Outgoing::whole(order.head.clone(), order.body.clone())
-        };
-        match handle.submit(std::time::Instant::now(), &order.key, outgoing) {
-            Ok(exchange) => return exchange.collect().await,
-            Err(failure) if failure.code == ErrorCode::NotFound => {
-                // An error is either the time or the end of the thread: no news will come.
-                if !matches!(timeout_at(patience, news.changed()).await, Ok(Ok(()))) {
-                    return Err(Failure {
-                        message: format!("there is no deployment {}", order.key).into(),
-                        ..failure
-                    });
-                }
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-/// Applies the controller's targets for as long as the thread lives.
-async fn follow(path: String, handle: Handle, news: watch::Sender<u64>) {
-    let pause = Rc::new(Cell::new(RECONNECT_FIRST));
-    loop {
-        // Every end is the same to us: connect again, and a snapshot comes first.
-        drop(follow_once(&path, &handle, &news, &pause).await);
-        sleep(pause.get()).await;
-        pause.set((pause.get() * 2).min(RECONNECT_LAST));
-    }
-}
-
-async fn follow_once(
-    path: &str,
-    handle: &Handle,
-    news: &watch::Sender<u64>,
-    pause: &Cell<Duration>,
-) -> std::io::Result<()> {
-    let mut stream = UnixStream::connect(path).await?;
-    let mut out = BytesMut::new();
-    let request = ApiRequest {
-        body: Some(api_request::Body::WatchTargets(Empty {})),
-    };
-    Frame::control(1, request.encode_to_vec()).encode(&mut out);
-    stream.write_all(&out).await?;
-    let decoder = Decoder::control();
-    let mut buffer = BytesMut::new();
-    loop {
-        while let Some(frame) = decoder.decode(&mut buffer).map_err(std::io::Error::other)? {
-            let response = ApiResponse::decode(frame.payload).map_err(std::io::Error::other)?;
-            let Some(api_response::Body::Target(update)) = response.body else {
-                continue;
-            };
-            if handle.apply(&update) == Applied::Gap {
-                return Ok(());
-            }
-            pause.set(RECONNECT_FIRST);
-            news.send_modify(|number| *number += 1);
-        }
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
-        }
-    }
-}
-
-/// The code's name, for Python.
-const fn name(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::BadRequest => "BadRequest",
-        ErrorCode::NotFound => "NotFound",
-        // For whoever called, its time limit is over either way.
-        ErrorCode::DeadlineExceeded | ErrorCode::NoReplica => "DeadlineExceeded",
-        ErrorCode::RequestTimeout => "RequestTimeout",
-        ErrorCode::PayloadTooLarge => "PayloadTooLarge",
-        ErrorCode::Cancelled => "Cancelled",
-        ErrorCode::UserCode => "UserCode",
-        ErrorCode::Internal => "Internal",
-        ErrorCode::ReplicaDied => "ReplicaDied",
-        // A full queue in bytes is a full queue to Python.
-        ErrorCode::BackPressure | ErrorCode::Overloaded => "BackPressure",
-        ErrorCode::Unavailable => "Unavailable",
-        ErrorCode::Draining => "Draining",
+        let failed = Failed::new("Unavailable", message);
+        order.state.0.finish(Outcome::Failure(failed));
     }
 }

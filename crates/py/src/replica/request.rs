@@ -102,10 +102,24 @@ impl Request {
         })
     }
 
+    /// Where the request entered: a route prefix, or empty if it did not come over HTTP.
+    #[getter]
+    fn route(&self) -> PyResult<String> {
+        Ok(self.identity()?.1)
+    }
+
     #[getter]
     fn multiplexed_model_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(match self.head()? {
             RequestHead::Call(head) => text(py, head.multiplexed_model_id),
+            RequestHead::Http(_) => intern!(py, "").clone(),
+        })
+    }
+
+    #[getter]
+    fn session_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(match self.head()? {
+            RequestHead::Call(head) => text(py, head.session_id),
             RequestHead::Http(_) => intern!(py, "").clone(),
         })
     }
@@ -319,6 +333,17 @@ impl Request {
     /// What lies behind it, for a call that user code makes while it serves this request.
     pub(crate) fn core(&self) -> &eagleray_replica::Request {
         &self.core
+    }
+
+    /// Its id and its route, which calls that it makes inherit.
+    pub(crate) fn identity(&self) -> PyResult<(String, String)> {
+        let (request_id, route) = match self.head()? {
+            RequestHead::Http(head) if head.root_path.is_empty() => (head.request_id, &b"/"[..]),
+            RequestHead::Http(head) => (head.request_id, head.root_path),
+            RequestHead::Call(head) => (head.request_id, head.route),
+        };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Ok((text(request_id), text(route)))
     }
 
     fn head(&self) -> PyResult<RequestHead<'_>> {

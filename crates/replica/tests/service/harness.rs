@@ -196,6 +196,7 @@ impl Router {
             multiplexed_model_id: b"",
             session_id: b"",
             stream: false,
+            route: b"",
         };
         let mut payload = BytesMut::new();
         RequestHead::Call(head).encode(&mut payload).unwrap();

@@ -3,10 +3,18 @@
 //! No method here waits or calls out; wakers only queue tasks. So the one `RefCell` around it is never borrowed
 //! twice.
 
-use std::{borrow::Cow, collections::VecDeque, task::Context, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, VecDeque},
+    task::Context,
+    time::Instant,
+};
 
 use bytes::BytesMut;
-use eagleray_types::{DeploymentKey, ErrorCode, control::TargetUpdate};
+use eagleray_types::{
+    DeploymentKey, ErrorCode,
+    control::{DeploymentTarget, TargetUpdate},
+};
 use eagleray_wire::{ClaimPage, DecodeError, Decoder, Frame, Header, Kind};
 use slab::Slab;
 use tokio::net::unix::OwnedWriteHalf;
@@ -41,6 +49,8 @@ pub(super) struct State {
     /// When the driver will wake by itself.
     armed: Option<Instant>,
     version: Option<(u64, u64)>,
+    /// Deployments that no update speaks of.
+    views: BTreeSet<DeploymentKey>,
 }
 
 impl State {
@@ -56,6 +66,7 @@ impl State {
             connects: VecDeque::new(),
             armed: None,
             version: None,
+            views: BTreeSet::new(),
         }
     }
 
@@ -84,7 +95,7 @@ impl State {
                 .collect();
             named.sort_unstable();
             for key in self.core.deployments() {
-                if named.binary_search(&&key).is_err() {
+                if named.binary_search(&&key).is_err() && !self.views.contains(&key) {
                     self.core.remove(now, &key);
                 }
             }
@@ -96,6 +107,17 @@ impl State {
             self.core.apply(now, target);
         }
         Applied::Applied
+    }
+
+    pub(super) fn add_view(&mut self, now: Instant, target: &DeploymentTarget) {
+        self.views.insert(target.key.clone());
+        self.core.apply(now, target);
+    }
+
+    pub(super) fn remove_view(&mut self, now: Instant, key: &DeploymentKey) {
+        if self.views.remove(key) {
+            self.core.remove(now, key);
+        }
     }
 
     pub(super) fn unavailable(&self, key: &DeploymentKey) -> Cow<'static, str> {

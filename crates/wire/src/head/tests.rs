@@ -55,6 +55,7 @@ fn call(texts: &[Vec<u8>], priority: u8) -> RequestHead<'_> {
         multiplexed_model_id: &texts[4],
         session_id: &texts[5],
         stream: priority > 9,
+        route: &texts[6],
     })
 }
 

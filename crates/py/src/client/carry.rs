@@ -1,0 +1,383 @@
+//! What the router's thread does for one call, from its arguments to its outcome.
+
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+use eagleray_router::service::{Exchange, Failure, Handle, Outgoing};
+use eagleray_types::{DeploymentKey, ErrorCode};
+use eagleray_wire::Flags;
+use tokio::{
+    sync::watch,
+    time::{Duration, timeout_at},
+};
+
+use super::{
+    arguments::Arguments,
+    state::{Dispatched, Failed, Outcome, State},
+    targets::Targets,
+};
+
+/// How long a call waits for news of a deployment that is not known.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+/// Calls of a process whose arguments are answers that are not there yet.
+const RESOLVING: usize = 65_536;
+
+/// What kind of answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Value,
+    Items,
+    /// The call names its method and arguments later, and reserves a slot until then.
+    Reservation,
+}
+
+/// A call on its way to the router's thread.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) request: Request,
+    pub(super) state: Unfinished,
+}
+
+/// What is asked of whom.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) key: DeploymentKey,
+    /// The only replica that the call may go to; empty: any.
+    pub(super) replica_id: String,
+    pub(super) head: Bytes,
+    pub(super) arguments: Arguments,
+    pub(super) answer: Answer,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Ends the call when whatever held it is dropped, at whichever step: a caller never waits for nothing.
+#[derive(Debug)]
+pub(super) struct Unfinished(pub(super) Arc<State>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.finish(Outcome::Failure(Failed::new(
+            "Unavailable",
+            "the router of this process has ended",
+        )));
+    }
+}
+
+/// What all calls of the router's thread share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) handle: Handle,
+    pub(super) targets: Arc<Targets>,
+    pub(super) news: watch::Receiver<u64>,
+    pub(super) resolving: Rc<Cell<usize>>,
+}
+
+impl Shared {
+    pub(super) async fn carry_out(self, order: Order) {
+        let Order { request, state } = order;
+        tokio::select! {
+            outcome = self.outcome(request, &state.0) => state.0.finish(outcome),
+            () = state.0.cancelled.notified() => {
+                state.0.finish(Outcome::Failure(Failed::new("Cancelled", "")));
+            }
+        }
+    }
+
+    async fn outcome(&self, request: Request, state: &State) -> Outcome {
+        let key = request.key.clone();
+        match self.run(request, state).await {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                let mut failed = Failed::new(name(failure.code), failure.message);
+                if failure.code == ErrorCode::BackPressure {
+                    failed.refusal = self.targets.refusal(&key);
+                }
+                Outcome::Failure(failed)
+            }
+        }
+    }
+
+    async fn run(&self, request: Request, state: &State) -> Result<Outcome, Failure> {
+        let Request {
+            key,
+            replica_id,
+            head,
+            arguments,
+            answer,
+            deadline,
+        } = request;
+        let chunks = match self.resolve(arguments, deadline).await? {
+            Ok(chunks) => chunks,
+            Err(number) => return Ok(Outcome::Upstream(number)),
+        };
+        let outgoing = move || {
+            let mut rest = chunks.clone();
+            let first = rest.pop_front().unwrap_or_default();
+            let mut outgoing = Outgoing::whole(head.clone(), first);
+            outgoing.keep_bytes += rest.iter().map(Bytes::len).sum::<usize>();
+            outgoing.rest = rest;
+            outgoing.complete = answer != Answer::Reservation;
+            outgoing.deadline = deadline;
+            outgoing
+        };
+        let exchange = self.submit(&key, &replica_id, outgoing, deadline).await?;
+        match answer {
+            Answer::Value => collect(exchange).await,
+            Answer::Items => Items::new(exchange).hand_over(state).await,
+            Answer::Reservation => self.reserved(exchange, state, deadline).await,
+        }
+    }
+
+    /// Waits for the answers that are arguments. They are not counted as queued.
+    async fn resolve(
+        &self,
+        arguments: Arguments,
+        deadline: Option<Instant>,
+    ) -> Result<Result<std::collections::VecDeque<Bytes>, usize>, Failure> {
+        if matches!(arguments, Arguments::Whole(_)) {
+            return Ok(arguments.resolve().await);
+        }
+        if self.resolving.get() >= RESOLVING {
+            let message = format!("{RESOLVING} calls of this process wait for their arguments");
+            return Err(Failure {
+                code: ErrorCode::Overloaded,
+                message: message.into(),
+            });
+        }
+        let _counted = Counted::new(&self.resolving);
+        match deadline {
+            None => Ok(arguments.resolve().await),
+            Some(deadline) => timeout_at(deadline.into(), arguments.resolve())
+                .await
+                .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded)),
+        }
+    }
+
+    async fn submit(
+        &self,
+        key: &DeploymentKey,
+        replica_id: &str,
+        outgoing: impl Fn() -> Outgoing,
+        deadline: Option<Instant>,
+    ) -> Result<Exchange, Failure> {
+        let mut news = self.news.clone();
+        let mut patience = tokio::time::Instant::now() + UNKNOWN_FOR;
+        if let Some(deadline) = deadline {
+            patience = patience.min(deadline.into());
+        }
+        loop {
+            news.borrow_and_update();
+            let view =
+                (!replica_id.is_empty()).then(|| self.targets.view(&self.handle, key, replica_id));
+            let key = match &view {
+                None => key,
+                Some(Some(view)) => view,
+                Some(None) => {
+                    return Err(Failure {
+                        code: ErrorCode::Unavailable,
+                        message: format!("replica {replica_id} of {key} is gone").into(),
+                    });
+                }
+            };
+            match self.handle.submit(Instant::now(), key, outgoing()) {
+                Err(failure) if failure.code == ErrorCode::NotFound => {
+                    // An error is either the time or the end of the thread: no news will come.
+                    if !matches!(timeout_at(patience, news.changed()).await, Ok(Ok(()))) {
+                        return Err(Failure {
+                            message: format!("there is no deployment {key}").into(),
+                            ..failure
+                        });
+                    }
+                }
+                submitted => return submitted,
+            }
+        }
+    }
+
+    /// Holds a slot: its replica says who it is, and gets the call once the caller dispatches it.
+    async fn reserved(
+        &self,
+        exchange: Exchange,
+        state: &State,
+        deadline: Option<Instant>,
+    ) -> Result<Outcome, Failure> {
+        let mut items = Items::new(exchange);
+        match items.next().await? {
+            Item::Whole(identity) => state.push(identity),
+            Item::Error(error) => return Ok(Outcome::Answer(error, true)),
+            Item::End => return Err(Failure::new(ErrorCode::Internal)),
+        }
+        let Dispatched { arguments, stream } = tokio::select! {
+            dispatched = state.dispatched() => dispatched,
+            // The replica says nothing more before it has the call, so this is its end.
+            ended = items.next() => {
+                return Err(ended.err().unwrap_or_else(|| Failure::new(ErrorCode::Internal)));
+            }
+        };
+        let chunks = match self.resolve(arguments, deadline).await? {
+            Ok(chunks) => chunks,
+            Err(number) => return Ok(Outcome::Upstream(number)),
+        };
+        let exchange = &mut items.exchange;
+        for chunk in chunks {
+            std::future::poll_fn(|context| exchange.poll_room(context)).await;
+            exchange.push_body(chunk);
+        }
+        exchange.end_body();
+        if stream {
+            return items.hand_over(state).await;
+        }
+        match items.next().await? {
+            Item::Whole(value) => {
+                // DONE follows, and with it the slot is free.
+                Ok(Outcome::Answer(value, false))
+            }
+            Item::Error(error) => Ok(Outcome::Answer(error, true)),
+            Item::End => Err(Failure::new(ErrorCode::Internal)),
+        }
+    }
+}
+
+struct Counted<'a>(&'a Cell<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(cell: &'a Cell<usize>) -> Self {
+        cell.set(cell.get() + 1);
+        Self(cell)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn collect(exchange: Exchange) -> Result<Outcome, Failure> {
+    let (data, is_error) = exchange.collect().await?;
+    Ok(Outcome::Answer(data, is_error))
+}
+
+enum Item {
+    Whole(Bytes),
+    /// The pickled exception that ends it.
+    Error(Bytes),
+    End,
+}
+
+/// An answer as items, each put together from as many frames as it came in.
+struct Items {
+    exchange: Exchange,
+    begun: bool,
+    ended: bool,
+}
+
+impl Items {
+    const fn new(exchange: Exchange) -> Self {
+        Self {
+            exchange,
+            begun: false,
+            ended: false,
+        }
+    }
+
+    async fn hand_over(mut self, state: &State) -> Result<Outcome, Failure> {
+        loop {
+            state.room().await;
+            match self.next().await? {
+                Item::Whole(item) => state.push(item),
+                Item::Error(error) => return Ok(Outcome::Answer(error, true)),
+                Item::End => return Ok(Outcome::End),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Item, Failure> {
+        let mut parts = Parts::default();
+        loop {
+            let Some((flags, bytes)) = self.piece().await? else {
+                return Ok(Item::End);
+            };
+            parts.add(bytes);
+            if flags.contains(Flags::ERROR) {
+                return Ok(Item::Error(parts.join()));
+            }
+            if flags.contains(Flags::END_OF_MESSAGE) {
+                return Ok(Item::Whole(parts.join()));
+            }
+        }
+    }
+
+    /// Data and the flags that it came with; `None` at the end. ERROR: it is the last, of a pickled exception.
+    async fn piece(&mut self) -> Result<Option<(Flags, Bytes)>, Failure> {
+        if !self.begun {
+            self.begun = true;
+            let answer = self.exchange.answer().await?;
+            let data = answer.parse().map(|parsed| parsed.data(&answer.payload));
+            let data = data.map_err(|_| Failure::new(ErrorCode::Internal))?;
+            self.ended = answer.is_complete();
+            let nothing = data.is_empty() && self.ended && !answer.is_error();
+            return Ok((!nothing).then_some((answer.flags, data)));
+        }
+        if self.ended {
+            return Ok(None);
+        }
+        match self.exchange.data().await {
+            Some(Ok(data)) => Ok(Some((data.flags, data.bytes))),
+            // The flag of the last frame: what was collected is the pickled exception.
+            Some(Err(failure)) if failure.code == ErrorCode::UserCode => {
+                Ok(Some((Flags::ERROR, Bytes::new())))
+            }
+            Some(Err(failure)) => Err(failure),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Bytes that are mostly one piece.
+#[derive(Default)]
+struct Parts {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Parts {
+    fn add(&mut self, bytes: Bytes) {
+        if self.first.is_empty() {
+            self.first = bytes;
+        } else {
+            if self.rest.is_empty() {
+                self.rest.extend_from_slice(&self.first);
+            }
+            self.rest.extend_from_slice(&bytes);
+        }
+    }
+
+    fn join(self) -> Bytes {
+        if self.rest.is_empty() {
+            self.first
+        } else {
+            self.rest.freeze()
+        }
+    }
+}
+
+/// The code's name, for Python.
+const fn name(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::BadRequest => "BadRequest",
+        ErrorCode::NotFound => "NotFound",
+        // For whoever called, its time limit is over either way.
+        ErrorCode::DeadlineExceeded | ErrorCode::NoReplica => "DeadlineExceeded",
+        ErrorCode::RequestTimeout => "RequestTimeout",
+        ErrorCode::PayloadTooLarge => "PayloadTooLarge",
+        ErrorCode::Cancelled => "Cancelled",
+        ErrorCode::UserCode => "UserCode",
+        ErrorCode::Internal => "Internal",
+        ErrorCode::ReplicaDied => "ReplicaDied",
+        // A full queue in bytes is a full queue to Python.
+        ErrorCode::BackPressure | ErrorCode::Overloaded => "BackPressure",
+        ErrorCode::Unavailable => "Unavailable",
+        ErrorCode::Draining => "Draining",
+    }
+}

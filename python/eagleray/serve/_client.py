@@ -1,0 +1,235 @@
+"""The caller's end of handles in this process: its router, the event loops that wait, failures as exceptions.
+
+The native router (`eagleray._core.Router`) has a thread of its own and knows nothing of Python objects. A thread that
+waits for a call sleeps in it; an event loop that awaits has one descriptor for all its calls, which the router's thread
+makes readable. So calls can be made and awaited anywhere, and no loop depends on another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from eagleray import _values
+from eagleray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from eagleray import _core
+    from eagleray.serve.context import DeploymentID
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, not one
+    """Where a remote exception was raised: the text of its traceback, shown as the cause of what the caller gets."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.text,)
+
+
+# --- waiting on an event loop ----------------------------------------------------------------------------------------
+
+
+class Loop:
+    """What one event loop awaits: its descriptor is watched once, and one wake-up serves many calls."""
+
+    _of_loops: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop]] = weakref.WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        from eagleray import _core
+
+        self._completions = _core.Completions()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._next_number = itertools.count().__next__
+        self._create_future = loop.create_future
+        loop.add_reader(self._completions.fileno(), self._wake)
+
+    @classmethod
+    def running(cls) -> Loop:
+        """That of the loop that runs in this thread."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        found = cls._of_loops.get(loop)
+        if found is None:
+            found = cls._of_loops[loop] = cls(loop)
+        return found
+
+    def ready(self, call: _core.Call) -> asyncio.Future[None] | None:
+        """What to await until there is something to take from the call; None: there is already."""
+        number = self._next_number()
+        if not call.notify(self._completions, number):
+            return None
+        future = self._waiting[number] = self._create_future()
+        return future
+
+    def _wake(self) -> None:
+        for number in self._completions.drain():
+            future = self._waiting.pop(number)
+            if not future.done():
+                future.set_result(None)
+
+
+async def ready(call: _core.Call) -> None:
+    """Waits until there is something to take from the call. Whoever is cancelled meanwhile cancels the call."""
+    waiting = Loop.running().ready(call)
+    if waiting is not None:
+        try:
+            await waiting
+        except BaseException:
+            call.cancel()
+            raise
+
+
+def loop_runs() -> bool:
+    """Whether an event loop runs in this thread, which a wait would block."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def error_from(body: bytes, title: str) -> BaseException:
+    """The exception that the remote side raised, its traceback as the cause."""
+    pickled, text, shown = _values.load(body)
+    error: Any
+    try:
+        error = _values.load(pickled)
+    except Exception as failure:
+        error = RayServeException(
+            f"{title} raised {shown}; the exception itself cannot be unpickled here: "
+            f"{type(failure).__name__}: {failure}"
+        )
+    if not isinstance(error, BaseException):
+        error = RayServeException(f"{title} raised {shown}")
+    elif isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+        # Raised here, they would end this process.
+        error = RayServeException(f"{title} raised {shown}")
+    elif type(error).__name__ == "CancelledError" and not isinstance(error, Exception):
+        # Raised here, it would say that this task was cancelled.
+        error = RayServeException(f"{title} was cancelled by its own code: {shown}")
+    raised: BaseException = error
+    raised.__cause__ = RemoteTraceback(text)
+    return raised
+
+
+def failure_of(
+    call: _core.Call, title: str, deployment: DeploymentID, *, awaited: bool = False
+) -> BaseException | None:
+    """The exception of a call that ended without an answer; None: it has one, or goes on."""
+    failure = call.failure()
+    if failure is None:
+        return None
+    code, message, refusal = failure
+    if code == "BackPressure":
+        return _back_pressure(title, message, refusal)
+    if code == "Cancelled":
+        if awaited:
+            # Not through the response, so with whatever it belongs to: an awaiting task sees what it would see then.
+            import asyncio
+
+            return asyncio.CancelledError()
+        return RequestCancelledError(call.request_id)
+    if code in ("Unavailable", "NotFound", "Draining"):
+        return DeploymentUnavailableError(deployment, message)
+    if code == "ReplicaDied":
+        died = f"the replica of {title} died while it ran the call, which may have had effects, so it is not repeated"
+        return ReplicaUnavailableError("", message or died)
+    if code == "DeadlineExceeded":
+        return TimeoutError(message or f"{title} did not answer in the time of the request that called it")
+    return RayServeException(f"{title}: {message or code}")
+
+
+def _back_pressure(title: str, message: str, refusal: tuple[int, int, int] | None) -> BackPressureError:
+    if refusal is None or refusal[0] < 0:
+        return BackPressureError._said(message or f"too much waits for {title} in this process")
+    limit, status, retry_after_s = refusal
+    return BackPressureError(limit, limit, status or 503, retry_after_s or None)
+
+
+# --- the router of this process --------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_routers: dict[tuple[int, str], _core.Router] = {}
+
+
+def router_exists() -> bool:
+    """Whether this process has a router."""
+    return bool(_routers)
+
+
+def controller_of_replica() -> str | None:
+    """The socket of the controller that this replica belongs to; None in a process that is none."""
+    run_directory = os.environ.get("EAGLERAY_RUN_DIR") if os.environ.get("EAGLERAY_REPLICA") else None
+    return None if run_directory is None else f"{run_directory}/controller.sock"
+
+
+_path_in_replica = controller_of_replica()
+
+
+def router(app_name: str) -> _core.Router:
+    """The router of this process, connected to the controller that the process belongs to; for an application that runs
+    in local testing mode, its stand-in.
+
+    Raises:
+        RayServeException: nothing runs that it could connect to.
+    """
+    local = sys.modules.get("eagleray._local")
+    if local is not None and (found := local.find(app_name)) is not None:
+        return found  # type: ignore[no-any-return]
+    path = _path_in_replica
+    if path is None:
+        from eagleray import _driver
+
+        session = _driver.joined()
+        if session is None:
+            raise RayServeException(
+                "nothing is running: the node of this handle has ended, or serve.shutdown() was called; call serve.run "
+                "again, after which handles that you have work as before"
+            )
+        path = str(session.info["controller_socket_path"])
+    return _routers.get((os.getpid(), path)) or _new_router(path)
+
+
+def _new_router(path: str) -> _core.Router:
+    from eagleray import _core
+
+    with _lock:
+        key = os.getpid(), path
+        found = _routers.get(key)
+        if found is None:
+            found = _routers[key] = _core.Router(path)
+        return found
+
+
+def close_routers() -> None:
+    """Ends all routers of this process; calls that go on fail."""
+    with _lock:
+        for one in _routers.values():
+            one.close()
+        _routers.clear()
+
+
+def request_being_served() -> _core.Request | None:
+    """The request that this code serves; None outside of one."""
+    # Only a replica has imported it.
+    context = sys.modules.get("eagleray._replica.context")
+    return None if context is None else context.current.get()
