@@ -61,9 +61,13 @@ class Row:
     def line(self):
         """The row as a line of the page."""
         remark = "; ".join(self.better) if self.better else "" if self.tests else self.later
-        names = {name.rpartition("/")[2].partition(".")[0]: name for name in self.tests}
-        proof = ", ".join("[%s](../%s)" % item for item in sorted(names.items()))
+        proof = ", ".join("[%s](../%s)" % (stem(name), name) for name in sorted(self.tests, key=stem))
         return "| `%s` | %s | %s | %s | %s |\n" % (self.id, cell(self.text), self.state(), cell(remark), proof)
+
+
+def stem(name):
+    """A file's name without folder and ending; pytest wants it to be the only one."""
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def cell(text):
