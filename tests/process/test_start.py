@@ -70,6 +70,9 @@ def test_status_without_a_node_names_the_next_step_and_stop_is_content(machine: 
     stopped = machine.cli("stop")
     assert stopped.returncode == 0, "what is asked for holds already"
     assert "default" in stopped.stdout + stopped.stderr
+    named = machine.cli("stop", "--name", "nope")
+    assert (named.returncode, named.stdout) == (1, "")
+    assert 'no node "nope" runs' in named.stderr
 
 
 @pytest.mark.contract("1.5/run-blocking")

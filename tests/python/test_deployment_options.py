@@ -246,7 +246,7 @@ def test_options_let_the_last_word_count() -> None:
 )
 def test_a_deployment_that_would_scale_holds_with_one_warning(config: dict[str, Any], held: int) -> None:
     application = serve.deployment(autoscaling_config=config)(Target).bind()
-    built = build(application, name="app", route_prefix="/", access_log=True)
+    built = build(application, name="app", route_prefix="/", logging_config=None)
     assert built.spec["deployments"][0]["options"]["num_replicas"] == held
     assert [f"holds at {held} replica(s)" in warning for warning in built.warnings] == [True]
 
@@ -275,7 +275,7 @@ NOT_HERE: list[tuple[dict[str, Any], str]] = [
 def test_what_this_engine_cannot_do_is_refused_when_it_is_deployed(options: dict[str, Any], words: str) -> None:
     application = serve.deployment(**options)(Target).bind()
     with pytest.raises(ValueError, match=f"(?s)nothing was deployed.*deployment 'Target'.*{words}"):
-        build(application, name="app", route_prefix="/", access_log=True)
+        build(application, name="app", route_prefix="/", logging_config=None)
 
 
 def test_all_that_cannot_be_done_is_named_at_once() -> None:

@@ -62,7 +62,7 @@ def other():
 
 built = build(
     Model.bind(other.bind(), {"s", "t"}, functools.partial(scale, 3), color=Color.RED, point=Point(1)),
-    name="default", route_prefix="/", access_log=True,
+    name="default", route_prefix="/", logging_config=None,
 )
 print(json.dumps({d["name"]: [d["version"], d["version_note"]] for d in built.spec["deployments"]}))
 """

@@ -7,9 +7,10 @@ import pytest
 from eagleray.serve import _later
 
 MAP = {
-    "eagleray.serve": "Application ControllerOptions Deployment HTTPOptions TracingConfig delete deployment "
-    "get_app_handle get_deployment_actor get_deployment_actor_context get_deployment_handle get_replica_context "
-    "get_trace_context run shutdown shutdown_async start status",
+    "eagleray.serve": "Application ControllerOptions Deployment HTTPOptions RunTarget TracingConfig batch delete "
+    "deployment get_app_handle get_deployment_actor get_deployment_actor_context get_deployment_handle "
+    "get_multiplexed_model_id get_replica_context get_trace_context ingress run run_many shutdown shutdown_async "
+    "start status",
     "eagleray.serve.config": "AutoscalingConfig AutoscalingPolicy AutoscalingContext AggregationFunction "
     "RequestRouterConfig BackpressureConfig HTTPOptions gRPCOptions ProxyLocation ControllerOptions "
     "GangSchedulingConfig GangPlacementStrategy GangRuntimeFailurePolicy DeploymentActorConfig",

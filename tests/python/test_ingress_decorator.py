@@ -204,7 +204,7 @@ def test_an_application_has_at_most_one_ingress() -> None:
     inner = serve.deployment(name="Inner")(serve.ingress(FastAPI())(Plain)).bind()
     outer = serve.deployment(name="Outer")(serve.ingress(FastAPI())(Plain)).bind(inner)
     with pytest.raises(RayServeException, match="Inner, Outer"):
-        build(outer, name="app", route_prefix="/", access_log=True)
+        build(outer, name="app", route_prefix="/", logging_config=None)
 
 
 SCRIPT = """
@@ -229,7 +229,7 @@ class Service:
     async def items(self, item: Item, page: int = Depends(page)) -> Item:
         return item
 
-built = build(Service.bind(), name="app", route_prefix="/", access_log=True)
+built = build(Service.bind(), name="app", route_prefix="/", logging_config=None)
 print(built.spec["deployments"][0]["version"], built.spec["deployments"][0]["version_note"])
 """
 

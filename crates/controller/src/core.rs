@@ -23,6 +23,7 @@ mod failures;
 mod health;
 mod model;
 mod notes;
+mod ranks;
 mod reconcile;
 mod replica;
 mod reports;

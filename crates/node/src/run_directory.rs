@@ -286,7 +286,7 @@ impl RunDirectory {
         match (name.is_some_and(is_script_name), logs) {
             (false, _) => {
                 self.clear()?;
-                self.write_lock("")
+                remove_file(&self.path.join("lock"))
             }
             (true, Logs::Remove) => fs::remove_dir_all(&self.path).at(&self.path),
             (true, Logs::Keep) => {

@@ -43,9 +43,11 @@ fn a_node_comes_up_and_stop_leaves_nothing() {
         ]
     );
     assert!(node.healthz().starts_with("HTTP/1.1 200"));
-    assert_eq!(
-        machine.succeed(&["status"]),
-        "proxies: {}\n\napplications: {}\n\ntarget_capacity: null\n"
+    let status = machine.succeed(&["status"]);
+    assert!(status.starts_with("proxies:\n  "), "{status}");
+    assert!(
+        status.ends_with(": HEALTHY\n\napplications: {}\n\ntarget_capacity: null\n"),
+        "{status}"
     );
 
     machine.succeed(&["stop"]);
@@ -56,11 +58,16 @@ fn a_node_comes_up_and_stop_leaves_nothing() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     left.sort();
-    assert_eq!(left, ["lock", "logs"]);
+    assert_eq!(left, ["logs"]);
     assert!(
         machine
             .succeed(&["stop"])
             .contains("no node \"default\" runs")
+    );
+    assert!(
+        machine
+            .fail(&["stop", "--name", "nope"])
+            .contains("no node \"nope\" runs")
     );
     assert!(machine.fail(&["status"]).contains("eagleray start"));
 }

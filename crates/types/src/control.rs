@@ -540,6 +540,15 @@ pub struct DeploymentOptions {
     /// A replica whose event loop has not turned for so long is ended; 0: never.
     #[prost(double, tag = "16")]
     pub hang_timeout_s: f64,
+    /// The share of the replicas that an update replaces at a time; 0: 0.2.
+    #[prost(double, tag = "17")]
+    pub rolling_update_percentage: f64,
+    /// How many replicas an update may run above the wanted number, in percent of it; 0: as many as it replaces.
+    #[prost(uint32, tag = "18")]
+    pub max_surge_percent: u32,
+    /// JSON of `logging_config` as far as a replica obeys it; empty: defaults.
+    #[prost(string, tag = "19")]
+    pub logging: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

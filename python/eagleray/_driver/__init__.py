@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eagleray._driver.session import Session
+    from eagleray.serve._run import Wanted
     from eagleray.serve.config import HTTPOptions
-    from eagleray.serve.deployment import Application
     from eagleray.serve.handle import DeploymentHandle
 
 _lock = threading.RLock()
@@ -65,8 +65,11 @@ def connect(options: HTTPOptions, *, explicit: bool) -> Session:
         return _session
 
 
-def deploy(application: Application, *, name: str, route_prefix: str, access_log: bool) -> DeploymentHandle:
-    """Deploys and waits. A node that was started for it ends again if the application cannot even be sent."""
+def deploy(wanted: list[Wanted], *, wait: bool) -> list[DeploymentHandle]:
+    """Deploys applications and waits for them, if it shall. Returns handles to their ingresses.
+
+    A node that was started for it ends again if they cannot even be sent.
+    """
     from eagleray._driver.build import build
     from eagleray.serve.config import HTTPOptions
     from eagleray.serve.handle import DeploymentHandle
@@ -76,10 +79,13 @@ def deploy(application: Application, *, name: str, route_prefix: str, access_log
     if session is None:
         from eagleray._driver import node
 
-        # The node comes up while the application is pickled and hashed.
+        # The node comes up while the applications are pickled and hashed.
         pending = node.launch(HTTPOptions())
     try:
-        built = build(application, name=name, route_prefix=route_prefix, access_log=access_log)
+        built = [
+            build(one.application, name=one.name, route_prefix=one.route_prefix, logging_config=one.logging_config)
+            for one in wanted
+        ]
     except BaseException:
         if pending is not None:
             pending.end()
@@ -87,8 +93,8 @@ def deploy(application: Application, *, name: str, route_prefix: str, access_log
     if pending is not None:
         session = _adopt(pending)
     assert session is not None
-    session.deploy(built)
-    return DeploymentHandle(built.spec["ingress"], name)
+    session.deploy(built, wait=wait)
+    return [DeploymentHandle(one.spec["ingress"], one.spec["name"]) for one in built]
 
 
 def _adopt(pending: object) -> Session:

@@ -19,6 +19,7 @@ from eagleray.serve._options import DEFAULT_MAX_BODY_BYTES, DeploymentConfig
 from eagleray.serve.deployment import Application
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.handle import DeploymentHandle
+from eagleray.serve.schema import LoggingConfig
 
 
 @dataclass
@@ -135,8 +136,8 @@ def reduce_application(application: Application) -> tuple[Any, ...]:
     return _active.graph.handle(application).__reduce__()
 
 
-def build(application: Application, *, name: str, route_prefix: str, access_log: bool) -> Built:
-    """Pickles, captures and hashes.
+def build(application: Application, *, name: str, route_prefix: str, logging_config: LoggingConfig | None) -> Built:
+    """Pickles, captures and hashes. `logging_config` is for deployments that have none.
 
     Raises:
         TypeError: something cannot be pickled.
@@ -149,7 +150,7 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
         graph.add(application)
     finally:
         _active.graph = None
-    engine.refuse([(node.name, node.config) for node in graph.nodes])
+    engine.refuse([(node.name, node.config) for node in graph.nodes], logging_config)
     _check_ingresses(graph)
     built = Built(spec={}, warnings=graph.warnings)
     for node in graph.nodes:
@@ -171,7 +172,7 @@ def build(application: Application, *, name: str, route_prefix: str, access_log:
             "name": node.name,
             "version": version,
             "callable_blob": _blob(built, node.pickled),
-            "options": _options(node.config, access_log),
+            "options": _options(node.config, logging_config),
             "version_note": node.note,
         })  # fmt: skip
     spec = {
@@ -207,8 +208,10 @@ def _check_ingresses(graph: _Graph) -> None:
         )
 
 
-def _options(config: DeploymentConfig, access_log: bool) -> dict[str, Any]:
+def _options(config: DeploymentConfig, of_application: LoggingConfig | None) -> dict[str, Any]:
     from eagleray.serve import _validate
+
+    logging_config = config.logging_config or of_application or LoggingConfig()
 
     user_config = "" if config.user_config is None else _validate.to_json("user_config", config.user_config)
     return {
@@ -224,11 +227,25 @@ def _options(config: DeploymentConfig, access_log: bool) -> dict[str, Any]:
         "max_constructor_retry_count": config.max_constructor_retry_count,
         "resources": config.resources,
         "environment": config.env_vars,
-        "access_log": access_log if config.logging_config is None else config.logging_config.enable_access_log,
+        "access_log": logging_config.enable_access_log,
+        "logging": _logging(logging_config),
         "backpressure_status": config.backpressure_config.status_code,
         "backpressure_retry_after_s": config.backpressure_config.retry_after_s or 0.0,
         "max_body_bytes": DEFAULT_MAX_BODY_BYTES,
+        "rolling_update_percentage": config.rolling_update_percentage,
+        "max_surge_percent": config.max_surge_percent,
     }
+
+
+def _logging(config: LoggingConfig) -> str:
+    """What a replica obeys of it, as JSON; empty for the defaults."""
+    kept = {
+        name: value
+        for name, value in config.model_dump().items()
+        if name in ("encoding", "log_level", "additional_log_standard_attrs")
+    }
+    usual = LoggingConfig().model_dump()
+    return "" if all(usual[name] == value for name, value in kept.items()) else json.dumps(kept, sort_keys=True)
 
 
 def _hash(value: Any) -> str:

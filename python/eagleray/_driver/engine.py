@@ -14,18 +14,21 @@ from eagleray.serve._deployment_config import DEFAULT_ROUTER, RequestRouterConfi
 
 if TYPE_CHECKING:
     from eagleray.serve._options import DeploymentConfig
+    from eagleray.serve.schema import LoggingConfig
 
 _BACKOFF = ("initial_backoff_s", "backoff_multiplier", "max_backoff_s")
 _STATS = ("request_routing_stats_period_s", "request_routing_stats_timeout_s")
 
 
-def refuse(deployments: list[tuple[str, DeploymentConfig]]) -> None:
-    """Raises what stands in the way of these deployments, by name.
+def refuse(deployments: list[tuple[str, DeploymentConfig]], logging_config: LoggingConfig | None = None) -> None:
+    """Raises what stands in the way of these deployments, by name, and of their application's `logging_config`.
 
     Raises:
         ValueError: an option cannot be carried out; the text names each, and what to do instead.
     """
     problems = [f"deployment {name!r}: {problem}" for name, config in deployments for problem in _problems(config)]
+    if logging_config is not None and logging_config.logs_dir is not None:
+        problems.append(_LOGS_DIR)
     if problems:
         from eagleray import __version__
 
@@ -70,9 +73,11 @@ def _problems(config: DeploymentConfig) -> list[str]:
             "power of two choices; leave it out"
         )
     if config.logging_config is not None and config.logging_config.logs_dir is not None:
-        found.append("logging_config logs_dir: lines go to the node's log directory (`eagleray status` names the node)")
+        found.append(_LOGS_DIR)
     return found
 
+
+_LOGS_DIR = "logging_config logs_dir: what replicas write goes to the node's log directory, and to the terminal"
 
 _ELSEWHERE = {
     "accelerator_type": "one machine has no types to choose from; leave it out",

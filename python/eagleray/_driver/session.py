@@ -49,30 +49,46 @@ class Session:
         """Status of every application."""
         return self._controller.status()
 
-    def deploy(self, built: Built) -> None:
-        """Stores the blobs, deploys, waits until the application runs.
+    def deploy(self, built: list[Built], *, wait: bool) -> None:
+        """Stores the blobs and deploys; with `wait`, returns when all applications run.
 
         Raises:
-            RuntimeError: it failed; with the remote traceback.
+            RuntimeError: some failed; with the remote tracebacks.
         """
+        sent = [(one.spec["name"], self._send(one)) for one in built]
+        if not wait:
+            return
+        failures = []
+        for name, revision in sent:
+            settled = self._controller.await_application(name, revision)
+            self._printer.flush()
+            if settled["status"] == "RUNNING":
+                self._announce(settled)
+            else:
+                failures.append(self._failure(settled))
+        if failures:
+            raise RuntimeError("\n\n".join(failures))
+
+    def _send(self, built: Built) -> str:
+        """Returns the revision, which is durable."""
         from eagleray.serve._log import logger
 
         for warning in built.warnings:
             logger().warning("%s", warning)
         for name, data in built.blobs.items():
             _store(self.info["blob_directory"], name, data, durable=not self.owned)
-        name = built.spec["name"]
-        self._printer.watch(name)
+        self._printer.watch(built.spec["name"])
         deployed = self._controller.deploy(built.spec)
         for note in deployed["notes"]:
             logger().info("%s", note)
-        settled = self._controller.await_application(name, deployed["revision"])
-        self._printer.flush()
-        if settled["status"] != "RUNNING":
-            raise RuntimeError(self._failure(settled))
+        return str(deployed["revision"])
+
+    def _announce(self, settled: dict[str, Any]) -> None:
+        from eagleray.serve._log import logger
+
         route = settled["route_prefix"]
         where = f" at {self.info['http_address']}{route}" if route else ""
-        logger().info("application %r is running%s", name, where)
+        logger().info("application %r is running%s", settled["name"], where)
 
     def _failure(self, settled: dict[str, Any]) -> str:
         messages = [settled["message"]] if settled["message"] else []

@@ -1,4 +1,8 @@
-"""The hooks of user code: reconfigure and check_health. Replicas run them, and so does local testing mode."""
+"""The hooks of user code: metadata, reconfigure, check_health. Replicas run them, and so does local testing mode.
+
+`record_autoscaling_stats` and `record_routing_stats` are not called: autoscaling and custom routers, which would ask,
+come later.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +34,16 @@ async def apply_user_config(user_code: UserCode, user_config: str, rank: Any) ->
         if value is not None:
             raise _nothing_to_configure(user_code)
         return
-    wants_rank = "rank" in inspect.signature(hook).parameters
-    if value is None and not wants_rank:
+    with_rank = wants_rank(user_code)
+    if value is None and not with_rank:
         return
-    await run(hook, value, **({"rank": rank} if wants_rank else {}))
+    await run(hook, value, **({"rank": rank} if with_rank else {}))
+
+
+def wants_rank(user_code: UserCode) -> bool:
+    """Whether `reconfigure` has a parameter named `rank`."""
+    hook = user_code.hook("reconfigure")
+    return hook is not None and "rank" in inspect.signature(hook).parameters
 
 
 def _nothing_to_configure(user_code: UserCode) -> Exception:
@@ -54,6 +64,20 @@ def without_destructor(instance: Any) -> None:
         instance.__class__ = type(kind)(kind.__name__, (kind,), {"__slots__": (), "__del__": lambda _: None})
     except TypeError:
         pass  # of a class with a layout of its own
+
+
+async def record_replica_metadata(user_code: UserCode) -> None:
+    """Runs `record_replica_metadata`, if there is one. What it returns is for custom routers, which come later.
+
+    Raises:
+        TypeError: it returned neither a dict nor None.
+    """
+    hook = user_code.hook("record_replica_metadata")
+    if hook is None:
+        return
+    metadata = await run(hook)
+    if metadata is not None and not isinstance(metadata, dict):
+        raise TypeError(f"record_replica_metadata must return a dict or None, got {type(metadata).__name__}")
 
 
 async def check_health(user_code: UserCode) -> None:

@@ -133,7 +133,8 @@ class Lifecycle:
     async def _construct(self, config: dict[str, Any]) -> None:
         component = f"{config['application']}/{config['deployment']}"
         _set_title(f"eagleray: replica {component} {config['replica_id']}")
-        log.configure(component, config["replica_id"])
+        who = log.Component(config["application"], config["deployment"], config["replica_id"])
+        log.configure(who, self._options["logging"])
         _set_path(config["sys_path"])
         from eagleray import _code
 
@@ -145,6 +146,7 @@ class Lifecycle:
         context.servable_object = user_code.target
         self._user_code = user_code
         self._user_config = self._options["user_config"]
+        await hooks.record_replica_metadata(user_code)
         await hooks.apply_user_config(user_code, self._user_config, self._rank)
         await hooks.check_health(user_code)
         gc.collect()
@@ -185,10 +187,10 @@ class Lifecycle:
             if user_code is None:
                 raise RuntimeError("the replica has not started yet")
             changed = options["user_config"] != self._user_config
+            if options["logging"] != self._options["logging"]:
+                log.apply(options["logging"])
             self._options, self._user_config = options, options["user_config"]
-            from eagleray.serve.context import get_replica_context
-
-            get_replica_context().world_size = command["world_size"] or get_replica_context().world_size
+            changed |= self._take_place(command["rank"], command["world_size"]) and hooks.wants_rank(user_code)
             if changed:
                 await self._apply_exempt(user_code)
             self._core.set_limit(options["max_ongoing_requests"])
@@ -200,6 +202,17 @@ class Lifecycle:
             log.failure("reconfigure failed", error)
             failure = traceback.format_exc()
         self._core.tell_reconfigured(command["id"], failure)
+
+    def _take_place(self, rank: int | None, world_size: int) -> bool:
+        """Its place among its siblings as it is now; returns whether the rank is another one."""
+        from eagleray.serve.context import ReplicaRank, get_replica_context
+
+        context = get_replica_context()
+        context.world_size = world_size or context.world_size
+        if rank is None or rank == self._rank.rank:
+            return False
+        self._rank = context.rank = ReplicaRank(rank, 0, rank)
+        return True
 
     async def _apply_exempt(self, user_code: UserCode) -> None:
         # It may take its time, on the loop too; two of them may overlap.

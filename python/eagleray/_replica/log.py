@@ -1,37 +1,100 @@
-"""The logger `eagleray.serve` of a replica: stderr, which the node takes."""
+"""The logger `eagleray.serve` of a replica: stderr, which the node takes.
+
+`logging_config` says its level and whether lines are text or JSON. Handlers that user code adds stay.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+from typing import Any, NamedTuple
 
 from eagleray._replica import context
 
 logger = logging.getLogger("eagleray.serve")
 
 
-class _Formatter(logging.Formatter):
+class Component(NamedTuple):
+    """Who writes."""
+
+    application: str
+    deployment: str
+    replica_id: str
+
+
+class _Text(logging.Formatter):
     """`LEVEL time APP/DEPLOYMENT ID [request_id] -- message`; the id only inside a request."""
 
-    def __init__(self, component: str, replica_id: str) -> None:
+    def __init__(self, component: Component, attributes: list[str]) -> None:
         super().__init__()
-        self._who = f"{component} {replica_id}"
+        self._who = f"{component.application}/{component.deployment} {component.replica_id}"
+        self._attributes = attributes
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         request_id = context.request_id()
         middle = f"{self._who} {request_id}" if request_id else self._who
-        return f"{record.levelname} {self.formatTime(record)} {middle} -- {record.message}"
+        more = "".join(f" {name}={getattr(record, name, '')}" for name in self._attributes)
+        return f"{record.levelname} {self.formatTime(record)} {middle}{more} -- {record.message}"
 
     def usesTime(self) -> bool:  # noqa: N802 - the name is logging's
         return False
 
 
-def configure(component: str, replica_id: str) -> None:
-    """Sends the logger's lines to stderr, named after the replica."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(component, replica_id))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+class _Json(logging.Formatter):
+    """One JSON object a line, with the keys that users of Ray Serve know."""
+
+    def __init__(self, component: Component, attributes: list[str]) -> None:
+        super().__init__()
+        self._attributes = attributes
+        self._fixed = {
+            "component_name": "replica",
+            "component_id": component.replica_id,
+            "application": component.application,
+            "deployment": component.deployment,
+            "replica": component.replica_id,
+        }
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "levelname": record.levelname,
+            "asctime": self.formatTime(record),
+            "message": record.getMessage(),
+            **self._fixed,
+        }
+        request_id = context.request_id()
+        if request_id:
+            line["request_id"] = request_id
+        for name in self._attributes:
+            line[name] = getattr(record, name, None)
+        more = getattr(record, "ray_serve_extra_fields", None)
+        if isinstance(more, dict):
+            line.update(more)
+        if record.exc_info:
+            line["exc_text"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+_handler: logging.Handler | None = None
+_component = Component("", "", "")
+
+
+def configure(component: Component, settings: str) -> None:
+    """Sends the logger's lines to stderr, named after the replica; `settings` as in `apply`."""
+    global _handler, _component  # noqa: PLW0603 - the logger is the process's
+    _component = component
+    _handler = logging.StreamHandler()
+    logger.addHandler(_handler)
     logger.propagate = False
+    apply(settings)
+
+
+def apply(settings: str) -> None:
+    """Takes the JSON of a `logging_config`; empty is the defaults."""
+    values = json.loads(settings) if settings else {}
+    formatter = _Json if values.get("encoding") == "JSON" else _Text
+    if _handler is not None:
+        _handler.setFormatter(formatter(_component, values.get("additional_log_standard_attrs", [])))
+    logger.setLevel(values.get("log_level", "INFO"))
 
 
 def failure(message: str, error: BaseException) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eagleray.serve import _log
 from eagleray.serve import deployment as _deployment_module  # the module first: the decorator takes its name below
+from eagleray.serve._run import RunTarget, run, run_many
 from eagleray.serve.api import (
     delete,
     get_app_handle,
@@ -23,15 +25,18 @@ from eagleray.serve.api import (
     get_deployment_handle,
     get_replica_context,
     get_trace_context,
-    run,
     shutdown,
     shutdown_async,
     start,
     status,
 )
 from eagleray.serve.config import ControllerOptions, HTTPOptions
+from eagleray.serve.context import in_replica
 from eagleray.serve.deployment import Application, Deployment, deployment
 from eagleray.serve.schema import TracingConfig
+
+if not in_replica():  # a replica's lines say which it is
+    _log.logger()
 
 if TYPE_CHECKING:
     from eagleray.serve.asgi import ingress
@@ -43,6 +48,7 @@ __all__ = [
     "ControllerOptions",
     "Deployment",
     "HTTPOptions",
+    "RunTarget",
     "TracingConfig",
     "batch",
     "delete",
@@ -56,6 +62,7 @@ __all__ = [
     "get_trace_context",
     "ingress",
     "run",
+    "run_many",
     "shutdown",
     "shutdown_async",
     "start",
@@ -64,7 +71,7 @@ __all__ = [
 
 del _deployment_module
 
-_NOT_YET = ("RunTarget", "multiplexed", "run_many")
+_NOT_YET = ("multiplexed",)
 
 
 # Imported when they are first used: they need asyncio, which would double the time of this import.

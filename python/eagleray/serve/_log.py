@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def logger() -> logging.Logger:
-    """The logger, configured on first use unless somebody did that already."""
+    """The logger; the first call configures it, unless somebody did that already."""
     import logging
 
     log = logging.getLogger("eagleray.serve")

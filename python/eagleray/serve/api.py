@@ -1,4 +1,4 @@
-"""The functions of `eagleray.serve`: run, start, status, delete, shutdown, and handles to what runs.
+"""The functions of `eagleray.serve` beside `run`: start, status, delete, shutdown, and handles to what runs.
 
 They check their arguments and hand over to `eagleray._driver`, which is imported on first use: a replica imports
 this module too and needs none of it.
@@ -6,16 +6,14 @@ this module too and needs none of it.
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from eagleray.serve import _validate
-from eagleray.serve.config import HTTPOptions, ProxyLocation
-from eagleray.serve.context import ReplicaContext, _find_replica_context, building, in_replica
+from eagleray.serve._run import check_controller_options, check_name, ignored_here, local_forced
+from eagleray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
+from eagleray.serve.context import ReplicaContext, _find_replica_context, in_replica
 from eagleray.serve.context import get_replica_context as _get_replica_context
-from eagleray.serve.deployment import Application, Deployment
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.schema import (
     ApplicationStatus,
@@ -27,62 +25,11 @@ from eagleray.serve.schema import (
     ProxyStatus,
     ReplicaState,
     ServeStatus,
+    TracingConfig,
 )
 
 if TYPE_CHECKING:
     from eagleray.serve.handle import DeploymentHandle
-
-_warned_ignored = False
-
-
-def run(
-    target: Application,
-    blocking: bool = False,
-    name: str = "default",
-    route_prefix: str | None = "/",
-    logging_config: LoggingConfig | dict[str, Any] | None = None,
-    _local_testing_mode: bool = False,
-    external_scaler_enabled: bool = False,
-    controller_options: Any = None,
-    *,
-    local_testing_mode: bool = False,
-) -> DeploymentHandle:
-    """Deploys an application, waits until it runs and returns a handle to its ingress.
-
-    Joins the user's resident node (`eagleray start`) if there is one; else this process's own, which ends with it.
-    Deployments that did not change keep their replicas. With `blocking`, sleeps until Ctrl-C afterwards.
-
-    With `local_testing_mode` (or `_local_testing_mode`, or EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE=1) everything runs
-    in threads of this process, and nothing listens: for unit tests and debuggers. See `eagleray.testing`.
-
-    Raises:
-        TypeError: `target` is not an `Application`, or an argument cannot be pickled.
-        ValueError: the route prefix is malformed, or an option is not available yet.
-        RayServeException: the name or the prefix is not free.
-        RuntimeError: the application failed to deploy, with the remote traceback; or the node did not start.
-        Exception: in local testing mode, what a constructor raised.
-    """
-    _check_target(target)
-    _check_name(name)
-    prefix = _check_route_prefix(route_prefix)
-    access_log = True if logging_config is None else LoggingConfig.take(logging_config).enable_access_log
-    if external_scaler_enabled:
-        raise _validate.not_available("external_scaler_enabled")
-    if controller_options is not None:
-        raise _validate.not_available("controller_options")
-    if _ignored_here():
-        from eagleray.serve.handle import DeploymentHandle
-
-        return DeploymentHandle(target._bound_deployment.name, name)
-    if _local_testing_mode or local_testing_mode or _local_forced():
-        return _run_here(target, name, prefix, blocking=blocking)
-
-    from eagleray import _driver
-
-    handle = _driver.deploy(target, name=name, route_prefix=prefix, access_log=access_log)
-    if blocking:
-        _driver.block()
-    return handle
 
 
 def start(
@@ -105,17 +52,17 @@ def start(
         raise TypeError(f"serve.start() has no option {sorted(kwargs)[0]!r}")
     if proxy_location is not None and ProxyLocation(proxy_location) is ProxyLocation.Disabled:
         raise _validate.not_available("proxy_location='Disabled'")
-    later = {
-        "grpc_options": grpc_options,
-        "logging_config": logging_config,
-        "tracing_config": tracing_config,
-        "controller_options": controller_options,
-    }
-    for key, value in later.items():
-        if value is not None:
-            raise _validate.not_available(f"{key} of serve.start()")
+    if grpc_options is not None and gRPCOptions.model_validate(grpc_options).grpc_servicer_functions:
+        raise _validate.not_available("the gRPC ingress (grpc_options with grpc_servicer_functions)")
+    if logging_config is not None and LoggingConfig.take(logging_config) != LoggingConfig():
+        raise _validate.not_available(
+            "logging_config of serve.start()", "give it to serve.run() or to a deployment for what replicas write"
+        )
+    if tracing_config is not None and TracingConfig.model_validate(tracing_config).enabled:
+        raise _validate.not_available("tracing (tracing_config.enabled)")
+    check_controller_options(controller_options)
     options = HTTPOptions._take(http_options)
-    if _ignored_here() or _local_forced():
+    if ignored_here() or local_forced():
         return
     from eagleray import _driver
 
@@ -124,7 +71,7 @@ def start(
 
 def shutdown() -> None:
     """Ends every application; a node that this process started ends too, the resident one goes on. Idempotent."""
-    if _ignored_here():
+    if ignored_here():
         return
     from eagleray import _driver
 
@@ -142,8 +89,8 @@ async def shutdown_async() -> None:
 
 def delete(name: str, _blocking: bool = True) -> None:
     """Deletes an application. With `_blocking`, returns when its replicas are gone. An unknown name is no error."""
-    _check_name(name)
-    if _ignored_here():
+    check_name(name)
+    if ignored_here():
         return
     if (local := _local_mode()) is not None and local.delete(name):
         return
@@ -220,13 +167,28 @@ def get_deployment_handle(
         if context is None:
             raise RayServeException("get_deployment_handle() needs app_name outside a replica")
         app_name = context.app_name
-    if _check_exists and not in_replica():
-        names = [deployment["name"] for deployment in _application(app_name)["deployments"]]
+    if _check_exists and (deployment_name, app_name) not in _known_here:
+        try:
+            names = [deployment["name"] for deployment in _application(app_name)["deployments"]]
+        except (OSError, TimeoutError):
+            # A request in a replica does not wait for a controller that is away.
+            if not in_replica():
+                raise
+            return DeploymentHandle(deployment_name, app_name)
         if deployment_name not in names:
             raise _NoSuchDeploymentError(
                 f"application {app_name!r} has no deployment {deployment_name!r}; it has {', '.join(names)}"
             )
+        if in_replica() and len(_known_here) < _MOST_KNOWN:
+            _known_here.add((deployment_name, app_name))
     return DeploymentHandle(deployment_name, app_name)
+
+
+#: Deployments that a replica has asked the controller for, so that it asks once.
+_known_here: set[tuple[str, str]] = set()
+_MOST_KNOWN = 1000
+#: A replica waits this long for a controller that is away.
+_STATUS_TIMEOUT_S = 5.0
 
 
 class _NoSuchDeploymentError(RayServeException, KeyError):
@@ -238,19 +200,6 @@ class _NoSuchDeploymentError(RayServeException, KeyError):
 def _local_mode() -> Any:
     """Local testing mode, if this process has used it."""
     return sys.modules.get("eagleray._local")
-
-
-def _local_forced() -> bool:
-    return os.environ.get("EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE") == "1"
-
-
-def _run_here(target: Application, name: str, route_prefix: str, *, blocking: bool) -> DeploymentHandle:
-    from eagleray import _local
-
-    handle = _local.run(target, name=name, route_prefix=route_prefix)
-    if blocking:
-        threading.Event().wait()
-    return handle
 
 
 def _application(name: str) -> dict[str, Any]:
@@ -271,7 +220,7 @@ def _statuses() -> list[dict[str, Any]]:
     path = controller_of_replica()
     if path is not None:
         # Of the node that this replica belongs to, which need not be the resident one.
-        return _core.Client(path).status()
+        return _core.Client(path).status(_STATUS_TIMEOUT_S)
     session = _driver.joined()
     if session is None:
         raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
@@ -309,54 +258,3 @@ def get_deployment_actor_context() -> Any:
 def get_trace_context() -> Any:
     """The trace that the running request belongs to; None, since tracing is not available yet."""
     return None
-
-
-def _check_target(target: Any) -> None:
-    if isinstance(target, Application):
-        return
-    hint = ""
-    if isinstance(target, Deployment):
-        hint = f": call .bind() on it, serve.run({target.name}.bind())"
-    raise TypeError(f"serve.run() takes the Application that .bind() returns, got {type(target).__name__}{hint}")
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"the name of an application must be a string, got {type(name).__name__}")
-    if not name:
-        raise RayServeException("the name of an application must not be empty")
-    if "#" in name or "/" in name or not name.isprintable():
-        raise ValueError(f"the name of an application must be printable, without '#' and '/', got {name!r}")
-
-
-def _check_route_prefix(route_prefix: Any) -> str:
-    """The prefix; empty for None, which is an application that HTTP does not reach."""
-    if route_prefix is None:
-        return ""
-    if not isinstance(route_prefix, str):
-        raise TypeError(f"route_prefix must be a string or None, got {type(route_prefix).__name__}")
-    if not route_prefix.startswith("/"):
-        raise ValueError(f"route_prefix must begin with '/', got {route_prefix!r}")
-    if route_prefix != "/" and route_prefix.endswith("/"):
-        raise ValueError(f"route_prefix must not end with '/', got {route_prefix!r}")
-    if any(character in route_prefix for character in "{}?#") or not route_prefix.isprintable():
-        raise ValueError(f"route_prefix is a plain path without wildcards, got {route_prefix!r}")
-    return route_prefix
-
-
-def _ignored_here() -> bool:
-    """Whether this module-level call runs in a replica or in the build step, where it would recurse; warns once."""
-    global _warned_ignored  # noqa: PLW0603 - one warning for a process
-    if not in_replica() and not building():
-        return False
-    if not _warned_ignored:
-        _warned_ignored = True
-        from eagleray.serve._log import logger
-
-        where = "a replica" if in_replica() else "the build step"
-        logger().warning(
-            "serve.run and its kin are ignored in %s, which imported this file for its definitions; "
-            'put the call under `if __name__ == "__main__":`',
-            where,
-        )
-    return True

@@ -149,6 +149,15 @@ fn option_changes(old: &DeploymentOptions, new: &DeploymentOptions) -> Vec<Strin
         old.max_queued_requests == new.max_queued_requests,
     );
     compare("user_config", old.user_config == new.user_config);
+    compare("logging_config", old.logging == new.logging);
+    compare(
+        "rolling_update_percentage",
+        same(old.rolling_update_percentage, new.rolling_update_percentage),
+    );
+    compare(
+        "max_surge_percent",
+        old.max_surge_percent == new.max_surge_percent,
+    );
     compare(
         "graceful_shutdown_wait_loop_s",
         same(

@@ -17,6 +17,7 @@ use super::{
     condition::Condition,
     health::Health,
     model::{Deployment, VersionSpec},
+    ranks,
     replica::{Replica, ReplicaView},
     rollout::{self, Fleet, Member, Phase, Version, Want},
     routed::settle_route,
@@ -65,6 +66,9 @@ impl Core {
         if let Some(serving) = deployment.serving.clone() {
             (0..plan.start_fallback).for_each(|_| self.spawn(deployment, &serving, now));
         }
+        if ranks::settle(deployment) {
+            self.reconfigure(deployment);
+        }
         notice_target_reached(deployment);
     }
 
@@ -81,7 +85,7 @@ impl Core {
                 continue;
             };
             replica.spec = spec.clone();
-            let view = ReplicaView::of(spec.options());
+            let view = ReplicaView::of(spec.options(), replica.rank);
             if replica.needs(&view) && replica.step(ReplicaInput::Reconfigure) {
                 let id = self.next_question();
                 replica.sent = Some((id, view));
@@ -90,6 +94,7 @@ impl Core {
                     options: spec.options().clone(),
                     world_size: spec.options().num_replicas,
                     revision: spec.application().revision.clone(),
+                    rank: Some(replica.rank),
                 });
                 self.commands.push(relay(&replica.id, body));
             }
@@ -98,7 +103,7 @@ impl Core {
 
     fn spawn(&mut self, deployment: &mut Deployment, spec: &VersionSpec, now: Duration) {
         let id = self.new_replica_id();
-        let rank = free_rank(deployment, spec.version());
+        let rank = ranks::free(deployment, spec.version());
         self.order += 1;
         let replica = Replica {
             id: id.clone(),
@@ -112,7 +117,7 @@ impl Core {
             sync_bodies: false,
             spawned_at: now,
             ready_at: None,
-            applied: Some(ReplicaView::of(spec.options())),
+            applied: Some(ReplicaView::of(spec.options(), rank)),
             sent: None,
             health: Health::default(),
             condition: Condition::default(),
@@ -230,6 +235,7 @@ fn want(deployment: &Deployment, spec: &VersionSpec, now: Duration) -> Want {
         starts_allowed: attempts.map_or(usize::MAX, |attempts| {
             attempts.starts_allowed(now, deployment.young(spec.version(), now))
         }),
+        surge: rollout::surge(spec.options()),
     }
 }
 
@@ -309,17 +315,4 @@ fn notice_target_reached(deployment: &mut Deployment) {
             .retain(|version, _| version == target.version());
         deployment.serving = Some(target);
     }
-}
-
-fn free_rank(deployment: &Deployment, version: &str) -> u32 {
-    let taken: Vec<u32> = deployment
-        .replicas
-        .values()
-        .filter(|replica| replica.state.live() && replica.spec.version() == version)
-        .map(|replica| replica.rank)
-        .collect();
-    // One of the first `taken + 1` ranks is free.
-    (0..=taken.len() as u32)
-        .find(|rank| !taken.contains(rank))
-        .unwrap_or(0)
 }

@@ -106,7 +106,8 @@ impl ReplicaState {
     }
 }
 
-/// The part of the options that lives in the replica: when it changes, the replica hears of it.
+/// What lives in the replica, of the options and of its place among its siblings: when it changes, the replica hears
+/// of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ReplicaView {
     user_config: String,
@@ -114,11 +115,17 @@ pub(crate) struct ReplicaView {
     graceful_shutdown_wait_loop_s: f64,
     access_log: bool,
     max_body_bytes: u64,
+    logging: String,
+    rank: u32,
+    world_size: u32,
 }
 
 impl ReplicaView {
-    pub(crate) fn of(options: &DeploymentOptions) -> Self {
+    pub(crate) fn of(options: &DeploymentOptions, rank: u32) -> Self {
         Self {
+            rank,
+            world_size: options.num_replicas,
+            logging: options.logging.clone(),
             user_config: options.user_config.clone(),
             max_ongoing_requests: options.max_ongoing_requests,
             graceful_shutdown_wait_loop_s: options.graceful_shutdown_wait_loop_s,

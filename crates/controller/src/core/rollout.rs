@@ -2,11 +2,14 @@
 //!
 //! The rule: new before old. While the target version is not at full size, the old ones are kept so that together
 //! they are never fewer than wanted; at full size, all of them, until the first new replica is ready. At most
-//! [`surge`] replicas run above the wanted number, so an update of a large model needs room for a fifth more, not
-//! for twice as many. Replicas marked for replacement serve until the replacement does.
+//! [`surge`] replicas run above the wanted number: `rolling_update_percentage` of it, by default a fifth, so an update
+//! of a large model needs room for a fifth more, not for twice as many; or `max_surge_percent` where that is given.
+//! Replicas marked for replacement serve until the replacement does.
 //!
-//! Later rules (percentages given by the user, health windows, canaries, an autoscaler's count) are other inputs
-//! or other functions beside this one; nothing else decides about starts and stops.
+//! Later rules (health windows, canaries, an autoscaler's count) are other inputs or other functions beside this one;
+//! nothing else decides about starts and stops.
+
+use eagleray_types::control::DeploymentOptions;
 
 /// Which version a replica runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,8 @@ pub(crate) struct Want {
     pub(crate) proven: bool,
     /// As many as its back-off lets start now; 0 when it was given up.
     pub(crate) starts_allowed: usize,
+    /// As [`surge`] has it.
+    pub(crate) surge: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -59,9 +64,22 @@ pub(crate) struct Plan {
     pub(crate) stop: Vec<String>,
 }
 
-/// Replicas that an update may run above the wanted number.
-pub(crate) fn surge(count: usize) -> usize {
-    (count / 5).max(1)
+/// The share of the replicas that is replaced at a time unless the user gives one.
+const USUAL_SHARE: f64 = 0.2;
+
+/// Replicas that an update may run above the wanted number, which are those that it replaces at a time: one at least,
+/// since new comes before old.
+pub(crate) fn surge(options: &DeploymentOptions) -> usize {
+    let count = f64::from(options.num_replicas);
+    let share = match options.rolling_update_percentage {
+        share if share > 0.0 => share.min(1.0),
+        _ => USUAL_SHARE,
+    };
+    let surge = match options.max_surge_percent {
+        0 => (count * share).floor(),
+        percent => (count * f64::from(percent.min(100)) / 100.0).ceil(),
+    };
+    (surge as usize).max(1)
 }
 
 impl Fleet<'_> {
@@ -168,7 +186,7 @@ pub(crate) fn plan(fleet: &Fleet<'_>) -> Plan {
 
     if let Some(target) = fleet.target {
         let missing = count.saturating_sub(serving + starting);
-        let room = (count.max(serving + old_wanted) + surge(count))
+        let room = (count.max(serving + old_wanted) + target.surge)
             .saturating_sub(serving + starting + old);
         let room = if old == 0 { missing } else { room };
         plan.start_target = missing.min(room).min(target.starts_allowed);
@@ -198,6 +216,7 @@ mod tests {
             count,
             proven: true,
             starts_allowed: usize::MAX,
+            surge: (count / 5).max(1),
         });
         plan(&Fleet {
             target: Some(target),
@@ -211,7 +230,38 @@ mod tests {
             count,
             proven,
             starts_allowed: usize::MAX,
+            surge: (count / 5).max(1),
         }
+    }
+
+    #[test]
+    fn the_share_that_is_replaced_at_a_time_is_the_users() {
+        // (replicas, rolling_update_percentage, max_surge_percent, at a time)
+        let table = [
+            (1, 0.0, 0, 1),
+            (10, 0.0, 0, 2),
+            (10, 0.2, 0, 2),
+            (10, 0.05, 0, 1),
+            (10, 0.59, 0, 5),
+            (10, 1.0, 0, 10),
+            (10, 0.2, 1, 1),
+            (10, 0.2, 31, 4),
+            (10, 0.2, 100, 10),
+        ];
+        for (num_replicas, rolling_update_percentage, max_surge_percent, expected) in table {
+            let options = DeploymentOptions {
+                num_replicas,
+                rolling_update_percentage,
+                max_surge_percent,
+                ..Default::default()
+            };
+            assert_eq!(surge(&options), expected, "{options:?}");
+        }
+        let all = Want {
+            surge: 3,
+            ..want(3, false)
+        };
+        assert_eq!(fleet(all, Some(3), &[OLD, OLD, OLD]).start_target, 3);
     }
 
     const NEW: (Version, Phase) = (Version::Target, Phase::Serving);
@@ -320,7 +370,7 @@ mod tests {
                 let serving = members.iter().filter(|one| one.1 == Phase::Serving).count();
                 assert!(serving >= floor, "{old} to {new}: {serving} serve");
                 assert!(
-                    members.len() <= old.max(new) + surge(new),
+                    members.len() <= old.max(new) + want(new, proven).surge,
                     "{old} to {new}: {} run",
                     members.len()
                 );

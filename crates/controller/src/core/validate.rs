@@ -106,6 +106,18 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
         "max_queued_requests must be -1 (no limit) or more",
     );
     demand(
+        matches!(options.backpressure_status, 0 | 429 | 503),
+        "the status of backpressure_config must be 503 or 429",
+    );
+    demand(
+        (0.0..=1.0).contains(&options.rolling_update_percentage),
+        "rolling_update_percentage must be more than 0, up to 1",
+    );
+    demand(
+        options.max_surge_percent <= 100,
+        "max_surge_percent must be 0 to 100",
+    );
+    demand(
         options.max_constructor_retry_count >= 1,
         "max_constructor_retry_count must be at least 1",
     );
@@ -180,7 +192,11 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(deployment_problems(&good()), [""; 0]);
-        let changes: [Change; 7] = [
+        let changes: [Change; 11] = [
+            |options| options.backpressure_status = 200,
+            |options| options.rolling_update_percentage = 1.5,
+            |options| options.rolling_update_percentage = f64::NAN,
+            |options| options.max_surge_percent = 101,
             |options| options.num_replicas = u32::MAX,
             |options| options.num_replicas = 0,
             |options| options.health_check_period_s = 1e19,

@@ -63,11 +63,7 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
 }
 
 fn whole(info: &NodeInfo, status: &Status) -> Tree {
-    // The proxy stands in the list once there is something to serve, as users know it.
-    let proxies = match status.applications.as_slice() {
-        [] => Vec::new(),
-        _ => vec![(info.node_id.clone(), Tree::text(&info.proxy_status))],
-    };
+    let proxies = vec![(info.node_id.clone(), Tree::text(&info.proxy_status))];
     let applications = status
         .applications
         .iter()
@@ -182,8 +178,8 @@ mod tests {
              message: ''\n\ntarget_capacity: null\n"
         );
         assert_eq!(
-            whole(&NodeInfo::default(), &Status::default()).yaml(true),
-            "proxies: {}\n\napplications: {}\n\ntarget_capacity: null\n"
+            whole(&info, &Status::default()).yaml(true),
+            "proxies:\n  ab12: HEALTHY\n\napplications: {}\n\ntarget_capacity: null\n"
         );
     }
 

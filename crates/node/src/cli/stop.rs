@@ -4,24 +4,26 @@ use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{client, say};
-use crate::{processes, run_directory, settings};
+use crate::{
+    processes,
+    run_directory::{self, NodeRecord},
+    settings,
+};
 
 /// Longer than a node takes that has to kill what it runs.
 const END_WITHIN_SECONDS: i64 = 40;
 
-pub(super) fn run(name: Option<&str>) -> Result<(), String> {
-    let name = name.map_or_else(settings::default_node_name, str::to_owned);
+pub(super) fn run(given: Option<&str>) -> Result<(), String> {
+    let name = given.map_or_else(settings::default_node_name, str::to_owned);
     let root = run_directory::root();
-    let Some(node) = run_directory::records(&root)
-        .into_iter()
-        .find(|record| record.name == name)
-    else {
-        say(&format!("no node {name:?} runs"));
-        return Ok(());
-    };
-    let Ok(process) = processes::open(node.pid) else {
-        say(&format!("no node {name:?} runs"));
-        return Ok(());
+    let mut running = run_directory::records(&root);
+    let found = running.iter().position(|record| record.name == name);
+    let Some((node, process)) = found.and_then(|index| {
+        let node = running.swap_remove(index);
+        let process = processes::open(node.pid).ok()?;
+        Some((node, process))
+    }) else {
+        return nothing(given, &name, &running);
     };
     let request = NodeRequest {
         body: Some(node_request::Body::Shutdown(Empty {})),
@@ -39,5 +41,24 @@ pub(super) fn run(name: Option<&str>) -> Result<(), String> {
         ));
     }
     say(&format!("node {name} has ended"));
+    Ok(())
+}
+
+/// No such node runs. For who only wants that nothing runs this is as asked for; a name that is given is meant.
+fn nothing(given: Option<&str>, name: &str, running: &[NodeRecord]) -> Result<(), String> {
+    let others: Vec<&str> = running
+        .iter()
+        .map(|record| record.name.as_str())
+        .filter(|other| *other != name)
+        .collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!("; running: {}", others.join(", ")),
+    };
+    let text = format!("no node {name:?} runs{others}");
+    if given.is_some() {
+        return Err(text);
+    }
+    say(&text);
     Ok(())
 }

@@ -122,8 +122,9 @@ impl Client {
             .map(drop)
     }
 
-    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        match self.controller(py, api_request::Body::Status(Empty {}), None)? {
+    #[pyo3(signature = (timeout_s=None))]
+    fn status<'py>(&self, py: Python<'py>, timeout_s: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+        match self.controller(py, api_request::Body::Status(Empty {}), timeout_s)? {
             api_response::Body::Status(status) => {
                 let list = PyList::empty(py);
                 for application in &status.applications {

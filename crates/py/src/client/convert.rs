@@ -83,6 +83,9 @@ fn deployment_options(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentOptions> {
         backpressure_retry_after_s: field(dict, "backpressure_retry_after_s")?,
         max_body_bytes: field(dict, "max_body_bytes")?,
         hang_timeout_s: field(dict, "hang_timeout_s")?,
+        rolling_update_percentage: field(dict, "rolling_update_percentage")?,
+        max_surge_percent: field(dict, "max_surge_percent")?,
+        logging: field(dict, "logging")?,
     })
 }
 

@@ -24,6 +24,7 @@ pub(super) fn to_dict<'py>(
             dict.set_item("options", options(py, &command.options)?)?;
             dict.set_item("world_size", command.world_size)?;
             dict.set_item("revision", &command.revision)?;
+            dict.set_item("rank", command.rank)?;
             "reconfigure"
         }
         Body::CheckHealth(command) => {
@@ -67,5 +68,6 @@ fn options<'py>(py: Python<'py>, options: &DeploymentOptions) -> PyResult<Bound<
     )?;
     dict.set_item("health_check_timeout_s", options.health_check_timeout_s)?;
     dict.set_item("max_body_bytes", options.max_body_bytes)?;
+    dict.set_item("logging", &options.logging)?;
     Ok(dict)
 }

@@ -12,10 +12,6 @@ pub struct ReplicaCommand {
 
 pub mod replica_command {
     #[derive(Clone, PartialEq, prost::Oneof)]
-    #[expect(
-        clippy::large_enum_variant,
-        reason = "one at a time, and soon taken apart"
-    )]
     pub enum Body {
         #[prost(message, tag = "1")]
         Start(super::ReplicaConfig),
@@ -76,6 +72,9 @@ pub struct Reconfigure {
     pub world_size: u32,
     #[prost(string, tag = "4")]
     pub revision: String,
+    /// Its rank, which changes when a replica with a lower one goes.
+    #[prost(uint32, optional, tag = "5")]
+    pub rank: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

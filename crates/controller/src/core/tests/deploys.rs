@@ -178,6 +178,59 @@ fn scaling_starts_more_and_stops_the_newest() {
     assert_eq!(world.processes.len(), 1);
 }
 
+/// Ranks and world sizes as the replicas heard of them, in the order of ranks.
+fn told(world: &World) -> Vec<(u32, u32)> {
+    let mut told: Vec<(u32, u32)> = world
+        .processes
+        .values()
+        .filter(|one| one.serves())
+        .map(|one| one.told)
+        .collect();
+    told.sort_unstable();
+    told
+}
+
+// contract: 1.5/context-rank, 1.5/context-world_size, G/25
+#[test]
+fn every_replica_hears_of_its_rank_and_of_how_many_there_are() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    world.run();
+    assert_eq!(told(&world), [(0, 2), (1, 2)]);
+    world.deploy(simple("v1", 4));
+    world.run();
+    assert_eq!(told(&world), [(0, 4), (1, 4), (2, 4), (3, 4)]);
+
+    // The one with rank 0 dies: its successor has the rank, and the others keep theirs.
+    let (first, _) = world
+        .processes
+        .iter()
+        .find(|(_, one)| one.told.0 == 0)
+        .unwrap();
+    let first = first.clone();
+    let others: Vec<(String, (u32, u32))> = world
+        .processes
+        .iter()
+        .filter(|(id, _)| **id != first)
+        .map(|(id, one)| (id.clone(), one.told))
+        .collect();
+    world.kill(&first);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(told(&world), [(0, 4), (1, 4), (2, 4), (3, 4)]);
+    for (id, told) in others {
+        assert_eq!(world.processes[&id].told, told);
+    }
+
+    // The newest go first, and the successor is the newest: somebody takes its rank.
+    world.deploy(simple("v1", 2));
+    world.run();
+    assert_eq!(told(&world), [(0, 2), (1, 2)]);
+    world.deploy(simple("v2", 3));
+    world.run();
+    assert_eq!(told(&world), [(0, 3), (1, 3), (2, 3)]);
+    world.assert_at_rest();
+}
+
 #[test]
 fn a_rollback_really_goes_back_and_a_second_one_forward_again() {
     let mut world = World::new(1);

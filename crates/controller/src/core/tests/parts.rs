@@ -1,8 +1,8 @@
 //! The parts of the world that answer commands: node, router and store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eagleray_types::control::*;
+use eagleray_types::{DeploymentKey, control::*};
 use prost::Message as _;
 
 use super::world::{Behaviour, Process, World};
@@ -28,12 +28,14 @@ impl World {
                     panic!("the first command starts");
                 };
                 assert_eq!(config.replica_id, spawn.replica_id);
+                let told = (config.rank, config.world_size);
                 let (version, ready, failed) = (config.version, false, false);
                 let process = Process {
                     version,
                     ready,
                     failed,
                     draining: false,
+                    told,
                     stopping: None,
                     spawn,
                 };
@@ -147,6 +149,8 @@ impl World {
             replica_command::Body::Reconfigure(reconfigure) => {
                 self.words
                     .push(format!("reconfigure {}", reconfigure.options.user_config));
+                let rank = reconfigure.rank.expect("the rank goes along");
+                process.told = (rank, reconfigure.world_size);
                 let failure = if behaviour == Behaviour::ReconfigureFails {
                     "TypeError"
                 } else {
@@ -169,6 +173,23 @@ impl World {
                 ),
             },
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Replicas of one version know different ranks, below the number of them that is wanted, which they know too.
+    pub(super) fn assert_ranks(&self) {
+        let mut groups: BTreeMap<(DeploymentKey, &str), Vec<(u32, u32)>> = BTreeMap::new();
+        for process in self.processes.values().filter(|one| one.serves()) {
+            let key = (process.spawn.deployment.clone(), process.version.as_str());
+            groups.entry(key).or_default().push(process.told);
+        }
+        for (key, told) in groups {
+            let ranks: BTreeSet<u32> = told.iter().map(|(rank, _)| *rank).collect();
+            assert_eq!(ranks.len(), told.len(), "{key:?} shares a rank: {told:?}");
+            for (rank, world_size) in &told {
+                let below = (told.len() as u32).max(*world_size);
+                assert!(*rank < below, "{key:?}: rank {rank} of {below}: {told:?}");
+            }
         }
     }
 

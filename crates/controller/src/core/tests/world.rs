@@ -46,7 +46,15 @@ pub(super) struct Process {
     pub(super) ready: bool,
     pub(super) failed: bool,
     pub(super) draining: bool,
+    /// The rank and the number of siblings that it heard of last.
+    pub(super) told: (u32, u32),
     pub(super) stopping: Option<u64>,
+}
+
+impl Process {
+    pub(super) fn serves(&self) -> bool {
+        self.ready && !self.failed && self.stopping.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -464,6 +472,7 @@ impl World {
     /// After everything came to rest: as many replicas as wanted, nothing more to do.
     pub(super) fn assert_at_rest(&mut self) {
         self.run();
+        self.assert_ranks();
         self.take_words();
         self.feed(Event::Timeout);
         for name in self
