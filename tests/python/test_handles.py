@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from eagleray import _core, _values
+from eagleray.exceptions import GetTimeoutError, TaskCancelledError
 from eagleray.serve import _client
 from eagleray.serve import handle as handle_module
+from eagleray.serve.context import DeploymentID
 from eagleray.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
 from eagleray.serve.handle import (
     DeploymentBroadcastResponse,
@@ -32,12 +34,15 @@ def handle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployme
     router.close()
 
 
-@pytest.mark.contract("3.1/remote", "3.1/waits", "3.3/result", "3.3/result-timeout")
+@pytest.mark.contract("3.1/remote", "3.1/waits", "3.3/result", "3.3/result-timeout", "3.3/request_id")
 def test_remote_returns_at_once_and_result_times_out(handle: DeploymentHandle[Any]) -> None:
     response = handle.remote(1, key=2)
     assert len(response.request_id) == 36
-    with pytest.raises(TimeoutError, match="app/Model"):
+    assert response.by_reference
+    with pytest.raises(GetTimeoutError, match="app/Model"):
         response.result(timeout_s=0.01)
+    assert issubclass(GetTimeoutError, TimeoutError)
+    assert issubclass(RequestCancelledError, TaskCancelledError)
     with pytest.raises(TypeError):
         response.result(1)  # type: ignore[misc]
 
@@ -128,6 +133,7 @@ def test_a_response_is_not_pickled_and_not_inside_an_argument(handle: Deployment
     assert len(handle.remote(response, key=response)._upstream) == 2
 
 
+@pytest.mark.contract("3.2/generator")
 def test_a_generator_is_not_an_argument(handle: DeploymentHandle[Any]) -> None:
     items = handle.options(stream=True).remote()
     with pytest.raises(RuntimeError, match="pass the items"):
@@ -179,6 +185,7 @@ def test_a_remote_error_that_cannot_be_unpickled_is_named() -> None:
     assert "the traceback" in str(raised.__cause__)
 
 
+@pytest.mark.contract("3.1/options")
 def test_options_are_checked_and_copied(handle: DeploymentHandle[Any]) -> None:
     with pytest.raises(TypeError, match="did you mean 'method_name'"):
         handle.options(methode_name="x")
@@ -198,6 +205,7 @@ def test_options_are_checked_and_copied(handle: DeploymentHandle[Any]) -> None:
     assert handle.predict == handle.options(method_name="predict") != handle
 
 
+@pytest.mark.contract("3.1/options-serialization")
 def test_serializations_are_checked_at_the_call(handle: DeploymentHandle[Any]) -> None:
     handle.options(request_serialization="pickle").remote()
     with pytest.raises(ValueError, match="cloudpickle, pickle, msgpack, orjson, noop"):
@@ -206,14 +214,18 @@ def test_serializations_are_checked_at_the_call(handle: DeploymentHandle[Any]) -
         handle.options(response_serialization="msgpack").remote()
 
 
+@pytest.mark.contract("3.1/collisions", "3.1/introspection")
 def test_private_and_dunder_names(handle: DeploymentHandle[Any]) -> None:
     assert handle._private._options == {"method_name": "_private"}
     with pytest.raises(AttributeError):
         handle.__wrapped__
     assert handle.options(method_name="options")._title() == "app/Model.options"
     assert DeploymentHandle[int]("Model", "app") == handle
+    assert (handle.deployment_name, handle.app_name) == ("Model", "app")
+    assert handle.deployment_id == DeploymentID("Model", "app")
 
 
+@pytest.mark.contract("3.1/init", "3.1/introspection")
 def test_init_comes_once_and_before_the_first_call(handle: DeploymentHandle[Any]) -> None:
     assert not handle.is_initialized
     handle._init(_prefer_local_routing=True)
@@ -228,6 +240,7 @@ def test_init_comes_once_and_before_the_first_call(handle: DeploymentHandle[Any]
     assert not pickle.loads(pickle.dumps(used)).is_initialized
 
 
+@pytest.mark.contract("3.1/shutdown")
 def test_a_handle_that_was_shut_down_says_so(handle: DeploymentHandle[Any]) -> None:
     handle.predict.shutdown()
     with pytest.raises(RayServeException, match=r"get another one"):
@@ -239,6 +252,7 @@ def test_a_handle_that_was_shut_down_says_so(handle: DeploymentHandle[Any]) -> N
         other.remote()
 
 
+@pytest.mark.contract("3.4/await", "3.4/result", "3.4/next-loop", "3.4/cancel")
 def test_a_generator_is_iterated_and_nothing_else(handle: DeploymentHandle[Any]) -> None:
     items = handle.options(stream=True).remote()
     assert isinstance(items, DeploymentResponseGenerator)
@@ -261,6 +275,7 @@ def test_a_generator_is_iterated_and_nothing_else(handle: DeploymentHandle[Any])
         next(items)
 
 
+@pytest.mark.contract("3.1/broadcast-none", "3.5/loop", "3.5/timeout")
 def test_a_broadcast_needs_replicas_and_checks_its_timeouts(
     handle: DeploymentHandle[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +300,7 @@ def test_a_broadcast_needs_replicas_and_checks_its_timeouts(
         asyncio.run(inside())
 
 
+@pytest.mark.contract("3.2/response-failed")
 def test_a_call_with_an_argument_that_fails_fails_with_it_as_its_cause(handle: DeploymentHandle[Any]) -> None:
     first = handle.first.remote()
     second = handle.second.remote(1, first)

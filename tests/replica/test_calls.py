@@ -66,6 +66,45 @@ def test_methods_sync_and_async_return_their_values(tmp_path: Path) -> None:
         assert router.get("/").status == 500, "this __call__ adds a request to a number"
 
 
+THREADS = """
+import asyncio, contextvars, threading
+from pathlib import Path
+
+class Threads:
+    def __init__(self):
+        self.loop = asyncio.get_running_loop()
+        self.word = contextvars.ContextVar("word", default="none")
+        self.word.set("from the constructor")
+
+    async def on_loop(self):
+        names = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+        return [asyncio.get_running_loop() is self.loop, "eagleray-io" in names]
+
+    def sync(self):
+        return [self.word.get(), threading.current_thread() is threading.main_thread()]
+
+    async def meet(self):
+        self.word.set("from the method")
+        barrier = threading.Barrier(5, timeout=60)
+        def wait():
+            barrier.wait()
+            return self.word.get()
+        return await asyncio.gather(*(asyncio.to_thread(wait) for _ in range(5)))
+"""
+
+
+@pytest.mark.contract("4.3/contextvars")
+@pytest.mark.contract(
+    "4.3/own-loop", better="user code has the main thread's loop; what is native has a thread of its own"
+)
+@pytest.mark.contract("4.3/default-executor", better="workers for the machine's CPUs, since nothing is reserved")
+def test_user_code_has_its_loop_its_threads_and_their_variables(tmp_path: Path) -> None:
+    with serving(tmp_path, code(THREADS)["Threads"]) as (_, router):
+        assert value(router.call("on_loop")) == [True, True]
+        assert value(router.call("sync")) == ["from the constructor", False]
+        assert value(router.call("meet")) == ["from the method"] * 5
+
+
 def test_a_function_is_called_too(tmp_path: Path) -> None:
     with serving(tmp_path, code("def add(a, b=1):\n    return a + b")["add"]) as (_, router):
         assert value(router.call("__call__", 1, b=2)) == 3

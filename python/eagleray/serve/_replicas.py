@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from eagleray import _values
+from eagleray.exceptions import GetTimeoutError
 from eagleray.serve import _client
 from eagleray.serve._responses import DeploymentResponse, R
 from eagleray.serve.exceptions import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
@@ -68,7 +69,7 @@ class DeploymentBroadcastResponse(Generic[R]):
 
     def _late(self, timeout_s: float | None) -> TimeoutError:
         missing = sum(not response._call.ready() for response in self._responses)
-        return TimeoutError(f"{missing} of {len(self._responses)} replicas did not answer within {timeout_s} s")
+        return GetTimeoutError(f"{missing} of {len(self._responses)} replicas did not answer within {timeout_s} s")
 
     def _values(self, *, return_exceptions: bool) -> list[R | BaseException]:
         values: list[R | BaseException] = []

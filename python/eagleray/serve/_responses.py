@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from eagleray import _values
+from eagleray.exceptions import GetTimeoutError
 from eagleray.serve import _client
 from eagleray.serve.exceptions import RayServeException, RequestCancelledError
 
@@ -118,7 +119,7 @@ class DeploymentResponse(_Pending, Generic[R]):
             raise RuntimeError("result() would block the running event loop; await the response instead")
         self._check_cancelled()
         if not self._call.wait(timeout_s):
-            raise TimeoutError(f"{self._title} did not answer within {timeout_s} s")
+            raise GetTimeoutError(f"{self._title} did not answer within {timeout_s} s")
         return self._value(awaited=False)
 
     def __await__(self) -> Generator[Any, None, R]:

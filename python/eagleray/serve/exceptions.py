@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from eagleray.exceptions import ActorDiedError, TaskCancelledError
+
 __all__ = [
     "BackPressureError",
     "DeploymentUnavailableError",
@@ -61,7 +63,7 @@ class BackPressureError(RayServeException):
         return type(self), arguments, {"message": self.message, "args": (self.message,)}
 
 
-class RequestCancelledError(RayServeException):
+class RequestCancelledError(RayServeException, TaskCancelledError):
     """The request was cancelled before it had an answer."""
 
     def __init__(self, request_id: str | None = None) -> None:
@@ -84,7 +86,7 @@ class DeploymentUnavailableError(RayServeException):
         return type(self), (self._deployment_id, self.message)
 
 
-class ReplicaUnavailableError(RayServeException):
+class ReplicaUnavailableError(RayServeException, ActorDiedError):
     """The replica died after user code had started, and the call may not be repeated."""
 
     def __init__(self, replica_id: Any, message: str = "") -> None:
