@@ -15,7 +15,7 @@ import pytest
 from machine import PATIENCE, Answer, Machine, Script, eventually
 
 PROGRAM = """
-import asyncio, os, signal, sys
+import asyncio, gc, os, signal, sys
 from eagleray import serve
 from eagleray.serve.exceptions import RayServeException
 
@@ -67,7 +67,9 @@ class Asks:
                 "other": await serve.get_deployment_handle("Part", app_name="parts").say.remote(),
                 "missing": caught(serve.get_deployment_handle, "Prat"),
                 "no app": caught(serve.get_app_handle, "nowhere"),
-                "app": type(serve.get_app_handle("asks")).__name__}
+                "app": type(serve.get_app_handle("asks")).__name__,
+                "status": serve.status().applications["asks"].deployments["Asks"].replica_states,
+                "proxies": [str(proxy.value) for proxy in serve.status().proxies.values()]}
 
 @serve.deployment
 class Hooks:
@@ -95,7 +97,7 @@ class Hooks:
     def record_routing_stats(self):
         raise AssertionError("nobody asks for it")
     async def __call__(self, request=None):
-        return {"calls": self.calls, "pid": os.getpid()}
+        return {"calls": self.calls, "pid": os.getpid(), "frozen": gc.get_freeze_count()}
 
 @serve.deployment
 class Logs:
@@ -228,6 +230,7 @@ def test_handles_by_name_inside_a_replica_and_outside(served: Script) -> None:
     served.do("serve.run(Asks.bind(), name='lonely', route_prefix='/asks') and 1")
     served.do("serve.run(Whole.bind(Asks.bind(), Part.bind('own')), name='asks', route_prefix=None) and 1")
     found = served.do("serve.get_deployment_handle('Asks', 'asks').remote().result()")
+    assert (found["status"], found["proxies"]) == ({"RUNNING": 1}, ["HEALTHY"]), "of the node that the replica is of"
     assert (found["default"], found["other"], found["app"]) == ("own", "start", "DeploymentHandle")
     kinds, text = found["missing"]
     assert {"RayServeException", "KeyError"} <= set(kinds)
@@ -248,6 +251,7 @@ def notes(folder: Path) -> list[list[str]]:
 
 @pytest.mark.contract("4.1/record_replica_metadata", "4.2/record_replica_metadata", "4.1/reconfigure-start")
 @pytest.mark.contract("4.1/reconfigure-none", "4.1/reconfigure-later", "4.2/reconfigure", "4.2/del", "4.2/del-killed")
+@pytest.mark.contract("4.1/gc")
 @pytest.mark.contract("4.2/graceful-stop", "G/21", better="an idle replica stops at once")
 def test_hooks_run_in_their_order(served: Script, tmp_path: Path) -> None:
     def deploy(user_config: str) -> None:
@@ -262,6 +266,7 @@ def test_hooks_run_in_their_order(served: Script, tmp_path: Path) -> None:
     deploy("[2]")
     deploy("None")
     found = served.get("/hooks").json()
+    assert found["frozen"] > 0, "what was there before the first request is no work for the collector"
     assert found["calls"] == [*start, "reconfigure [2]"], "None calls nothing, and nobody is restarted"
 
     # One that raises restarts the replica, and a start with it fails: the new configuration does not come up.

@@ -20,7 +20,8 @@ MAP = {
     "DeploymentDetails ReplicaDetails ProxyDetails ServeActorDetails Target TargetGroup APIType ReplicaRank "
     "TaskProcessorConfig CeleryAdapterConfig TaskResult TaskProcessorAdapter ScaleDeploymentRequest "
     "DeploymentTopology ControllerHealthMetrics",
-    "eagleray.serve.handle": "DeploymentHandle DeploymentResponse",
+    "eagleray.serve.handle": "DeploymentHandle DeploymentResponse DeploymentResponseGenerator "
+    "DeploymentBroadcastResponse ReplicaSelection",
     "eagleray.serve.exceptions": "RayServeException BackPressureError RequestCancelledError "
     "DeploymentUnavailableError ReplicaUnavailableError gRPCStatusError",
     "eagleray.serve.context": "ReplicaContext",

@@ -172,7 +172,7 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
         serve.run(**{"target": serve.deployment(Target).bind(), **arguments})
 
 
-@pytest.mark.contract("1.5/start-renamed")
+@pytest.mark.contract("1.5/start-renamed", "1.5/start-controller_options")
 @pytest.mark.contract("1.5/start-unknown", better="an unknown option of start raises TypeError")
 @pytest.mark.contract("G/18", better="a TLS key without its certificate raises ValueError")
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from eagleray.serve.config import HTTPOptions
 
 
+#: `serve.shutdown` waits this long for the applications of a node that goes on, then warns.
+SHUTDOWN_TIMEOUT_S = 30.0
+
+
 class Session:
     """Calls to one node. Any thread may use it; calls wait for their answers and Ctrl-C ends the wait."""
 
@@ -148,8 +152,21 @@ class Session:
             from eagleray.serve._client import close_routers
 
             close_routers()
-            self._controller.delete_all(60.0)
+            self._delete_all()
             self._printer.close()
+
+    def _delete_all(self) -> None:
+        try:
+            self._controller.delete_all(SHUTDOWN_TIMEOUT_S)
+        except TimeoutError:
+            from eagleray.serve._log import logger
+
+            logger().warning(
+                "applications of the node %r are still ending after %.0f s; they go on doing so, and `eagleray status` "
+                "shows what is left",
+                self.info["name"],
+                SHUTDOWN_TIMEOUT_S,
+            )
 
     def warn_of_other_address(self, options: HTTPOptions) -> None:
         """Says which of the options asked for differ from those that the node runs with."""

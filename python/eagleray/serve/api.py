@@ -7,6 +7,7 @@ this module too and needs none of it.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eagleray.serve import _validate
@@ -108,11 +109,17 @@ def status() -> ServeStatus:
 
     local = _local_mode()
     here = {} if local is None else {found["name"]: _overview(found) for found in local.statuses()}
-    session = _driver.joined()
-    if session is None:
-        return ServeStatus(applications=here)
-    info = session.node_info()
-    applications = {application["name"]: _overview(application) for application in session.status()} | here
+    path = _controller_of_replica()
+    if path is not None:
+        from eagleray import _core
+
+        info = _core.Client(str(Path(path).with_name("node.sock"))).node_info()
+    else:
+        session = _driver.joined()
+        if session is None:
+            return ServeStatus(applications=here)
+        info = session.node_info()
+    applications = {application["name"]: _overview(application) for application in _statuses()} | here
     return ServeStatus(proxies={info["node_id"]: ProxyStatus(info["proxy_status"])}, applications=applications)
 
 
@@ -213,13 +220,20 @@ def _application(name: str) -> dict[str, Any]:
     raise RayServeException(f"no application is named {name!r}; running: {names}")
 
 
-def _statuses() -> list[dict[str, Any]]:
-    from eagleray import _core, _driver
+def _controller_of_replica() -> str | None:
+    """The socket of the controller of the node that this replica belongs to, which need not be the resident one."""
+    if not in_replica():
+        return None
     from eagleray.serve._client import controller_of_replica
 
-    path = controller_of_replica()
+    return controller_of_replica()
+
+
+def _statuses() -> list[dict[str, Any]]:
+    from eagleray import _core, _driver
+
+    path = _controller_of_replica()
     if path is not None:
-        # Of the node that this replica belongs to, which need not be the resident one.
         return _core.Client(path).status(_STATUS_TIMEOUT_S)
     session = _driver.joined()
     if session is None:

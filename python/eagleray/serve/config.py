@@ -105,14 +105,16 @@ class HTTPOptions:
     def __post_init__(self) -> None:
         self.host = default_http_host() if self.host is None else self.host
         if not isinstance(self.host, str) or not self.host:
-            raise ValueError(f"host must be an address to listen on, got {self.host!r}")
+            raise _validate.invalid("host", f"host must be an address to listen on, got {self.host!r}", self.host)
         self.port = default_http_port() if self.port is None else _port("port", self.port)
         if not isinstance(self.root_path, str) or (self.root_path and not self.root_path.startswith("/")):
-            raise ValueError(f"root_path must be empty or begin with '/', got {self.root_path!r}")
+            message = f"root_path must be empty or begin with '/', got {self.root_path!r}"
+            raise _validate.invalid("root_path", message, self.root_path)
         if self.middlewares:
-            raise ValueError("middlewares are not taken; add them to the application behind the ingress")
+            message = "middlewares are not taken; add them to the application behind the ingress"
+            raise _validate.invalid("middlewares", message)
         if self.num_cpus:
-            raise ValueError("num_cpus of the proxy must be 0")
+            raise _validate.invalid("num_cpus", "num_cpus of the proxy must be 0: it reserves none", self.num_cpus)
         if self.request_timeout_s is not None:
             timeout = self.request_timeout_s
             none = isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0
@@ -145,7 +147,8 @@ class HTTPOptions:
                     raise ValueError(f"{name} must be the path of a PEM file, got {file!r}")
                 setattr(self, name, os.fspath(Path(file).absolute()))
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
-            raise ValueError("ssl_certfile and ssl_keyfile go together: name both, or neither")
+            message = "ssl_certfile and ssl_keyfile go together: name both, or neither"
+            raise _validate.invalid("ssl_certfile", message)
         if self.ssl_ca_certs is not None and self.ssl_certfile is None:
             raise ValueError("ssl_ca_certs asks clients for certificates over TLS, so it needs ssl_certfile")
         if self.ssl_keyfile_password is not None:

@@ -234,6 +234,8 @@ mod tests {
         }
     }
 
+    // contract: 2/surge better: replacements always start first; max_surge_percent says how many at a time
+    // contract: 2/rolling-update better: replacements start first, rolling_update_percentage of the replicas at a time
     #[test]
     fn the_share_that_is_replaced_at_a_time_is_the_users() {
         // (replicas, rolling_update_percentage, max_surge_percent, at a time)
