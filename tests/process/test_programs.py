@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from machine import PATIENCE, Answer, Machine, Script, eventually
+from machine import PATIENCE, Answer, Load, Machine, Script, eventually
 
 PROGRAM = """
 import asyncio, gc, os, signal, sys
@@ -107,6 +107,15 @@ class Logs:
         log.debug("quiet")
         log.warning("loud", extra={"ray_serve_extra_fields": {"mine": 7}})
         return {"cwd": os.getcwd(), "set": os.environ.get("SET_BY_ENV"), "handlers": len(log.handlers)}
+
+@serve.deployment
+class Steady:
+    def __init__(self, word):
+        self.word, self.config = word, None
+    def reconfigure(self, user_config):
+        self.config = user_config
+    async def __call__(self, request):
+        return [self.word, self.config]
 
 @serve.deployment
 class Full:
@@ -336,6 +345,26 @@ def test_logs_have_the_level_and_the_encoding_that_are_asked_for(served: Script)
     assert not [line for line in served.lines[count:] if "quiet" in line]
     assert served.machine.replicas("logs/Logs") == before
     served.do("serve.delete('logs')")
+
+
+def test_scaling_reconfiguring_and_updating_under_load_lose_nothing(served: Script) -> None:
+    def deploy(options: str, word: str = "one") -> None:
+        served.do(f"serve.run(Steady.options({options}).bind({word!r}), name='steady', route_prefix='/steady') and 1")
+
+    deploy("num_replicas=1")
+    with Load(served.address, "/steady", threads=2) as load:
+        load.wait_for_more()
+        deploy("num_replicas=3")
+        load.wait_for_more()
+        deploy("num_replicas=3, user_config='configured'")
+        load.wait_for_more()
+        deploy("num_replicas=3, user_config='configured', max_surge_percent=100", word="two")
+        eventually(lambda: served.get("/steady").json()[0] == "two", "the new version answers")
+        deploy("num_replicas=1, user_config='configured'", word="two")
+        load.wait_for_more()
+    assert served.get("/steady").json() == ["two", "configured"]
+    assert set(load.outcomes) == {"200"}, load.outcomes
+    served.do("serve.delete('steady')")
 
 
 @pytest.mark.contract("1.1/backpressure_config", "3.6/BackPressureError")

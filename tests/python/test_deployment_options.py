@@ -248,7 +248,16 @@ def test_a_deployment_that_would_scale_holds_with_one_warning(config: dict[str, 
     application = serve.deployment(autoscaling_config=config)(Target).bind()
     built = build(application, name="app", route_prefix="/", logging_config=None)
     assert built.spec["deployments"][0]["options"]["num_replicas"] == held
-    assert [f"holds at {held} replica(s)" in warning for warning in built.warnings] == [True]
+    assert [f"'Target' at {held}." in warning for warning in built.warnings] == [True]
+
+
+@pytest.mark.contract("1.1/auto-holds")
+def test_all_that_would_scale_share_one_warning() -> None:
+    config = serve.deployment(num_replicas="auto")(Target)._config
+    own = serve.deployment(autoscaling_config={"policy": {"policy_function": "m:f"}})(Target)._config
+    (line,) = engine.warnings([("a", config), ("b", own)])
+    assert "'a' at 1, 'b' at 1" in line
+    assert "policies are not asked" in line
 
 
 NOT_HERE: list[tuple[dict[str, Any], str]] = [
@@ -286,8 +295,8 @@ def test_all_that_cannot_be_done_is_named_at_once() -> None:
 
 def test_what_has_no_effect_is_named_in_a_warning() -> None:
     quick = serve.deployment(request_router_config={"initial_backoff_s": 0.1})(Target)._config
-    assert "initial_backoff_s of request_router_config have no effect" in engine.warnings("x", quick)[0]
-    assert engine.warnings("x", serve.deployment(max_replicas_per_node=1)(Target)._config) == []
+    assert "initial_backoff_s of request_router_config have no effect" in engine.warnings([("x", quick)])[0]
+    assert engine.warnings([("x", serve.deployment(max_replicas_per_node=1)(Target)._config)]) == []
 
 
 def test_configuration_objects_check_assignments_too() -> None:

@@ -150,11 +150,11 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
         graph.add(application)
     finally:
         _active.graph = None
-    engine.refuse([(node.name, node.config) for node in graph.nodes], logging_config)
+    configured = [(node.name, node.config) for node in graph.nodes]
+    engine.refuse(configured, logging_config)
     _check_ingresses(graph)
     built = Built(spec={}, warnings=graph.warnings)
-    for node in graph.nodes:
-        built.warnings += engine.warnings(node.name, node.config)
+    built.warnings += engine.warnings(configured)
     from eagleray._code import capture
 
     captured = capture.capture()

@@ -86,16 +86,25 @@ _ELSEWHERE = {
 }
 
 
-def warnings(name: str, config: DeploymentConfig) -> list[str]:
-    """What is honoured in another way, or not yet, for people."""
+def warnings(deployments: list[tuple[str, DeploymentConfig]]) -> list[str]:
+    """What is honoured in another way, or not yet, for people: one line for all that would scale, then the rest."""
+    held, policies = [], False
+    for name, config in deployments:
+        if config.autoscaling_config is not None:
+            held.append(f"{name!r} at {config.held_replicas}")
+            policies |= config.autoscaling_config.policy.policy_function != DEFAULT_POLICY
     found = []
-    scaling = config.autoscaling_config
-    if scaling is not None:
-        policy = "" if scaling.policy.policy_function == DEFAULT_POLICY else ", and its policy is not asked"
+    if held:
+        asked = ", and policies are not asked" if policies else ""
         found.append(
-            f"deployment {name!r} does not scale by itself in this version: it holds at {scaling.held} "
-            f"replica(s){policy}; deploy with another num_replicas to change that"
+            f"deployments do not scale by themselves in this version{asked}; these hold their number of replicas: "
+            f"{', '.join(held)}. Deploy with another num_replicas to change it"
         )
+    return found + [line for name, config in deployments for line in _without_effect(name, config)]
+
+
+def _without_effect(name: str, config: DeploymentConfig) -> list[str]:
+    found = []
     router, usual = config.request_router_config, RequestRouterConfig()
     changed = [key for key in _BACKOFF if getattr(router, key) != getattr(usual, key)]
     if changed:
