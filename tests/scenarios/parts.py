@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ledger import IDENTITY, OpenLoop, Report
@@ -99,6 +100,19 @@ def hold(address: str, path: str, prefix: str, count: int) -> list[socket.socket
         connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n{IDENTITY}: {prefix}{number}\r\n\r\n".encode())
         held.append(connection)
     return held
+
+
+def calm(address: str, **options: Any) -> Report:
+    """A run without faults, which the times of one with faults are compared with: 500 requests."""
+    with OpenLoop(address, **{"rate": 200, "requests": 500, "prefix": "calm"} | options) as load:
+        eventually(lambda: len(load.report) == 500, f"all are answered: {load.in_flight} are not")
+    assert load.report.failed == 0, load.report.tally()
+    return load.report
+
+
+def near(loud: float, quiet: float, more: float = 0.06) -> bool:
+    """Whether a time is what it is without faults, three times over for a machine that others use too, and `more`."""
+    return loud <= 3 * quiet + more
 
 
 def serves(address: str, count: int = 50, prefix: str = "after-", path: str = "/") -> Report:

@@ -38,8 +38,8 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
-def block(method: bytes = b"GET") -> bytes:
-    fields = ((b":method", method), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"test"))
+def block(method: bytes = b"GET", path: bytes = b"/") -> bytes:
+    fields = ((b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"test"))
     return b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in fields)
 
 

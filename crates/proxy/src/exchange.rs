@@ -82,6 +82,12 @@ impl Service {
             return self.at_once(answer::refusal(broken, &request_id));
         }
         let path = parts.uri.path();
+        if let Some(panics) = self.shard.test_panic_path
+            && let Some(below) = path.strip_prefix(panics)
+        {
+            assert!(!below.is_empty(), "a test asked for this");
+            return Stage::Panics;
+        }
         let routes = self.shard.routes.borrow();
         if let Some(special) = routes
             .strip_root(path)
@@ -291,6 +297,8 @@ enum Stage {
     Gathering(Box<Gather>, Record),
     Waiting(Exchange, Upload, Record),
     Over,
+    /// For tests only.
+    Panics,
 }
 
 impl Future for Respond {
@@ -331,6 +339,7 @@ impl Future for Respond {
                     }
                 }
                 Stage::Over => return Poll::Ready(Ok(never_polled_again())),
+                Stage::Panics => unreachable!("a test asked for this"),
             }
         }
     }

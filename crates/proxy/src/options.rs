@@ -23,6 +23,8 @@ pub struct Options {
     pub tls: Option<TlsOptions>,
     /// Where access lines are appended; `None` writes none.
     pub access_log: Option<PathBuf>,
+    /// For tests only: a request to this path panics as it begins, one to a path below it when it is waited for.
+    pub test_panic_path: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
             trusted_proxies: Vec::new(),
             tls: None,
             access_log: None,
+            test_panic_path: None,
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) use body::Taken;
 /// Body bytes that a router may send before the claim.
 pub(crate) const FIRST_CREDIT: u32 = 64 * 1024;
 /// Body bytes that a router may be ahead of the reader after the claim.
-pub(crate) const BODY_WINDOW: u32 = 128 * 1024;
+pub(crate) const BODY_WINDOW: u32 = 96 * 1024;
 /// Answer bytes that may be under way before the router gives more credit.
 pub(crate) const ANSWER_CREDIT: u64 = 64 * 1024;
 

@@ -6,10 +6,14 @@
 //! - The wait doubles from 0.1 s to 30 s, once for each round of `num_replicas` failures: replicas that fail side by
 //!   side are one round, so a deployment of ten gives up as soon as a deployment of one.
 //! - A version that never came up is given up after `min(max_constructor_retry_count, 3 * num_replicas)` failures.
-//! - One that did come up is tried for ever, but not at any speed: five failures of each wanted replica within 30 s
-//!   are a **crash loop**. From then on one replica starts at a time, 4 s after the last failure, then 8, 16 and
-//!   30 s, until one that was started in the loop has run for [`STABLE`]. So whatever its replicas do, a deployment of one
-//!   starts at most ten times in the first minute.
+//! - One that did come up is tried for ever, but not at any speed. Five failures within 30 s are a **crash loop**, or
+//!   one more than `num_replicas` if that is more, so that all may die once. From then on one replica starts at a time,
+//!   4 s after the last failure, then 8, 16 and 30 s, until one that was started in the loop has run for [`STABLE`]. Up
+//!   to then six may start, or `num_replicas`. So replicas that do not live start at most ten times in the first minute,
+//!   or five times beyond `num_replicas`.
+//!
+//! While a replica of the version has run for [`SETTLED`], it is not the version that cannot live: requests or somebody
+//! on the machine end replicas, more of them the more there are. Then it takes five failures of each wanted replica.
 //!
 //! An old replica's death is no failure and costs no wait. It takes nothing back either: the 30 s are a sliding
 //! window, so a version that now and then runs for a while cannot buy itself fast starts.
@@ -20,10 +24,12 @@ use eagleray_types::control::DeploymentOptions;
 
 /// A replica that ran this long before it died is no crash loop.
 pub(crate) const STABLE: Duration = Duration::from_secs(10);
+/// A replica that has run this long does not die of its own start.
+pub(crate) const SETTLED: Duration = Duration::from_secs(3);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Failures of each wanted replica within [`LOOP_WINDOW`] that make a crash loop.
-const LOOP_ROUNDS: u32 = 5;
+/// Failures within [`LOOP_WINDOW`] that make a crash loop; see the module.
+const LOOP_FAILURES: u32 = 5;
 const LOOP_WINDOW: Duration = Duration::from_secs(30);
 const FIRST_LOOP_WAIT: Duration = Duration::from_secs(4);
 /// Beyond this many replicas a round grows no more, so that what is remembered stays small.
@@ -42,6 +48,8 @@ pub(crate) struct Attempts {
     pub(crate) gave_up: bool,
     pub(crate) last_error: String,
     pub(crate) crash_loop: Option<CrashLoop>,
+    /// Replicas fail and none has settled: so many may have failed of late or be on trial, and one after that.
+    pub(crate) slowed: Option<usize>,
     /// Times of the failures within [`LOOP_WINDOW`], oldest first; no more than make a crash loop.
     recent: VecDeque<Duration>,
 }
@@ -75,19 +83,25 @@ impl Attempts {
             0
         } else if self.crash_loop.is_some() {
             1_usize.saturating_sub(young)
+        } else if let Some(most) = self.slowed {
+            most.saturating_sub(self.recent.len())
+                .max(1)
+                .saturating_sub(young)
         } else {
             usize::MAX
         }
     }
 
-    /// A replica failed to start. Returns whether the limit is reached.
+    /// A replica failed to start. `settled`: another of its version has run for [`SETTLED`]. Returns whether the limit
+    /// is reached.
     pub(crate) fn start_failed(
         &mut self,
         now: Duration,
+        settled: bool,
         options: &DeploymentOptions,
         error: String,
     ) -> bool {
-        self.failed(now, options, error, 0);
+        self.failed(now, settled, options, error, 0);
         let limit_reached = self.failures >= limit(options);
         self.gave_up = limit_reached && !self.proven;
         limit_reached
@@ -99,17 +113,19 @@ impl Attempts {
         &mut self,
         now: Duration,
         ran: Duration,
+        settled: bool,
         options: &DeploymentOptions,
         error: String,
     ) -> bool {
         if ran < STABLE {
-            self.failed(now, options, error, 1);
+            self.failed(now, settled, options, error, 1);
             return self.failures >= limit(options);
         }
         self.last_error = error;
         if self.crash_loop.is_none() {
             self.failures = 0;
             self.next_start = None;
+            self.slowed = None;
         }
         false
     }
@@ -124,6 +140,7 @@ impl Attempts {
             self.crash_loop = None;
             self.failures = 0;
             self.next_start = None;
+            self.slowed = None;
         }
         over
     }
@@ -137,10 +154,18 @@ impl Attempts {
     }
 
     /// Books a failure, and the wait that follows. The first `free` of a row cost none.
-    fn failed(&mut self, now: Duration, options: &DeploymentOptions, error: String, free: u32) {
+    fn failed(
+        &mut self,
+        now: Duration,
+        settled: bool,
+        options: &DeploymentOptions,
+        error: String,
+        free: u32,
+    ) {
         self.last_error = error;
         self.failures = self.failures.saturating_add(1);
-        self.remember(now, options.num_replicas);
+        // One that never came up is given up before long.
+        self.remember(now, settled || !self.proven, options.num_replicas);
         let waits_already = self.next_start.is_some_and(|at| at > now);
         match &mut self.crash_loop {
             // What else fails while nothing may start was started before the loop was seen.
@@ -160,8 +185,9 @@ impl Attempts {
         }
     }
 
-    fn remember(&mut self, now: Duration, num_replicas: u32) {
-        let most = (LOOP_ROUNDS * num_replicas.clamp(1, LARGEST_ROUND)) as usize;
+    fn remember(&mut self, now: Duration, patient: bool, num_replicas: u32) {
+        let wanted = num_replicas.clamp(1, LARGEST_ROUND);
+        let most = (LOOP_FAILURES * wanted) as usize;
         self.recent.push_back(now);
         while self.recent.len() > most
             || self
@@ -171,11 +197,18 @@ impl Attempts {
         {
             self.recent.pop_front();
         }
-        if self.recent.len() == most && self.crash_loop.is_none() {
+        let failures = self.recent.len();
+        self.slowed = (!patient && wanted > 1).then_some(wanted.max(LOOP_FAILURES + 1) as usize);
+        let enough = if patient || wanted == 1 {
+            most
+        } else {
+            LOOP_FAILURES.max(wanted + 1) as usize
+        };
+        if failures >= enough && self.crash_loop.is_none() {
             self.crash_loop = Some(CrashLoop {
                 since: now,
                 first_failure: self.recent.front().copied().unwrap_or(now),
-                failures: most as u32,
+                failures: failures as u32,
                 waits: 0,
             });
         }
@@ -227,7 +260,7 @@ mod tests {
         let (mut attempts, mut now) = (proven(), Duration::from_secs(100));
         let mut waits = Vec::new();
         for failure in 1..=10 {
-            attempts.start_failed(now, &options(1), String::new());
+            attempts.start_failed(now, false, &options(1), String::new());
             assert_eq!(attempts.crash_loop.is_some(), failure >= 5);
             let next = next_start(&mut attempts, now);
             waits.push(next.saturating_sub(now).as_millis());
@@ -245,7 +278,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..12 {
             now += Duration::from_secs(10);
-            attempts.start_failed(now, &options(1), String::new());
+            attempts.start_failed(now, false, &options(1), String::new());
             let next = next_start(&mut attempts, now);
             waits.push(next.saturating_sub(now).as_millis());
             now = next;
@@ -262,14 +295,14 @@ mod tests {
     fn a_crash_loop_ends_when_a_replica_that_was_started_in_it_has_run_ten_seconds() {
         let (mut attempts, now) = (proven(), Duration::from_secs(100));
         for _ in 0..5 {
-            attempts.died(now, Duration::ZERO, &options(1), String::new());
+            attempts.died(now, Duration::ZERO, false, &options(1), String::new());
         }
         assert_eq!(
             attempts.crash_loop.as_ref().unwrap().describe(now),
             "crash loop: 5 deaths in 1 s"
         );
         assert!(!attempts.ran(now), "it was ready before the loop");
-        attempts.died(now, STABLE, &options(1), String::new());
+        attempts.died(now, STABLE, false, &options(1), String::new());
         assert!(attempts.crash_loop.is_some(), "an old one proves nothing");
         let next = next_start(&mut attempts, now);
         assert_eq!(attempts.starts_allowed(next, 0), 1, "one at a time");
@@ -277,7 +310,7 @@ mod tests {
         assert!(attempts.ran(next));
         assert_eq!(attempts.starts_allowed(next, 1), usize::MAX);
         let again = now + STABLE;
-        attempts.died(again, Duration::ZERO, &options(1), String::new());
+        attempts.died(again, Duration::ZERO, false, &options(1), String::new());
         assert!(
             attempts.crash_loop.is_some(),
             "the 30 s have not begun anew"
@@ -285,14 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn while_one_has_settled_it_takes_five_failures_of_each() {
+        let now = Duration::from_secs(100);
+        for (settled, enough) in [(false, 5), (true, 15)] {
+            let mut attempts = proven();
+            for failure in 1..=enough {
+                attempts.died(now, Duration::ZERO, settled, &options(3), String::new());
+                assert_eq!(
+                    attempts.crash_loop.is_some(),
+                    failure == enough,
+                    "{failure}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_else_dies_during_the_wait_of_a_crash_loop_does_not_lengthen_it() {
         let (mut attempts, now) = (proven(), Duration::from_secs(100));
         for _ in 0..15 {
-            attempts.start_failed(now, &options(3), String::new());
+            attempts.start_failed(now, false, &options(3), String::new());
         }
         let next = attempts.next_start;
         for _ in 0..3 {
-            attempts.start_failed(now, &options(3), String::new());
+            attempts.start_failed(now, false, &options(3), String::new());
         }
         assert_eq!(attempts.next_start, next);
         let known = attempts.crash_loop.as_ref().unwrap();
@@ -309,7 +358,7 @@ mod tests {
             let (mut attempts, begin) = (proven(), Duration::from_secs(100));
             // When each replica that runs ends, and since when it is ready, if it ever is.
             let mut running: Vec<(Duration, Option<Duration>)> = Vec::new();
-            let (mut starts, mut now) = (Vec::new(), begin);
+            let (mut starts, mut now, mut ever_settled) = (Vec::new(), begin, false);
             while now < begin + Duration::from_secs(180) {
                 attempts.next_start.take_if(|at| *at <= now);
                 for (_, ready) in &running {
@@ -321,6 +370,11 @@ mod tests {
                     .iter()
                     .filter(|(_, ready)| ready.is_none_or(|at| now < at + STABLE));
                 let allowed = attempts.starts_allowed(now, young.count());
+                let settled = running
+                    .iter()
+                    .any(|(end, ready)| *end > now && ready.is_some_and(|at| now >= at + SETTLED));
+                ever_settled |= settled;
+                attempts.slowed.take_if(|_| settled);
                 for _ in 0..allowed.min(count as usize - running.len()) {
                     starts.push(now);
                     let end = now + Duration::from_millis(random.u64(..patience));
@@ -332,12 +386,13 @@ mod tests {
                         attempts.died(
                             now,
                             end.saturating_sub(ready),
+                            settled,
                             &options(count),
                             String::new(),
                         );
                     }
                     Some((_, None)) => {
-                        attempts.start_failed(now, &options(count), String::new());
+                        attempts.start_failed(now, false, &options(count), String::new());
                     }
                     None => now += Duration::from_millis(50),
                 }
@@ -350,7 +405,11 @@ mod tests {
             };
             let first_minute = within(&begin, Duration::from_secs(60));
             // With old ones that die between the young, of many a few more.
-            let bound = if count == 1 { 10 } else { 12 * count as usize };
+            let bound = match count {
+                1 => 10,
+                _ if !ever_settled => 10.max(count as usize + 5),
+                _ => 12 * count as usize,
+            };
             assert!(
                 first_minute <= bound,
                 "seed {seed}: {first_minute} of {count}"
@@ -371,7 +430,7 @@ mod tests {
     fn replicas_that_fail_side_by_side_are_one_round() {
         let mut attempts = Attempts::default();
         let mut waits = Vec::new();
-        while !attempts.start_failed(Duration::ZERO, &options(3), String::new()) {
+        while !attempts.start_failed(Duration::ZERO, false, &options(3), String::new()) {
             waits.push(attempts.next_start.unwrap().as_millis());
         }
         assert!(attempts.gave_up);
@@ -395,12 +454,12 @@ mod tests {
     fn a_first_death_costs_no_wait_and_dying_young_does() {
         let mut attempts = proven();
         let (now, young) = (Duration::from_secs(100), Duration::from_secs(2));
-        attempts.died(now, young, &options(1), String::new());
+        attempts.died(now, young, false, &options(1), String::new());
         assert_eq!(attempts.starts_allowed(now, 0), usize::MAX);
-        attempts.died(now, young, &options(1), String::new());
+        attempts.died(now, young, false, &options(1), String::new());
         assert_eq!(attempts.starts_allowed(now, 0), 0);
         assert_eq!(attempts.starts_allowed(now + FIRST_WAIT, 0), usize::MAX);
-        attempts.died(now, STABLE, &options(1), String::new());
+        attempts.died(now, STABLE, false, &options(1), String::new());
         assert_eq!(attempts.starts_allowed(now, 0), usize::MAX);
     }
 }

@@ -35,8 +35,10 @@ impl Core {
         let options = spec.options();
         let limit = backoff::limit(options);
         let error = clip(error.trim_end(), IN_MESSAGE);
+        let settled = deployment.has_settled(spec.version(), now);
         let attempts = deployment.attempts_of(spec.version());
-        let limit_reached = attempts.start_failed(now, options, error.clone().into_owned());
+        let limit_reached =
+            attempts.start_failed(now, settled, options, error.clone().into_owned());
         let (failures, gave_up) = (attempts.failures, attempts.gave_up);
         let crash_loop = attempts.crash_loop.as_ref().map(|one| one.describe(now));
         let next = match &crash_loop {
@@ -90,8 +92,9 @@ impl Core {
             ran.as_secs_f64(),
         );
         let output = self.log_path(deployment, &replica.id);
+        let settled = deployment.has_settled(spec.version(), now);
         let attempts = deployment.attempts_of(spec.version());
-        let limit_reached = attempts.died(now, ran, spec.options(), what.clone());
+        let limit_reached = attempts.died(now, ran, settled, spec.options(), what.clone());
         let message = match &attempts.crash_loop {
             Some(known) => format!(
                 "{}, last: {what}; its output is in {output}. {UNTIL_STABLE}",

@@ -9,7 +9,7 @@ use eagleray_types::{
 use prost::Message as _;
 
 use super::{
-    backoff::{Attempts, STABLE},
+    backoff::{Attempts, SETTLED, STABLE},
     replica::Replica,
     status::StatusInfo,
 };
@@ -220,6 +220,18 @@ impl Deployment {
             .count()
     }
 
+    /// When a replica of `version` that runs has run, or will have run, for [`SETTLED`].
+    fn settled_at(&self, version: &str) -> Option<Duration> {
+        self.routable()
+            .filter(|replica| replica.spec.version() == version)
+            .filter_map(|replica| Some(replica.ready_at? + SETTLED))
+            .min()
+    }
+
+    pub(crate) fn has_settled(&self, version: &str, now: Duration) -> bool {
+        self.settled_at(version).is_some_and(|at| at <= now)
+    }
+
     /// Waits and crash loops that are over. Returns whether there were any.
     pub(crate) fn time_passes(&mut self, now: Duration) -> bool {
         let proofs: Vec<(String, Duration)> = self
@@ -236,10 +248,27 @@ impl Deployment {
         for (version, ready_at) in proofs {
             self.attempts_of(&version).ran(ready_at);
         }
+        let settled: Vec<String> = self
+            .slowed()
+            .filter(|version| self.has_settled(version, now))
+            .cloned()
+            .collect();
+        for version in settled {
+            self.attempts_of(&version).slowed = None;
+            news = true;
+        }
         for attempts in self.attempts.values_mut() {
             news |= attempts.next_start.take_if(|at| *at <= now).is_some();
         }
         news
+    }
+
+    /// Versions of which not all start again before one has settled.
+    fn slowed(&self) -> impl Iterator<Item = &String> {
+        self.attempts
+            .iter()
+            .filter(|(_, attempts)| attempts.slowed.is_some())
+            .map(|(version, _)| version)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
@@ -261,6 +290,7 @@ impl Deployment {
             .chain(hung)
             .chain(starts)
             .chain(proofs.map(|(at, _)| at))
+            .chain(self.slowed().filter_map(|version| self.settled_at(version)))
             .min()
     }
 }

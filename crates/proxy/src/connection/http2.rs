@@ -28,7 +28,7 @@ use h2::{
     Reason, RecvStream,
     server::{Builder, SendResponse},
 };
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinSet,
@@ -147,7 +147,13 @@ where
             self.reap(context);
             let accepted = catch_unwind(AssertUnwindSafe(|| self.connection.poll_accept(context)));
             match accepted {
-                Ok(Poll::Ready(Some(Ok((request, reply))))) => self.open(request, reply),
+                Ok(Poll::Ready(Some(Ok((request, reply))))) => {
+                    let opened = catch_unwind(AssertUnwindSafe(|| self.open(request, reply)));
+                    if opened.is_err() {
+                        self.shard.count_panic();
+                        return Poll::Ready(());
+                    }
+                }
                 Ok(Poll::Ready(Some(Err(error)))) => {
                     tracing::debug!(%error, "connection ended early");
                     return Poll::Ready(());
@@ -197,6 +203,7 @@ where
     fn open(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
         let (mut parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
+        let expects = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
         let date = Rc::clone(&self.date);
         let open = Open::new(
             Rc::clone(&self.shard),
@@ -208,7 +215,7 @@ where
             Ok(()) => {
                 let incoming = Incoming::http2(body, &parts.headers);
                 let respond = self.service.respond(&parts, incoming);
-                Stream::responding(respond, reply, is_head, date, open)
+                Stream::responding(respond, reply, is_head, expects, date, open)
             }
             Err(broken) => {
                 if broken.0 == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {

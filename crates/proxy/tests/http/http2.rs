@@ -451,3 +451,21 @@ fn slow_and_idle_connections_are_closed() {
     }
     part_of_preface.close_whatever_comes();
 }
+
+#[test]
+fn a_client_that_expects_a_word_before_its_body_gets_one() {
+    let replica = Replica::serving("a", 1000, answer_when_whole);
+    let proxy = Proxy::serving(target("D", &[&replica]));
+    let mut client = Raw::connect(proxy.address);
+    let mut fields = raw::POST.to_vec();
+    fields.push(("expect", "100-continue"));
+    client.head(1, 0, &fields);
+    assert_eq!(client.expect_on(1, raw::HEADERS).status(), 100);
+    client.frame(raw::DATA, raw::END_STREAM, 1, b"body");
+    assert_eq!(client.answer(1).0, 200);
+    // Refused by its head: nobody wants the body.
+    fields.retain(|field| field.0 != "expect");
+    fields.push(("expect", "magic"));
+    client.head(3, 0, &fields);
+    assert_eq!(client.expect_on(3, raw::HEADERS).status(), 417);
+}

@@ -10,6 +10,7 @@ mod conformance;
 mod failures;
 mod http2;
 mod limits;
+mod panics;
 mod requests;
 mod rules;
 mod support;

@@ -319,6 +319,42 @@ fn a_crash_loop_of_many_replicas_tries_one_at_a_time() {
 }
 
 #[test]
+fn replicas_that_do_not_live_start_ten_times_in_the_first_minute() {
+    for behaviour in [Behaviour::StartCrashes, Behaviour::StartFails] {
+        let mut world = World::new(1);
+        world.deploy(simple("v1", 3));
+        world.run_for(MINUTE);
+        world.behaviours.insert("v1".into(), behaviour);
+        world.take_words();
+        for victim in world.running("v1") {
+            world.kill(&victim);
+        }
+        world.run_for(MINUTE);
+        let words = world.take_words();
+        let starts = words.iter().filter(|word| word.starts_with("spawn"));
+        let starts = starts.count();
+        assert!((5..=10).contains(&starts), "{starts} starts");
+        assert!(
+            world.status("a").deployments[0]
+                .message
+                .contains("crash loop")
+        );
+    }
+}
+
+#[test]
+fn all_may_die_young_once_and_come_back_when_one_has_settled() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 10));
+    world.run_for(Duration::from_secs(2));
+    for victim in world.running("v1") {
+        world.kill(&victim);
+    }
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.routed_to("d").len(), 10);
+}
+
+#[test]
 fn an_exception_of_any_length_makes_a_message_of_bounded_length() {
     let mut world = World::new(1);
     world.behaviours.insert("v1".into(), Behaviour::StartHangs);

@@ -37,6 +37,8 @@ pub(super) struct Stream {
     stage: Stage,
     reply: SendResponse<Bytes>,
     is_head: bool,
+    /// The client waits for a word before it sends its body.
+    expects: bool,
     date: Rc<Date>,
     open: Open,
 }
@@ -48,11 +50,12 @@ enum Stage {
 }
 
 impl Stream {
-    /// A request that goes its way.
+    /// A request that goes its way. `expects`: `100-continue`, unless its answer is ready at once.
     pub(super) fn responding(
         respond: Respond,
         reply: SendResponse<Bytes>,
         is_head: bool,
+        expects: bool,
         date: Rc<Date>,
         open: Open,
     ) -> Self {
@@ -60,6 +63,7 @@ impl Stream {
             stage: Stage::Responding(respond),
             reply,
             is_head,
+            expects,
             date,
             open,
         }
@@ -77,8 +81,18 @@ impl Stream {
             stage: Stage::Answering(Some(response)),
             reply,
             is_head,
+            expects: false,
             date,
             open,
+        }
+    }
+
+    /// Says that the body is wanted.
+    fn go_on(&mut self) {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::CONTINUE;
+        if let Err(error) = self.reply.send_informational(response) {
+            tracing::debug!(%error, "a stream ended before its body");
         }
     }
 
@@ -137,7 +151,12 @@ impl Future for Stream {
                     if stream.reply.poll_reset(context).is_ready() {
                         return Poll::Ready(());
                     }
-                    let Ok(response) = ready!(Pin::new(respond).poll(context));
+                    let Poll::Ready(Ok(response)) = Pin::new(respond).poll(context) else {
+                        if std::mem::take(&mut stream.expects) {
+                            stream.go_on();
+                        }
+                        return Poll::Pending;
+                    };
                     Some(response)
                 }
                 Stage::Answering(response) => response.take(),
