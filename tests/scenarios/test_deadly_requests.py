@@ -95,7 +95,8 @@ def test_an_application_that_only_dies_is_tried_within_the_retry_budget(machine:
     whole(machine)
     fault.write_text("")
     with OpenLoop(script.address, rate=200, requests=400, prefix="bad", patience=60) as load:
-        eventually(lambda: len({line.pid for line in ledger.lines()}) >= 9, "each replica has died three times")
+        # Then it is a crash loop, and the next one starts some seconds later.
+        eventually(lambda: len({line.pid for line in ledger.lines()}) >= 5, "five replicas have run some of it")
         fault.unlink()
         eventually(lambda: len(load.report) == 400, f"what is left is served by replicas that live: {load.in_flight}")
     tries = ledger.times()
