@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import signal
 import threading
 import time
 
@@ -40,6 +41,12 @@ class Callee:
 
     def replica(self):
         return serve.get_replica_context().replica_tag
+
+    def pid(self):
+        return os.getpid()
+
+    async def who(self):
+        return [serve.get_replica_context().replica_tag, os.getpid()]
 
     def items(self, n):
         yield from range(n)
@@ -570,6 +577,51 @@ def case_a_replica_that_dies():
     error = raises(ReplicaUnavailableError, serve.get_app_handle("dies").remote().result, timeout_s=30)
     assert error.message
     serve.delete("dies")
+
+
+def two_replicas(name):
+    """The handle of an application of its own, and the process ids of its two replicas by their ids."""
+    made = serve.run(Callee.bind(), name=name, route_prefix=None)
+    replicas = {}
+
+    def look():
+        replicas.update(made.broadcast("who").results())
+        return len(replicas) == 2
+
+    eventually(look)
+    return made, replicas
+
+
+def case_calls_move_from_a_dead_replica():
+    made, replicas = two_replicas("moved")
+    os.kill(min(replicas.values()), signal.SIGKILL)
+    assert [made.remote(number).result(timeout_s=30) for number in range(50)] == list(range(50))
+    serve.delete("moved")
+
+
+def case_a_broadcast_leaves_dead_replicas_out():
+    made, replicas = two_replicas("dead")
+    dead, alive = sorted(replicas.values())
+    os.kill(dead, signal.SIGKILL)
+    found = made.broadcast("pid").results(timeout_s=30)
+    assert alive in found
+    assert dead not in found
+    serve.delete("dead")
+
+
+async def case_dispatch_to_a_replica_that_is_gone():
+    made, replicas = await asyncio.to_thread(two_replicas, "lost")
+    async with made.choose_replica() as selection:
+        os.kill(replicas[selection.replica_id], signal.SIGKILL)
+        await asyncio.to_thread(
+            eventually, lambda: selection.replica_id not in dict(made.broadcast("who").results(return_exceptions=False))
+        )
+
+        async def dispatch():
+            return await made.dispatch(selection, 1)
+
+        await raises_when_awaited(ReplicaUnavailableError, dispatch())
+    await asyncio.to_thread(serve.delete, "lost")
 
 
 def case_after_shutdown():

@@ -49,14 +49,17 @@ BOTH = [
     ),
     pytest.param("broadcast_times_out", marks=pytest.mark.contract("3.5/timeout")),
     pytest.param("broadcast_exceptions", marks=pytest.mark.contract("3.5/return_exceptions")),
-]
-SERVED = [
-    pytest.param("broadcast_to_nobody", marks=pytest.mark.contract("3.1/broadcast-none")),
     pytest.param("choose_replica", marks=pytest.mark.contract("3.1/choose_replica", "3.1/dispatch")),
     pytest.param("dispatch_with_arguments", marks=pytest.mark.contract("3.1/dispatch")),
     pytest.param("dispatch_twice", marks=pytest.mark.contract("3.1/dispatch-twice")),
     pytest.param("dispatch_of_another_deployment", marks=pytest.mark.contract("3.1/dispatch-foreign")),
+]
+SERVED = [
+    pytest.param("broadcast_to_nobody", marks=pytest.mark.contract("3.1/broadcast-none")),
     pytest.param("back_pressure", marks=pytest.mark.contract("3.1/backpressure")),
+    pytest.param("calls_move_from_a_dead_replica", marks=pytest.mark.contract("3.1/moved")),
+    pytest.param("a_broadcast_leaves_dead_replicas_out", marks=pytest.mark.contract("3.5/dead")),
+    pytest.param("dispatch_to_a_replica_that_is_gone", marks=pytest.mark.contract("3.1/dispatch-gone")),
     pytest.param("unavailable", marks=pytest.mark.contract("3.1/unavailable")),
     pytest.param(
         "a_replica_that_dies",
@@ -84,3 +87,8 @@ def test_served(served: Run, case: str) -> None:
 @pytest.mark.parametrize("case", BOTH)
 def test_in_local_testing_mode(local: Run, case: str) -> None:
     local(case)
+
+
+@pytest.mark.contract("1.5/local-unsupported", better="choose_replica and dispatch work too")
+def test_a_replica_is_chosen_in_local_testing_mode_too(local: Run) -> None:
+    local("choose_replica")

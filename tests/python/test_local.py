@@ -300,3 +300,28 @@ def test_status_delete_and_shutdown_know_it() -> None:
     serve.shutdown()
     assert GONE == ["Child 1", "Child 2"]
     assert serve.status().applications == {}
+
+
+@pytest.mark.contract("1.5/local-no-http")
+def test_nothing_listens_and_limits_are_off() -> None:
+    handle = run(Child.options(max_ongoing_requests=1, max_queued_requests=1, health_check_period_s=0.1).bind())
+    responses = [handle.waits.remote() for _ in range(10)]
+    wait_until(handle, ["began"] * 10)
+    assert not [line for line in listening() if line not in BEFORE]
+    for response in responses:
+        response.cancel()
+
+
+def listening() -> list[str]:
+    """Sockets of this process that listen."""
+    own = {str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                found.append(fields[1])
+    return found
+
+
+BEFORE = listening()

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eagleray._driver import build
-from eagleray._local.exchange import Call, CallRequest, resolve
+from eagleray._local.exchange import Call, CallRequest, ReservationRequest, resolve
 from eagleray._local.replica import Replica
 from eagleray.serve._log import logger
 
@@ -71,19 +71,13 @@ class Application:
     ) -> Call:
         """As the native router's: sends a call and returns at once."""
         del replica_id  # there is one
-        if not method:
-            raise NotImplementedError("choose_replica() and dispatch() are not there in local testing mode")
         call = Call()
+        context = {"multiplexed_model_id": multiplexed_model_id, "session_id": session_id, "parent": parent}
 
         def accept(body: bytes) -> None:
-            request = CallRequest(
-                call,
-                method,
-                stream,
-                body,
-                multiplexed_model_id=multiplexed_model_id,
-                session_id=session_id,
-                parent=parent,
+            # Without a method it is a slot to be reserved.
+            request = (
+                CallRequest(call, method, stream, body, **context) if method else ReservationRequest(call, **context)
             )
             replica = self._replicas.get(deployment_name)
             if replica is None:
@@ -92,10 +86,7 @@ class Application:
             elif not call.done():
                 replica.accept(request)
 
-        if isinstance(data, bytes):
-            accept(data)
-        else:
-            resolve(data, call, accept)
+        resolve(data, call, accept)
         return call
 
     def ask(self, request: HttpRequest, prefix: str) -> None:

@@ -8,6 +8,7 @@ production.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 import uuid
@@ -38,6 +39,7 @@ class Call:
         self._waiting: list[tuple[_core.Completions, int]] = []
         self._listeners: list[Callable[[], None]] = []
         self._on_cancel: Callable[[], None] | None = None
+        self._on_dispatch: Callable[[bytes, bool], None] | None = None
 
     def done(self) -> bool:
         """Whether the answer is there, or a failure in its place."""
@@ -79,6 +81,12 @@ class Call:
     def cancel(self) -> None:
         """Ends the call; the code that answers hears of it."""
         self.fail("Cancelled", "")
+
+    def dispatch(self, arguments: bytes | list[tuple[int, Any]], stream: bool) -> None:
+        """Says what runs in the slot that this call reserved."""
+        on_dispatch = self._on_dispatch
+        assert on_dispatch is not None
+        resolve(arguments, self, lambda body: on_dispatch(body, stream))
 
     def fail(self, code: str, message: str) -> None:
         """There will be no answer."""
@@ -246,7 +254,7 @@ class CallRequest(Request):
         """The method, and whether its items are wanted one by one."""
         return self._method, self._stream
 
-    def body(self) -> bytes:
+    def body(self) -> bytes | None:
         """The pickled arguments."""
         return self._body
 
@@ -277,8 +285,43 @@ class CallRequest(Request):
         return not self._call._ended
 
 
-def resolve(segments: list[tuple[int, Any]], call: Call, accept: Callable[[bytes], None]) -> None:
-    """Puts the answers of other calls in their places, then hands the body on, in a thread of its own."""
+class ReservationRequest(CallRequest):
+    """A call that says who answers it first, and hears only then what it is to run: `choose_replica`."""
+
+    def __init__(self, call: Call, *, multiplexed_model_id: str, session_id: str, parent: Any) -> None:
+        super().__init__(
+            call, "", True, b"", multiplexed_model_id=multiplexed_model_id, session_id=session_id, parent=parent
+        )
+        self._dispatched: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+        self._items_wanted = True
+        call._on_dispatch = self._dispatch
+
+    def _dispatch(self, body: bytes, stream: bool) -> None:
+        self._items_wanted = stream
+        self._dispatched.set_result(body)
+
+    def body(self) -> None:
+        """It comes later, through `receive`."""
+
+    async def receive(self) -> dict[str, Any]:
+        """The pickled call, once it is dispatched."""
+        body = await asyncio.wrap_future(self._dispatched)
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    def send_item(self, data: bytes) -> int:
+        """The identity, or an item of the dispatched call, or its whole answer."""
+        if self._dispatched.done() and not self._items_wanted:
+            self.respond_value(data)
+            return _ROOM
+        return super().send_item(data)
+
+
+def resolve(data: bytes | list[tuple[int, Any]], call: Call, accept: Callable[[bytes], None]) -> None:
+    """Hands a body on. Where answers of other calls are among its segments, a thread of its own waits for them."""
+    if isinstance(data, bytes):
+        accept(data)
+        return
+    segments = data
 
     def run() -> None:
         from eagleray import _values
