@@ -85,6 +85,8 @@ def test_options_inherits_what_is_not_given() -> None:
         ({"health_check_period_s": 0}, ValueError),
         ({"health_check_timeout_s": "soon"}, ValueError),
         ({"hang_timeout_s": 0}, ValueError),
+        ({"max_body_bytes": 0}, ValueError),
+        ({"max_body_bytes": None}, ValueError),
         ({"hang_timeout_s": "never"}, ValueError),
         ({"max_constructor_retry_count": 0}, ValueError),
         ({"ray_actor_options": []}, TypeError),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray._driver import engine
-from eagleray.serve._options import DEFAULT_MAX_BODY_BYTES, DeploymentConfig
+from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.handle import DeploymentHandle
@@ -166,7 +166,7 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     deployments = []
     for node in graph.nodes:
         packages = capture.package_versions(captured.imports | node.imports)
-        own = [node.identity, packages, node.config.resources, node.config.env_vars]
+        own = [node.identity, packages, node.config.resources, node.config.env_vars, node.config.max_body_bytes]
         version = _hash([shared, own])[:16]
         deployments.append({
             "name": node.name,
@@ -231,7 +231,7 @@ def _options(config: DeploymentConfig, of_application: LoggingConfig | None) -> 
         "logging": _logging(logging_config),
         "backpressure_status": config.backpressure_config.status_code,
         "backpressure_retry_after_s": config.backpressure_config.retry_after_s or 0.0,
-        "max_body_bytes": DEFAULT_MAX_BODY_BYTES,
+        "max_body_bytes": config.max_body_bytes,
         "rolling_update_percentage": config.rolling_update_percentage,
         "max_surge_percent": config.max_surge_percent,
     }

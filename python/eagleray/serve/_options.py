@@ -61,6 +61,7 @@ class DeploymentConfig:
     health_check_period_s: float = 10.0
     health_check_timeout_s: float = 30.0
     hang_timeout_s: float | None = 300.0
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
     max_constructor_retry_count: int = 20
     ray_actor_options: dict[str, Any] = field(default_factory=dict)
     placement_group_bundles: list[dict[str, float]] | None = None
@@ -164,6 +165,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "health_check_period_s": _seconds("health_check_period_s", positive=True),
     "health_check_timeout_s": _seconds("health_check_timeout_s", positive=True),
     "hang_timeout_s": _or_none(_seconds("hang_timeout_s", positive=True)),
+    "max_body_bytes": lambda value: _validate.integer("max_body_bytes", value, minimum=1),
     "max_constructor_retry_count": lambda value: _validate.integer("max_constructor_retry_count", value, minimum=1),
     "ray_actor_options": ray_actor_options,
     "placement_group_bundles": _or_none(placement_group_bundles),

@@ -189,6 +189,7 @@ def deployment(
     health_check_period_s: float = ...,
     health_check_timeout_s: float = ...,
     hang_timeout_s: float | None = ...,
+    max_body_bytes: int = ...,
     max_constructor_retry_count: int = ...,
     ray_actor_options: dict[str, Any] | None = ...,
     logging_config: LoggingConfig | dict[str, Any] | None = ...,
@@ -213,10 +214,15 @@ def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
             def __init__(self, path): ...
             async def __call__(self, request): ...
 
-    One option is Eagleray's own: `hang_timeout_s` (300; None: never). An async method that blocks its event loop stops
-    everything in its replica. After one second requests go to other replicas while there are any, and `serve.status()`
-    shows where it stands; after `hang_timeout_s` without a turn of the loop the replica is killed and replaced. Sync
-    methods, which run in threads, constructors and `reconfigure` take as long as they need.
+    Two options are Eagleray's own.
+
+    `hang_timeout_s` (300; None: never): an async method that blocks its event loop stops everything in its replica.
+    After one second requests go to other replicas while there are any, and `serve.status()` shows where it stands;
+    after `hang_timeout_s` without a turn of the loop the replica is killed and replaced. Sync methods, which run in
+    threads, constructors and `reconfigure` take as long as they need.
+
+    `max_body_bytes` (64 MiB): a sync method gets the body of a request whole, so a longer one is answered with 413; an
+    async method reads it as it comes, and has no such limit.
 
     Raises:
         TypeError: what is decorated is neither a class nor a function, an option has the wrong type or is not known.
