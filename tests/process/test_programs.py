@@ -122,6 +122,7 @@ class Full:
     def __init__(self, gate):
         self.gate = gate
     async def __call__(self, request):
+        open(f"{self.gate}.reached", "w").close()
         while not os.path.exists(self.gate):
             await asyncio.sleep(0.01)
         return "through"
@@ -376,9 +377,12 @@ def test_a_full_queue_answers_what_backpressure_config_says(served: Script, tmp_
     )
     answers: list[Answer] = []
     asked = [threading.Thread(target=lambda: answers.append(served.get("/full"))) for _ in range(3)]
-    for thread in asked:
+    asked[0].start()
+    # Before it has reached the replica it is the one that waits.
+    eventually(Path(f"{gate}.reached").exists, "the first is being worked on")
+    for thread in asked[1:]:
         thread.start()
-    eventually(lambda: answers, "one works, one waits, the third is refused")
+    eventually(lambda: answers, "one waits, the other is refused")
     assert (answers[0].status, answers[0].headers["retry-after"]) == (429, "2"), "in whole seconds, rounded up"
     gate.touch()
     for thread in asked:
