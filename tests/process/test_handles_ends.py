@@ -108,10 +108,12 @@ async def reserved():
 
 def kill(replica_id):
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with open(f"/proc/{{entry.name}}/cmdline") as file:
+        try:
+            with open(f"/proc/{{int(entry.name)}}/cmdline") as file:
                 if file.read().startswith(f"eagleray: replica pair/Pair {{replica_id}}"):
                     os.kill(int(entry.name), signal.SIGKILL)
+        except (OSError, ValueError):
+            pass  # no process, or not any more
 """
 
 
@@ -184,6 +186,18 @@ def test_a_chosen_replica_keeps_the_slot_until_the_end_of_the_block(served: Serv
 def test_a_chosen_replica_that_dies_is_unavailable(served: Served) -> None:
     served.both_replicas()
     assert served.script.do("asyncio.run(gone(kill))") == "ReplicaUnavailableError"
+
+
+@pytest.mark.contract("3.1/moved")
+def test_calls_that_a_dead_replica_had_not_begun_go_to_another(served: Served) -> None:
+    served.both_replicas()
+    victim = min(served.machine.replicas("pair/Pair"))
+    os.kill(victim, signal.SIGSTOP)
+    # One goes to the replica that stands still, since nobody knows yet, or waits for it; none of them begins there.
+    served.script.do("globals().update(sent=[pair.pid.remote() for _ in range(3)])")
+    os.kill(victim, signal.SIGKILL)
+    pids = served.script.do("[one.result(timeout_s=60) for one in sent]")
+    assert victim not in pids
 
 
 @pytest.mark.contract("3.5/dead")

@@ -6,7 +6,7 @@ use std::{
         fd::AsFd,
         unix::net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -153,6 +153,18 @@ fn with_replica<F: Future>(
     serve: impl FnOnce(Replica) + Send + 'static,
     caller: impl FnOnce(Handle) -> F,
 ) -> F::Output {
+    let target = |handle: &Handle, path: &Path| {
+        assert_eq!(handle.apply(&update(path)), Applied::Applied);
+    };
+    with_replica_known_by(target, serve, caller)
+}
+
+/// The same, where `set_up` tells the router of the replica.
+fn with_replica_known_by<F: Future>(
+    set_up: impl FnOnce(&Handle, &Path),
+    serve: impl FnOnce(Replica) + Send + 'static,
+    caller: impl FnOnce(Handle) -> F,
+) -> F::Output {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path: PathBuf = folder.path().join("r.sock");
     let listener = UnixListener::bind(&path).expect("a socket");
@@ -163,7 +175,7 @@ fn with_replica<F: Future>(
         .expect("a runtime");
     let output = runtime.block_on(async {
         let handle = Handle::new(Options::default());
-        assert_eq!(handle.apply(&update(&path)), Applied::Applied);
+        set_up(&handle, &path);
         tokio::time::timeout(PATIENCE, caller(handle))
             .await
             .expect("the call ends in time")
@@ -206,6 +218,35 @@ fn large_arguments_and_results_pass_whole() {
     });
     assert!(result == expected);
     assert!(!is_error);
+}
+
+#[test]
+fn a_view_is_called_like_a_deployment_and_outlives_snapshots() {
+    let set_up = |handle: &Handle, path: &Path| {
+        handle.add_view(&update(path).deployments[0]);
+        let nothing = TargetUpdate {
+            deployments: Vec::new(),
+            ..update(path)
+        };
+        assert_eq!(handle.apply(&nothing), Applied::Applied);
+    };
+    let serve = |mut replica: Replica| {
+        let (request, body) = replica.request();
+        let flags = Flags::END.with(Flags::DONE);
+        replica.send(&request, Kind::Response, flags, 0, &body);
+    };
+    with_replica_known_by(set_up, serve, |handle| async move {
+        let call = |body| Outgoing::whole(call_head(), Bytes::from_static(body));
+        let answer = handle
+            .submit(Instant::now(), &key(), call(b"asked"))
+            .expect("it is taken")
+            .collect()
+            .await;
+        assert_eq!(answer, Ok((Bytes::from_static(b"asked"), false)));
+        handle.remove_view(&key());
+        let refused = handle.submit(Instant::now(), &key(), call(b"late"));
+        assert_eq!(refused.expect_err("it is gone").code, ErrorCode::NotFound);
+    });
 }
 
 #[test]
