@@ -322,3 +322,54 @@ def test_background_tasks_run_before_the_slot_is_free(tmp_path: Path) -> None:
 def test_json_is_compact(tmp_path: Path) -> None:
     with serving(tmp_path, code("def f(request):\n    return {'a': [1, 2], 'b': {}}")["f"]) as (_, router):
         assert router.get("/").body == json.dumps({"a": [1, 2], "b": {}}, separators=(",", ":")).encode()
+
+
+DOWNSTREAM = """
+from eagleray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+def fail(path):
+    if path == "/full":
+        raise BackPressureError(3, 2, 429, 1.5)
+    if path == "/gone":
+        raise DeploymentUnavailableError("x")
+    return path
+
+class Async:
+    async def __call__(self, request):
+        return fail(request.url.path)
+
+    async def method(self, request):
+        return "not this one"
+
+class Sync:
+    def __call__(self, request):
+        return fail(request.url.path)
+"""
+
+
+@pytest.mark.contract("4.4/downstream")
+@pytest.mark.contract("4.4/call")
+@pytest.mark.parametrize("name", ["Async", "Sync"])
+def test_full_queues_and_missing_deployments_downstream_keep_their_status(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path, code(DOWNSTREAM)[name]) as (_, router):
+        full = router.get("/full")
+        assert (full.status, full.headers["retry-after"]) == (429, "2")
+        assert router.get("/gone").status == 503
+        assert router.get("/method").body == b"/method", "the path names no method"
+
+
+@pytest.mark.contract("4.3/own-loop")
+def test_all_async_code_runs_on_one_loop(tmp_path: Path) -> None:
+    source = """
+    import asyncio
+    class Loops:
+        async def __init__(self):
+            self.loops = {id(asyncio.get_running_loop())}
+        async def check_health(self):
+            self.loops.add(id(asyncio.get_running_loop()))
+        async def __call__(self, request):
+            self.loops.add(id(asyncio.get_running_loop()))
+            return len(self.loops)
+    """
+    with serving(tmp_path, code(source)["Loops"]) as (_, router):
+        assert as_json(router.get("/")) == 1
