@@ -216,7 +216,7 @@ def test_arguments_and_results_are_copies() -> None:
 
 @pytest.mark.contract(
     "1.5/local-context",
-    better="request context and multiplexed model id are set as in production",
+    better="the request's context, models and batches are as in production",
 )
 def test_the_context_of_replica_and_request_is_set() -> None:
     handle = run(Child.bind(), name="app").options(multiplexed_model_id="m1")

@@ -211,7 +211,7 @@ def test_fastapi_answers_as_it_does_when_served() -> None:
         assert client.get("/api/nothing").status_code == 404
 
 
-@pytest.mark.contract("1.5/local-context", better="batching works as in production")
+@pytest.mark.contract("1.5/local-context", better="the request's context, models and batches are as in production")
 def test_batches_fill() -> None:
     @serve.deployment
     class Batches:
