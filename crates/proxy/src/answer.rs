@@ -144,6 +144,14 @@ pub(crate) fn refusal((status, text): Broken, request_id: &HeaderValue) -> Respo
         TEXT,
         request_id,
     );
+    if status == StatusCode::UPGRADE_REQUIRED {
+        let headers = response.headers_mut();
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
     close_after(&mut response);
     response
 }

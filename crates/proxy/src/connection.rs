@@ -38,6 +38,7 @@ use crate::{
     shard::Shard,
     tls,
     trust::{Network, is_trusted},
+    websocket::Accepted,
 };
 
 pub(crate) use progress::{Pace, Progress};
@@ -57,6 +58,8 @@ pub(crate) enum Phase {
     Head(u32),
     /// At least one request is being answered.
     Busy,
+    /// An open WebSocket whose client was last heard then.
+    WebSocket(u32),
     /// The last answer is out, and what the client still sends is thrown away.
     Lingering(u32),
 }
@@ -67,6 +70,9 @@ pub(crate) struct Patience {
     idle: u32,
     head: u32,
     linger: u32,
+    /// `u32::MAX`: no pings.
+    ping: u32,
+    pong: u32,
     body: Pace,
     answer: Pace,
 }
@@ -80,6 +86,11 @@ impl Patience {
             idle: ticks(keep_alive),
             head: ticks(limits.header_read_s),
             linger: ticks(LINGER),
+            ping: match ticks(limits.websocket_ping_s) {
+                0 => u32::MAX,
+                ticks => ticks,
+            },
+            pong: ticks(limits.websocket_pong_s),
             body: Pace::new(limits.body_idle_s, limits.body_bytes_per_s, tick),
             answer: Pace::new(limits.answer_idle_s, limits.answer_bytes_per_s, tick),
         }
@@ -143,6 +154,12 @@ pub(crate) struct Connection {
     /// A first request has come.
     pub(crate) has_asked: Cell<bool>,
     end: Cell<Option<End>>,
+    /// The client of a WebSocket has been silent for so long that it is to be asked for a sign of life.
+    wants_ping: Cell<bool>,
+    /// hyper has been asked for an upgrade, and when it is done leaves the connection as it is.
+    pub(crate) may_upgrade: Cell<bool>,
+    /// The WebSocket that follows the answer which hyper writes.
+    pub(crate) upgraded: RefCell<Option<Box<Accepted>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -203,6 +220,17 @@ impl Connection {
                 counters.heads_timed_out.add();
                 self.end_with(End::Late);
             }
+            Phase::WebSocket(since) if late(since, patience.ping.saturating_add(patience.pong)) => {
+                counters.websockets_silent.add();
+                self.end_with(End::Silent);
+            }
+            Phase::WebSocket(since) => {
+                let wants_ping = late(since, patience.ping);
+                let wanted_it = self.wants_ping.replace(wants_ping);
+                if wants_ping && !wanted_it {
+                    self.wake();
+                }
+            }
             Phase::Lingering(since) if late(since, patience.linger) => self.end_with(End::Silent),
             _ => {}
         }
@@ -226,6 +254,15 @@ impl Connection {
         self.wake();
     }
 
+    /// Whether the thread has decided that the connection ends.
+    pub(crate) fn is_to_end(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    pub(crate) fn wants_ping(&self) -> bool {
+        self.wants_ping.get()
+    }
+
     /// Makes the connection's task look at its thread again (drain).
     pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
@@ -234,7 +271,7 @@ impl Connection {
     }
 
     /// Notes how the connection's task is woken.
-    fn wake_by(&self, waker: &Waker) {
+    pub(crate) fn wake_by(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
@@ -271,6 +308,9 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         is_holding: Cell::new(false),
         has_asked: Cell::new(false),
         end: Cell::new(None),
+        wants_ping: Cell::new(false),
+        may_upgrade: Cell::new(false),
+        upgraded: RefCell::new(None),
         waker: RefCell::new(None),
     });
     let _listed = Listed {

@@ -35,7 +35,7 @@ impl Counter {
 
 macro_rules! counters {
     ($($name:ident: $says:literal;)*) => {
-        /// The counters of one process. All only go up, but `connections_open`.
+        /// The counters of one process. All only go up, but those that end in `_open`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(#[doc = $says] pub $name: Counter,)*
@@ -72,6 +72,11 @@ counters! {
     requests_refused_queue: "Requests refused by `max_queued_requests`.";
     requests_refused_queued_bytes: "Requests refused because those that wait held too many bytes.";
     requests_refused_memory: "Requests refused because memory was short.";
+    websockets_open: "WebSockets that are open now.";
+    websockets_accepted: "WebSockets that user code has accepted.";
+    websocket_errors: "WebSockets closed because their client broke a rule of the protocol.";
+    websocket_messages_too_long: "WebSockets closed because of a message that was too long.";
+    websockets_silent: "WebSockets cut because their client did not answer a ping.";
     tls_handshakes_timed_out: "TLS handshakes that did not end in time.";
     tls_handshakes_failed: "TLS handshakes that failed.";
     h2_streams_refused: "HTTP/2 streams above the limit of their connection.";

@@ -18,14 +18,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_router::service::{Answer, Exchange, Failure, Outgoing};
+use eagleray_router::service::{Answer, Data, Exchange, Failure, Outgoing};
 use eagleray_types::ErrorCode;
+use eagleray_wire::ResponsePayload;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 
 use crate::{
-    access_log::Line, answer, connection::Connection, head, identity, routes::Ingress, rules,
+    access_log::Line,
+    answer,
+    connection::Connection,
+    head, identity,
+    routes::Ingress,
+    rules,
     shard::Shard,
+    websocket::{Accepted, Handshake, handshake},
 };
 
 pub(crate) use body::Body;
@@ -103,10 +110,15 @@ impl Service {
                 .set(!http_body::Body::is_end_stream(&incoming));
             return self.at_once(answer::no_memory(&request_id));
         }
+        let handshake = match self.handshake(parts, &incoming) {
+            Ok(handshake) => handshake,
+            Err(broken) => return self.at_once(answer::refusal(broken, &request_id)),
+        };
         let mut record = Record {
             shard: Rc::clone(&self.shard),
             connection: Rc::clone(&self.connection),
             method: parts.method.clone(),
+            handshake,
             ingress: routes.find(path).map(Rc::clone),
             request_id,
             started: Instant::now(),
@@ -130,6 +142,28 @@ impl Service {
             Ok(gather) => Stage::Gathering(Box::new(gather), record),
             Err(failure) => Stage::Answered(Some(record.answer(&failure, path))),
         }
+    }
+
+    /// The wish for a WebSocket, if there is one.
+    fn handshake(
+        &self,
+        parts: &Parts,
+        incoming: &Incoming,
+    ) -> Result<Option<Box<Handshake>>, rules::Broken> {
+        if parts.extensions.is_empty() {
+            return Ok(None);
+        }
+        self.connection.may_upgrade.set(true);
+        if !handshake::is_wanted(parts) {
+            return Ok(None);
+        }
+        let has_body = !http_body::Body::is_end_stream(incoming);
+        Handshake::check(parts, has_body)
+            .map(|handshake| Some(Box::new(handshake)))
+            .inspect_err(|_| {
+                self.shard.counters.heads_refused.add();
+                self.connection.is_last.set(true);
+            })
     }
 
     fn at_once(&self, response: Response<Body>) -> Stage {
@@ -189,6 +223,7 @@ impl Service {
             ingress,
             &self.connection,
             &record.request_id,
+            record.handshake.is_some(),
         )
         .map_err(|error| Failure {
             code: ErrorCode::BadRequest,
@@ -226,6 +261,8 @@ pub(crate) struct Record {
     shard: Rc<Shard>,
     connection: Rc<Connection>,
     method: Method,
+    /// The request asks for a WebSocket.
+    handshake: Option<Box<Handshake>>,
     ingress: Option<Rc<Ingress>>,
     request_id: HeaderValue,
     started: Instant,
@@ -250,6 +287,11 @@ impl Record {
 }
 
 impl Record {
+    /// What the access log will say.
+    pub(crate) fn set_status(&mut self, status: u16) {
+        self.status = status;
+    }
+
     /// Counts a failure that is a limit that was hit.
     fn count(&self, code: ErrorCode) {
         let counters = &self.shard.counters;
@@ -277,7 +319,11 @@ impl Drop for Record {
         }
         self.shard.log(&Line {
             request_id: self.request_id.as_bytes(),
-            method: self.method.as_str(),
+            method: if self.handshake.is_some() {
+                "WS"
+            } else {
+                self.method.as_str()
+            },
             route: self.ingress.as_ref().map_or("-", |ingress| &ingress.route),
             status: self.status,
             latency: self.started.elapsed(),
@@ -374,7 +420,8 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         head,
         first,
         rest,
-        complete: gathered == Gathered::Whole,
+        // A WebSocket's messages follow.
+        complete: gathered == Gathered::Whole && record.handshake.is_none(),
         repeatable: is_idempotent(&record.method),
         deadline,
         keep_bytes: gather::keep_bytes(upload.limit()),
@@ -412,20 +459,16 @@ fn respond(
     let Some(head) = parsed.head.as_ref().filter(|_| !answer.is_error()) else {
         return record.answer(&Failure::new(ErrorCode::UserCode), "");
     };
+    if head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() && record.handshake.is_some() {
+        return accept(&parsed, answer, exchange, record);
+    }
     let is_head = record.method == Method::HEAD;
     let complete = answer.is_complete();
     let known_length = complete && !is_head;
     let Ok(mut response) =
         head::decode_response(head, &answer.payload, known_length, &record.request_id)
     else {
-        let message = "it answered with a status or a header that HTTP does not allow".into();
-        return record.answer(
-            &Failure {
-                code: ErrorCode::UserCode,
-                message,
-            },
-            "",
-        );
+        return record.answer(&unsendable(), "");
     };
     record.status = response.status().as_u16();
     if record.connection.is_last.get() {
@@ -444,6 +487,40 @@ fn respond(
             Body::Stream(Box::new(Streaming::new(data, exchange, upload, record)));
     }
     response
+}
+
+/// Accepts a WebSocket, which begins when hyper has written this answer.
+fn accept(
+    parsed: &ResponsePayload<'_>,
+    answer: &Answer,
+    exchange: Exchange,
+    mut record: Record,
+) -> Response<Body> {
+    let (Some(handshake), Some(head)) = (&record.handshake, &parsed.head) else {
+        return record.answer(&internal("a WebSocket was accepted that nobody wants"), "");
+    };
+    let Ok(response) = handshake.accept(head, &answer.payload, &record.request_id) else {
+        return record.answer(&unsendable(), "");
+    };
+    let connection = Rc::clone(&record.connection);
+    let data = parsed.data(&answer.payload);
+    let says_more = !data.is_empty() || answer.is_complete();
+    *connection.upgraded.borrow_mut() = Some(Box::new(Accepted {
+        exchange,
+        record,
+        first: says_more.then_some(Data {
+            flags: answer.flags,
+            bytes: data,
+        }),
+    }));
+    response
+}
+
+fn unsendable() -> Failure {
+    Failure {
+        code: ErrorCode::UserCode,
+        message: "it answered with a status or a header that HTTP does not allow".into(),
+    }
 }
 
 fn internal(message: &'static str) -> Failure {

@@ -46,6 +46,7 @@ pub(crate) fn encode_request(
     ingress: &Ingress,
     connection: &Connection,
     request_id: &HeaderValue,
+    websocket: bool,
 ) -> Result<Bytes, HeadError> {
     let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
@@ -58,7 +59,7 @@ pub(crate) fn encode_request(
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let headers = Headers::build(&mut scratch.fields, fields)?;
     let head = HttpHead {
-        websocket: false,
+        websocket,
         request_id: request_id.as_bytes(),
         revision: &ingress.revision,
         traceparent: parts
@@ -174,18 +175,29 @@ pub(crate) fn decode_response(
     }
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.reserve(head.headers.len() + 2);
+    copy_fields(headers, head, payload, |name| {
+        *name != header::CONTENT_LENGTH || !complete
+    })?;
+    headers.insert(REQUEST_ID, request_id.clone());
+    Ok(response)
+}
+
+/// Adds the fields of user code's head that end here and that are `wanted`.
+pub(crate) fn copy_fields(
+    headers: &mut HeaderMap,
+    head: &ResponseHead<'_>,
+    payload: &Bytes,
+    wanted: impl Fn(&HeaderName) -> bool,
+) -> Result<(), Unsendable> {
+    headers.reserve(head.headers.len() + 4);
     for (name, value) in head.headers.iter() {
         let name = HeaderName::from_bytes(name).map_err(|_| Unsendable)?;
-        if is_hop_by_hop(&name) || name == REQUEST_ID {
+        if is_hop_by_hop(&name) || name == REQUEST_ID || !wanted(&name) {
             continue;
         }
         if name == header::CONTENT_LENGTH {
             let digits =
                 !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
-            if complete {
-                continue;
-            }
             if !digits || headers.contains_key(header::CONTENT_LENGTH) {
                 return Err(Unsendable);
             }
@@ -194,8 +206,7 @@ pub(crate) fn decode_response(
             HeaderValue::from_maybe_shared(payload.slice_ref(value)).map_err(|_| Unsendable)?;
         headers.append(name, value);
     }
-    headers.insert(REQUEST_ID, request_id.clone());
-    Ok(response)
+    Ok(())
 }
 
 #[cfg(test)]

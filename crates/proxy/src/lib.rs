@@ -25,6 +25,7 @@ mod service;
 mod shard;
 mod tls;
 mod trust;
+mod websocket;
 
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};

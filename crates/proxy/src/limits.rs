@@ -130,6 +130,15 @@ limits! {
     memory_refuse_percent: u64 = 97.0, 0.0 to 100.0,
         "connections_refused_memory", "accepted and closed at once",
         "Resident memory from which new connections are refused; 0: never.";
+    websocket_message_bytes: u64 = 16_777_216.0, 1.0 to 1_073_741_824.0,
+        "websocket_messages_too_long", "close 1009",
+        "WebSocket: bytes of one message, over all its frames; what is gathered in the replica.";
+    websocket_ping_s: Duration = 20.0, 0.0 to 3_600.0,
+        "", "a ping",
+        "WebSocket: silence of a client after which it is sent a ping; 0: never.";
+    websocket_pong_s: Duration = 20.0, 0.01 to 3_600.0,
+        "websockets_silent", "connection cut",
+        "WebSocket: silence of a client after a ping.";
     tls_handshake_s: Duration = 5.0, 0.01 to 3_600.0,
         "tls_handshakes_timed_out", "connection cut",
         "The whole TLS handshake.";

@@ -161,7 +161,8 @@ impl Replica {
         self.handle.flush();
     }
 
-    /// Begins to take requests.
+    /// Begins to take requests. `websockets`: user code takes them; else they are refused without asking it.
+    #[pyo3(signature = (replica_id, max_ongoing_requests, max_body_bytes, sync_http, sync_methods, websockets = false))]
     fn serve(
         &self,
         replica_id: String,
@@ -169,6 +170,7 @@ impl Replica {
         max_body_bytes: u64,
         sync_http: bool,
         sync_methods: Vec<String>,
+        websockets: bool,
     ) {
         self.handle.serve(Serving {
             replica_id,
@@ -176,6 +178,7 @@ impl Replica {
             max_body_bytes,
             sync_http,
             sync_methods,
+            websockets,
         });
     }
 

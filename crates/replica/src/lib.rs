@@ -19,7 +19,7 @@ mod shared;
 pub use fork::in_forked_child;
 pub use handle::{Handle, build};
 pub use pool::{Next, Pool};
-pub use request::{Body, Cancel, Request, Room};
+pub use request::{Body, Cancel, Message, Request, Room};
 pub use service::{Ended, Service};
 pub use shared::{Event, Serving};
 

@@ -24,17 +24,19 @@ use crate::{
 
 mod answer;
 mod body;
+mod messages;
 
 pub use answer::Room;
 pub use body::Body;
 pub(crate) use body::Taken;
+pub use messages::Message;
 
 /// Body bytes that a router may send before the claim.
 pub(crate) const FIRST_CREDIT: u32 = 64 * 1024;
 /// Body bytes that a router may be ahead of the reader after the claim.
 pub(crate) const BODY_WINDOW: u32 = 96 * 1024;
 /// Answer bytes that may be under way before the router gives more credit.
-pub(crate) const ANSWER_CREDIT: u64 = 64 * 1024;
+pub(crate) const ANSWER_CREDIT: i64 = 64 * 1024;
 
 /// One accepted request. See the module.
 #[derive(Debug)]
@@ -48,10 +50,19 @@ pub struct Request {
     deadline: Option<Instant>,
     /// The REQUEST's payload; its head ends at `body_at`.
     payload: Bytes,
-    /// Runs in the thread pool, with a complete body.
-    sync: bool,
+    runs: Runs,
     state: Mutex<State>,
     changed: Condvar,
+}
+
+/// How a request is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    OnLoop,
+    /// In the thread pool, with a complete body.
+    InThread,
+    /// On the loop, as messages both ways once user code has accepted it.
+    AsWebSocket,
 }
 
 /// Something that a request started and that ends with it.
@@ -82,11 +93,15 @@ struct State {
     on_loop: bool,
     /// A sync request whose body is still coming.
     gathering: bool,
+    /// A WebSocket that user code has accepted: it hears of its end as a message and is not cancelled.
+    accepted: bool,
     body: body::Incoming,
+    /// Only of a WebSocket.
+    messages: Option<Box<messages::Incoming>>,
     head_sent: bool,
     end_sent: bool,
-    /// Answer bytes that may be sent.
-    credit: u64,
+    /// Answer bytes that may be sent; below zero by what one message costs besides its data, at most.
+    credit: i64,
     pending: VecDeque<answer::Piece>,
     /// The loop waits for body bytes, or for room.
     reader_waits: bool,
@@ -103,7 +118,7 @@ impl Request {
         serial: u64,
         header: &Header,
         payload: Bytes,
-        (first, sync): (Bytes, bool),
+        (first, runs): (Bytes, Runs),
         now: Instant,
     ) -> Arc<Self> {
         let deadline =
@@ -113,9 +128,11 @@ impl Request {
             phase: Phase::Queued,
             cancelled: false,
             abandoned: false,
-            on_loop: !sync,
-            gathering: sync && !end,
+            on_loop: runs != Runs::InThread,
+            gathering: runs == Runs::InThread && !end,
+            accepted: false,
             body: body::Incoming::new(first, end),
+            messages: (runs == Runs::AsWebSocket).then(Box::default),
             head_sent: false,
             end_sent: false,
             credit: ANSWER_CREDIT,
@@ -133,7 +150,7 @@ impl Request {
             received: now,
             deadline,
             payload,
-            sync,
+            runs,
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -152,9 +169,10 @@ impl Request {
         self.received
     }
 
-    /// When the answer is due.
-    pub const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// When the answer is due. An accepted WebSocket has no limit.
+    pub fn deadline(&self) -> Option<Instant> {
+        let lifted = self.is_websocket() && self.state.lock().accepted;
+        self.deadline.filter(|_| !lifted)
     }
 
     /// The head, read in place.
@@ -171,7 +189,7 @@ impl Request {
         let mut state = self.state.lock();
         match state.phase {
             // The I/O thread claimed it to gather its body.
-            Phase::Started if self.sync && !state.gathering => {
+            Phase::Started if self.runs == Runs::InThread && !state.gathering => {
                 return !state.cancelled || self.give_up(&mut state);
             }
             Phase::Started | Phase::Over => return false,
@@ -196,9 +214,10 @@ impl Request {
         }
     }
 
-    /// Nobody wants the answer.
+    /// Nobody wants the answer. False of an accepted WebSocket, which is told by a message instead.
     pub fn is_cancelled(&self) -> bool {
-        self.state.lock().cancelled
+        let state = self.state.lock();
+        state.cancelled && !state.accepted
     }
 
     /// I/O thread: CANCEL came, or the router is gone.
@@ -213,15 +232,21 @@ impl Request {
                     return;
                 }
                 state.cancelled = true;
+                // The whole answer is handed over and only credit is missing: nobody else will say DONE.
+                let done_waits = state.pending_done();
                 state.pending.clear();
                 state.body.clear();
-                if state.gathering || state.end_sent_and_done_waits() {
+                if state.gathering || done_waits {
                     self.give_up(&mut state);
                     return;
                 }
                 if !std::mem::replace(&mut state.abandoned, true) {
                     // Relaxed: a number for people.
                     self.shared.abandoned.fetch_add(1, Ordering::Relaxed);
+                }
+                if state.accepted {
+                    self.shared.event(Event::Ready(self.serial));
+                    return;
                 }
                 state.cancel_calls();
                 self.changed.notify_all();
@@ -237,7 +262,7 @@ impl Request {
     pub fn deadline_of_calls(&self) -> Option<Instant> {
         let state = self.state.lock();
         self.deadline
-            .filter(|_| !state.end_sent && state.phase != Phase::Over)
+            .filter(|_| !state.end_sent && !state.accepted && state.phase != Phase::Over)
     }
 
     /// Cancels `call` when nobody wants the answer of this request any more, at once if that is so already.
@@ -292,6 +317,7 @@ impl Request {
         if flags.contains(Flags::DONE) {
             state.phase = Phase::Over;
             state.body.clear();
+            state.messages = None;
             state.pending.clear();
             state.calls = Vec::new();
             if std::mem::take(&mut state.abandoned) {
@@ -326,10 +352,5 @@ impl State {
                 call.cancel();
             }
         }
-    }
-
-    /// The whole answer is handed over and only credit is missing.
-    fn end_sent_and_done_waits(&self) -> bool {
-        self.pending_done()
     }
 }

@@ -102,6 +102,8 @@ pub struct Serving {
     pub max_body_bytes: u64,
     /// HTTP requests go to the thread pool, with complete bodies.
     pub sync_http: bool,
+    /// User code takes WebSockets; else they are refused here.
+    pub websockets: bool,
     /// Methods whose calls go to the thread pool.
     pub sync_methods: Vec<String>,
 }

@@ -12,6 +12,7 @@ mod driver;
 mod entry;
 mod exchange;
 mod links;
+mod messages;
 mod state;
 
 use std::{

@@ -26,6 +26,9 @@ pub const MAX_CONTROL_PAYLOAD: u32 = 64 * 1024 * 1024;
 /// `c` of a REQUEST without a time limit.
 pub const NO_DEADLINE: u32 = u32::MAX;
 
+/// What a message takes of credit besides its data, so that empty ones are bounded too.
+pub const MESSAGE_COST: usize = 64;
+
 /// Kinds from here on are skipped by a reader that does not know them.
 pub const FIRST_SKIPPABLE_KIND: u8 = 128;
 
@@ -122,6 +125,21 @@ impl Flags {
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Those of `other` that are set.
+    #[must_use]
+    pub const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What a BODY or RESPONSE with these flags and so much data takes of its credit.
+    pub const fn cost(self, data: usize) -> usize {
+        if self.contains(Self::END_OF_MESSAGE) {
+            data + MESSAGE_COST
+        } else {
+            data
+        }
     }
 }
 

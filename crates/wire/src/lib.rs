@@ -15,7 +15,7 @@ pub mod fuzz;
 pub use claim::{Claims, SlotState};
 pub use frame::{
     DecodeError, Decoder, FIRST_SKIPPABLE_KIND, Flags, Frame, HEADER_BYTES, Header, Kind,
-    MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD, NO_DEADLINE, PROTOCOL_VERSION,
+    MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD, MESSAGE_COST, NO_DEADLINE, PROTOCOL_VERSION,
 };
 pub use head::{
     CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind, ResponseHead,

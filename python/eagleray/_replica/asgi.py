@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import failure, log
+from eagleray._replica import failure, log, websocket
 from eagleray._replica.context import current
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def on_loop(app: Callable[..., Any], state: dict[str, Any]) -> Callable[[_core.R
             return
         set_current(request)
         scope["state"] = state.copy()
+        if scope["type"] == "websocket":
+            await websocket.serve(app, request, scope)
+            return
         scope["extensions"] = {}
         exchange = Exchange(request)
         try:

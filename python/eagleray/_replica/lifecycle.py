@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import asgi, hooks, http, log, stops
+from eagleray._replica import asgi, hooks, http, log, stops, websocket
 from eagleray._replica import context as replica_context
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool
@@ -175,6 +175,7 @@ class Lifecycle:
             self._options["max_body_bytes"] or 2**63,
             self._sync_http,
             user_code.sync_methods(),
+            websockets=served is not None,
         )
         if self._sync_http:
             self._pool.start_thread()
@@ -259,6 +260,7 @@ class Lifecycle:
                 await self._drain()
         except TimeoutError:
             log.logger.warning("%d requests were still running after %s s", self._core.ongoing(), grace_s)
+            websocket.close_all()
         try:
             async with asyncio.timeout(max(_DESTRUCTOR_S, grace_s)):
                 await self._destroy()

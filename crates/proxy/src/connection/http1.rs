@@ -1,7 +1,7 @@
 //! HTTP/1.1 on one connection: hyper, and the task that drives it.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, End, io::Io};
-use crate::{counters::Counters, exchange::Service, shard::Shard};
+use crate::{counters::Counters, exchange::Service, shard::Shard, websocket};
 
 /// Serves a connection until it ends. `is_known`: it is HTTP/1.1, whatever it begins with. Gives it back, with the
 /// bytes that were read, if it speaks HTTP/2.
@@ -45,9 +45,39 @@ where
         state,
         shard,
         told_to_end: false,
+        ended_well: false,
     };
     (&mut task).await;
-    task.connection?.into_parts().io.into_http2()
+    let (shard, state) = (task.shard, task.state);
+    // Taken in any case: it holds the connection that holds it.
+    let accepted = state.upgraded.take().filter(|_| task.ended_well);
+    let parts = task.connection?.into_parts();
+    if let Some(accepted) = accepted {
+        let stream = parts.io.into_stream();
+        // Boxed, like all that is rarer.
+        Box::pin(websocket::serve(
+            shard,
+            state,
+            stream,
+            parts.read_buf,
+            *accepted,
+        ))
+        .await;
+        return None;
+    }
+    if state.may_upgrade.get() && task.ended_well {
+        let mut io = parts.io;
+        poll_fn(|context| {
+            state.wake_by(context.waker());
+            if state.is_to_end() {
+                return Poll::Ready(());
+            }
+            hyper::rt::Write::poll_shutdown(Pin::new(&mut io), context).map(drop)
+        })
+        .await;
+        return None;
+    }
+    parts.io.into_http2()
 }
 
 struct Task<S>
@@ -59,6 +89,8 @@ where
     state: Rc<Connection>,
     shard: Rc<Shard>,
     told_to_end: bool,
+    /// hyper has done all that it had to do.
+    ended_well: bool,
 }
 
 impl<S> Future for Task<S>
@@ -86,7 +118,10 @@ where
         }
         match catch_unwind(AssertUnwindSafe(|| connection.poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(()))) => Poll::Ready(()),
+            Ok(Poll::Ready(Ok(()))) => {
+                task.ended_well = true;
+                Poll::Ready(())
+            }
             Ok(Poll::Ready(Err(error))) => {
                 count(&error, &task.shard.counters);
                 tracing::debug!(%error, "connection ended early");

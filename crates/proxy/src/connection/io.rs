@@ -76,6 +76,11 @@ impl<S> Io<S> {
         }
     }
 
+    /// The socket alone.
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+
     fn wrote(
         &self,
         context: &Context<'_>,

@@ -15,3 +15,4 @@ mod requests;
 mod rules;
 mod support;
 mod tls;
+mod websocket;

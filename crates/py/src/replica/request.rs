@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use eagleray_replica::{Body, Room};
+use eagleray_replica::{Body, Message, Room};
 use eagleray_wire::{Flags, RequestHead};
 use parking_lot::Mutex;
 use pyo3::{
@@ -94,6 +94,12 @@ impl Request {
         Ok(matches!(self.head()?, RequestHead::Call(_)))
     }
 
+    /// Whether it asks for a WebSocket.
+    #[getter]
+    fn is_websocket(&self) -> bool {
+        self.core.is_websocket()
+    }
+
     #[getter]
     fn request_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(match self.head()? {
@@ -164,6 +170,16 @@ impl Request {
             }
             None => self.future(py, |waits| &mut waits.reader),
         }
+    }
+
+    /// ASGI's next message of a WebSocket; None: nothing yet, and `readable` says when to look again.
+    fn receive_now<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.message(py)
+    }
+
+    /// Awaitable, after `receive_now` has returned None. Nothing is lost when it is cancelled.
+    fn readable<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future(py, |waits| &mut waits.reader)
     }
 
     /// The whole answer. `done`: the slot is free with it.
@@ -288,6 +304,35 @@ impl Request {
         self.forget();
     }
 
+    /// Accepts a WebSocket; the field for the subprotocol is among the headers. As `start`.
+    fn accept(&self, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
+        let (pairs, _length) = headers::from_python(headers)?;
+        let fields = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        self.core
+            .accept_websocket(fields)
+            .map(number)
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    /// A whole message of an accepted WebSocket: str as text, bytes as they are. As `start`.
+    fn send_message(&self, message: &Bound<'_, PyAny>) -> PyResult<u8> {
+        let (data, is_text) = if let Ok(text) = message.cast::<PyString>() {
+            (text.to_str()?.as_bytes(), true)
+        } else if let Ok(bytes) = message.cast::<PyBytes>() {
+            (bytes.as_bytes(), false)
+        } else {
+            return Err(PyTypeError::new_err("a message is str or bytes"));
+        };
+        Ok(number(self.core.send_message(data, is_text)))
+    }
+
+    /// Closes an accepted WebSocket; nothing can be sent after it, and `done` is still to come.
+    fn close(&self, code: u16, reason: &str) {
+        self.core.close_websocket(code, reason.as_bytes());
+    }
+
     /// Awaitable: returns when there is room, or nobody wants the answer.
     fn writable<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.core.poll_writable() == Room::Wait {
@@ -384,6 +429,9 @@ impl Request {
     /// ASGI's next message; None: nothing yet.
     fn message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let message = PyDict::new(py);
+        if self.core.is_websocket() {
+            return self.websocket_message(py, message);
+        }
         match self.core.read() {
             Body::Data { bytes, more } => {
                 message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
@@ -399,6 +447,32 @@ impl Request {
                 message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
             }
             Body::Pending => return Ok(None),
+        }
+        Ok(Some(message))
+    }
+
+    /// The same of a WebSocket.
+    fn websocket_message<'py>(
+        &self,
+        py: Python<'py>,
+        message: Bound<'py, PyDict>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let (kind, received) = (intern!(py, "type"), intern!(py, "websocket.receive"));
+        match self.core.read_message() {
+            Message::Text(data) => {
+                message.set_item(kind, received)?;
+                message.set_item(intern!(py, "text"), text(py, &data))?;
+            }
+            Message::Binary(data) => {
+                message.set_item(kind, received)?;
+                message.set_item(intern!(py, "bytes"), PyBytes::new(py, &data))?;
+            }
+            Message::Closed { code, reason } => {
+                message.set_item(kind, intern!(py, "websocket.disconnect"))?;
+                message.set_item(intern!(py, "code"), code)?;
+                message.set_item(intern!(py, "reason"), text(py, &reason))?;
+            }
+            Message::Pending => return Ok(None),
         }
         Ok(Some(message))
     }
@@ -427,9 +501,13 @@ impl Request {
         if let Some(reader) = reader
             && !is_done(reader.bind(py))?
         {
-            match self.message(py)? {
-                Some(message) => resolve(reader.bind(py), message.as_any())?,
-                None => self.waits.lock().reader = Some(reader),
+            if self.core.is_websocket() {
+                resolve(reader.bind(py), py.None().bind(py))?;
+            } else {
+                match self.message(py)? {
+                    Some(message) => resolve(reader.bind(py), message.as_any())?,
+                    None => self.waits.lock().reader = Some(reader),
+                }
             }
         }
         if cancelled || self.core.poll_writable() != Room::Wait {

@@ -1,11 +1,11 @@
 //! The ASGI scope of a request, built when user code is about to see it.
 
-use eagleray_wire::HttpHead;
+use eagleray_wire::{Headers, HttpHead};
 use pyo3::{
     intern,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyBytes, PyDict, PyList, PyString},
 };
 
 use super::headers;
@@ -22,7 +22,14 @@ pub(super) fn build<'py>(py: Python<'py>, head: &HttpHead<'_>) -> PyResult<Bound
     scope.set_item(intern!(py, "type"), kind)?;
     scope.set_item(intern!(py, "asgi"), asgi(py)?)?;
     scope.set_item(intern!(py, "http_version"), version(py, head.version))?;
-    scope.set_item(intern!(py, "method"), method(py, head.method))?;
+    if head.websocket {
+        scope.set_item(
+            intern!(py, "subprotocols"),
+            subprotocols(py, &head.headers)?,
+        )?;
+    } else {
+        scope.set_item(intern!(py, "method"), method(py, head.method))?;
+    }
     scope.set_item(intern!(py, "scheme"), scheme(py, head))?;
     scope.set_item(intern!(py, "path"), path(py, head.path))?;
     scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, head.path))?;
@@ -69,6 +76,16 @@ fn method<'py>(py: Python<'py>, method: &[u8]) -> Bound<'py, PyString> {
         b"HEAD" => intern!(py, "HEAD").clone(),
         other => PyString::new(py, &String::from_utf8_lossy(other)),
     }
+}
+
+/// What the client offers, in its order.
+fn subprotocols<'py>(py: Python<'py>, headers: &Headers<'_>) -> PyResult<Bound<'py, PyList>> {
+    let offered = headers
+        .iter()
+        .filter(|(name, _)| *name == b"sec-websocket-protocol")
+        .flat_map(|(_, value)| value.split(|byte| *byte == b','))
+        .map(|one| PyString::new(py, &String::from_utf8_lossy(one.trim_ascii())));
+    PyList::new(py, offered.collect::<Vec<_>>())
 }
 
 /// Percent-decoded, and never an error: what is no UTF-8 shows as U+FFFD, and `raw_path` has the bytes.

@@ -11,6 +11,9 @@ use crate::shared::Event;
 /// Data of one frame at most: a long answer does not hold up the short ones beside it.
 const FRAME_DATA: usize = 256 * 1024;
 
+/// The status with which a WebSocket is accepted.
+pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// Answer bytes that wait for credit, and the flags of the frame that ends them.
 #[derive(Debug)]
 pub(super) struct Piece {
@@ -33,6 +36,14 @@ impl State {
         self.pending
             .back()
             .is_some_and(|piece| piece.flags.contains(Flags::DONE))
+    }
+
+    /// Whether credit allows a frame at once.
+    fn may_send(&self, data: usize, flags: Flags) -> bool {
+        if flags.cost(data) == 0 {
+            return true;
+        }
+        self.credit > 0 && data.cast_signed() as i64 <= self.credit
     }
 
     fn room(&mut self) -> Room {
@@ -96,10 +107,11 @@ impl Request {
             return Ok(Room::Gone);
         }
         state.head_sent = true;
+        state.accepted = self.is_websocket() && status == SWITCHING_PROTOCOLS;
         Ok(self.put(&mut state, &head, &[], Flags::NONE))
     }
 
-    /// More of the body, or a whole message. `flags`: any of END, DONE, ERROR, `END_OF_MESSAGE`.
+    /// More of the body, or a whole message. `flags`: any of END, DONE, ERROR, `END_OF_MESSAGE`, TEXT.
     pub fn send(&self, data: &[u8], flags: Flags) -> Room {
         let mut state = self.state.lock();
         if state.end_sent && !flags.contains(Flags::DONE) {
@@ -156,7 +168,7 @@ impl Request {
     /// I/O thread: the router gives credit.
     pub(crate) fn credit(&self, bytes: u32) {
         let mut state = self.state.lock();
-        state.credit += u64::from(bytes);
+        state.credit += i64::from(bytes);
         self.send_pending(&mut state);
         if state.pending.is_empty() && state.credit > 0 {
             if std::mem::take(&mut state.writer_waits) {
@@ -183,12 +195,11 @@ impl Request {
         };
         // A whole answer goes at once: a client that is slow to take it then holds no slot.
         let is_whole = !head.is_empty() && flags.contains(Flags::END);
-        let length = data.len() as u64;
         if state.pending.is_empty()
             && data.len() <= FRAME_DATA
-            && (is_whole || length <= state.credit)
+            && (is_whole || state.may_send(data.len(), flags))
         {
-            state.credit = state.credit.saturating_sub(length);
+            state.credit -= flags.cost(data.len()).cast_signed() as i64;
             self.emit(state, flags.with(head_flags), head, data);
         } else {
             if !head.is_empty() {
@@ -205,21 +216,20 @@ impl Request {
 
     fn send_pending(&self, state: &mut State) {
         while let Some(piece) = state.pending.front_mut() {
-            if state.credit == 0 && !piece.data.is_empty() {
+            let takes_credit =
+                !piece.data.is_empty() || piece.flags.contains(Flags::END_OF_MESSAGE);
+            if takes_credit && state.credit <= 0 {
                 return;
             }
-            let length = piece
-                .data
-                .len()
-                .min(FRAME_DATA)
-                .min(usize::try_from(state.credit).unwrap_or(usize::MAX));
+            let allowed = usize::try_from(state.credit).unwrap_or(0);
+            let length = piece.data.len().min(FRAME_DATA).min(allowed);
             let data = piece.data.split_to(length);
-            state.credit -= length as u64;
             let flags = if piece.data.is_empty() {
                 piece.flags
             } else {
-                Flags::NONE
+                piece.flags.only(Flags::TEXT)
             };
+            state.credit -= flags.cost(length).cast_signed() as i64;
             if piece.data.is_empty() {
                 state.pending.pop_front();
             }

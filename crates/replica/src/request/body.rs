@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Claims, Flags, Header, Kind};
+use eagleray_wire::{Claims, Flags, Header, Kind, MESSAGE_COST};
 
-use super::{BODY_WINDOW, FIRST_CREDIT, Phase, Request, State};
+use super::{BODY_WINDOW, FIRST_CREDIT, Phase, Request, Runs, State};
 use crate::shared::Event;
 
 /// What there is to read.
@@ -38,8 +38,8 @@ pub(super) struct Incoming {
     parts: VecDeque<Bytes>,
     /// Bytes received so far.
     received: u64,
-    /// Bytes that the router may still send.
-    allowance: u32,
+    /// Bytes that the router may still send; below zero by what one message costs besides its data, at most.
+    allowance: i64,
     /// Bytes read since credit was last given.
     read: u32,
     end: bool,
@@ -57,7 +57,7 @@ impl Incoming {
         Self {
             parts,
             received: length.into(),
-            allowance: FIRST_CREDIT.saturating_sub(length),
+            allowance: i64::from(FIRST_CREDIT.saturating_sub(length)),
             read: 0,
             end,
             end_said: false,
@@ -133,8 +133,8 @@ impl Request {
         }
     }
 
-    fn give_credit(&self, state: &mut State, bytes: u32) {
-        state.body.allowance = state.body.allowance.saturating_add(bytes);
+    pub(super) fn give_credit(&self, state: &mut State, bytes: u32) {
+        state.body.allowance += i64::from(bytes);
         let mut header = Header::new(Kind::Credit, self.slot, self.sequence);
         header.a = bytes;
         let now = std::time::Instant::now();
@@ -154,15 +154,22 @@ impl Request {
     pub(crate) fn take_in(&self, flags: Flags, data: Bytes, max_body_bytes: u64) -> Taken {
         let mut state = self.state.lock();
         let length = data.len() as u32;
-        let Some(allowance) = state.body.allowance.checked_sub(length) else {
-            return Taken::Overrun;
+        let allowance = state.body.allowance - flags.cost(data.len()).cast_signed() as i64;
+        let least = if flags.contains(Flags::END_OF_MESSAGE) {
+            -(MESSAGE_COST.cast_signed() as i64)
+        } else {
+            0
         };
-        if state.body.end {
+        if allowance < least || state.body.end {
             return Taken::Overrun;
         }
         state.body.allowance = allowance;
         state.body.received += u64::from(length);
         state.body.end = flags.contains(Flags::END);
+        if self.is_websocket() {
+            self.take_in_message(&mut state, flags, &data);
+            return Taken::Fine;
+        }
         if state.phase != Phase::Over && !state.cancelled && length > 0 {
             state.body.parts.push_back(data);
         }
@@ -177,7 +184,7 @@ impl Request {
     }
 
     fn gather(&self, state: &mut State, max_body_bytes: u64) -> Taken {
-        if !self.sync {
+        if self.runs != Runs::InThread {
             return Taken::Fine;
         }
         if state.body.received > max_body_bytes {
@@ -195,7 +202,8 @@ impl Request {
             }
             state.phase = Phase::Started;
             self.open_body(state);
-        } else if state.phase == Phase::Started && state.body.allowance < BODY_WINDOW / 2 {
+        } else if state.phase == Phase::Started && state.body.allowance < i64::from(BODY_WINDOW / 2)
+        {
             self.give_credit(state, BODY_WINDOW / 2);
         }
         Taken::Fine

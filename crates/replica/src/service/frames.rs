@@ -10,12 +10,14 @@ use eagleray_wire::{Flags, Frame, Kind, RequestHead};
 use super::Service;
 use crate::{
     admission::{Queue, Verdict},
-    request::{Request, Taken},
+    request::{Request, Runs, Taken},
     shared::{Connection, Serving},
 };
 
 /// Entries of cancelled requests that may lie in a queue beside those that count: beyond it, REJECT.
 const STALE: usize = 4096;
+const NO_WEBSOCKETS: &[u8] =
+    b"403: this deployment takes no WebSocket. Only one whose ingress is an ASGI application does\n";
 
 impl Service {
     /// False: the connection must end.
@@ -76,8 +78,8 @@ impl Service {
         let Some(serving) = self.shared.serving.lock().clone() else {
             return false;
         };
-        let (sync, body) = match RequestHead::decode(&frame.payload) {
-            Ok((head, body)) => (is_sync(&serving, &head), frame.payload.slice_ref(body)),
+        let (runs, body) = match RequestHead::decode(&frame.payload) {
+            Ok((head, body)) => (runs(&serving, &head), frame.payload.slice_ref(body)),
             Err(error) => {
                 self.shared.problem(format!(
                     "a router sent a request that cannot be read: {error}"
@@ -85,6 +87,7 @@ impl Service {
                 return false;
             }
         };
+        let sync = runs == Runs::InThread;
         let queued = if sync {
             self.shared.pool.len()
         } else {
@@ -113,7 +116,7 @@ impl Service {
             serial,
             &header,
             frame.payload,
-            (body, sync),
+            (body, runs),
             now,
         );
         if !connection.insert(header.slot, &request) {
@@ -123,6 +126,10 @@ impl Service {
             ));
             self.shared.dropped(now);
             return false;
+        }
+        if runs == Runs::AsWebSocket && !serving.websockets {
+            request.refuse(403, NO_WEBSOCKETS);
+            return true;
         }
         if sync {
             let taken = request.take_in_first(serving.max_body_bytes);
@@ -165,12 +172,14 @@ impl Service {
     }
 }
 
-fn is_sync(serving: &Serving, head: &RequestHead<'_>) -> bool {
-    match head {
+fn runs(serving: &Serving, head: &RequestHead<'_>) -> Runs {
+    let sync = match head {
+        RequestHead::Http(http) if http.websocket => return Runs::AsWebSocket,
         RequestHead::Http(_) => serving.sync_http,
         RequestHead::Call(call) => serving
             .sync_methods
             .iter()
             .any(|method| method.as_bytes() == call.method),
-    }
+    };
+    if sync { Runs::InThread } else { Runs::OnLoop }
 }

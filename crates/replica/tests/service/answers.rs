@@ -152,3 +152,17 @@ fn turns_are_counted_while_there_is_work() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_long_answer_whose_client_leaves_frees_its_slot() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    let name = router.get();
+    let request = replica.request();
+    assert!(request.claim());
+    request.respond(200, [], &vec![7; 1_000_000], true).unwrap();
+    take(&mut router, name, 64 * 1024);
+    router.send(Kind::Cancel, name, Flags::NONE, 0, &[]);
+    router.done(name);
+    assert_eq!(replica.handle.ongoing(), 0);
+}

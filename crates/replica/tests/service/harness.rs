@@ -137,6 +137,7 @@ pub(crate) fn serving() -> Serving {
         max_body_bytes: 1 << 20,
         sync_http: false,
         sync_methods: vec!["sync".into()],
+        websockets: true,
     }
 }
 
@@ -180,6 +181,12 @@ impl Router {
         let mut payload = http_head();
         payload.extend_from_slice(body);
         self.send_request(flags, &payload)
+    }
+
+    /// A request for a WebSocket.
+    pub(crate) fn websocket(&mut self) -> Name {
+        let payload = head_of(true);
+        self.send_request(Flags::NONE, &payload)
     }
 
     pub(crate) fn get(&mut self) -> Name {
@@ -297,9 +304,13 @@ pub(crate) fn write(mut stream: &UnixStream, header: Header, payload: &[u8]) {
 }
 
 pub(crate) fn http_head() -> BytesMut {
+    head_of(false)
+}
+
+fn head_of(websocket: bool) -> BytesMut {
     let mut block = BytesMut::new();
     let head = HttpHead {
-        websocket: false,
+        websocket,
         request_id: b"id",
         revision: b"",
         traceparent: b"",

@@ -8,3 +8,4 @@ mod ends;
 mod harness;
 mod liveness;
 mod requests;
+mod websockets;

@@ -19,6 +19,13 @@ use super::{
 };
 
 impl<C: Claims> Core<C> {
+    /// The request may take as long as it likes from now on.
+    pub fn lift_deadline(&mut self, request: RequestKey) {
+        if self.requests.find(request).is_some() {
+            self.requests.deadlines.remove(request.index);
+        }
+    }
+
     /// Nobody wants the answer. `Event::Cancelled` follows, unless the outcome is already decided, or the whole
     /// answer has come (END) and only DONE is missing: then background tasks run on, and `Finished` follows DONE.
     pub fn cancel(&mut self, now: Instant, request: RequestKey) {

@@ -10,7 +10,7 @@ use eagleray_wire::{Flags, Header, Kind};
 
 use super::{
     Answer, Data, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing,
-    PROVEN_ANSWER_CREDIT, PROVEN_BYTES,
+    PROVEN_ANSWER_CREDIT, PROVEN_BYTES, messages::Messages,
 };
 use crate::core::RequestKey;
 
@@ -89,9 +89,12 @@ pub(super) struct Body {
     dropped: bool,
     complete: bool,
     end_sent: bool,
-    credit: usize,
+    /// It may go below zero by what one message costs besides its data.
+    credit: isize,
     /// Whether anybody reads it at the other end.
     pub(super) wanted: bool,
+    /// Instead of the chunks above, if the body is of messages.
+    messages: Option<Box<Messages>>,
 }
 
 impl Body {
@@ -119,6 +122,7 @@ impl Body {
             end_sent: false,
             credit: 0,
             wanted: true,
+            messages: None,
         }
     }
 
@@ -153,12 +157,40 @@ impl Body {
         self.complete = true;
     }
 
+    /// Adds to a message, and ends it if it `is_complete`.
+    pub(super) fn push_message(&mut self, data: &[u8], is_text: bool, is_complete: bool) {
+        if self.complete || !self.wanted {
+            return;
+        }
+        let messages = self.messages.get_or_insert_default();
+        messages.push(data, is_text, is_complete);
+        self.unsent = messages.cost();
+    }
+
+    /// The end of the messages, with the data of the frame that says so.
+    pub(super) fn end_messages(&mut self, last: Bytes) {
+        if !self.complete {
+            self.messages.get_or_insert_default().last = last;
+            self.complete = true;
+        }
+    }
+
+    /// Whether nothing more is to be sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.end_sent || !self.wanted
+    }
+
+    /// Whether the end has just been sent and its owner may wait for that.
+    pub(super) fn has_ended_messages(&self) -> bool {
+        self.end_sent && self.messages.is_some()
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.complete
     }
 
     pub(super) fn credit(&mut self, bytes: u32) {
-        self.credit = self.credit.saturating_add(bytes as usize);
+        self.credit = self.credit.saturating_add((bytes as usize).cast_signed());
     }
 
     /// Nothing is sent again from now on: what was sent is dropped.
@@ -181,8 +213,8 @@ impl Body {
         self.sent_of_chunk = 0;
         self.unsent = self.total;
         self.end_sent = false;
-        self.credit = INITIAL_BODY_CREDIT;
-        let data = self.unsent.min(self.credit);
+        self.credit = INITIAL_BODY_CREDIT.cast_signed();
+        let data = self.sendable();
         header.length = (self.head.len() + data) as u32;
         if self.complete && data == self.unsent {
             header.flags = header.flags.with(Flags::END);
@@ -197,15 +229,33 @@ impl Body {
 
     /// Whether [`Self::write_body`] would write a frame.
     pub(super) fn has_frame(&self) -> bool {
-        self.wanted
-            && !self.end_sent
-            && (self.unsent.min(self.credit) > 0 || self.complete && self.unsent == 0)
+        self.wanted && !self.end_sent && (self.sendable() > 0 || self.complete && self.unsent == 0)
+    }
+
+    /// What credit allows of what is unsent.
+    fn sendable(&self) -> usize {
+        self.unsent.min(self.credit.max(0).unsigned_abs())
     }
 
     /// Appends one BODY frame.
     pub(super) fn write_body(&mut self, slot: u32, sequence: u64, out: &mut BytesMut) {
-        let data = self.unsent.min(self.credit).min(BODY_FRAME);
+        let data = self.sendable().min(BODY_FRAME);
         let mut header = Header::new(Kind::Body, slot, sequence);
+        if let Some(messages) = &mut self.messages {
+            let (flags, data) = if self.unsent > 0 {
+                messages.next(data)
+            } else {
+                self.end_sent = true;
+                (Flags::END, BytesMut::from(&messages.last[..]))
+            };
+            self.unsent = messages.cost();
+            self.credit -= flags.cost(data.len()).cast_signed();
+            header.flags = flags;
+            header.length = data.len() as u32;
+            header.encode(out);
+            out.extend_from_slice(&data);
+            return;
+        }
         header.length = data as u32;
         if self.complete && data == self.unsent {
             header.flags = Flags::END;
@@ -221,7 +271,7 @@ impl Body {
 
     fn write_data(&mut self, mut bytes: usize, out: &mut BytesMut) {
         self.unsent -= bytes;
-        self.credit -= bytes;
+        self.credit -= bytes.cast_signed();
         while bytes > 0 {
             let chunk = if self.sent_chunks == 0 {
                 Some(&self.first)
@@ -298,8 +348,10 @@ pub(super) struct Overrun;
 impl Incoming {
     /// Takes a RESPONSE frame.
     pub(super) fn receive(&mut self, flags: Flags, payload: Bytes) -> Result<(), Overrun> {
-        let says_something =
-            !payload.is_empty() || flags.contains(Flags::HEAD) || flags.contains(Flags::END);
+        let says_something = !payload.is_empty()
+            || [Flags::HEAD, Flags::END, Flags::END_OF_MESSAGE]
+                .iter()
+                .any(|flag| flags.contains(*flag));
         if self.ended {
             // A bare DONE after END is how background tasks end.
             return if payload.is_empty() {
@@ -312,7 +364,7 @@ impl Incoming {
             return Ok(());
         }
         self.ended = flags.contains(Flags::END);
-        self.waiting += payload.len();
+        self.waiting += flags.cost(payload.len());
         // A head is not counted by the replica: one more frame of slack covers it.
         if self.waiting > self.window + eagleray_wire::MAX_DATA_PAYLOAD as usize {
             return Err(Overrun);
@@ -330,7 +382,8 @@ impl Incoming {
                 .data
                 .back_mut()
                 .is_some_and(|last| last.flags == flags && append(&mut last.bytes, &payload));
-        if !payload.is_empty() && !is_joined {
+        let is_something = !payload.is_empty() || flags.contains(Flags::END_OF_MESSAGE);
+        if is_something && !is_joined {
             let bytes = if payload.len() < COPY_BELOW {
                 Bytes::copy_from_slice(&payload)
             } else {
@@ -341,7 +394,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// The owner is done with `bytes`. Returns the credit to give now, if it has become worth a frame.
+    /// The owner is done with what cost `bytes`. Returns the credit to give now, if it has become worth a frame.
     pub(super) fn take(&mut self, bytes: usize) -> Option<u32> {
         self.waiting = self.waiting.saturating_sub(bytes);
         self.taken += bytes;

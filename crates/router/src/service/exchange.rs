@@ -37,7 +37,7 @@ impl Exchange {
         let mut state = self.handle.state.borrow_mut();
         let entry = state.entry(self.index);
         if let Some(answer) = entry.answer.first.take() {
-            entry.answer.handed = answer.payload.len();
+            entry.answer.handed = answer.flags.cost(answer.payload.len());
             return Poll::Ready(Ok(answer));
         }
         if let Some(failure) = entry.answer.failure.take() {
@@ -62,7 +62,7 @@ impl Exchange {
         }
         let entry = state.entry(self.index);
         if let Some(data) = entry.answer.data.pop_front() {
-            entry.answer.handed = data.bytes.len();
+            entry.answer.handed = data.flags.cost(data.bytes.len());
             return Poll::Ready(Some(Ok(data)));
         }
         if let Some(failure) = entry.answer.failure.take() {
@@ -104,6 +104,38 @@ impl Exchange {
     /// The body is complete.
     pub fn end_body(&mut self) {
         self.handle.state.borrow_mut().end_body(self.index);
+    }
+
+    /// Adds to the message that goes out, and ends it if it `is_complete`. As [`Exchange::push_body`], and only once
+    /// the answer has begun: it makes the body one of messages, which are not sent again.
+    pub fn push_message(&mut self, data: &[u8], is_text: bool, is_complete: bool) {
+        self.handle
+            .state
+            .borrow_mut()
+            .push_message(self.index, data, is_text, is_complete);
+    }
+
+    /// No more messages come. `last` is the data of the frame that says so.
+    pub fn end_messages(&mut self, last: Bytes) {
+        self.handle
+            .state
+            .borrow_mut()
+            .end_messages(self.index, last);
+    }
+
+    /// Waits until the end of the messages has been sent, or nobody wants it.
+    pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.handle.state.borrow_mut();
+        if state.entry(self.index).body.is_sent() {
+            return Poll::Ready(());
+        }
+        state.wait(self.index, context);
+        Poll::Pending
+    }
+
+    /// The request has no time limit any more: its answer has begun and may take as long as it likes.
+    pub fn lift_deadline(&mut self) {
+        self.handle.state.borrow_mut().lift_deadline(self.index);
     }
 
     /// The answer could not be read: its connection ends, and so do all requests on it.

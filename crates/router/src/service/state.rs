@@ -211,6 +211,30 @@ impl State {
         self.write_body(index);
     }
 
+    pub(super) fn push_message(
+        &mut self,
+        index: usize,
+        data: &[u8],
+        is_text: bool,
+        is_complete: bool,
+    ) {
+        self.entries[index]
+            .body
+            .push_message(data, is_text, is_complete);
+        self.write_body(index);
+    }
+
+    pub(super) fn end_messages(&mut self, index: usize, last: bytes::Bytes) {
+        self.entries[index].body.end_messages(last);
+        self.write_body(index);
+    }
+
+    pub(super) fn lift_deadline(&mut self, index: usize) {
+        if let Some(request) = self.entries[index].request {
+            self.core.lift_deadline(request);
+        }
+    }
+
     pub(super) fn end_body(&mut self, index: usize) {
         self.entries[index].body.end();
         self.write_body(index);
@@ -345,7 +369,7 @@ impl State {
     fn resume_body(&mut self, index: usize) {
         self.write_body(index);
         let entry = &mut self.entries[index];
-        if entry.body.has_room() {
+        if entry.body.has_room() || entry.body.has_ended_messages() {
             entry.wake();
         }
     }

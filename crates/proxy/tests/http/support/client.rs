@@ -101,6 +101,16 @@ impl Client {
         response
     }
 
+    /// So many bytes; `None`: the connection ends before.
+    pub(crate) fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < length {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..length).collect())
+    }
+
     /// Reads a head.
     pub(crate) fn head(&mut self) -> Response {
         let end = loop {
