@@ -288,12 +288,14 @@ def test_the_application_s_close_reaches_the_client_and_the_access_log(script: S
     with connect(script, "/raw/leaves") as socket:
         socket.close()
     eventually(
-        lambda: script.get("/raw/").json()[-3:]
-        == [
-            "the ASGI application sent 'websocket.send' to a WebSocket after it was closed",
-            "websocket.disconnect",
-            "OSError",
-        ],
+        lambda: (
+            script.get("/raw/").json()[-3:]
+            == [
+                "the ASGI application sent 'websocket.send' to a WebSocket after it was closed",
+                "websocket.disconnect",
+                "OSError",
+            ]
+        ),
         "the application notes what it saw",
     )
     logs = script.machine.logs

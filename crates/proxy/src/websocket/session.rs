@@ -158,13 +158,7 @@ where
             self.look_at_connection();
             let moved = match self.stage {
                 Stage::Over => return Poll::Ready(()),
-                Stage::Gone => {
-                    if self.exchange.poll_sent(context).is_ready() {
-                        self.stage = Stage::Over;
-                        continue;
-                    }
-                    return Poll::Pending;
-                }
+                Stage::Gone => self.tell(context),
                 Stage::Closed => self.write(context) | self.shut_down(context),
                 Stage::Closing => self.write(context) | self.read(context),
                 Stage::Open => self.write(context) | self.answer(context) | self.read(context),
@@ -243,6 +237,16 @@ where
         self.stage = Stage::Gone;
         self.connection.phase.set(Phase::Busy);
         self.connection.answer.moved(0);
+    }
+
+    /// Lets user code come to the end: what it still sends is thrown away, so that it does not wait for room.
+    fn tell(&mut self, context: &mut Context<'_>) -> bool {
+        let told = self.exchange.poll_sent(context).is_ready();
+        let answer = self.exchange.poll_data(context);
+        if told || matches!(answer, Poll::Ready(None | Some(Err(_)))) {
+            self.stage = Stage::Over;
+        }
+        told || answer.is_ready()
     }
 
     fn shut_down(&mut self, context: &mut Context<'_>) -> bool {

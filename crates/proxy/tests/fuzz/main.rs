@@ -10,6 +10,7 @@
 
 mod http2;
 mod target;
+mod websocket;
 
 use std::{
     env, fs,

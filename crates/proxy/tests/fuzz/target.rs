@@ -1,8 +1,10 @@
 //! The fuzz target: any bytes on a connection to a proxy. A panic, a hang, or an answer that no client could read is a
 //! finding.
 //!
-//! The proxy is a real one, started once a process, with one deployment that is out of order: whoever gets a request
-//! through is answered 503 at once, so no replica is needed.
+//! The proxy is a real one, started once a process. Its deployment at `/` is out of order: whoever gets a request
+//! through is answered 503 at once. The one at `/echo` takes WebSockets.
+
+mod echo;
 
 use std::{
     io::{Read, Write},
@@ -17,8 +19,8 @@ use eagleray_proxy::{Options, run};
 use eagleray_types::{
     DeploymentKey,
     control::{
-        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, Route, RouteTable, TargetUpdate,
-        proxy_command, proxy_event,
+        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable,
+        TargetUpdate, VersionTarget, proxy_command, proxy_event,
     },
 };
 use eagleray_wire::{Decoder, Frame};
@@ -91,22 +93,49 @@ fn server() -> &'static Server {
 
 fn targets() -> TargetUpdate {
     let key = DeploymentKey::new("app", "D");
+    let echo = DeploymentKey::new("app", "Echo");
+    let socket_path = echo::start().to_string_lossy().into_owned();
     TargetUpdate {
         epoch: 1,
         number: 1,
         snapshot: true,
-        deployments: vec![DeploymentTarget {
-            key: key.clone(),
-            max_queued_requests: -1,
-            unavailable: "it is out of order".to_owned(),
-            ..DeploymentTarget::default()
-        }],
+        deployments: vec![
+            DeploymentTarget {
+                key: key.clone(),
+                max_queued_requests: -1,
+                unavailable: "it is out of order".to_owned(),
+                ..DeploymentTarget::default()
+            },
+            DeploymentTarget {
+                key: echo.clone(),
+                max_queued_requests: -1,
+                versions: vec![VersionTarget {
+                    version: "v1".to_owned(),
+                    revision: "r1".to_owned(),
+                    weight: 1,
+                    max_ongoing_requests: 32,
+                    replicas: vec![ReplicaTarget {
+                        replica_id: "echo".to_owned(),
+                        socket_path,
+                        epoch: 1,
+                    }],
+                    ..VersionTarget::default()
+                }],
+                ..DeploymentTarget::default()
+            },
+        ],
         removed: Vec::new(),
         routes: Some(RouteTable {
-            routes: vec![Route {
-                prefix: "/".to_owned(),
-                ingress: key,
-            }],
+            routes: vec![
+                Route {
+                    prefix: "/".to_owned(),
+                    ingress: key,
+                },
+                Route {
+                    prefix: "/echo".to_owned(),
+                    ingress: echo,
+                },
+            ],
         }),
     }
 }
@@ -131,13 +160,49 @@ pub(crate) fn http2(input: &[u8]) {
     }
 }
 
+const HANDSHAKE: &[u8] =
+    b"GET /echo HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The same, on an open WebSocket.
+pub(crate) fn websocket(input: &[u8]) {
+    let Some((&cut, frames)) = input.split_first() else {
+        return;
+    };
+    let mut stream = connect();
+    stream.write_all(HANDSHAKE).expect("the proxy reads");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the proxy answers");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
+    check_messages(&send_and_read(&mut stream, cut, frames));
+    check_panics();
+}
+
 fn exchange(cut: u8, bytes: &[u8]) {
-    let server = server();
-    let mut stream = TcpStream::connect(server.address).expect("the proxy accepts");
+    let answers = send_and_read(&mut connect(), cut, bytes);
+    if bytes.starts_with(PREFACE) {
+        check_frames(&answers);
+    } else {
+        check(&answers);
+    }
+    check_panics();
+}
+
+fn connect() -> TcpStream {
+    let stream = TcpStream::connect(server().address).expect("the proxy accepts");
     stream
         .set_read_timeout(Some(PATIENCE))
         .expect("a time limit");
     stream.set_nodelay(true).expect("a socket");
+    stream
+}
+
+/// Sends all, and returns what came until the end.
+fn send_and_read(stream: &mut TcpStream, cut: u8, bytes: &[u8]) -> Vec<u8> {
     let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));
     // What a proxy that has closed does not take is not sent.
     let sent = stream
@@ -152,17 +217,34 @@ fn exchange(cut: u8, bytes: &[u8]) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
         Err(error) => panic!("the proxy neither answers nor closes: {error}"),
     }
-    if bytes.starts_with(PREFACE) {
-        check_frames(&answers);
-    } else {
-        check(&answers);
-    }
-    let mut control = server.control.lock().expect("no other input failed");
+    answers
+}
+
+fn check_panics() {
+    let mut control = server().control.lock().expect("no other input failed");
     let proxy_event::Body::Counted(counted) = control.ask(proxy_command::Body::Count(Empty {}))
     else {
         panic!("no counters came")
     };
     assert_eq!(counted.counters.get("panics"), Some(&0));
+}
+
+/// What came are frames of a server, and nothing follows the closing frame. The last may be cut.
+fn check_messages(mut answers: &[u8]) {
+    while let [first, second, rest @ ..] = answers {
+        assert!(
+            matches!(first, 0 | 1 | 2 | 0x80 | 0x81 | 0x82 | 0x88 | 0x8a),
+            "{first:#x}"
+        );
+        let (length, rest) = match (second, rest) {
+            (0..=125, rest) => (usize::from(*second), rest),
+            (126, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+            (126, _) => return,
+            _ => panic!("a frame of a length that nobody sent: {second}"),
+        };
+        answers = rest.get(length..).unwrap_or_default();
+        assert!(*first != 0x88 || answers.is_empty(), "more after the end");
+    }
 }
 
 /// What came are frames of a size that every client takes, and SETTINGS come first. The last may be cut.

@@ -2,11 +2,11 @@
 
 use std::io::{ErrorKind, Write};
 
-use eagleray_wire::{Flags, Kind, MESSAGE_COST};
+use eagleray_wire::{Flags, Frame, Kind, MESSAGE_COST};
 
 use super::start;
 use crate::support::{
-    Replica,
+    Connection, Replica,
     websocket::{BINARY, PING, PONG, Socket, TEXT, masked},
 };
 
@@ -82,31 +82,57 @@ fn a_client_that_does_not_read_gets_no_more_than_the_credit_and_loses_nothing() 
     let replica = Replica::start("a", 10);
     let (proxy, mut connection) = start(&replica);
     let (mut socket, request) = Socket::open(&proxy, &mut connection, "", &[]);
-    let mut credit = 64 * 1024_i64;
-    let mut sent = 0_u32;
-    let data = [9; 10_000];
-    let cost = i64::try_from(Flags::END_OF_MESSAGE.cost(data.len())).unwrap();
-    connection
-        .stream
-        .set_read_timeout(Some(std::time::Duration::from_millis(300)))
-        .unwrap();
-    // Until no credit has come for a while.
+    let sent = send_until_stopped(&mut connection, &request);
+    assert!(sent * DATA.len() < KERNEL, "{sent}");
+    for _ in 0..sent {
+        assert_eq!(socket.frame(), Some((BINARY, DATA.to_vec())));
+    }
+}
+
+const DATA: [u8; 10_000] = [9; 10_000];
+
+/// Sends messages until no credit has come for a while; how many.
+fn send_until_stopped(connection: &mut Connection, request: &Frame) -> usize {
+    let mut credit = 64 * 1024;
+    let mut sent = 0;
+    let cost = Flags::END_OF_MESSAGE.cost(DATA.len());
+    let short = std::time::Duration::from_millis(300);
+    connection.stream.set_read_timeout(Some(short)).unwrap();
     loop {
         while credit >= cost {
-            connection.send_message(&request, false, &data);
+            connection.send_message(request, false, &DATA);
             credit -= cost;
             sent += 1;
         }
         match connection.try_frame() {
-            Some(frame) if frame.header.kind == Kind::Credit => credit += i64::from(frame.header.a),
+            Some(frame) if frame.header.kind == Kind::Credit => credit += frame.header.a as usize,
             Some(_) => {}
             None => break,
         }
     }
-    assert!((sent as usize) * data.len() < KERNEL, "{sent}");
-    for _ in 0..sent {
-        assert_eq!(socket.frame(), Some((BINARY, data.to_vec())));
-    }
+    let patience = Some(crate::support::PATIENCE);
+    connection.stream.set_read_timeout(patience).unwrap();
+    sent
+}
+
+#[test]
+fn an_application_that_waits_to_send_goes_on_when_its_client_has_left() {
+    let replica = Replica::start("a", 10);
+    let (proxy, mut connection) = start(&replica);
+    let (mut socket, request) = Socket::open(&proxy, &mut connection, "", &[]);
+    // It does not read either, so that its client's end cannot be told yet.
+    fill(&mut socket, &masked(BINARY, &[7; 1000]).repeat(1000));
+    send_until_stopped(&mut connection, &request);
+    drop(socket);
+    connection.expect(Kind::Credit);
+    connection.send(&request, Kind::Credit, Flags::NONE, u32::MAX / 2, &[]);
+    let last = loop {
+        let frame = connection.expect(Kind::Body);
+        if frame.header.flags.contains(Flags::END) {
+            break frame.payload;
+        }
+    };
+    assert_eq!(&last[..], &1006_u16.to_be_bytes());
 }
 
 #[test]
