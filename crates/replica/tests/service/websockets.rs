@@ -7,14 +7,14 @@ use eagleray_wire::{Flags, Kind, MESSAGE_COST, ResponsePayload};
 
 use crate::harness::{Name, Replica, Router, serving};
 
-const WINDOW: usize = (64 + 128) * 1024;
+const WINDOW: usize = (64 + 96) * 1024;
 const TEXT_END: Flags = Flags::TEXT.with(Flags::END_OF_MESSAGE);
 
 fn open(replica: &Replica, router: &mut Router) -> (Name, Arc<Request>) {
     let name = router.websocket();
     let request = replica.request();
     assert!(request.is_websocket() && request.claim());
-    assert_eq!(router.frame(Kind::Credit).header.a, 128 * 1024);
+    assert_eq!(router.frame(Kind::Credit).header.a, 96 * 1024);
     assert_eq!(request.accept_websocket([]).unwrap(), Room::Yes);
     let frame = router.frame(Kind::Response);
     let payload = ResponsePayload::decode(frame.header.flags, &frame.payload).unwrap();
