@@ -129,9 +129,12 @@ class WebSocket:
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:
         text, data = message.get("text"), message.get("bytes")
-        if (text is None) == (data is None):
+        if text is not None and data is None:
+            whole = text
+        elif data is not None and text is None:
+            whole = data if type(data) is bytes else bytes(data)
+        else:
             raise ValueError("a 'websocket.send' has either 'text' or 'bytes'")
-        whole = text if text is not None else data if type(data) is bytes else bytes(data)
         room = self._request.send_message(whole)
         if room == _WAIT:
             await self._room()
