@@ -12,8 +12,9 @@
 //!   to then six may start, or `num_replicas`. So replicas that do not live start at most ten times in the first minute,
 //!   or five times beyond `num_replicas`.
 //!
-//! While a replica of the version has run for [`SETTLED`], it is not the version that cannot live: requests or somebody
-//! on the machine end replicas, more of them the more there are. Then it takes five failures of each wanted replica.
+//! While a replica of the version has run for [`SETTLED`], or when one dies by SIGKILL, it is not the version that cannot
+//! live: requests or somebody on the machine end replicas, more of them the more there are. Then it takes five failures
+//! of each wanted replica.
 //!
 //! An old replica's death is no failure and costs no wait. It takes nothing back either: the 30 s are a sliding
 //! window, so a version that now and then runs for a while cannot buy itself fast starts.

@@ -92,7 +92,10 @@ impl Core {
             ran.as_secs_f64(),
         );
         let output = self.log_path(deployment, &replica.id);
-        let settled = deployment.has_settled(spec.version(), now);
+        // One that nobody can resist, or that had lived, says nothing of whether the version can live.
+        let settled = ran >= backoff::SETTLED
+            || reason.contains("SIGKILL")
+            || deployment.has_settled(spec.version(), now);
         let attempts = deployment.attempts_of(spec.version());
         let limit_reached = attempts.died(now, ran, settled, spec.options(), what.clone());
         let message = match &attempts.crash_loop {
