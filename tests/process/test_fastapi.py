@@ -48,3 +48,45 @@ def test_a_fastapi_application_answers_under_its_prefix(machine: Machine) -> Non
     assert request("HEAD", script.address + "/shop/").status == 405
     version = "[r for r in serve.status().applications['default'].deployments]"
     assert sorted(script.do(version)) == ["Prices", "Shop"]
+
+
+def test_an_application_of_an_imported_module_is_served(machine: Machine) -> None:
+    machine.write(
+        "shop.py",
+        """
+        from __future__ import annotations
+        import threading
+        from fastapi import APIRouter, FastAPI
+        from pydantic import BaseModel
+        from eagleray import serve
+
+        app = FastAPI()
+        router = APIRouter()
+        lock = threading.Lock()
+
+        class Item(BaseModel):
+            name: str
+
+        class Base:
+            def length(self, text):
+                return len(text)
+
+        @serve.deployment
+        @serve.ingress(app)
+        class Shop(Base):
+            @app.post("/item")
+            async def item(self, item: Item) -> Item:
+                with lock:
+                    return Item(name=item.name * super().length("ab"))
+
+            @router.get("/sub")
+            def sub(self) -> str:
+                return type(self).__name__
+
+        app.include_router(router, prefix="/router")
+        """,
+    )
+    script = machine.serve("from eagleray import serve\nfrom shop import Shop\napp = Shop.bind()")
+    answer = script.post("/item", {"name": "x"}, headers={"content-type": "application/json"})
+    assert answer.json() == {"name": "xx"}, answer.text
+    assert script.get("/router/sub").status == 404, "it was included after the class had its copy"
