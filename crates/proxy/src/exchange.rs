@@ -217,7 +217,7 @@ impl Service {
             self.connection.is_last.set(true);
             return Err(Failure::new(ErrorCode::PayloadTooLarge));
         }
-        let head = head::encode_request(
+        let (head, model) = head::encode_request(
             &mut self.shard.scratch.borrow_mut(),
             parts,
             ingress,
@@ -232,7 +232,7 @@ impl Service {
         let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
         Ok(Gather::new(
-            head,
+            (head, model),
             Upload::new(
                 incoming,
                 ingress.sync_body_limit,
@@ -407,6 +407,7 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
     };
     let Gather {
         head,
+        model,
         first,
         rest,
         upload,
@@ -425,6 +426,7 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         repeatable: is_idempotent(&record.method),
         deadline,
         keep_bytes: gather::keep_bytes(upload.limit()),
+        model,
     };
     let now = if gathered == Gathered::Whole && upload.received() == 0 {
         record.started

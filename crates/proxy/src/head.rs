@@ -6,7 +6,9 @@
 //! comes whatever user code made up, so every field is checked: a line break in one would be a second response.
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{HeadError, Headers, HttpHead, RequestHead, ResponseHead};
+use eagleray_wire::{
+    HeadError, Headers, HttpHead, ModelKey, RequestHead, ResponseHead, is_model_header,
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
@@ -16,8 +18,6 @@ use crate::{
     trust::is_about_client,
 };
 
-/// The only name with underscores that is passed on.
-const MODEL_ID: &str = "serve_multiplexed_model_id";
 const TRACEPARENT: &str = "traceparent";
 const TIMEOUT: &str = "x-request-timeout-seconds";
 
@@ -39,7 +39,7 @@ impl Scratch {
     }
 }
 
-/// Encodes the head of a request for the wire.
+/// Encodes the head of a request for the wire. Beside it the multiplexed model that the request asks for.
 pub(crate) fn encode_request(
     scratch: &mut Scratch,
     parts: &Parts,
@@ -47,7 +47,8 @@ pub(crate) fn encode_request(
     connection: &Connection,
     request_id: &HeaderValue,
     websocket: bool,
-) -> Result<Bytes, HeadError> {
+) -> Result<(Bytes, Option<ModelKey>), HeadError> {
+    let mut model = None;
     let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
     let fields = parts
@@ -56,7 +57,12 @@ pub(crate) fn encode_request(
         .filter(|(name, value)| {
             forwarded(name, value, request_id, peers.trusted) && !named.contains(name)
         })
-        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+        .inspect(|(name, value)| {
+            if model.is_none() && is_model_header(name) {
+                model = ModelKey::of(value);
+            }
+        });
     let headers = Headers::build(&mut scratch.fields, fields)?;
     let head = HttpHead {
         websocket,
@@ -83,7 +89,7 @@ pub(crate) fn encode_request(
     };
     scratch.heads.reserve(1024);
     RequestHead::Http(head).encode(&mut scratch.heads)?;
-    Ok(scratch.heads.split().freeze())
+    Ok((scratch.heads.split().freeze(), model))
 }
 
 fn forwarded(
@@ -99,7 +105,8 @@ fn forwarded(
     if *name == REQUEST_ID {
         return value == request_id;
     }
-    !text.as_bytes().contains(&b'_') || text == MODEL_ID
+    // The only name with underscores that is passed on.
+    !text.as_bytes().contains(&b'_') || is_model_header(text.as_bytes())
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

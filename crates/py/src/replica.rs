@@ -12,6 +12,7 @@ use std::{
 
 use eagleray_replica::{Ended, Event, Handle, Handler, Next, Serving};
 use eagleray_types::control::{Failed, Outcome, Ready, ReplicaEvent, replica_event::Body};
+use eagleray_wire::ModelKey;
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyList};
 use rustc_hash::FxHashMap;
@@ -189,6 +190,18 @@ impl Replica {
     /// While it is on, a loop that does not turn is not taken for one that hangs.
     fn set_exempt(&self, exempt: bool) {
         self.handle.set_exempt(exempt);
+    }
+
+    /// The multiplexed models that are loaded here or being loaded, all of them: routers send requests for them here.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what comes from Python is owned"
+    )]
+    fn set_models(&self, model_ids: Vec<String>) {
+        let keys = model_ids
+            .iter()
+            .filter_map(|id| ModelKey::of(id.as_bytes()));
+        self.handle.set_models(keys);
     }
 
     fn ongoing(&self) -> u32 {

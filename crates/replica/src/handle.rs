@@ -7,7 +7,9 @@ use std::{
     time::Instant,
 };
 
+use bytes::BytesMut;
 use eagleray_types::control::ReplicaEvent;
+use eagleray_wire::ModelKey;
 
 use crate::{
     Handler,
@@ -66,6 +68,14 @@ impl Handle {
         let mut admission = self.shared.admission.lock();
         admission.set_limit(now, limit.max(1));
         self.shared.after(now, admission);
+    }
+
+    /// The multiplexed models that are loaded here or being loaded: all of them, each time that this changes. Routers
+    /// learn it at once.
+    pub fn set_models(&self, models: impl IntoIterator<Item = ModelKey>) {
+        let mut payload = BytesMut::new();
+        ModelKey::encode(models, &mut payload);
+        self.shared.set_models(Instant::now(), payload.freeze());
     }
 
     pub fn ongoing(&self) -> u32 {

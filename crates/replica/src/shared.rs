@@ -1,6 +1,7 @@
 //! What the I/O thread and the threads that run user code share.
 //!
-//! Lock order: a request's state, then admission, then nothing; a request's state, then a connection's out-buffer.
+//! Lock order: a request's state, then admission, then nothing; a request's state, or the models, then the list of
+//! connections or a connection's out-buffer.
 //! Every lock is held for a few hundred nanoseconds, never across a system call other than a nonblocking send,
 //! and none of them while foreign code runs.
 
@@ -13,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 use eagleray_types::control::{ReplicaCommand, ReplicaEvent};
 use eagleray_wire::{ClaimPage, Header, Kind};
@@ -134,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) exempt: AtomicBool,
     /// Requests that run although nobody wants their answer.
     pub(crate) abandoned: AtomicU32,
+    /// The payload of MODELS; empty until user code has a loader of models.
+    pub(crate) models: Mutex<Option<Bytes>>,
     pub(crate) serial: AtomicU64,
     /// When the I/O thread next looks at the time, in microseconds after `began`.
     pub(crate) sleeps_until: AtomicU64,
@@ -179,6 +183,7 @@ impl Shared {
             hung: AtomicBool::new(false),
             exempt: AtomicBool::new(false),
             abandoned: AtomicU32::new(0),
+            models: Mutex::default(),
             serial: AtomicU64::new(1),
             sleeps_until: AtomicU64::new(u64::MAX),
             began: now,
@@ -291,7 +296,32 @@ impl Shared {
         }
     }
 
+    /// Tells every router which models are here.
+    pub(crate) fn set_models(&self, now: Instant, payload: Bytes) {
+        // Held while they are sent, so that a router that connects meanwhile gets no older ones after these.
+        let mut models = self.models.lock();
+        for connection in self.connections.lock().iter() {
+            connection
+                .out
+                .frame(now, false, models_header(), &payload, &[]);
+        }
+        *models = Some(payload);
+    }
+
+    /// Tells a router that has just connected, if there is something to tell.
+    pub(crate) fn tell_models(&self, now: Instant, connection: &Connection) {
+        if let Some(payload) = &*self.models.lock() {
+            connection
+                .out
+                .frame(now, false, models_header(), payload, &[]);
+        }
+    }
+
     pub(crate) fn micros(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.began).as_micros() as u64
     }
+}
+
+fn models_header() -> Header {
+    Header::new(Kind::Models, 0, 0)
 }

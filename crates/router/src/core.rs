@@ -24,6 +24,7 @@ mod dispatch;
 mod frames;
 mod limits;
 mod loss;
+mod models;
 mod replica;
 mod request;
 mod suspects;

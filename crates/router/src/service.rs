@@ -25,7 +25,7 @@ use eagleray_types::{
     DeploymentKey, ErrorCode,
     control::{DeploymentTarget, TargetUpdate},
 };
-use eagleray_wire::{Flags, HeadError, ResponsePayload};
+use eagleray_wire::{Flags, HeadError, ModelKey, ResponsePayload};
 
 use tokio::task::JoinHandle;
 
@@ -92,6 +92,8 @@ pub struct Outgoing {
     pub deadline: Option<Instant>,
     /// Body bytes that are kept after they were sent, so that the request can move to another replica.
     pub keep_bytes: usize,
+    /// The multiplexed model that it asks for: a replica that holds it is preferred.
+    pub model: Option<ModelKey>,
 }
 
 impl Outgoing {
@@ -106,6 +108,7 @@ impl Outgoing {
             repeatable: false,
             deadline: None,
             keep_bytes,
+            model: None,
         }
     }
 
@@ -222,6 +225,7 @@ impl Handle {
             repeatable: request.repeatable,
             deadline: request.deadline,
             buffered_bytes: request.buffered_bytes(),
+            model: request.model,
         };
         let mut state = self.state.borrow_mut();
         let index = match state.submit(now, key, submit, request) {

@@ -36,6 +36,9 @@ pub struct Plan {
     pub limit_changes: usize,
     /// Replicas drained and replaced.
     pub drains: usize,
+    /// Requests name one of so many models, and replicas say at random times that they hold some. Then requests may
+    /// wait for a holder, beside a free slot.
+    pub models: u8,
 }
 
 impl Default for Plan {
@@ -63,6 +66,7 @@ impl Default for Plan {
             router_kills: 0,
             limit_changes: 0,
             drains: 0,
+            models: 0,
         }
     }
 }

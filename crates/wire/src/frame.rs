@@ -71,6 +71,9 @@ pub enum Kind {
     /// Replica to router. `a`: milliseconds for which its event loop has not turned, so a request would wait there;
     /// 0: it turns again.
     Hung = 128,
+    /// Replica to router: the multiplexed models that it holds or loads, all of them. Payload: see
+    /// [`ModelKey`](crate::ModelKey).
+    Models = 129,
 }
 
 impl Kind {
@@ -90,6 +93,7 @@ impl Kind {
             12 => Self::Gone,
             13 => Self::Control,
             128 => Self::Hung,
+            129 => Self::Models,
             _ => return None,
         })
     }

@@ -7,6 +7,7 @@
 mod claim;
 mod frame;
 mod head;
+mod model;
 mod page;
 mod socket;
 
@@ -21,5 +22,6 @@ pub use head::{
     CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind, ResponseHead,
     ResponsePayload, encode_response_head, encode_trailers,
 };
+pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;
 pub use socket::{peer_uid, recv_with_fd, send_with_fd};

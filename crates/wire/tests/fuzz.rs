@@ -126,7 +126,7 @@ fn borrow(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])>
 }
 
 fn generate_frames(rng: &mut Rng) -> Vec<u8> {
-    const KINDS: [Kind; 14] = [
+    const KINDS: [Kind; 15] = [
         Kind::Hello,
         Kind::Request,
         Kind::Body,
@@ -140,6 +140,7 @@ fn generate_frames(rng: &mut Rng) -> Vec<u8> {
         Kind::Reject,
         Kind::Gone,
         Kind::Hung,
+        Kind::Models,
         Kind::Control,
     ];
     let mut out = BytesMut::from(&[rng.u8(..)][..]);

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,16 @@ class Replica:
         await self.loop.shutdown_asyncgens()
 
     async def _destroy(self) -> None:
-        """Runs `__del__`, once."""
+        """Runs `__del__`, once; then models are unloaded."""
+        try:
+            await self._run_destructor()
+        finally:
+            if "eagleray.serve.multiplex" in sys.modules:
+                from eagleray.serve import multiplex
+
+                await multiplex.unload_all(self.loop)
+
+    async def _run_destructor(self) -> None:
         user_code = self.user_code
         hook = None if user_code is None else user_code.hook("__del__")
         if user_code is None or hook is None:

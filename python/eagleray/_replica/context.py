@@ -1,4 +1,4 @@
-"""The request that the running code serves, by task and by thread; the replica's loop and limit for who needs them."""
+"""The request that the running code serves, by task and by thread; of the replica what public modules need."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from eagleray import _core
 
@@ -15,6 +16,8 @@ current: ContextVar[_core.Request | None] = ContextVar("eagleray_request", defau
 # Set by the lifecycle: the loop that async user code runs on, and how many requests may run at a time (0: not known).
 loop: asyncio.AbstractEventLoop | None = None
 max_ongoing_requests = 0
+# Tells routers which multiplexed models are here.
+tell_models: Callable[[list[str]], None] | None = None
 
 
 def request_id() -> str:

@@ -52,6 +52,7 @@ class Lifecycle:
         """Begins to take events and requests."""
         self._core = core
         replica_context.loop = self._loop
+        replica_context.tell_models = core.set_models
         self._take_requests = stops.after(core.drain)
         core.attach(self._loop)
         self._pool = Pool(core, self._loop)
@@ -169,6 +170,7 @@ class Lifecycle:
         elif call is not None:
             self._run_http = http.on_loop(call)
         self._pool.serve(in_thread, calls.in_thread)
+        _announce_models(user_code)
         self._core.serve(
             config["replica_id"],
             self._options["max_ongoing_requests"],
@@ -270,6 +272,15 @@ class Lifecycle:
 
     async def _destroy(self) -> None:
         """Runs `__del__` once: the class loses it, so that the end of the process does not run it again."""
+        try:
+            await self._run_destructor()
+        finally:
+            if "eagleray.serve.multiplex" in sys.modules:
+                from eagleray.serve import multiplex
+
+                await multiplex.unload_all(self._loop)
+
+    async def _run_destructor(self) -> None:
         user_code = self._user_code
         hook = None if user_code is None else user_code.hook("__del__")
         if user_code is None or hook is None:
@@ -277,6 +288,15 @@ class Lifecycle:
         kind: Any = type(user_code.target)
         kind.__del__ = lambda self: None
         await hooks.run(hook)
+
+
+def _announce_models(user_code: UserCode) -> None:
+    """Lets routers know that this deployment has models, before the first is loaded."""
+    if "eagleray.serve.multiplex" in sys.modules:
+        from eagleray.serve import multiplex
+
+        if multiplex.has_loader(user_code.target):
+            multiplex.tell_routers()
 
 
 def _load(path: str) -> Any:

@@ -41,7 +41,7 @@ if not in_replica():  # a replica's lines say which it is
 if TYPE_CHECKING:
     from eagleray.serve.asgi import ingress
     from eagleray.serve.batching import batch
-    from eagleray.serve.multiplex import get_multiplexed_model_id
+    from eagleray.serve.multiplex import get_multiplexed_model_id, multiplexed
 
 __all__ = [
     "Application",
@@ -61,6 +61,7 @@ __all__ = [
     "get_replica_context",
     "get_trace_context",
     "ingress",
+    "multiplexed",
     "run",
     "run_many",
     "shutdown",
@@ -71,11 +72,8 @@ __all__ = [
 
 del _deployment_module
 
-_NOT_YET = ("multiplexed",)
-
-
 # Imported when they are first used: they need asyncio, which would double the time of this import.
-_LATER = {"batch": "batching", "ingress": "asgi", "get_multiplexed_model_id": "multiplex"}
+_LATER = {"batch": "batching", "ingress": "asgi", "get_multiplexed_model_id": "multiplex", "multiplexed": "multiplex"}
 
 
 def __getattr__(name: str) -> Any:
@@ -85,6 +83,4 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"eagleray.serve.{_LATER[name]}"), name)
         globals()[name] = value
         return value
-    if name in _NOT_YET:
-        raise AttributeError(f"serve.{name} is not available in this version of eagleray yet")
     raise AttributeError(f"module 'eagleray.serve' has no attribute {name!r}")

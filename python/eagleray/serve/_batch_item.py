@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from eagleray.serve.multiplex import get_multiplexed_model_id
+from eagleray.serve._shared_work import get_multiplexed_model_id
 
 if TYPE_CHECKING:
     from eagleray.serve._batch_queue import BatchQueue

@@ -17,7 +17,6 @@ timer for the oldest item are the only events.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,8 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eagleray.serve._batch_item import Item
+from eagleray.serve._shared_work import own_copy, work_for
 from eagleray.serve.exceptions import RayServeException
-from eagleray.serve.multiplex import _run_for_batch
 
 # A function that hands its work to a thread waits there for the interpreter, which the loop keeps for up to 5 ms while
 # it tells many callers. After a batch that is long and large enough for that to matter, the loop lets go of it for the
@@ -223,7 +222,7 @@ class BatchQueue:
             return fits
         except Exception as error:
             for item in live:
-                item.fail(_own_copy(error, first=item is live[0]))
+                item.fail(own_copy(error, first=item is live[0]))
             self._waiting.clear()
             self._gone = 0
             return 0
@@ -266,7 +265,7 @@ class BatchQueue:
 
     async def _serve_group(self, group: list[Item], *, last: bool = False) -> None:
         """Calls the function for items of one model and tells their callers. `last`: and releases the permit."""
-        with _run_for_batch(group[0].model_id):
+        with work_for(group[0].model_id):
             turned: list[bool] = []
             marker = self.loop.call_soon(turned.append, True)
             began = self.clock()
@@ -361,7 +360,7 @@ def _checked(results: Any, count: int, name: str) -> list[Any]:
 def _tell(group: list[Item], results: list[Any] | None, error: BaseException | None) -> None:
     if error is not None:
         for number, item in enumerate(group):
-            item.fail(_own_copy(error, first=number == 0))
+            item.fail(own_copy(error, first=number == 0))
     elif results is None:
         for item in group:
             assert item.stream is not None
@@ -370,19 +369,3 @@ def _tell(group: list[Item], results: list[Any] | None, error: BaseException | N
         for item, result in zip(group, results, strict=True):
             if not item.future.done():
                 item.future.set_result(result)
-
-
-def _own_copy(error: BaseException, *, first: bool) -> BaseException:
-    """An exception for one caller: raising it adds to its traceback, so callers must not share it."""
-    if first:
-        return error
-    try:
-        made = copy.copy(error)
-    except Exception:
-        return error
-    if type(made) is not type(error):
-        return error
-    made.__traceback__ = error.__traceback__
-    made.__cause__, made.__context__ = error.__cause__, error.__context__
-    made.__suppress_context__ = error.__suppress_context__
-    return made

@@ -35,6 +35,7 @@ from eagleray.serve._batch_item import Item, Stream
 from eagleray.serve._batch_learning import make_queue
 from eagleray.serve._batch_queue import BatchQueue, Settings
 from eagleray.serve._log import logger
+from eagleray.serve._methods import Owners
 
 __all__ = ["batch"]
 
@@ -219,32 +220,16 @@ class _Batcher:
         self._function = function
         self._generator = inspect.isasyncgenfunction(function)
         self._columns = {method: Columns(function, is_method=method) for method in (False, True)}
-        self._is_method_of = functools.lru_cache(maxsize=256)(self._look_up)
+        self._owners = Owners(function)
         # By identity: instances need not be hashable. The reference removes the entry with its instance.
         self._queues: dict[int, tuple[BatchQueue, Any]] = {}
         self._lock = threading.Lock()
         self._warned = False
 
-    def _look_up(self, owner: type) -> bool:
-        """Whether `owner` has the decorated function as a method, so that a first argument of it is the instance."""
-        function = self._function
-        found: Any = inspect.getattr_static(owner, function.__name__, None)
-        if isinstance(found, staticmethod):
-            return False
-        while found is not None:
-            if found is function:
-                return True
-            found = getattr(found, "__wrapped__", None)
-        place, _, _ = function.__qualname__.rpartition(".")
-        return any(kind.__module__ == function.__module__ and kind.__qualname__ == place for kind in owner.__mro__)
-
     def split(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Columns]:
         """The instance, None for a plain function, and the item's own arguments."""
-        if args:
-            first = args[0]
-            if self._is_method_of(first if isinstance(first, type) else type(first)):
-                return first, args[1:], self._columns[True]
-        return None, args, self._columns[False]
+        instance, own = self._owners.split(args)
+        return instance, own, self._columns[instance is not None]
 
     def queue_of(self, instance: Any, loop: asyncio.AbstractEventLoop) -> BatchQueue:
         """The queue of an instance. It may be on another loop than the caller's."""

@@ -22,6 +22,7 @@ use eagleray_router::{
     service::{Failure, INITIAL_BODY_CREDIT},
 };
 use eagleray_types::ErrorCode;
+use eagleray_wire::ModelKey;
 use tokio::time::Sleep;
 
 use super::{
@@ -55,6 +56,8 @@ pub(super) enum Gathered {
 #[derive(Debug)]
 pub(super) struct Gather {
     pub(super) head: Bytes,
+    /// The multiplexed model that the head names.
+    pub(super) model: Option<ModelKey>,
     pub(super) first: Bytes,
     pub(super) rest: VecDeque<Bytes>,
     pub(super) upload: Upload,
@@ -71,7 +74,7 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(
-        head: Bytes,
+        (head, model): (Bytes, Option<ModelKey>),
         upload: Upload,
         length: Option<u64>,
         deadline: Option<Instant>,
@@ -81,6 +84,7 @@ impl Gather {
             || length.is_some_and(|length| length <= INITIAL_BODY_CREDIT as u64);
         Self {
             head,
+            model,
             first: Bytes::new(),
             rest: VecDeque::new(),
             upload,

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 use eagleray_router::service::{Exchange, Failure, Handle, Outgoing};
 use eagleray_types::{DeploymentKey, ErrorCode};
-use eagleray_wire::Flags;
+use eagleray_wire::{Flags, ModelKey};
 use tokio::{
     sync::watch,
     time::{Duration, timeout_at},
@@ -47,6 +47,8 @@ pub(super) struct Request {
     pub(super) head: Bytes,
     pub(super) arguments: Arguments,
     pub(super) answer: Answer,
+    /// The multiplexed model that it asks for.
+    pub(super) model: Option<ModelKey>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -104,6 +106,7 @@ impl Shared {
             head,
             arguments,
             answer,
+            model,
             deadline,
         } = request;
         let chunks = match self.resolve(arguments, deadline).await? {
@@ -118,6 +121,7 @@ impl Shared {
             outgoing.rest = rest;
             outgoing.complete = answer != Answer::Reservation;
             outgoing.deadline = deadline;
+            outgoing.model = model;
             outgoing
         };
         let exchange = self.submit(&key, &replica_id, outgoing, deadline).await?;

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use eagleray_replica::Cancel;
 use eagleray_router::service::{Handle, Options};
 use eagleray_types::DeploymentKey;
-use eagleray_wire::{CallHead, RequestHead};
+use eagleray_wire::{CallHead, ModelKey, RequestHead};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -120,6 +120,7 @@ impl Router {
                 (false, true) => Answer::Items,
                 (false, false) => Answer::Value,
             },
+            model: ModelKey::of(multiplexed_model_id.as_bytes()),
             deadline: parent.and_then(eagleray_replica::Request::deadline_of_calls),
         };
         let order = Order {

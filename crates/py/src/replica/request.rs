@@ -9,7 +9,7 @@ use std::{
 };
 
 use eagleray_replica::{Body, Message, Room};
-use eagleray_wire::{Flags, RequestHead};
+use eagleray_wire::{Flags, RequestHead, is_model_header};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -118,7 +118,10 @@ impl Request {
     fn multiplexed_model_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(match self.head()? {
             RequestHead::Call(head) => text(py, head.multiplexed_model_id),
-            RequestHead::Http(_) => intern!(py, "").clone(),
+            RequestHead::Http(head) => {
+                let named = head.headers.iter().find(|(name, _)| is_model_header(name));
+                named.map_or_else(|| intern!(py, "").clone(), |(_, value)| text(py, value))
+            }
         })
     }
 
@@ -149,6 +152,13 @@ impl Request {
     #[getter]
     fn answered(&self) -> bool {
         self.core.has_answered()
+    }
+
+    /// The task that serves it on the loop; None: a thread does, or nobody any more.
+    #[getter]
+    fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let waits = self.waits.lock();
+        waits.task.as_ref().map(|task| task.clone_ref(py))
     }
 
     /// The task that is cancelled when nobody wants the answer.

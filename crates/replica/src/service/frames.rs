@@ -62,6 +62,7 @@ impl Service {
             | Kind::Reject
             | Kind::Gone
             | Kind::Hung
+            | Kind::Models
             | Kind::Control => {
                 self.shared.problem(format!(
                     "a router sent {:?}, which only a replica sends",

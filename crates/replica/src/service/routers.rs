@@ -215,6 +215,7 @@ impl Service {
             let header = condition::hung_header(Some(hung_for));
             connection.out.frame(now, false, header, &[], &[]);
         }
+        self.shared.tell_models(now, &connection);
         self.routers[index] = Some(Router::Live { connection, input });
         let mut admission = self.shared.admission.lock();
         admission.connected(now, key);

@@ -33,6 +33,8 @@ pub(super) struct Deployment {
     pub(super) queue: Queue,
     /// Suspects that wait for a replica without one, see `suspects.rs`. Oldest first.
     pub(super) held: Queue,
+    /// Requests that wait for a replica that holds their model, see `models.rs`. Oldest first.
+    pub(super) bound: Queue,
     pub(super) queued: Arc<Counter>,
     pub(super) budget: Budget,
     time: u64,
@@ -63,6 +65,7 @@ impl Deployment {
             waiting: Vec::new(),
             queue: Queue::new(),
             held: Queue::new(),
+            bound: Queue::new(),
             queued,
             budget: Budget::new(now),
             time: 0,

@@ -7,6 +7,7 @@ use eagleray_wire::Claims;
 
 use super::{
     Core, Event, MAX_WAITS, NONE, Pending, Refused, RequestKey, Submit,
+    models::Way,
     replica::{Link, Replica},
     request::{Place, Request},
 };
@@ -35,9 +36,14 @@ impl<C: Claims> Core<C> {
         }
         deployment.budget.request(now);
         let mut request = Request::new(self.order, index, now, &submit);
-        if deployment.queue.is_empty()
-            && let Some(replica) = deployment.choose(&self.replicas, &mut self.random)
-        {
+        let way = match (submit.model, deployment.queue.is_empty()) {
+            (_, false) => Way::NoRoom,
+            (None, true) => deployment
+                .choose(&self.replicas, &mut self.random)
+                .map_or(Way::NoRoom, Way::To),
+            (Some(model), true) => deployment.choose_for(model, &self.replicas, &mut self.random),
+        };
+        if let Way::To(replica) = way {
             self.order += 1;
             let key = self.requests.insert(request);
             self.send(now, key.index, replica, false);
@@ -55,9 +61,13 @@ impl<C: Claims> Core<C> {
         self.order += 1;
         let key = self.requests.insert(request);
         let fills = deployment.queue.is_empty();
-        self.requests.enqueue(&mut deployment.queue, key.index);
-        if fills {
-            self.enroll(index);
+        if matches!(way, Way::Wait) {
+            self.bind(now, key.index);
+        } else {
+            self.requests.enqueue(&mut deployment.queue, key.index);
+            if fills {
+                self.enroll(index);
+            }
         }
         if self.draining {
             self.fail_stranded(index);
@@ -129,10 +139,13 @@ impl<C: Claims> Core<C> {
         self.limits.remove_bytes(request.bytes);
         let queue = if std::mem::take(&mut request.held) {
             &mut deployment.held
+        } else if std::mem::take(&mut request.bound) {
+            &mut deployment.bound
         } else {
             &mut deployment.queue
         };
         self.requests.dequeue(queue, index);
+        self.requests.patience.remove(index);
     }
 
     /// Sends a request that is in no queue to a replica with a free word.
@@ -140,8 +153,12 @@ impl<C: Claims> Core<C> {
         let Some(replica) = self.replicas.get_mut(to as usize) else {
             return;
         };
-        let Some((slot, sequence)) = replica.link.as_mut().and_then(|link| link.queue(index))
-        else {
+        let model = self.requests.get(index).and_then(|request| request.model);
+        let word = replica
+            .link
+            .as_mut()
+            .and_then(|link| link.queue(index, model));
+        let Some((slot, sequence)) = word else {
             debug_assert!(false, "chosen without a free word");
             return;
         };
@@ -210,14 +227,19 @@ impl<C: Claims> Core<C> {
             self.fail_stranded(index);
         }
         self.release_held(now, index);
+        self.release_bound(now, index);
         while let Some(deployment) = self.deployments.get_mut(index as usize) {
             let oldest = deployment.queue.first;
-            match self.requests.get(oldest) {
+            let model = match self.requests.get(oldest) {
                 None => break,
                 Some(request) if request.grant_only() => break,
-                Some(_) => {}
-            }
-            let Some(replica) = deployment.choose(&self.replicas, &mut self.random) else {
+                Some(request) => request.model,
+            };
+            let chosen = match model {
+                None => deployment.choose(&self.replicas, &mut self.random),
+                Some(model) => deployment.choose_any_for(model, &self.replicas, &mut self.random),
+            };
+            let Some(replica) = chosen else {
                 break;
             };
             let Some(replica) = self.apart(index, oldest, replica) else {

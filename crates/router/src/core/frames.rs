@@ -62,6 +62,7 @@ impl<C: Claims> Core<C> {
                 !deployment.queue.is_empty()
                     || !deployment.waiting.is_empty()
                     || !deployment.held.is_empty()
+                    || !deployment.bound.is_empty()
             });
         if waits {
             self.settle(now, deployment);

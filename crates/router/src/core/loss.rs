@@ -55,6 +55,7 @@ impl<C: Claims> Core<C> {
         replica.stopped = false;
         replica.hung = false;
         replica.probation = None;
+        replica.models = None;
         let deployment = replica.deployment;
         let (gone, retired) = (replica.gone, replica.retired);
         let again = now + replica.back_off();
@@ -102,8 +103,9 @@ impl<C: Claims> Core<C> {
     /// When `on_timeout` must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.requests.deadlines.first().map(|(at, _)| at);
+        let patience = self.requests.patience.first().map(|(at, _)| at);
         let timer = self.timers.peek().map(|std::cmp::Reverse((at, ..))| *at);
-        deadline.into_iter().chain(timer).min()
+        deadline.into_iter().chain(patience).chain(timer).min()
     }
 
     /// Time has passed. Early or repeated calls do nothing.
@@ -118,6 +120,7 @@ impl<C: Claims> Core<C> {
                 begun: state.begun,
             });
         }
+        self.end_patience(now);
         while let Some(std::cmp::Reverse((at, connection, kind))) = self.timers.peek().copied()
             && at <= now
         {

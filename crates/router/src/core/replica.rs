@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eagleray_wire::{Claims, SlotState};
+use eagleray_wire::{Claims, ModelKey, SlotState};
 
 use super::{NONE, suspects::Probation};
 
@@ -15,6 +15,8 @@ pub(super) struct Link<C> {
     total: u32,
     sequence: u64,
     busy: u32,
+    /// Models of requests that have a word, and of how many each.
+    under_way: Vec<(ModelKey, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Slot {
     busy: bool,
     /// Its REQUEST frame has been polled.
     pub(super) written: bool,
+    model: Option<ModelKey>,
 }
 
 impl<C: Claims> Link<C> {
@@ -36,6 +39,7 @@ impl<C: Claims> Link<C> {
             total,
             sequence: 0,
             busy: 0,
+            under_way: Vec::new(),
         }
     }
 
@@ -56,7 +60,7 @@ impl<C: Claims> Link<C> {
     }
 
     /// Announces a request on the page; `None` when every word is in use.
-    pub(super) fn queue(&mut self, request: u32) -> Option<(u32, u64)> {
+    pub(super) fn queue(&mut self, request: u32, model: Option<ModelKey>) -> Option<(u32, u64)> {
         self.sequence += 1;
         let sequence = self.sequence;
         let entry = Slot {
@@ -64,6 +68,7 @@ impl<C: Claims> Link<C> {
             request,
             busy: true,
             written: false,
+            model,
         };
         let slot = if let Some(slot) = self.free.pop() {
             *self.slots.get_mut(slot as usize)? = entry;
@@ -75,6 +80,12 @@ impl<C: Claims> Link<C> {
             return None;
         };
         self.busy += 1;
+        if let Some(model) = model {
+            match self.under_way.iter_mut().find(|one| one.0 == model) {
+                Some((_, count)) => *count += 1,
+                None => self.under_way.push((model, 1)),
+            }
+        }
         self.claims.queue(slot, sequence);
         Some((slot, sequence))
     }
@@ -101,7 +112,21 @@ impl<C: Claims> Link<C> {
             entry.request = NONE;
             self.busy -= 1;
             self.free.push(slot);
+            if let Some(model) = entry.model.take()
+                && let Some(place) = self.under_way.iter().position(|one| one.0 == model)
+                && let Some((_, count)) = self.under_way.get_mut(place)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.under_way.swap_remove(place);
+                }
+            }
         }
+    }
+
+    /// Models that requests of ours were sent here for.
+    pub(super) fn models(&self) -> impl Iterator<Item = ModelKey> + '_ {
+        self.under_way.iter().map(|(model, _)| *model)
     }
 
     /// Takes the request back, unless it has started. Afterwards the word is free.
@@ -182,6 +207,8 @@ pub(super) struct Replica<C> {
     pub(super) watch: Watch,
     /// A request that may have killed another replica was sent here.
     pub(super) probation: Option<Probation>,
+    /// The models that it says it holds or loads, in order; `None`: it has said nothing of models.
+    pub(super) models: Option<Vec<ModelKey>>,
     pub(super) link: Option<Link<C>>,
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use eagleray_wire::ModelKey;
 use slab::Slab;
 
 use super::{NONE, RequestKey, deadlines::Deadlines};
@@ -49,6 +50,10 @@ pub(super) struct Request {
     pub(super) deaths: u8,
     /// It waits among the held ones, not in the queue.
     pub(super) held: bool,
+    /// The model that it asks for.
+    pub(super) model: Option<ModelKey>,
+    /// It waits for a replica that holds its model, not in the queue, see `models.rs`.
+    pub(super) bound: bool,
     previous: u32,
     next: u32,
 }
@@ -71,6 +76,8 @@ impl Request {
             counted: false,
             deaths: 0,
             held: false,
+            model: submit.model,
+            bound: false,
             previous: NONE,
             next: NONE,
         }
@@ -82,6 +89,11 @@ impl Request {
     pub(super) const fn grant_only(&self) -> bool {
         self.rejections >= super::MAX_TRIES
     }
+
+    /// The one behind it in its queue, or `NONE`.
+    pub(super) const fn next(&self) -> u32 {
+        self.next
+    }
 }
 
 /// All requests of a router.
@@ -90,6 +102,8 @@ pub(super) struct Requests {
     slab: Slab<Request>,
     generation: u32,
     pub(super) deadlines: Deadlines,
+    /// Until when a request waits for a replica that holds its model.
+    pub(super) patience: Deadlines,
 }
 
 impl Requests {
@@ -108,6 +122,7 @@ impl Requests {
     pub(super) fn remove(&mut self, key: RequestKey) {
         if self.find(key).is_some() {
             self.deadlines.remove(key.index);
+            self.patience.remove(key.index);
             self.slab.remove(key.index());
         }
     }
@@ -238,6 +253,7 @@ mod tests {
             repeatable: false,
             deadline: None,
             buffered_bytes: 0,
+            model: None,
         };
         let keys: Vec<_> = (0..6)
             .map(|order| requests.insert(Request::new(order, 0, now, &submit)).index)

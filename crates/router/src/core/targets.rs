@@ -123,7 +123,7 @@ impl<C: Claims> Core<C> {
             .get(key)
             .and_then(|index| self.deployments.get(*index as usize));
         deployment.map_or(0, |deployment| {
-            (deployment.queue.length + deployment.held.length) as usize
+            (deployment.queue.length + deployment.held.length + deployment.bound.length) as usize
         })
     }
 
@@ -145,6 +145,7 @@ impl<C: Claims> Core<C> {
         replica.others = 0;
         replica.wanted = false;
         replica.announced = false;
+        replica.models = None;
         replica.watch.turns = claims.turns();
         replica.watch.since = now;
         replica.watch.armed = false;
@@ -274,6 +275,7 @@ impl<C: Claims> Core<C> {
                 armed: false,
             },
             probation: None,
+            models: None,
             link: None,
         }) as u32;
         self.deployments
@@ -314,15 +316,11 @@ impl<C: Claims> Core<C> {
     }
 
     pub(super) fn fail_queue(&mut self, index: u32, code: ErrorCode) {
-        while let Some(oldest) =
-            self.deployments
-                .get(index as usize)
-                .map(|one| match one.held.first {
-                    NONE => one.queue.first,
-                    held => held,
-                })
-            && oldest != NONE
-        {
+        while let Some(oldest) = self.deployments.get(index as usize).and_then(|one| {
+            [one.held.first, one.bound.first, one.queue.first]
+                .into_iter()
+                .find(|first| *first != NONE)
+        }) {
             self.leave(oldest);
             self.fail(oldest, code);
         }

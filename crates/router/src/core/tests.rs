@@ -15,6 +15,7 @@ use eagleray_wire::{Flags, Header, Kind, NO_DEADLINE, SlotState};
 use super::*;
 
 mod losses;
+mod models;
 mod queues;
 mod suspects;
 
@@ -75,6 +76,7 @@ const ONCE: Submit = Submit {
     repeatable: false,
     deadline: None,
     buffered_bytes: 100,
+    model: None,
 };
 const SAFE: Submit = Submit {
     repeatable: true,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use eagleray_types::ErrorCode;
-use eagleray_wire::Header;
+use eagleray_wire::{Header, ModelKey};
 
 use super::limits::Limits;
 
@@ -53,6 +53,8 @@ pub struct Submit {
     pub deadline: Option<Instant>,
     /// Bytes of head and body that wait with it, for the bound on queued memory.
     pub buffered_bytes: usize,
+    /// The multiplexed model that it asks for, see `models.rs`.
+    pub model: Option<ModelKey>,
 }
 
 /// Why a request was not taken at all. No event follows.

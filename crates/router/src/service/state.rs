@@ -15,7 +15,7 @@ use eagleray_types::{
     DeploymentKey, ErrorCode,
     control::{DeploymentTarget, TargetUpdate},
 };
-use eagleray_wire::{ClaimPage, DecodeError, Decoder, Frame, Header, Kind};
+use eagleray_wire::{ClaimPage, DecodeError, Decoder, Frame, Header, Kind, ModelKey};
 use slab::Slab;
 use tokio::net::unix::OwnedWriteHalf;
 
@@ -34,6 +34,8 @@ pub(super) enum ReadError {
     Decode(#[from] DecodeError),
     #[error("more of an answer than there was credit for")]
     Overrun,
+    #[error("a list of models that cannot be read")]
+    Models,
     #[error("a {0:?} frame, which only a router sends")]
     Unexpected(Kind),
 }
@@ -337,6 +339,10 @@ impl State {
                 };
                 self.entries[index].body.credit(header.a);
                 self.resume_body(index);
+            }
+            Kind::Models => {
+                let models = ModelKey::decode(&frame.payload).ok_or(ReadError::Models)?;
+                self.core.on_models(now, key, models);
             }
             Kind::Grant | Kind::Reject | Kind::Gone | Kind::Hung => {}
             kind => return Err(ReadError::Unexpected(kind)),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use eagleray_router::core::{Core, Event, Refused, Submit, Transmit};
-use eagleray_wire::{Flags, Kind};
+use eagleray_wire::{Flags, Kind, ModelKey};
 
 use super::{Action, MICROSECOND, World};
 use crate::{ledger::Outcome, page::SimulatedPage};
@@ -21,6 +21,8 @@ impl World {
         let has_deadline = self.draw(self.plan.deadlines);
         let cancels = self.draw(self.plan.cancels);
         let soon = self.random.u64(1..=2 * self.plan.service);
+        let model = self.some_model();
+        self.say_models(now, router);
         let deadline = has_deadline.then(|| now + Duration::from_micros(soon));
         let Some(core) = self.routers[router].core.as_mut() else {
             return;
@@ -32,6 +34,7 @@ impl World {
                 repeatable,
                 deadline,
                 buffered_bytes: 100,
+                model,
             },
         ) {
             Ok(request) => {
@@ -44,6 +47,30 @@ impl World {
             Err(refused) => panic!("{refused}"),
         }
         self.drive_router(router);
+    }
+
+    fn some_model(&mut self) -> Option<ModelKey> {
+        let models = self.plan.models;
+        (models > 0).then(|| ModelKey::of(&[self.random.u8(1..=models)]))?
+    }
+
+    /// Now and then a replica tells a router that it holds other models than before.
+    fn say_models(&mut self, now: Instant, router: usize) {
+        if self.plan.models == 0 || !self.draw(20) {
+            return;
+        }
+        let held = (0..self.random.usize(0..4))
+            .filter_map(|_| self.some_model())
+            .collect();
+        let open: Vec<_> = self
+            .links
+            .iter()
+            .filter(|link| link.router == router && link.open)
+            .map(|link| link.key)
+            .collect();
+        if let Some(key) = self.random.choice(open) {
+            self.with_core(router, |core| core.on_models(now, key, held));
+        }
     }
 
     pub(super) fn drive_router(&mut self, router: usize) {
@@ -112,9 +139,11 @@ impl World {
                 }
                 if header.a > 0 {
                     let age = (self.now - submitted) / MICROSECOND;
-                    // A request that waits though it has started is a suspect, and may be passed.
+                    // A request that waits though it has started is a suspect, and may be passed; one whose model a
+                    // replica holds passes others on the way there.
                     assert!(
-                        age >= u64::from(header.b)
+                        self.plan.models > 0
+                            || age >= u64::from(header.b)
                             || self.ledger.suspect_of_age(router, self.now, header.b),
                         "request {id} left before an older one"
                     );

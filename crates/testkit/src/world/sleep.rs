@@ -22,8 +22,10 @@ impl World {
             .filter(|replica| replica.alive && replica.listed)
             .count();
         // Where the machines promise nothing there is nothing to measure: a replica that died, was stopped, hangs or
-        // drains, as far as either end knows, and candidates past those that get a WAIT.
-        let promised = link.open
+        // drains, as far as either end knows, candidates past those that get a WAIT, and requests that wait for a
+        // replica with their model.
+        let promised = self.plan.models == 0
+            && link.open
             && replica.alive
             && !replica.stopped
             && !replica.hung
