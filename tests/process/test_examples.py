@@ -6,9 +6,13 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris, load_wine
 
 from machine import ROOT, Machine, eventually, request
+from websocket import WebSocket
+
+
+JSON = {"content-type": "application/json"}
 
 
 def copy(machine: Machine, name: str) -> None:
@@ -99,4 +103,67 @@ def test_the_retrieval_pipeline_answers_from_the_right_description(machine: Mach
         answer = request("POST", script.address + "/", body=body)
         assert answer.status == 400, body
         assert answer.json()["error"]
+    script.interrupt()
+
+
+def test_the_zoo_loads_a_model_once_where_it_is_asked_for(machine: Machine) -> None:
+    copy(machine, "zoo")
+    output = run_demo(machine, "zoo")
+    assert "iris-tree" in output, output
+
+    script = machine.start([sys.executable, "zoo/app.py"])
+    script.wait_for_line("is running at")
+    iris, wine = load_iris(), load_wine()
+
+    def ask(model_id: str, row: list[float]) -> dict:
+        headers = {"serve_multiplexed_model_id": model_id}
+        answer = request("POST", script.address + "/", body={"features": row}, headers=headers)
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+    assert ask("iris-tree", iris.data[0].tolist())["result"] == "setosa"
+    assert ask("iris-tree", iris.data[-1].tolist())["result"] == "virginica"
+    assert ask("wine-logistic", wine.data[0].tolist())["result"] == "class_0"
+    again = [ask("iris-tree", iris.data[0].tolist()) for _ in range(20)]
+    assert len({one["replica"] for one in again}) == 1, "requests go where the model is"
+    assert again[-1]["loads"] == again[0]["loads"], "a model that is held is not loaded again"
+
+    headers = {"serve_multiplexed_model_id": "iris-tree"}
+    for body in (b"", b"[]", b'{"features": [1]}', b'{"features": [1, 2, 3, "4"]}', b'{"features": [1, 2, 3, NaN]}'):
+        answer = request("POST", script.address + "/", body=body, headers=headers)
+        assert answer.status == 400, body
+        assert answer.json()["error"]
+    unknown = request("POST", script.address + "/", headers={"serve_multiplexed_model_id": "../app"})
+    assert unknown.status == 404
+    assert "iris-tree" in unknown.json()["error"]
+    assert request("POST", script.address + "/").status == 400
+    script.interrupt()
+
+
+def test_the_chat_streams_words_over_http_and_websocket(machine: Machine) -> None:
+    copy(machine, "chat")
+    output = run_demo(machine, "chat")
+    assert "Return the ..." in output, output
+
+    script = machine.start([sys.executable, "chat/app.py"])
+    script.wait_for_line("is running at")
+    asked = {"prompt": "Return the", "seed": 3, "temperature": 0.5}
+    first, again = (request("POST", script.address + "/generate", body=asked, headers=JSON) for _ in range(2))
+    assert first.status == 200
+    assert first.text.split()
+    assert first.text == again.text, "the same seed draws the same words"
+    assert "<form>" in request("GET", script.address + "/").text
+    assert "/generate" in request("GET", script.address + "/openapi.json").json()["paths"]
+    for wrong in ({}, {"prompt": ""}, {"prompt": "x" * 501}, {"prompt": "a", "temperature": 3}):
+        assert request("POST", script.address + "/generate", body=wrong, headers=JSON).status == 422, wrong
+
+    with WebSocket(script.address + "/chat") as socket:
+        for message in ("Return the", "Open a file"):
+            socket.send(message)
+            told = [json.loads(socket.receive())]
+            while "end" not in told[-1]:
+                told.append(json.loads(socket.receive()))
+            assert all(set(one) == {"word"} for one in told[:-1])
+        socket.send("x" * 501)
+        assert "error" in json.loads(socket.receive())
     script.interrupt()
