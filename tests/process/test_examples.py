@@ -11,7 +11,6 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from machine import ROOT, Machine, eventually, request
 from websocket import WebSocket
 
-
 JSON = {"content-type": "application/json"}
 
 

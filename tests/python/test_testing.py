@@ -225,3 +225,31 @@ def test_batches_fill() -> None:
     with testing.local(Batches.bind()) as handle:
         responses = [handle.remote(number) for number in range(4)]
         assert [response.result() for response in responses] == [[0, 4], [2, 4], [4, 4], [6, 4]]
+
+
+@pytest.mark.contract("1.5/local-context", better="the request's context, models and batches are as in production")
+def test_models_are_loaded_by_the_id_of_the_request_and_unloaded_at_the_end() -> None:
+    class Model:
+        def __init__(self, model_id: str) -> None:
+            self.model_id = model_id
+
+        def __del__(self) -> None:
+            NOTES.append(f"{self.model_id} unloaded")
+
+    @serve.deployment
+    class Models:
+        @serve.multiplexed(max_num_models_per_replica=2)
+        async def load(self, model_id: str) -> Model:
+            NOTES.append(f"{model_id} loaded")
+            return Model(model_id)
+
+        async def __call__(self, request: Any) -> str:
+            model: Model = await self.load(serve.get_multiplexed_model_id())
+            return model.model_id
+
+    with testing.client(Models.bind()) as client:
+        for model_id in ("a", "b", "a", "c"):
+            assert client.get("/", headers={"serve_multiplexed_model_id": model_id}).text == model_id
+        assert client.handle.options(multiplexed_model_id="a").remote(None).result() == "a"
+        assert NOTES == ["a loaded", "b loaded", "b unloaded", "c loaded"]
+    assert sorted(NOTES[4:]) == ["a unloaded", "c unloaded"]
