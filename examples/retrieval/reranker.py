@@ -17,7 +17,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from minilm import words
 
 QUESTION_WORDS = (4, 9)  # least and most of a made question
-QUESTIONS_PER_PASSAGE = 3
+QUESTIONS_PER_PASSAGE = 2
 LOOK_ALIKES = 8  # wrong passages beside a right one
 # Of BM25: how soon a word counts no more, and how much a long passage is held against it (Robertson et al., 1994).
 SATURATION, LENGTH_WEIGHT = 1.2, 0.75

@@ -280,7 +280,9 @@ def test_handles_time_out_and_cancel(served: Served) -> None:
     script = served.script
     script.do("globals().update(inner=serve.get_deployment_handle('Inner', 'default'))")
     script.do("globals().update(r=inner.remote('x'))")
-    assert script.ask("r.result(timeout_s=0.2)")["error"] == "TimeoutError"
+    assert script.ask("r.result(timeout_s=0.2)")["error"] == "GetTimeoutError", (
+        "a TimeoutError, by the name that Ray has for it"
+    )
     served.wait_for("inner began")
     script.do("r.cancel()")
     served.wait_for("inner began", "inner cancelled")

@@ -6,12 +6,16 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sklearn.datasets import load_digits, load_iris, load_wine
 
 from machine import ROOT, Machine, eventually, request
 from websocket import WebSocket
 
 JSON = {"content-type": "application/json"}
+# What a demo may take that trains on a machine that is busy with other tests.
+TRAINING_PATIENCE = 150.0
+pytestmark = pytest.mark.timeout(240)
 
 
 def copy(machine: Machine, name: str) -> None:
@@ -27,7 +31,7 @@ def run_demo(machine: Machine, name: str) -> str:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     demo = machine.start([sys.executable, f"{name}/demo.py"], environment={"EAGLERAY_SERVE_DEFAULT_HTTP_PORT": port})
-    assert demo.wait() == 0, demo.output
+    assert demo.wait(TRAINING_PATIENCE) == 0, demo.output
     eventually(lambda: not machine.left(), f"nothing runs after the demo: {machine.left()}")
     return demo.output
 
