@@ -13,9 +13,17 @@ more **segments**; its **body** is
 | 0 PICKLE | the value itself; the first segment, and the only one of its kind |
 | 1 BUFFER | the next out-of-band buffer of the pickle (PEP 574) |
 | 2 VALUE | a body of its own, which takes the place of the pickle's next `Hole` |
+| 3 PADDING | nothing: what follows begins at a multiple of 64 bytes |
+
+With 0x80 added to its kind a segment is a number (u32): its bytes are in that region of those that came with the
+message.
 
 A VALUE lets the answer of one call become an argument of another although nobody in between has unpickled it: the bytes
 of that answer are the segment, whatever they are made of. Only a top-level argument can be one.
+
+What pickles out of band, arrays of numpy above all, is a BUFFER, whatever its length: it is not copied when it is
+unpickled, and arrives read-only. From `SHARED_FROM` bytes on the whole body goes in shared memory, if there is room:
+then these buffers are the shared memory itself (docs/internals/values.md).
 
 Pickles are made and read by processes of one user, on sockets that nobody else can open.
 """
@@ -27,16 +35,25 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["BUFFER", "PICKLE", "VALUE", "Hole", "Segment", "dump", "dump_arguments", "join", "load", "split"]
+__all__ = ["BUFFER", "PADDING", "PICKLE", "SHARED_FROM", "VALUE", "Hole", "Segment", "Share", "dump", "dump_arguments",
+           "dump_value", "join", "load", "place", "split"]  # fmt: skip
 
-PICKLE, BUFFER, VALUE = range(3)
+PICKLE, BUFFER, VALUE, PADDING = range(4)
+SHARED_FROM = 64 * 1024
+"""Bytes of a body from which on shared memory is faster; docs/internals/values.md has the measurement."""
+
+_ATTACHED = 0x80
+_ALIGNMENT = 64
 
 _PROTOCOL = 5
 _ENVELOPE = 1
 _COUNT = struct.Struct("<BI")
 _ENTRY = struct.Struct("<BQ")
 
-Buffer = bytes | bytearray | memoryview
+Buffer = Any
+"""Bytes, or whatever else has the buffer protocol."""
+Share = Callable[[Sequence[Any]], Any]
+"""Copies buffers, one after the other, into shared memory; None: there is no room."""
 
 
 class Segment(NamedTuple):
@@ -89,8 +106,78 @@ def dump(value: Any, *, buffer_callback: Callable[[pickle.PickleBuffer], Any] | 
     return data
 
 
+class _Bytes:
+    """Stands in for long `bytes`, which pickle only in band: as a buffer they are copied once here and once there."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (pickle.PickleBuffer(self.value),)
+
+
+def _taken_apart(value: Any) -> Any:
+    return _Bytes(value) if type(value) is bytes and len(value) >= SHARED_FROM else value
+
+
+def _segments(value: Any) -> list[Segment]:
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = dump(value, buffer_callback=buffers.append)
+    if not buffers:
+        return [Segment(PICKLE, pickled)]
+    try:
+        return [Segment(PICKLE, pickled), *(Segment(BUFFER, buffer.raw()) for buffer in buffers)]
+    except BufferError:
+        # One is not contiguous; in band it is copied so that it is.
+        return [Segment(PICKLE, dump(value))]
+
+
+def dump_value(value: Any, share: Share | None = None) -> Any:
+    """The body of a result or an item: bytes, or what `share` made of it.
+
+    Raises:
+        Exception: what the value's own pickling raised.
+    """
+    return place(_segments(_taken_apart(value)), share)
+
+
+def place(segments: Sequence[Segment], share: Share | None = None) -> Any:
+    """The body of segments that are all there: bytes, or in shared memory what `share` made of it."""
+    if len(segments) == 1 and len(segments[0].data) < SHARED_FROM:
+        return bytes(segments[0].data)
+    parts = _parts(segments)
+    if share is not None and sum(memoryview(part).nbytes for part in parts) >= SHARED_FROM:
+        shared = share(parts)
+        if shared is not None:
+            return shared
+    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+
+def _parts(segments: Sequence[Segment]) -> list[Any]:
+    """A body in pieces. Each buffer begins at a multiple of 64 bytes, as code that computes with it may want."""
+    if len(segments) == 1:
+        return [segments[0].data]
+    buffers = sum(segment.kind == BUFFER for segment in segments)
+    at = _COUNT.size + (len(segments) + buffers) * _ENTRY.size
+    entries, parts = [], []
+    for kind, data in segments:
+        if kind == BUFFER:
+            padding = -at % _ALIGNMENT
+            entries.append(_ENTRY.pack(PADDING, padding))
+            parts.append(bytes(padding))
+            at += padding
+        length = memoryview(data).nbytes
+        entries.append(_ENTRY.pack(kind, length))
+        parts.append(data)
+        at += length
+    return [b"".join((_COUNT.pack(_ENVELOPE, len(entries)), *entries)), *parts]
+
+
 def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: type | tuple[()] = ()) -> list[Segment]:
-    """The segments of a call: a pickle of `(args, kwargs)`, and a VALUE for each argument of type `unresolved`.
+    """The segments of a call: a pickle of `(args, kwargs)`, its buffers, and a VALUE for each argument of type
+    `unresolved`.
 
     The data of a VALUE is that argument itself: the caller puts the bytes there once it has them.
 
@@ -102,15 +189,18 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: ty
 
     def taken_out(value: Any) -> Any:
         if not isinstance(value, unresolved):
-            return value
+            return _taken_apart(value)
         values.append(Segment(VALUE, value))
         return Hole(len(values) - 1)
 
-    if any(isinstance(value, unresolved) for value in (*args, *kwargs.values())):
+    if any(
+        isinstance(value, unresolved) or (type(value) is bytes and len(value) >= SHARED_FROM)
+        for value in (*args, *kwargs.values())
+    ):
         args = tuple(taken_out(value) for value in args)
         kwargs = {name: taken_out(value) for name, value in kwargs.items()}
     try:
-        return [Segment(PICKLE, dump((args, kwargs))), *values]
+        return [*_segments((args, kwargs)), *values]
     except Exception as error:
         from eagleray.serve.exceptions import RayServeException
 
@@ -120,13 +210,8 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: ty
 
 
 def join(segments: Sequence[Segment]) -> bytes:
-    """The body of a value."""
-    if len(segments) == 1:
-        return bytes(segments[0].data)
-    parts = [_COUNT.pack(_ENVELOPE, len(segments))]
-    parts += [_ENTRY.pack(kind, memoryview(data).nbytes) for kind, data in segments]
-    parts += [data for _, data in segments]
-    return b"".join(parts)
+    """The body of segments as bytes."""
+    return bytes(place(segments))
 
 
 def split(body: Buffer) -> list[Segment]:
@@ -156,23 +241,34 @@ def _entries(view: memoryview) -> Iterator[Segment]:
         at += length
 
 
-def load(body: Buffer) -> Any:
+def load(body: Buffer, regions: Callable[[], Sequence[Any]] | None = None) -> Any:
     """The value of a body. For the body of a call's arguments that is `(args, kwargs)`, every `Hole` filled.
+
+    `regions` gives what came with the message beside its body.
 
     Raises:
         Exception: what unpickling raised; for a body that is none, ValueError.
     """
-    if body[:1] != b"\x01":
-        return pickle.loads(body)
-    pickled, buffers, values = b"", [], []
-    for kind, data in split(body):
+    view = body if type(body) is bytes else memoryview(body)
+    if view[:1] != b"\x01":
+        return pickle.loads(view)
+    pickled: Any = b""
+    buffers, values = [], []
+    attached: Sequence[Any] | None = None
+    for flagged, segment in split(view):
+        kind = flagged & ~_ATTACHED
+        data: Any = segment
+        if flagged != kind:
+            if attached is None:
+                attached = () if regions is None else regions()
+            data = _attached(data, attached)
         if kind == PICKLE:
             pickled = data
         elif kind == BUFFER:
             buffers.append(data)
         elif kind == VALUE:
             values.append(load(data))
-        else:
+        elif kind != PADDING:
             raise ValueError(f"a value has a segment of kind {kind}, which this release does not know")
     value = pickle.loads(pickled, buffers=buffers)
     if not values:
@@ -182,6 +278,13 @@ def load(body: Buffer) -> Any:
         tuple(values[value.number] if type(value) is Hole else value for value in args),
         {name: values[value.number] if type(value) is Hole else value for name, value in kwargs.items()},
     )
+
+
+def _attached(number: Buffer, regions: Sequence[Any]) -> memoryview:
+    at = int.from_bytes(number, "little")
+    if len(number) != 4 or at >= len(regions):
+        raise ValueError("a value names a region that did not come with it")
+    return memoryview(regions[at])
 
 
 def _culprit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -119,7 +119,7 @@ def http_head(
 def call_head(method: str = "__call__", *, stream: bool = False, request_id: str = "id") -> bytes:
     head = (
         struct.pack("<BB", 3, 0) + _short(request_id) + _short("revision") + _short("") + _short(method)
-        + _short("") + _short("") + struct.pack("<B", stream) + _short("")
+        + _short("") + _short("") + struct.pack("<B", stream) + _short("") + struct.pack("<H", 0)
     )  # fmt: skip
     return struct.pack("<I", len(head)) + head
 

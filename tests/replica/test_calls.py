@@ -9,6 +9,8 @@ import pytest
 from frames import Answer
 from machine_of_one import code, serving
 
+from eagleray import _values
+
 SOURCE = """
 import pickle
 class Unpicklable(Exception):
@@ -46,7 +48,7 @@ class Calls:
 
 
 def value(answer: Answer) -> Any:
-    return pickle.loads(answer.body)
+    return _values.load(answer.body)
 
 
 def error(answer: Answer) -> tuple[Any, str, str]:

@@ -427,6 +427,7 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         deadline,
         keep_bytes: gather::keep_bytes(upload.limit()),
         model,
+        attached: Vec::new(),
     };
     let now = if gathered == Gathered::Whole && upload.received() == 0 {
         record.started
@@ -513,6 +514,7 @@ fn accept(
         first: says_more.then_some(Data {
             flags: answer.flags,
             bytes: data,
+            arrivals: Vec::new(),
         }),
     }));
     response

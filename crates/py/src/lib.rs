@@ -1,12 +1,15 @@
 //! The Python module `eagleray._core`: converts between Python and the Rust crates, nothing else.
 
 mod client;
+mod region;
 mod replica;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use crate::client::{Call, Client, Completions, OutputWatch, Router};
+    #[pymodule_export]
+    use crate::region::Region;
     #[pymodule_export]
     use crate::replica::{Replica, Request};
 }

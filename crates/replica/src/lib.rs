@@ -6,7 +6,6 @@
 //! module `eagleray._core` embeds it in an event loop and a thread pool.
 
 pub mod admission;
-mod fork;
 mod handle;
 mod liveness;
 mod out;
@@ -16,10 +15,10 @@ mod request;
 mod service;
 mod shared;
 
-pub use fork::in_forked_child;
+pub use eagleray_wire::fork::in_forked_child;
 pub use handle::{Handle, build};
 pub use pool::{Next, Pool};
-pub use request::{Body, Cancel, Message, Request, Room};
+pub use request::{Body, Cancel, Message, Request, Room, Value};
 pub use service::{Ended, Service};
 pub use shared::{Event, Serving};
 

@@ -14,21 +14,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use eagleray_wire::{Claims, Flags, HeadError, Header, Kind, NO_DEADLINE, RequestHead};
+use eagleray_wire::{
+    Claims, Flags, HeadError, Header, Kind, NO_DEADLINE, RequestHead, fork, region::Arrival,
+};
 use parking_lot::{Condvar, Mutex};
 
-use crate::{
-    fork,
-    shared::{Connection, Event, Shared},
-};
+use crate::shared::{Connection, Event, Shared};
 
 mod answer;
 mod body;
 mod messages;
 
 pub use answer::Room;
-pub use body::Body;
 pub(crate) use body::Taken;
+pub use body::{Body, Value};
 pub use messages::Message;
 
 /// Body bytes that a router may send before the claim.
@@ -98,6 +97,8 @@ struct State {
     body: body::Incoming,
     /// Only of a WebSocket.
     messages: Option<Box<messages::Incoming>>,
+    /// Of a call: what came beside its body.
+    arrivals: Vec<Arrival>,
     head_sent: bool,
     end_sent: bool,
     /// Answer bytes that may be sent; below zero by what one message costs besides its data, at most.
@@ -118,7 +119,7 @@ impl Request {
         serial: u64,
         header: &Header,
         payload: Bytes,
-        (first, runs): (Bytes, Runs),
+        (first, runs, arrivals): (Bytes, Runs, Vec<Arrival>),
         now: Instant,
     ) -> Arc<Self> {
         let deadline =
@@ -133,6 +134,7 @@ impl Request {
             accepted: false,
             body: body::Incoming::new(first, end),
             messages: (runs == Runs::AsWebSocket).then(Box::default),
+            arrivals,
             head_sent: false,
             end_sent: false,
             credit: ANSWER_CREDIT,
@@ -306,18 +308,33 @@ impl Request {
     fn drop_taken(&self, state: &mut State) {
         state.phase = Phase::Over;
         state.body.clear();
+        state.arrivals = Vec::new();
         self.connection.remove(self.slot);
         self.shared.dropped(Instant::now());
     }
 
     /// Sends one frame of the answer; with DONE the request is over and its slot free.
-    fn emit(&self, state: &mut State, mut flags: Flags, head: &[u8], data: &[u8]) {
+    fn emit(&self, state: &mut State, flags: Flags, head: &[u8], data: &[u8]) {
+        self.emit_attached(state, flags, 0, head, data);
+    }
+
+    /// The same, where `front` may be the table of so many attachments in place of a head.
+    fn emit_attached(
+        &self,
+        state: &mut State,
+        mut flags: Flags,
+        attachments: usize,
+        front: &[u8],
+        data: &[u8],
+    ) {
         let now = Instant::now();
         let mut header = Header::new(Kind::Response, self.slot, self.sequence);
+        header.a = attachments as u32;
         if flags.contains(Flags::DONE) {
             state.phase = Phase::Over;
             state.body.clear();
             state.messages = None;
+            state.arrivals = Vec::new();
             state.pending.clear();
             state.calls = Vec::new();
             if std::mem::take(&mut state.abandoned) {
@@ -341,7 +358,7 @@ impl Request {
         header.flags = flags;
         self.connection
             .out
-            .frame(now, self.shared.together(), header, head, data);
+            .frame(now, self.shared.together(), header, front, data);
     }
 }
 

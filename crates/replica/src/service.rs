@@ -16,7 +16,10 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_types::control::{ReplicaCommand, replica_command};
-use eagleray_wire::Decoder;
+use eagleray_wire::{
+    Decoder,
+    fork::{self, Listed},
+};
 use prost::Message;
 use rustix::{
     event::epoll,
@@ -25,7 +28,6 @@ use rustix::{
 };
 
 use crate::{
-    fork::{self, Listed},
     out::WATCH,
     poller::{INTERRUPT, Poller},
     pool::Served,
@@ -151,6 +153,10 @@ impl Service {
                 break Ended::NodeGone;
             }
             self.end_grants(now);
+            let regions = &self.shared.regions;
+            if regions.poll_timeout().is_some_and(|at| at <= now) {
+                regions.on_timeout(now);
+            }
             self.hand_over(now);
             self.look_after(now);
             if self.shared.stopping.load(Ordering::Acquire) {
@@ -308,6 +314,9 @@ impl Service {
             no_later(at.saturating_duration_since(now));
         }
         drop(admission);
+        if let Some(at) = shared.regions.poll_timeout() {
+            no_later(at.saturating_duration_since(now));
+        }
         if let Some(timeout) = timeout {
             shared
                 .sleeps_until

@@ -8,7 +8,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
@@ -17,14 +17,17 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 use eagleray_types::control::{ReplicaCommand, ReplicaEvent};
-use eagleray_wire::{ClaimPage, Header, Kind};
+use eagleray_wire::{
+    ClaimPage, Header, Kind,
+    fork::Listed,
+    region::{self, Channel, Release},
+};
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 
 use crate::{
     Handler,
     admission::{Admission, ConnectionKey},
-    fork::Listed,
     out::Outgoing,
     poller::Poller,
     pool::Pool,
@@ -41,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) socket: Arc<OwnedFd>,
     pub(crate) out: Outgoing,
     pub(crate) page: ClaimPage,
+    /// Where descriptors of regions go, for a router that calls.
+    pub(crate) channel: Option<Channel>,
     /// The router is gone: its slots are freed without a DONE.
     pub(crate) closed: AtomicBool,
     /// Requests between acceptance and DONE, by slot.
@@ -75,6 +80,22 @@ impl Connection {
     pub(crate) fn remove(&self, slot: u32) {
         if let Some(entry) = self.requests.lock().get_mut(slot as usize) {
             *entry = None;
+        }
+    }
+}
+
+/// How a region that came from a router goes back to it.
+#[derive(Debug)]
+pub(crate) struct Releaser(pub(crate) Weak<Connection>);
+
+impl Release for Releaser {
+    fn release(&self, number: u64, reusable: bool) {
+        if let Some(connection) = self.0.upgrade() {
+            let mut header = Header::new(Kind::Release, 0, number);
+            header.a = u32::from(reusable);
+            connection
+                .out
+                .frame(Instant::now(), false, header, &[], &[]);
         }
     }
 }
@@ -119,6 +140,10 @@ pub(crate) struct Shared {
     pub(crate) requests: SegQueue<Arc<Request>>,
     pub(crate) events: SegQueue<Event>,
     pub(crate) pool: Pool,
+    /// Regions for the results of calls.
+    pub(crate) regions: Arc<region::Pool>,
+    /// Arguments that came in regions.
+    pub(crate) held: Arc<region::Held>,
     pub(crate) serving: Mutex<Option<Arc<Serving>>>,
     /// The loop has been woken and has not looked since.
     notified: AtomicBool,
@@ -164,9 +189,12 @@ impl Shared {
         control: Outgoing,
         now: Instant,
     ) -> Self {
+        let interrupted = Arc::clone(&poller);
         Self {
             handler,
             poller,
+            regions: region::Pool::new(move || interrupted.interrupt()),
+            held: Arc::default(),
             admission: Mutex::new(Admission::new(1)),
             connections: Mutex::default(),
             control,

@@ -13,6 +13,7 @@ mod entry;
 mod exchange;
 mod links;
 mod messages;
+mod releases;
 mod state;
 
 use std::{
@@ -25,7 +26,10 @@ use eagleray_types::{
     DeploymentKey, ErrorCode,
     control::{DeploymentTarget, TargetUpdate},
 };
-use eagleray_wire::{Flags, HeadError, ModelKey, ResponsePayload};
+use eagleray_wire::{
+    Flags, HeadError, ModelKey, ResponsePayload,
+    region::{Arrival, Attached, Attachment},
+};
 
 use tokio::task::JoinHandle;
 
@@ -51,6 +55,8 @@ pub struct Options {
     pub seed: u64,
     /// Counters that all routers of the process share.
     pub limits: Arc<Limits>,
+    /// It makes calls, so replicas are asked for a channel on which values go in regions.
+    pub regions: bool,
 }
 
 impl Default for Options {
@@ -58,6 +64,7 @@ impl Default for Options {
         Self {
             seed: 0,
             limits: Arc::new(Limits::new()),
+            regions: false,
         }
     }
 }
@@ -94,6 +101,8 @@ pub struct Outgoing {
     pub keep_bytes: usize,
     /// The multiplexed model that it asks for: a replica that holds it is preferred.
     pub model: Option<ModelKey>,
+    /// Of a call: what goes beside the body, as the head names it.
+    pub attached: Vec<Attached>,
 }
 
 impl Outgoing {
@@ -109,6 +118,7 @@ impl Outgoing {
             deadline: None,
             keep_bytes,
             model: None,
+            attached: Vec::new(),
         }
     }
 
@@ -124,6 +134,8 @@ pub struct Answer {
     pub flags: Flags,
     /// Head, trailers and data, for [`Answer::parse`].
     pub payload: Bytes,
+    /// To a call: what came beside the data.
+    pub arrivals: Vec<Arrival>,
 }
 
 impl Answer {
@@ -142,11 +154,22 @@ impl Answer {
 }
 
 /// More of an answer, after its first frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Data {
     /// `END_OF_MESSAGE`: a message, or an item of a streaming call, ends with these bytes. TEXT: it is text.
     pub flags: Flags,
     pub bytes: Bytes,
+    /// To a streaming call: what came beside the item that begins here.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// The whole answer to a call.
+#[derive(Clone, Debug)]
+pub struct Value {
+    pub data: Bytes,
+    pub attachments: Vec<Attachment>,
+    /// The value is an exception.
+    pub is_error: bool,
 }
 
 /// Why there is no answer, or no more of it.

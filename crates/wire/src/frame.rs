@@ -36,8 +36,9 @@ pub const FIRST_SKIPPABLE_KIND: u8 = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// First on a connection, both ways. `a`: protocol version. From a replica also `b`: slots of the claim page
-    /// (its descriptor comes with this frame), `c`: `max_ongoing_requests`; payload: the replica id.
+    /// First on a connection, both ways. `a`: protocol version. From a router `b`: 1, it wants a channel for regions.
+    /// From a replica `b`: slots of the claim page (its descriptor comes with this frame, and the channel's after it),
+    /// `c`: `max_ongoing_requests`; payload: the replica id.
     Hello = 1,
     /// Router to replica. `a`: requests still waiting at this router, `b`: microseconds that the oldest of them
     /// has waited, `c`: milliseconds left to answer, or [`NO_DEADLINE`]. Payload: a request head, then body bytes.
@@ -45,7 +46,7 @@ pub enum Kind {
     /// Router to replica: more of a request's body.
     Body = 3,
     /// Replica to router: any of head, data, trailers, end, done, grant in one frame. With DONE, `b`: slots
-    /// occupied after it, `c`: slots in all.
+    /// occupied after it, `c`: slots in all. To a call, `a`: attachments that a table at the beginning names.
     Response = 4,
     /// Either way: `a` more bytes of this request's body (or response) may be sent.
     Credit = 5,
@@ -68,6 +69,9 @@ pub enum Kind {
     Gone = 12,
     /// Control connections only: a protobuf message. `sequence` pairs an answer with its call.
     Control = 13,
+    /// Either way, on connections with a channel: the region with the number in `sequence` is not needed any more.
+    /// `a`: 1, nobody sees it; 0, somebody may, so it must never be written to again.
+    Release = 14,
     /// Replica to router. `a`: milliseconds for which its event loop has not turned, so a request would wait there;
     /// 0: it turns again.
     Hung = 128,
@@ -92,6 +96,7 @@ impl Kind {
             11 => Self::Reject,
             12 => Self::Gone,
             13 => Self::Control,
+            14 => Self::Release,
             128 => Self::Hung,
             129 => Self::Models,
             _ => return None,

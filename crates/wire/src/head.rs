@@ -5,6 +5,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::region::{self, MOST_ATTACHMENTS, Named};
+
 #[cfg(test)]
 mod tests;
 
@@ -86,6 +88,53 @@ pub struct CallHead<'a> {
     pub stream: bool,
     /// Where the request entered that the caller serves: a route prefix, or empty.
     pub route: &'a [u8],
+    /// What goes with the body, but not in it.
+    pub attachments: Attachments<'a>,
+}
+
+/// The table of a message's attachments, borrowed. See [`region`](crate::region).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attachments<'a>(&'a [u8]);
+
+impl<'a> Attachments<'a> {
+    /// Encodes a table into `table` (cleared first) and borrows it.
+    ///
+    /// # Errors
+    /// More entries than a message may have.
+    pub fn build(
+        table: &'a mut BytesMut,
+        entries: impl IntoIterator<Item = Named>,
+    ) -> Result<Self, HeadError> {
+        table.clear();
+        region::encode_named(table, entries);
+        let count = table.len() / Named::BYTES;
+        if count > MOST_ATTACHMENTS {
+            return Err(HeadError::TooLong {
+                field: "attachments",
+                length: count,
+                limit: MOST_ATTACHMENTS,
+            });
+        }
+        Ok(Self(table))
+    }
+
+    /// Cuts a table of `count` entries off the front of `bytes`.
+    ///
+    /// # Errors
+    /// There are not so many, or more than a message may have.
+    pub fn split(count: usize, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), HeadError> {
+        let mut reader = Reader(bytes);
+        let table = reader.attachments(count)?;
+        Ok((table, reader.0))
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Named> + use<'a> {
+        Named::read(self.0)
+    }
 }
 
 /// Header fields, in order, borrowed: `count` times name length (u16), value length (u32), name, value.
@@ -161,6 +210,10 @@ impl<'a> RequestHead<'a> {
                 session_id: reader.short("session id")?,
                 stream: reader.u8("stream")? != 0,
                 route: reader.short("route")?,
+                attachments: {
+                    let count = reader.u16("attachment count")?;
+                    reader.attachments(count.into())?
+                },
             }),
             other => return Err(HeadError::UnknownKind(other)),
         };
@@ -182,6 +235,29 @@ impl<'a> RequestHead<'a> {
             Err(_) => out.truncate(start),
         }
         result.map(drop)
+    }
+
+    /// An encoded head of a call with another table of attachments.
+    ///
+    /// # Errors
+    /// It is no head of a call, or does not fit with that table.
+    pub fn attach(
+        head: &[u8],
+        entries: impl IntoIterator<Item = Named>,
+    ) -> Result<Bytes, HeadError> {
+        let (decoded, _) = RequestHead::decode(head)?;
+        let RequestHead::Call(call) = decoded else {
+            return Err(HeadError::UnknownKind(RequestKind::Http as u8));
+        };
+        let mut table = BytesMut::new();
+        let attachments = Attachments::build(&mut table, entries)?;
+        let mut out = BytesMut::with_capacity(head.len() + attachments.0.len());
+        RequestHead::Call(CallHead {
+            attachments,
+            ..call
+        })
+        .encode(&mut out)?;
+        Ok(out.freeze())
     }
 
     fn encode_fields(&self, out: &mut BytesMut) -> Result<(), HeadError> {
@@ -221,6 +297,9 @@ impl<'a> RequestHead<'a> {
                 put_short(out, head.session_id, "session id")?;
                 out.put_u8(u8::from(head.stream));
                 put_short(out, head.route, "route")?;
+                // At most `MOST_ATTACHMENTS`.
+                out.put_u16_le((head.attachments.0.len() / Named::BYTES) as u16);
+                out.put_slice(head.attachments.0);
                 Ok(())
             }
         }
@@ -407,6 +486,18 @@ impl<'a> Reader<'a> {
 
     fn u32(&mut self, field: &'static str) -> Result<u32, HeadError> {
         self.array(field).map(u32::from_le_bytes)
+    }
+
+    fn attachments(&mut self, count: usize) -> Result<Attachments<'a>, HeadError> {
+        if count > MOST_ATTACHMENTS {
+            return Err(HeadError::TooLong {
+                field: "attachments",
+                length: count,
+                limit: MOST_ATTACHMENTS,
+            });
+        }
+        self.take(count * Named::BYTES, "attachments")
+            .map(Attachments)
     }
 
     fn short(&mut self, field: &'static str) -> Result<&'a [u8], HeadError> {

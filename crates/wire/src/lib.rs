@@ -1,14 +1,16 @@
 //! How Eagleray's processes talk: frames over unix sockets, and the claim page that both ends of a data
-//! connection map.
+//! connection map. Big values go through shared memory beside them: [`region`].
 //!
 //! `docs/protocol.md` is the specification; this crate is its only implementation. The codec does no I/O. Lengths
 //! are bounded before anything is allocated, and no input makes it panic.
 
 mod claim;
+pub mod fork;
 mod frame;
 mod head;
 mod model;
 mod page;
+pub mod region;
 mod socket;
 
 pub mod fuzz;
@@ -19,9 +21,9 @@ pub use frame::{
     MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD, MESSAGE_COST, NO_DEADLINE, PROTOCOL_VERSION,
 };
 pub use head::{
-    CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind, ResponseHead,
-    ResponsePayload, encode_response_head, encode_trailers,
+    Attachments, CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind,
+    ResponseHead, ResponsePayload, encode_response_head, encode_trailers,
 };
 pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;
-pub use socket::{peer_uid, recv_with_fd, send_with_fd};
+pub use socket::{peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds};

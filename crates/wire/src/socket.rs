@@ -1,4 +1,4 @@
-//! Unix sockets: one message with a descriptor beside it, and who is at the other end.
+//! Unix sockets: one message with descriptors beside it, and who is at the other end.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -17,22 +17,36 @@ use rustix::{
 #[cfg(test)]
 mod tests;
 
-/// Sends `bytes` with `fd` beside them. `bytes` is short (a HELLO) and not empty, so a partial send is an error.
+/// Descriptors beside one message at most.
+const MOST: usize = 2;
+
+/// [`send_with_fds`] with one descriptor.
+pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    send_with_fds(socket, bytes, &[fd])
+}
+
+/// [`recv_with_fds`] of a message with one descriptor; others are closed.
+pub fn recv_with_fd(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let (length, fds) = recv_with_fds(socket, buffer)?;
+    Ok((length, fds.into_iter().next()))
+}
+
+/// Sends `bytes` with `fds` (one or two) beside them. `bytes` is short (a HELLO) and not empty, so a partial send is
+/// an error.
 ///
 /// # Errors
 /// `WouldBlock` on a nonblocking socket that is full; otherwise as `sendmsg(2)`.
-pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "a descriptor travels beside bytes, not alone",
         ));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd];
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for one descriptor"));
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for so many descriptors"));
     }
     let socket = socket.as_fd();
     let sent = retry_on_intr(|| {
@@ -52,22 +66,27 @@ pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::
     Ok(())
 }
 
-/// Receives bytes, and a descriptor if one came with them (close-on-exec). Returns 0 bytes at end of file.
+/// Receives bytes, and up to two descriptors if they came with them (close-on-exec). Returns 0 bytes at end of file.
 ///
-/// A read ends before bytes that carry another descriptor, so each is met with the message it came with. Of
-/// several descriptors beside one message the first is kept and the others are closed.
-pub fn recv_with_fd(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// A read ends before bytes that carry other descriptors, so each is met with the message it came with. Of
+/// more than two beside one message the first are kept and the others are closed.
+pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let socket = socket.as_fd();
     let mut slices = [IoSliceMut::new(buffer)];
     let message =
         retry_on_intr(|| recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC))?;
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok((message.bytes, fd))
+    let fds = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .take(MOST)
+        .collect();
+    Ok((message.bytes, fds))
 }
 
 /// The user id of the process at the other end, as the kernel recorded it when the connection was made.

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use eagleray_types::{DeploymentKey, control};
 use eagleray_wire::{
-    CallHead, Flags, Frame, Header, Headers, HttpHead, Kind, NO_DEADLINE, RequestHead,
+    Attachments, CallHead, Flags, Frame, Header, Headers, HttpHead, Kind, NO_DEADLINE, RequestHead,
     encode_response_head, encode_trailers, fuzz::TARGETS,
 };
 use fastrand::Rng;
@@ -126,7 +126,7 @@ fn borrow(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])>
 }
 
 fn generate_frames(rng: &mut Rng) -> Vec<u8> {
-    const KINDS: [Kind; 15] = [
+    const KINDS: [Kind; 16] = [
         Kind::Hello,
         Kind::Request,
         Kind::Body,
@@ -142,6 +142,7 @@ fn generate_frames(rng: &mut Rng) -> Vec<u8> {
         Kind::Hung,
         Kind::Models,
         Kind::Control,
+        Kind::Release,
     ];
     let mut out = BytesMut::from(&[rng.u8(..)][..]);
     for _ in 0..rng.usize(0..5) {
@@ -214,6 +215,9 @@ fn call_head(texts: &[Vec<u8>]) -> RequestHead<'_> {
         session_id: &texts[5],
         stream: texts[6].len() % 2 == 1,
         route: &texts[7],
+        attachments: Attachments::split((texts[6].len() / 16).min(64), &texts[6])
+            .expect("there are so many")
+            .0,
     })
 }
 

@@ -254,9 +254,16 @@ class CallRequest(Request):
         """The method, and whether its items are wanted one by one."""
         return self._method, self._stream
 
-    def body(self) -> bytes | None:
-        """The pickled arguments."""
+    def value(self) -> bytes | None:
+        """The body that holds the arguments."""
         return self._body
+
+    share = None
+    """There is one process, and no memory to share."""
+
+    def regions(self) -> list[Any]:
+        """As the native request's: nothing comes beside a body."""
+        return []
 
     def respond_value(self, data: bytes, error: bool = False) -> None:
         """The whole answer, or the exception after some items."""
@@ -300,8 +307,12 @@ class ReservationRequest(CallRequest):
         self._items_wanted = stream
         self._dispatched.set_result(body)
 
-    def body(self) -> None:
+    def value(self) -> None:
         """It comes later, through `receive`."""
+
+    def whole(self, body: bytes) -> bytes:
+        """What came through `receive`, as a body that holds arguments."""
+        return body
 
     async def receive(self) -> dict[str, Any]:
         """The pickled call, once it is dispatched."""

@@ -39,7 +39,7 @@ class Calls:
         try:
             name, stream = _call_of(request)
             if name:
-                args, kwargs = _values.load(await _body(request))
+                args, kwargs = _values.load(await _body(request), request.regions)
                 answer = self._answer
             else:
                 name, stream, args, kwargs = await _dispatched(request)
@@ -47,10 +47,15 @@ class Calls:
             method = self._method(name, stream)
             if is_async(method):
                 result = method(*args, **kwargs)
+                # Before the answer goes: what came in shared memory is released ahead of it, and is there to be used
+                # again when the caller has the answer.
+                del args, kwargs
                 if not (inspect.isasyncgen(result) or inspect.isgenerator(result)):
                     result = await result
             else:
-                result = await to_its_end(method, *args, **kwargs)
+                call = to_its_end(method, *args, **kwargs)
+                del args, kwargs
+                result = await call
             await answer(request, result, name, stream)
         except GeneratorExit:
             request.done()
@@ -64,15 +69,16 @@ class Calls:
         try:
             name, stream = _call_of(request)
             method = self._method(name, stream)
-            args, kwargs = _values.load(request.body() or b"")
+            args, kwargs = _values.load(request.value() or b"", request.regions)
             result = method(*args, **kwargs)
+            del args, kwargs  # as in `on_loop`
             if inspect.isawaitable(result) or inspect.isasyncgen(result):
                 return self._rest(request, result, name, stream)
             _check_stream(name, stream, generator=inspect.isgenerator(result))
             if stream:
                 _stream_items(request, result, name)
             else:
-                request.respond_value(self._dump(result, name))
+                request.respond_value(_dump(request, result, "result", name))
         except BaseException as error:
             _failed(request, error)
         return None
@@ -99,7 +105,7 @@ class Calls:
         generator = inspect.isgenerator(result)
         _check_stream(name, stream, generator=generator or inspect.isasyncgen(result))
         if not stream:
-            request.respond_value(self._dump(result, name))
+            request.respond_value(_dump(request, result, "result", name))
         elif generator:
             await to_its_end(_stream_items, request, result, name)
         else:
@@ -111,12 +117,8 @@ class Calls:
             await self._answer(request, result, name, stream)
             return
         _check_stream(name, stream, generator=inspect.isgenerator(result) or inspect.isasyncgen(result))
-        request.send_item(self._dump(result, name))
+        request.send_item(_dump(request, result, "result", name))
         request.end_items()
-
-    @staticmethod
-    def _dump(result: Any, name: str) -> bytes:
-        return _dump(result, "result", name)
 
 
 def _call_of(request: _core.Request) -> tuple[str, bool]:
@@ -135,12 +137,12 @@ async def _dispatched(request: _core.Request) -> tuple[str, bool, list[Any], dic
         "replica_metadata": getattr(context, "replica_metadata", None) or {},
     }
     request.send_item(_values.dump(identity))
-    (name, stream, *args), kwargs = _values.load(await _body(request))
+    (name, stream, *args), kwargs = _values.load(await _body(request), request.regions)
     return name, stream, args, kwargs
 
 
-async def _body(request: _core.Request) -> bytes:
-    body = request.body()
+async def _body(request: _core.Request) -> Any:
+    body = request.value()
     if body is not None:
         return body
     parts = []
@@ -151,7 +153,7 @@ async def _body(request: _core.Request) -> bytes:
             raise asyncio.CancelledError
         parts.append(message["body"])
         more = message["more_body"]
-    return b"".join(parts)
+    return request.whole(b"".join(parts))
 
 
 def _check_stream(name: str, stream: bool, *, generator: bool) -> None:
@@ -169,7 +171,7 @@ def _check_stream(name: str, stream: bool, *, generator: bool) -> None:
 def _stream_items(request: _core.Request, items: Any, name: str) -> None:
     try:
         for item in items:
-            room = request.send_item(_dump(item, "item", name))
+            room = request.send_item(_dump(request, item, "item", name))
             if room == _GONE or (room == _WAIT and not request.wait_writable()):
                 break
     finally:
@@ -180,7 +182,7 @@ def _stream_items(request: _core.Request, items: Any, name: str) -> None:
 async def _stream_async_items(request: _core.Request, items: AsyncGenerator[Any], name: str) -> None:
     try:
         async for item in items:
-            room = request.send_item(_dump(item, "item", name))
+            room = request.send_item(_dump(request, item, "item", name))
             if room == _WAIT:
                 await request.writable()
             elif room == _GONE:
@@ -190,9 +192,9 @@ async def _stream_async_items(request: _core.Request, items: AsyncGenerator[Any]
     request.end_items()
 
 
-def _dump(value: Any, what: str, name: str) -> bytes:
+def _dump(request: _core.Request, value: Any, what: str, name: str) -> Any:
     try:
-        return _values.dump(value)
+        return _values.dump_value(value, request.share)
     except Exception as error:
         from eagleray.serve.exceptions import RayServeException
 

@@ -107,7 +107,7 @@ def loop_runs() -> bool:
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def error_from(body: bytes, title: str) -> BaseException:
+def error_from(body: Any, title: str) -> BaseException:
     """The exception that the remote side raised, its traceback as the cause."""
     pickled, text, shown = _values.load(body)
     error: Any

@@ -219,7 +219,7 @@ class DeploymentResponseGenerator(_Pending, Generic[R]):
         )
 
 
-def _load(body: bytes, title: str) -> Any:
+def _load(body: Any, title: str) -> Any:
     try:
         return _values.load(body)
     except Exception as error:

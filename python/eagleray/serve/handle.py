@@ -268,9 +268,7 @@ class DeploymentHandle(Generic[T]):
         kind = DeploymentResponseGenerator if self._option("stream") else DeploymentResponse
         return kind(call, self.deployment_id, self._title(), upstream)
 
-    def _pickle(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[bytes | list[tuple[int, Any]], tuple[DeploymentResponse[Any], ...]]:
+    def _pickle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
         """The body of a call, and the responses that are part of it."""
         self._check_serialization()
         for value in (*args, *kwargs.values()):
@@ -284,9 +282,15 @@ class DeploymentHandle(Generic[T]):
         except TypeError as error:
             raise TypeError(f"{self._title()}: {error}") from None
         upstream = tuple(segment.data for segment in segments if segment.kind == _values.VALUE)
+        share = getattr(self._router(), "share", None)  # not there in local testing mode
         if not upstream:
-            return _values.join(segments), ()
-        body = [(kind, bytes(data) if kind != _values.VALUE else data._call) for kind, data in segments]
+            return _values.place(segments, share), ()
+        body = []
+        for kind, data in segments:
+            if kind == _values.VALUE:
+                body.append((kind, data._call))
+            else:
+                body.append((kind, _values.place([_values.Segment(kind, data)], share)))
         return body, upstream
 
     def _check_serialization(self) -> None:

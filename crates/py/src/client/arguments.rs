@@ -6,74 +6,128 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use pyo3::{exceptions::PyTypeError, prelude::*, types::PyBytes};
+use eagleray_wire::region::{Attachment, Pool};
+use pyo3::{exceptions::PyTypeError, prelude::*};
 
 use super::{
     call::Call,
     state::{Outcome, State},
 };
+use crate::region::Content;
 
 const ENVELOPE: u8 = 1;
+/// In a kind: the segment is the number (u32) of an attachment, where its bytes are.
+const ATTACHED: u8 = 0x80;
 
 #[derive(Debug)]
 pub(super) enum Arguments {
-    Whole(Bytes),
+    Whole(Content),
     /// Kinds and contents of segments.
     Segments(Vec<(u8, Segment)>),
 }
 
 #[derive(Debug)]
 pub(super) enum Segment {
-    Bytes(Bytes),
+    Content(Content),
     Answer(Arc<State>),
 }
 
+/// A body that is there: its chunks, and what goes beside them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Resolved {
+    pub(super) chunks: VecDeque<Bytes>,
+    pub(super) attachments: Vec<Attachment>,
+}
+
 impl Arguments {
-    /// From `bytes`, or from a list of `(kind, bytes or Call)`.
+    /// From `bytes` or a `Region`, or from a list of `(kind, bytes, Region or Call)`.
     pub(super) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(bytes) = value.cast::<PyBytes>() {
-            return Ok(Self::Whole(Bytes::copy_from_slice(bytes.as_bytes())));
+        if let Some(content) = Content::from_python(value) {
+            return Ok(Self::Whole(content));
         }
         let mut segments = Vec::new();
         for entry in value.try_iter()? {
             let (kind, content): (u8, Bound<'_, PyAny>) = entry?.extract()?;
-            let segment = if let Ok(bytes) = content.cast::<PyBytes>() {
-                Segment::Bytes(Bytes::copy_from_slice(bytes.as_bytes()))
+            let segment = if let Some(content) = Content::from_python(&content) {
+                Segment::Content(content)
             } else if let Ok(call) = content.cast::<Call>() {
                 Segment::Answer(Arc::clone(call.get().state()))
             } else {
-                return Err(PyTypeError::new_err("a segment is bytes or a Call"));
+                return Err(PyTypeError::new_err(
+                    "a segment is bytes, a Region or a Call",
+                ));
             };
             segments.push((kind, segment));
         }
         Ok(Self::Segments(segments))
     }
 
-    /// Waits for the answers that are part of it; the chunks of the body. An error: the segment, counted among the
-    /// answers, that has none.
-    pub(super) async fn resolve(self) -> Result<VecDeque<Bytes>, usize> {
+    /// Waits for the answers that are part of it. At most `regions` contents stay regions; the others become part of the
+    /// body. An error: the segment, counted among the answers, that has none.
+    pub(super) async fn resolve(self, pool: &Arc<Pool>, regions: usize) -> Result<Resolved, usize> {
         let segments = match self {
-            Self::Whole(bytes) => return Ok(VecDeque::from([bytes])),
+            Self::Whole(Content::Bytes(bytes)) => {
+                return Ok(Resolved {
+                    chunks: VecDeque::from([bytes]),
+                    attachments: Vec::new(),
+                });
+            }
+            Self::Whole(Content::Region(region)) if regions > 0 => {
+                return Ok(Resolved {
+                    chunks: VecDeque::new(),
+                    attachments: vec![region.sendable(pool)],
+                });
+            }
+            Self::Whole(Content::Region(region)) => {
+                return Ok(Resolved {
+                    chunks: VecDeque::from([region.data().map_err(|_| 0_usize)?]),
+                    attachments: Vec::new(),
+                });
+            }
             Self::Segments(segments) => segments,
         };
         let mut answers = 0;
         let mut kinds = Vec::with_capacity(segments.len());
-        let mut chunks = VecDeque::with_capacity(segments.len() + 1);
+        let mut resolved = Resolved::default();
         for (kind, segment) in segments {
-            kinds.push(kind);
-            match segment {
-                Segment::Bytes(bytes) => chunks.push_back(bytes),
+            let content = match segment {
+                Segment::Content(content) => content,
                 Segment::Answer(state) => {
-                    let Outcome::Answer(bytes, false) = state.ended().await else {
+                    let Outcome::Answer(content, false) = state.ended().await else {
                         return Err(answers);
                     };
-                    chunks.push_back(bytes);
                     answers += 1;
+                    content
+                }
+            };
+            let beside = match content {
+                Content::Bytes(bytes) => Err(bytes),
+                Content::Region(region) if resolved.attachments.len() < regions => {
+                    Ok(region.sendable(pool))
+                }
+                // Lost, or no memory for its page tables: as if the answer had not come.
+                Content::Region(region) => {
+                    Err(region.data().map_err(|_| answers.saturating_sub(1))?)
+                }
+            };
+            match beside {
+                Err(bytes) => {
+                    kinds.push(kind);
+                    resolved.chunks.push_back(bytes);
+                }
+                Ok(region) => {
+                    let number = resolved.attachments.len() as u32;
+                    kinds.push(kind | ATTACHED);
+                    resolved
+                        .chunks
+                        .push_back(Bytes::copy_from_slice(&number.to_le_bytes()));
+                    resolved.attachments.push(region);
                 }
             }
         }
-        chunks.push_front(table(&kinds, &chunks));
-        Ok(chunks)
+        let table = table(&kinds, &resolved.chunks);
+        resolved.chunks.push_front(table);
+        Ok(resolved)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use eagleray_replica::Cancel;
-use pyo3::{prelude::*, types::PyBytes};
+use pyo3::prelude::*;
 
 use super::{
     arguments::Arguments,
@@ -78,8 +78,9 @@ impl Call {
     }
 
     /// The next item; `None`: none is there.
-    fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.state.pop().map(|item| PyBytes::new(py, &item))
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let item = self.state.pop();
+        item.map(|item| item.to_python(py)).transpose()
     }
 
     /// Gives the call that the reserved slot runs. `arguments` as `Router.call` has them.
@@ -99,11 +100,13 @@ impl Call {
         }
     }
 
-    /// The pickled result or exception, and whether it is an exception.
-    fn result<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyBytes>, bool)> {
-        match self.state.outcome()? {
-            Outcome::Answer(data, is_error) => Some((PyBytes::new(py, &data), is_error)),
-            _ => None,
+    /// The body of the result or exception, `bytes` or a `Region`, and whether it is an exception.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, bool)>> {
+        match self.state.outcome() {
+            Some(Outcome::Answer(content, is_error)) => {
+                Ok(Some((content.to_python(py)?, is_error)))
+            }
+            _ => Ok(None),
         }
     }
 }

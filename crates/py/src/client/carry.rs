@@ -3,19 +3,23 @@
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use eagleray_router::service::{Exchange, Failure, Handle, Outgoing};
+use eagleray_router::service::{Data, Exchange, Failure, Handle, Outgoing};
 use eagleray_types::{DeploymentKey, ErrorCode};
-use eagleray_wire::{Flags, ModelKey};
+use eagleray_wire::{
+    Flags, ModelKey, RequestHead,
+    region::{self, Arrival, Attached, Attachment, MOST_ATTACHMENTS, Pool},
+};
 use tokio::{
     sync::watch,
     time::{Duration, timeout_at},
 };
 
 use super::{
-    arguments::Arguments,
+    arguments::{Arguments, Resolved},
     state::{Dispatched, Failed, Outcome, State},
     targets::Targets,
 };
+use crate::region::Content;
 
 /// How long a call waits for news of a deployment that is not known.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
@@ -72,6 +76,8 @@ pub(super) struct Shared {
     pub(super) targets: Arc<Targets>,
     pub(super) news: watch::Receiver<u64>,
     pub(super) resolving: Rc<Cell<usize>>,
+    /// Regions for arguments.
+    pub(super) regions: Arc<Pool>,
 }
 
 impl Shared {
@@ -109,16 +115,27 @@ impl Shared {
             model,
             deadline,
         } = request;
-        let chunks = match self.resolve(arguments, deadline).await? {
-            Ok(chunks) => chunks,
+        let regions = if answer == Answer::Reservation {
+            // Its head goes before its arguments are known.
+            0
+        } else {
+            MOST_ATTACHMENTS
+        };
+        let Resolved {
+            chunks,
+            attachments,
+        } = match self.resolve(arguments, deadline, regions).await? {
+            Ok(resolved) => resolved,
             Err(number) => return Ok(Outcome::Upstream(number)),
         };
+        let (head, attached) = self.attach(head, attachments)?;
         let outgoing = move || {
             let mut rest = chunks.clone();
             let first = rest.pop_front().unwrap_or_default();
             let mut outgoing = Outgoing::whole(head.clone(), first);
             outgoing.keep_bytes += rest.iter().map(Bytes::len).sum::<usize>();
             outgoing.rest = rest;
+            outgoing.attached.clone_from(&attached);
             outgoing.complete = answer != Answer::Reservation;
             outgoing.deadline = deadline;
             outgoing.model = model;
@@ -132,14 +149,43 @@ impl Shared {
         }
     }
 
+    /// Names what goes beside the body in the head.
+    fn attach(
+        &self,
+        head: Bytes,
+        attachments: Vec<Attachment>,
+    ) -> Result<(Bytes, Vec<Attached>), Failure> {
+        if attachments.is_empty() {
+            return Ok((head, Vec::new()));
+        }
+        let attached: Vec<_> = attachments
+            .into_iter()
+            .map(|attachment| Attached {
+                number: self.regions.number(),
+                attachment,
+            })
+            .collect();
+        let head =
+            RequestHead::attach(&head, attached.iter().map(Attached::named)).map_err(|error| {
+                Failure {
+                    code: ErrorCode::BadRequest,
+                    message: error.to_string().into(),
+                }
+            })?;
+        Ok((head, attached))
+    }
+
     /// Waits for the answers that are arguments. They are not counted as queued.
     async fn resolve(
         &self,
         arguments: Arguments,
         deadline: Option<Instant>,
-    ) -> Result<Result<std::collections::VecDeque<Bytes>, usize>, Failure> {
-        if matches!(arguments, Arguments::Whole(_)) {
-            return Ok(arguments.resolve().await);
+        regions: usize,
+    ) -> Result<Result<Resolved, usize>, Failure> {
+        let waits = !matches!(arguments, Arguments::Whole(_));
+        let resolved = arguments.resolve(&self.regions, regions);
+        if !waits {
+            return Ok(resolved.await);
         }
         if self.resolving.get() >= RESOLVING {
             let message = format!("{RESOLVING} calls of this process wait for their arguments");
@@ -150,8 +196,8 @@ impl Shared {
         }
         let _counted = Counted::new(&self.resolving);
         match deadline {
-            None => Ok(arguments.resolve().await),
-            Some(deadline) => timeout_at(deadline.into(), arguments.resolve())
+            None => Ok(resolved.await),
+            Some(deadline) => timeout_at(deadline.into(), resolved)
                 .await
                 .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded)),
         }
@@ -218,8 +264,8 @@ impl Shared {
                 return Err(ended.err().unwrap_or_else(|| Failure::new(ErrorCode::Internal)));
             }
         };
-        let chunks = match self.resolve(arguments, deadline).await? {
-            Ok(chunks) => chunks,
+        let chunks = match self.resolve(arguments, deadline, 0).await? {
+            Ok(resolved) => resolved.chunks,
             Err(number) => return Ok(Outcome::Upstream(number)),
         };
         let exchange = &mut items.exchange;
@@ -258,14 +304,25 @@ impl Drop for Counted<'_> {
 }
 
 async fn collect(exchange: Exchange) -> Result<Outcome, Failure> {
-    let (data, is_error) = exchange.collect().await?;
-    Ok(Outcome::Answer(data, is_error))
+    let value = exchange.collect().await?;
+    let content = content(value.data, value.attachments)?;
+    Ok(Outcome::Answer(content, value.is_error))
+}
+
+/// The body of an answer, which has no attachments but itself.
+fn content(data: Bytes, attachments: Vec<Attachment>) -> Result<Content, Failure> {
+    let (content, others) = Content::of(data, attachments);
+    if others.is_empty() {
+        Ok(content)
+    } else {
+        Err(Failure::new(ErrorCode::Internal))
+    }
 }
 
 enum Item {
-    Whole(Bytes),
+    Whole(Content),
     /// The pickled exception that ends it.
-    Error(Bytes),
+    Error(Content),
     End,
 }
 
@@ -299,39 +356,52 @@ impl Items {
     async fn next(&mut self) -> Result<Item, Failure> {
         let mut parts = Parts::default();
         loop {
-            let Some((flags, bytes)) = self.piece().await? else {
+            let Some(Data {
+                flags,
+                bytes,
+                arrivals,
+            }) = self.piece().await?
+            else {
                 return Ok(Item::End);
             };
             parts.add(bytes);
+            parts.arrivals.extend(arrivals);
             if flags.contains(Flags::ERROR) {
-                return Ok(Item::Error(parts.join()));
+                return Ok(Item::Error(parts.join()?));
             }
             if flags.contains(Flags::END_OF_MESSAGE) {
-                return Ok(Item::Whole(parts.join()));
+                return Ok(Item::Whole(parts.join()?));
             }
         }
     }
 
     /// Data and the flags that it came with; `None` at the end. ERROR: it is the last, of a pickled exception.
-    async fn piece(&mut self) -> Result<Option<(Flags, Bytes)>, Failure> {
+    async fn piece(&mut self) -> Result<Option<Data>, Failure> {
         if !self.begun {
             self.begun = true;
             let answer = self.exchange.answer().await?;
             let data = answer.parse().map(|parsed| parsed.data(&answer.payload));
             let data = data.map_err(|_| Failure::new(ErrorCode::Internal))?;
             self.ended = answer.is_complete();
-            let nothing = data.is_empty() && self.ended && !answer.is_error();
-            return Ok((!nothing).then_some((answer.flags, data)));
+            let nothing =
+                data.is_empty() && answer.arrivals.is_empty() && self.ended && !answer.is_error();
+            return Ok((!nothing).then_some(Data {
+                flags: answer.flags,
+                bytes: data,
+                arrivals: answer.arrivals,
+            }));
         }
         if self.ended {
             return Ok(None);
         }
         match self.exchange.data().await {
-            Some(Ok(data)) => Ok(Some((data.flags, data.bytes))),
+            Some(Ok(data)) => Ok(Some(data)),
             // The flag of the last frame: what was collected is the pickled exception.
-            Some(Err(failure)) if failure.code == ErrorCode::UserCode => {
-                Ok(Some((Flags::ERROR, Bytes::new())))
-            }
+            Some(Err(failure)) if failure.code == ErrorCode::UserCode => Ok(Some(Data {
+                flags: Flags::ERROR,
+                bytes: Bytes::new(),
+                arrivals: Vec::new(),
+            })),
             Some(Err(failure)) => Err(failure),
             None => Ok(None),
         }
@@ -343,6 +413,7 @@ impl Items {
 struct Parts {
     first: Bytes,
     rest: BytesMut,
+    arrivals: Vec<Arrival>,
 }
 
 impl Parts {
@@ -357,12 +428,18 @@ impl Parts {
         }
     }
 
-    fn join(self) -> Bytes {
-        if self.rest.is_empty() {
+    fn join(self) -> Result<Content, Failure> {
+        let data = if self.rest.is_empty() {
             self.first
         } else {
             self.rest.freeze()
+        };
+        if self.arrivals.is_empty() {
+            return Ok(Content::Bytes(data));
         }
+        let assembled = region::assemble(data, self.arrivals);
+        let (data, attachments) = assembled.ok_or(Failure::new(ErrorCode::Internal))?;
+        content(data, attachments)
     }
 }
 

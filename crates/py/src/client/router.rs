@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use eagleray_replica::Cancel;
 use eagleray_router::service::{Handle, Options};
 use eagleray_types::DeploymentKey;
-use eagleray_wire::{CallHead, ModelKey, RequestHead};
+use eagleray_wire::{Attachments, CallHead, ModelKey, RequestHead, region::Pool};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -25,7 +25,10 @@ use super::{
     state::{Failed, Outcome, State},
     targets::{Targets, follow},
 };
-use crate::replica::Request;
+use crate::{
+    region::{self, Region},
+    replica::Request,
+};
 
 /// Calls that may wait for the router's thread; it only falls behind when the process has no CPU.
 const CALLS: usize = 65_536;
@@ -35,6 +38,8 @@ const CALLS: usize = 65_536;
 pub(crate) struct Router {
     orders: mpsc::Sender<Order>,
     targets: Arc<Targets>,
+    /// For arguments.
+    regions: Arc<Pool>,
     stop: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pid: u32,
@@ -50,19 +55,35 @@ impl Router {
         let stopped = Arc::clone(&stop);
         let targets = Arc::new(Targets::default());
         let of_thread = Arc::clone(&targets);
+        let warm = Arc::new(Notify::new());
+        let on_warm = Arc::clone(&warm);
+        let regions = Pool::new(move || on_warm.notify_one());
+        let lent = Regions {
+            pool: Arc::clone(&regions),
+            warm,
+        };
         let thread = std::thread::Builder::new()
             .name("eagleray-router".to_owned())
-            .spawn(move || run(&controller_socket_path, receiver, &stopped, &of_thread))?;
+            .spawn(move || {
+                run(
+                    &controller_socket_path,
+                    receiver,
+                    &stopped,
+                    &of_thread,
+                    lent,
+                );
+            })?;
         Ok(Self {
             orders: sender,
             targets,
+            regions,
             stop,
             thread: Mutex::new(Some(thread)),
             pid: std::process::id(),
         })
     }
 
-    /// Sends a call. Never waits. `arguments` are the body, bytes, or a list of `(kind, bytes or Call)`: the segments
+    /// Sends a call. Never waits. `arguments` are the body, bytes or a `Region`, or a list of `(kind, bytes, Region or Call)`: the segments
     /// of an envelope, where a call stands for its answer. An empty `method` reserves a slot; `Call.dispatch` says
     /// what runs there. `replica_id`: the only replica that it may go to. `parent` is the request that the calling
     /// code serves: its id and route are the call's, its deadline too, and with it the call is cancelled.
@@ -101,6 +122,7 @@ impl Router {
             session_id: session_id.as_bytes(),
             stream: stream || method.is_empty(),
             route: route.as_bytes(),
+            attachments: Attachments::default(),
         })
         .encode(&mut head)
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -133,6 +155,13 @@ impl Router {
             order.state.0.finish(Outcome::Failure(failed));
         }
         Ok(Call::new(state, request_id))
+    }
+
+    /// Copies buffers, one after the other, into a region: the body of a call. `None`: there is no room, and they go as
+    /// bytes.
+    #[expect(clippy::needless_pass_by_value, reason = "a list from Python")]
+    fn share(&self, py: Python<'_>, parts: Vec<Bound<'_, PyAny>>) -> PyResult<Option<Region>> {
+        region::with_parts(py, &parts, |parts| self.regions.lend(parts)).map(region::lent)
     }
 
     /// Ids of the replicas of a deployment. Waits for news of it for `timeout_s`; `None`: it is not known.
@@ -174,7 +203,33 @@ fn request_id() -> String {
     .join("-")
 }
 
-fn run(path: &str, mut orders: mpsc::Receiver<Order>, stop: &Notify, targets: &Arc<Targets>) {
+/// The regions that a router's thread looks after.
+struct Regions {
+    pool: Arc<Pool>,
+    /// Some are warm.
+    warm: Arc<Notify>,
+}
+
+impl Regions {
+    /// Gives warm memory back in time, for as long as the thread lives.
+    async fn look_after(self) {
+        loop {
+            self.warm.notified().await;
+            while let Some(at) = self.pool.poll_timeout() {
+                tokio::time::sleep_until(at.into()).await;
+                self.pool.on_timeout(std::time::Instant::now());
+            }
+        }
+    }
+}
+
+fn run(
+    path: &str,
+    mut orders: mpsc::Receiver<Order>,
+    stop: &Notify,
+    targets: &Arc<Targets>,
+    regions: Regions,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -188,6 +243,7 @@ fn run(path: &str, mut orders: mpsc::Receiver<Order>, stop: &Notify, targets: &A
     local.block_on(&runtime, async {
         let handle = Handle::new(Options {
             seed: fastrand::u64(..),
+            regions: true,
             ..Options::default()
         });
         let (sender, news) = watch::channel(0_u64);
@@ -196,7 +252,9 @@ fn run(path: &str, mut orders: mpsc::Receiver<Order>, stop: &Notify, targets: &A
             targets: Arc::clone(targets),
             news,
             resolving: Rc::new(Cell::new(0)),
+            regions: Arc::clone(&regions.pool),
         };
+        tokio::task::spawn_local(regions.look_after());
         let serve = async {
             while let Some(order) = orders.recv().await {
                 tokio::task::spawn_local(shared.clone().carry_out(order));

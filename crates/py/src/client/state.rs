@@ -11,12 +11,12 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use eagleray_replica::Cancel;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{arguments::Arguments, completions::Queue};
+use crate::region::Content;
 
 /// Bytes of items that may wait for the caller. A producer is at most so far ahead of its consumer, and the credit of its
 /// answer (64 KiB; 256 KiB once it has taken a MiB), and one item.
@@ -26,7 +26,7 @@ const HELD_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     /// The body of the result, or with `true` of the exception.
-    Answer(Bytes, bool),
+    Answer(Content, bool),
     /// All items have been handed over.
     End,
     /// The argument with this number was the answer of another call, and there is none.
@@ -65,7 +65,7 @@ pub(super) struct Dispatched {
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    items: VecDeque<Bytes>,
+    items: VecDeque<Content>,
     held_bytes: usize,
     outcome: Option<Outcome>,
     /// Event loops to tell.
@@ -106,9 +106,9 @@ impl State {
     }
 
     /// Hands an item to the caller.
-    pub(super) fn push(&self, item: Bytes) {
+    pub(super) fn push(&self, item: Content) {
         let mut progress = self.progress.lock();
-        progress.held_bytes += item.len();
+        progress.held_bytes += item.weight();
         progress.items.push_back(item);
         self.tell(progress);
     }
@@ -130,11 +130,11 @@ impl State {
     }
 
     /// The next item.
-    pub(super) fn pop(&self) -> Option<Bytes> {
+    pub(super) fn pop(&self) -> Option<Content> {
         let mut progress = self.progress.lock();
         let item = progress.items.pop_front()?;
         let was_full = progress.held_bytes >= HELD_BYTES;
-        progress.held_bytes -= item.len();
+        progress.held_bytes -= item.weight();
         if was_full && progress.held_bytes < HELD_BYTES {
             self.room.notify_one();
         }

@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use eagleray_replica::{Body, Message, Room};
-use eagleray_wire::{Flags, RequestHead, is_model_header};
+use eagleray_wire::{Flags, RequestHead, is_model_header, region::Attachment};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -19,6 +20,7 @@ use pyo3::{
 };
 
 use super::{Loop, headers, immediate::Immediate, scope};
+use crate::region::{self, Content, Region};
 
 /// Heads of plain answers, as `respond_plain` numbers them: status 200 and one content type.
 const PLAIN: [&str; 3] = [
@@ -40,6 +42,8 @@ pub(crate) struct Request {
     /// Body bytes that the declared content-length still promises.
     promised: AtomicU64,
     waits: Mutex<Waits>,
+    /// Of a call: what segments of its body name.
+    attachments: Mutex<Vec<Attachment>>,
 }
 
 #[derive(Default)]
@@ -172,6 +176,30 @@ impl Request {
         self.core.take_body().map(|body| PyBytes::new(py, &body))
     }
 
+    /// The same of a call: `bytes` or a `Region`.
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let value = self.core.take_value();
+        value.map(|value| self.content(py, value)).transpose()
+    }
+
+    /// The body of a call that came in parts, put together.
+    fn whole<'py>(&self, py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        self.content(py, self.core.assemble(Bytes::copy_from_slice(body)))
+    }
+
+    /// The values that segments of the body only name. Once, after `value` or `whole`.
+    fn regions(&self) -> Vec<Region> {
+        let attachments = std::mem::take(&mut *self.attachments.lock());
+        attachments.into_iter().map(Region::new).collect()
+    }
+
+    /// Copies buffers, one after the other, into a region: the body of a result. `None`: there is no room, and they go
+    /// as bytes.
+    #[expect(clippy::needless_pass_by_value, reason = "a list from Python")]
+    fn share(&self, py: Python<'_>, parts: Vec<Bound<'_, PyAny>>) -> PyResult<Option<Region>> {
+        region::with_parts(py, &parts, |parts| self.core.lend(parts)).map(region::lent)
+    }
+
     /// ASGI's `receive`.
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.message(py)? {
@@ -290,22 +318,19 @@ impl Request {
 
     /// The pickled result of a call, or its pickled exception.
     #[pyo3(signature = (data, error = false))]
-    fn respond_value(&self, data: &[u8], error: bool) {
-        let flags = Flags::END.with(Flags::DONE);
-        self.core.send(
-            data,
-            if error {
-                flags.with(Flags::ERROR)
-            } else {
-                flags
-            },
-        );
+    fn respond_value(&self, data: &Bound<'_, PyAny>, error: bool) -> PyResult<()> {
+        let mut flags = Flags::END.with(Flags::DONE);
+        if error {
+            flags = flags.with(Flags::ERROR);
+        }
+        self.send_body(data, flags)?;
         self.forget();
+        Ok(())
     }
 
     /// One item of a streaming call. As `start`.
-    fn send_item(&self, data: &[u8]) -> u8 {
-        number(self.core.send(data, Flags::END_OF_MESSAGE))
+    fn send_item(&self, data: &Bound<'_, PyAny>) -> PyResult<u8> {
+        self.send_body(data, Flags::END_OF_MESSAGE).map(number)
     }
 
     /// The end of a streaming call.
@@ -382,7 +407,30 @@ impl Request {
             bodyless: AtomicBool::new(false),
             promised: AtomicU64::new(ANY_LENGTH),
             waits: Mutex::default(),
+            attachments: Mutex::default(),
         }
+    }
+
+    /// The body of a value: `bytes` or a `Region`.
+    fn send_body(&self, data: &Bound<'_, PyAny>, flags: Flags) -> PyResult<Room> {
+        if let Ok(region) = data.cast::<Region>() {
+            let attachment = region.get().attachment().clone();
+            return Ok(self.core.send_attached(attachment, flags));
+        }
+        Ok(self.core.send(data.extract()?, flags))
+    }
+
+    fn content<'py>(
+        &self,
+        py: Python<'py>,
+        (data, attachments): eagleray_replica::Value,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if attachments.is_empty() {
+            return Ok(PyBytes::new(py, &data).into_any());
+        }
+        let (content, others) = Content::of(data, attachments);
+        *self.attachments.lock() = others;
+        content.to_python(py)
     }
 
     /// What lies behind it, for a call that user code makes while it serves this request.

@@ -1,9 +1,12 @@
 //! The answer on its way out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Flags, HeadError, encode_response_head};
+use eagleray_wire::{
+    Flags, HeadError, encode_response_head,
+    region::{self, Attached, Attachment, Lent, Named},
+};
 
 use super::{Phase, Request, State};
 use crate::shared::Event;
@@ -18,7 +21,16 @@ pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
 #[derive(Debug)]
 pub(super) struct Piece {
     data: Bytes,
+    /// Values beside the data; lent to the router with the first frame, so that what is never sent is never lent.
+    attached: Vec<Attached>,
     flags: Flags,
+}
+
+impl Piece {
+    /// What its first frame costs of the credit, beside data.
+    fn charge(&self) -> u64 {
+        region::charge(self.attached.iter().map(Attached::named))
+    }
 }
 
 /// Whether more may be sent now.
@@ -123,6 +135,37 @@ impl Request {
         self.put(&mut state, &[], data, flags)
     }
 
+    /// As [`Request::send`], with a value that goes in a region, or as DATA if its descriptor cannot be sent.
+    pub fn send_attached(&self, value: Attachment, flags: Flags) -> Room {
+        let mut state = self.state.lock();
+        if state.end_sent || state.phase != Phase::Started || state.pending_done() {
+            return Room::Gone;
+        }
+        if state.cancelled {
+            if flags.contains(Flags::DONE) {
+                self.give_up(&mut state);
+            }
+            return Room::Gone;
+        }
+        let attached = Attached {
+            number: self.shared.regions.number(),
+            attachment: value,
+        };
+        state.pending.push_back(Piece {
+            data: Bytes::new(),
+            attached: vec![attached],
+            flags,
+        });
+        self.send_pending(&mut state);
+        state.room()
+    }
+
+    /// Copies `parts` into a region for [`Request::send_attached`]. `None`: they go as data.
+    pub fn lend(&self, parts: &[&[u8]]) -> Option<Arc<Lent>> {
+        self.connection.channel.as_ref()?;
+        self.shared.regions.lend(parts)
+    }
+
     /// The request is over: its slot is free. Ends an answer that was not ended.
     pub fn done(&self) {
         let mut state = self.state.lock();
@@ -207,6 +250,7 @@ impl Request {
             }
             state.pending.push_back(Piece {
                 data: Bytes::copy_from_slice(data),
+                attached: Vec::new(),
                 flags,
             });
             self.send_pending(state);
@@ -216,10 +260,19 @@ impl Request {
 
     fn send_pending(&self, state: &mut State) {
         while let Some(piece) = state.pending.front_mut() {
+            let charge = piece.charge().cast_signed();
             let takes_credit =
                 !piece.data.is_empty() || piece.flags.contains(Flags::END_OF_MESSAGE);
-            if takes_credit && state.credit <= 0 {
+            if (charge > 0 && state.credit < charge) || (takes_credit && state.credit <= charge) {
                 return;
+            }
+            let mut table = BytesMut::new();
+            let mut attachments = 0;
+            if !piece.attached.is_empty() {
+                let named = self.attach(piece);
+                state.credit -= region::charge(named.iter().copied()).cast_signed();
+                attachments = named.len();
+                region::encode_named(&mut table, named);
             }
             let allowed = usize::try_from(state.credit).unwrap_or(0);
             let length = piece.data.len().min(FRAME_DATA).min(allowed);
@@ -233,7 +286,35 @@ impl Request {
             if piece.data.is_empty() {
                 state.pending.pop_front();
             }
-            self.emit(state, flags, &[], &data);
+            self.emit_attached(state, flags, attachments, &table, &data);
+        }
+    }
+
+    /// Lends what goes with a piece, or turns it into data; returns the table.
+    fn attach(&self, piece: &mut Piece) -> Vec<Named> {
+        let attached = std::mem::take(&mut piece.attached);
+        let channel = self.connection.channel.as_ref();
+        if channel.is_some_and(|channel| channel.lend(&attached).is_ok()) {
+            return attached.iter().map(Attached::named).collect();
+        }
+        match region::inline(&attached) {
+            Ok((named, mut values)) => {
+                piece.data = match values.pop() {
+                    Some(value) if values.is_empty() && piece.data.is_empty() => value,
+                    last => {
+                        let before = std::iter::once(piece.data.clone()).chain(values);
+                        before.chain(last).collect::<Vec<_>>().concat().into()
+                    }
+                };
+                named
+            }
+            Err(error) => {
+                // A region that came from elsewhere and cannot be mapped any more.
+                self.shared
+                    .problem(format!("a value cannot be sent on: {error}"));
+                piece.flags = piece.flags.with(Flags::ERROR);
+                Vec::new()
+            }
         }
     }
 }

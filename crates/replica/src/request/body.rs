@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Claims, Flags, Header, Kind, MESSAGE_COST};
+use eagleray_wire::{
+    Claims, Flags, Header, Kind, MESSAGE_COST,
+    region::{self, Arrival, Attachment},
+};
 
 use super::{BODY_WINDOW, FIRST_CREDIT, Phase, Request, Runs, State};
 use crate::shared::Event;
@@ -31,6 +34,18 @@ pub(crate) enum Taken {
     TooLarge,
     /// The router sent more than it had credit for.
     Overrun,
+}
+
+/// The body of a call, and the bytes of values beside it.
+pub type Value = (Bytes, Vec<Attachment>);
+
+fn together(body: Bytes, arrivals: Vec<Arrival>) -> Value {
+    if arrivals.is_empty() {
+        return (body, Vec::new());
+    }
+    // A body that is shorter than its table says was cut by a peer that broke off: it is no value, and whoever
+    // unpickles it says so.
+    region::assemble(body, arrivals).unwrap_or_default()
 }
 
 #[derive(Debug)]
@@ -88,6 +103,25 @@ impl Request {
     pub fn take_body(&self) -> Option<Bytes> {
         let mut state = self.state.lock();
         (state.body.end).then(|| state.body.join())
+    }
+
+    /// All of a call's body once it is complete, and what came beside it; `None` while more may come, and then
+    /// [`Request::assemble`] takes what [`Request::read`] gave. Only once.
+    pub fn take_value(&self) -> Option<Value> {
+        let mut state = self.state.lock();
+        if !state.body.end {
+            return None;
+        }
+        let body = state.body.join();
+        let arrivals = std::mem::take(&mut state.arrivals);
+        drop(state);
+        Some(together(body, arrivals))
+    }
+
+    /// A body that was read to its end, taken apart.
+    pub fn assemble(&self, body: Bytes) -> Value {
+        let arrivals = std::mem::take(&mut self.state.lock().arrivals);
+        together(body, arrivals)
     }
 
     /// The next bytes. After `Pending` the loop gets `Event::Ready` for this request.

@@ -5,13 +5,16 @@ use std::{
     time::Instant,
 };
 
-use eagleray_wire::{Flags, Frame, Kind, RequestHead};
+use eagleray_wire::{
+    Flags, Frame, Kind, RequestHead,
+    region::{self, Arrival, ChannelError, Release},
+};
 
 use super::Service;
 use crate::{
     admission::{Queue, Verdict},
     request::{Request, Runs, Taken},
-    shared::{Connection, Serving},
+    shared::{Connection, Releaser, Serving},
 };
 
 /// Entries of cancelled requests that may lie in a queue beside those that count: beyond it, REJECT.
@@ -50,6 +53,11 @@ impl Service {
                 admission.on_wait(now, connection.key, Queue::of(&header));
                 self.shared.after(now, admission);
             }
+            Kind::Release => {
+                if let Some(channel) = &connection.channel {
+                    channel.released(header.sequence, header.a == 1);
+                }
+            }
             Kind::Unwait => self.shared.admission.lock().on_unwait(now, connection.key),
             Kind::Return => {
                 let mut admission = self.shared.admission.lock();
@@ -79,8 +87,20 @@ impl Service {
         let Some(serving) = self.shared.serving.lock().clone() else {
             return false;
         };
-        let (runs, body) = match RequestHead::decode(&frame.payload) {
-            Ok((head, body)) => (runs(&serving, &head), frame.payload.slice_ref(body)),
+        let (runs, body, arrivals) = match RequestHead::decode(&frame.payload) {
+            Ok((head, body)) => {
+                // Before anything is decided: a descriptor is taken, or released, when its message comes.
+                let arrivals = match self.arrivals(connection, &head) {
+                    Ok(arrivals) => arrivals,
+                    Err(error) => {
+                        self.shared
+                            .problem(format!("a router broke the protocol: {error}"));
+                        return false;
+                    }
+                };
+                let body = frame.payload.slice_ref(body);
+                (runs(&serving, &head), body, arrivals)
+            }
             Err(error) => {
                 self.shared.problem(format!(
                     "a router sent a request that cannot be read: {error}"
@@ -117,7 +137,7 @@ impl Service {
             serial,
             &header,
             frame.payload,
-            (body, runs),
+            (body, runs, arrivals),
             now,
         );
         if !connection.insert(header.slot, &request) {
@@ -139,6 +159,24 @@ impl Service {
         self.shared.requests.push(request);
         self.turn.for_loop += 1;
         true
+    }
+
+    fn arrivals(
+        &self,
+        connection: &Arc<Connection>,
+        head: &RequestHead<'_>,
+    ) -> Result<Vec<Arrival>, ChannelError> {
+        let RequestHead::Call(call) = head else {
+            return Ok(Vec::new());
+        };
+        if call.attachments.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(channel) = &connection.channel else {
+            return region::without_channel(call.attachments.iter());
+        };
+        let release: Arc<dyn Release> = Arc::new(Releaser(Arc::downgrade(connection)));
+        channel.take(call.attachments.iter(), &release, &self.shared.held)
     }
 
     fn on_body(&mut self, request: &Arc<Request>, flags: Flags, data: bytes::Bytes) -> bool {

@@ -11,7 +11,11 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_wire::{
-    ClaimPage, Decoder, Frame, Header, Kind, PROTOCOL_VERSION, peer_uid, send_with_fd,
+    ClaimPage, Decoder, Frame, Header, Kind, PROTOCOL_VERSION,
+    fork::{self, Listed},
+    peer_uid,
+    region::Channel,
+    send_with_fds,
 };
 use parking_lot::Mutex;
 use rustix::{
@@ -20,12 +24,7 @@ use rustix::{
 };
 
 use super::{FIRST_CONNECTION, Router, Service, condition};
-use crate::{
-    admission::ConnectionKey,
-    fork::{self, Listed},
-    out::Outgoing,
-    shared::Connection,
-};
+use crate::{admission::ConnectionKey, out::Outgoing, shared::Connection};
 
 /// Fewest words of a claim page: a router may have more under way than a small limit lets start.
 const FEWEST_SLOTS: u32 = 64;
@@ -161,12 +160,19 @@ impl Service {
             .clamp(FEWEST_SLOTS, ClaimPage::MAX_SLOTS);
         header.b = slots;
         Frame::new(header, serving.replica_id.clone().into()).encode(&mut bytes);
+        // A router that gets none sends its values as DATA.
+        let (channel, end) = (frame.header.b == 1)
+            .then(Channel::pair)
+            .and_then(Result::ok)
+            .unzip();
         let page = match ClaimPage::create(slots) {
             Ok((page, descriptor)) => {
                 // Here for the router that reads it at once, and again when the connection is in the list.
                 page.set_exempt(self.shared.exempt.load(Ordering::SeqCst));
                 // The socket is new and empty, so a HELLO always fits.
-                match send_with_fd(&*socket, &bytes, descriptor.as_fd()) {
+                let mut descriptors = vec![descriptor.as_fd()];
+                descriptors.extend(end.as_ref().map(AsFd::as_fd));
+                match send_with_fds(&*socket, &bytes, &descriptors) {
                     Ok(()) => page,
                     Err(_) => return false,
                 }
@@ -177,7 +183,7 @@ impl Service {
                 return false;
             }
         };
-        self.connect(now, index, socket, input, page, listed);
+        self.connect(now, index, socket, input, (page, channel), listed);
         true
     }
 
@@ -187,7 +193,7 @@ impl Service {
         index: usize,
         socket: Arc<OwnedFd>,
         input: BytesMut,
-        page: ClaimPage,
+        (page, channel): (ClaimPage, Option<Channel>),
         listed: Listed,
     ) {
         let key = ConnectionKey(index);
@@ -203,6 +209,7 @@ impl Service {
             socket,
             out,
             page,
+            channel,
             closed: AtomicBool::new(false),
             requests: Mutex::default(),
             _listed: listed,
@@ -230,6 +237,9 @@ impl Service {
                 // SeqCst is not needed: a DONE that misses it goes to a closed buffer, a grant on it ends by time.
                 connection.closed.store(true, Ordering::Release);
                 connection.out.close();
+                if let Some(channel) = &connection.channel {
+                    channel.close();
+                }
                 self.shared.poller.remove(&*connection.socket);
                 // Requests that user code still holds keep the descriptor open; the router sees the end now.
                 shutdown(&*connection.socket, Shutdown::Both).ok();

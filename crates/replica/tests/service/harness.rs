@@ -17,8 +17,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use eagleray_replica::{Ended, Event, Handle, Handler, Request, Serving, build};
 use eagleray_wire::{
-    CallHead, ClaimPage, Claims, Decoder, Flags, Frame, HEADER_BYTES, Header, Headers, HttpHead,
-    Kind, NO_DEADLINE, PROTOCOL_VERSION, RequestHead, SlotState, recv_with_fd,
+    Attachments, CallHead, ClaimPage, Claims, Decoder, Flags, Frame, HEADER_BYTES, Header, Headers,
+    HttpHead, Kind, NO_DEADLINE, PROTOCOL_VERSION, RequestHead, SlotState, recv_with_fds,
+    region::{Channel, Named},
 };
 
 /// No wait of a test is longer: then it fails.
@@ -84,7 +85,12 @@ impl Replica {
     }
 
     pub(crate) fn router(&self) -> Router {
-        Router::new(self.connect())
+        Router::new(self.connect(), false)
+    }
+
+    /// A router that wants a channel for regions.
+    pub(crate) fn caller(&self) -> Router {
+        Router::new(self.connect(), true)
     }
 
     /// The next request for the loop.
@@ -144,6 +150,7 @@ pub(crate) fn serving() -> Serving {
 pub(crate) struct Router {
     pub(crate) stream: UnixStream,
     pub(crate) page: ClaimPage,
+    pub(crate) channel: Option<Channel>,
     pub(crate) hello: Header,
     input: BytesMut,
     sequence: u64,
@@ -157,20 +164,25 @@ pub(crate) struct Name {
 }
 
 impl Router {
-    fn new(stream: UnixStream) -> Self {
+    fn new(stream: UnixStream, regions: bool) -> Self {
         let mut header = Header::new(Kind::Hello, 0, 0);
         header.a = PROTOCOL_VERSION;
+        header.b = u32::from(regions);
         write(&stream, header, &[]);
         let mut bytes = [0; HEADER_BYTES + 3];
-        let (length, descriptor) = recv_with_fd(&stream, &mut bytes).unwrap();
+        let (length, descriptors) = recv_with_fds(&stream, &mut bytes).unwrap();
         assert_eq!(length, bytes.len());
+        let mut descriptors = descriptors.into_iter();
         let mut input = BytesMut::from(&bytes[..]);
         let hello = Decoder::data().decode(&mut input).unwrap().unwrap();
         assert_eq!(&hello.payload[..], b"abc");
-        let page = ClaimPage::open(descriptor.unwrap().as_fd(), hello.header.b).unwrap();
+        let page = ClaimPage::open(descriptors.next().unwrap().as_fd(), hello.header.b).unwrap();
         Self {
             stream,
             page,
+            channel: descriptors
+                .next()
+                .map(|descriptor| Channel::new(descriptor).unwrap()),
             hello: hello.header,
             input,
             sequence: 0,
@@ -194,6 +206,18 @@ impl Router {
     }
 
     pub(crate) fn call(&mut self, method: &str, flags: Flags, body: &[u8]) -> Name {
+        self.call_with(method, flags, body, &[])
+    }
+
+    /// A call whose head names these attachments.
+    pub(crate) fn call_with(
+        &mut self,
+        method: &str,
+        flags: Flags,
+        body: &[u8],
+        named: &[Named],
+    ) -> Name {
+        let mut table = BytesMut::new();
         let head = CallHead {
             request_id: b"id",
             revision: b"",
@@ -204,6 +228,7 @@ impl Router {
             session_id: b"",
             stream: false,
             route: b"",
+            attachments: Attachments::build(&mut table, named.iter().copied()).unwrap(),
         };
         let mut payload = BytesMut::new();
         RequestHead::Call(head).encode(&mut payload).unwrap();

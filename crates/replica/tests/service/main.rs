@@ -7,5 +7,6 @@ mod bodies;
 mod ends;
 mod harness;
 mod liveness;
+mod regions;
 mod requests;
 mod websockets;

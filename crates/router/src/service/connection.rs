@@ -13,7 +13,8 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use eagleray_wire::{
-    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, recv_with_fd,
+    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, recv_with_fds,
+    region::Channel,
 };
 use tokio::{
     io::{AsyncReadExt, Interest},
@@ -55,8 +56,9 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
     if last_end.is_some_and(|end| end.elapsed() < LONGEST_PAUSE) {
         tokio::time::sleep(AFTER_END).await;
     }
+    let regions = handle.state.borrow().wants_regions();
     let (stream, hello) = loop {
-        let attempt = tokio::time::timeout(HELLO_WITHIN, open(&connect)).await;
+        let attempt = tokio::time::timeout(HELLO_WITHIN, open(&connect, regions)).await;
         match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(opened) => break opened,
             Err(error) => {
@@ -67,12 +69,17 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
         }
     };
     let (read, write) = stream.into_split();
-    let Hello { header, page, rest } = hello;
+    let Hello {
+        header,
+        page,
+        channel,
+        rest,
+    } = hello;
     let now = Instant::now();
     handle
         .state
         .borrow_mut()
-        .connected(now, key, write, page, &header);
+        .connected(now, key, write, (page, channel), &header);
     handle.settle_at(now);
     match receive(&handle, key, read, rest).await {
         Ok(()) => tracing::debug!(
@@ -150,14 +157,16 @@ async fn take(handle: &Handle, key: ConnectionKey, buffer: &mut BytesMut) -> io:
 struct Hello {
     header: Header,
     page: ClaimPage,
+    channel: Option<Channel>,
     rest: BytesMut,
 }
 
-async fn open(connect: &Connect) -> io::Result<(UnixStream, Hello)> {
+async fn open(connect: &Connect, regions: bool) -> io::Result<(UnixStream, Hello)> {
     let stream = UnixStream::connect(&connect.socket_path).await?;
     let mut out = BytesMut::new();
     let mut header = Header::new(Kind::Hello, 0, 0);
     header.a = PROTOCOL_VERSION;
+    header.b = u32::from(regions);
     Frame::new(header, Bytes::new()).encode(&mut out);
     while !out.is_empty() {
         stream.writable().await?;
@@ -168,16 +177,16 @@ async fn open(connect: &Connect) -> io::Result<(UnixStream, Hello)> {
         }
     }
     let mut rest = BytesMut::with_capacity(READ_BYTES);
-    let mut descriptor = None;
+    let mut descriptors = Vec::new();
     loop {
         let mut bytes = [0; HEADER_BYTES + 256];
-        let (length, fd) = stream
-            .async_io(Interest::READABLE, || recv_with_fd(&stream, &mut bytes))
+        let (length, fds) = stream
+            .async_io(Interest::READABLE, || recv_with_fds(&stream, &mut bytes))
             .await?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        descriptor = descriptor.or(fd);
+        descriptors.extend(fds);
         rest.extend_from_slice(&bytes[..length]);
         let decoded = Decoder::data().decode(&mut rest);
         let Some(frame) =
@@ -186,14 +195,22 @@ async fn open(connect: &Connect) -> io::Result<(UnixStream, Hello)> {
             continue;
         };
         check(&frame, connect)?;
-        let descriptor =
-            descriptor.ok_or_else(|| invalid("HELLO came without a claim page".to_owned()))?;
+        let mut descriptors = descriptors.into_iter();
+        let descriptor = descriptors
+            .next()
+            .ok_or_else(|| invalid("HELLO came without a claim page".to_owned()))?;
         let page = ClaimPage::open(descriptor.as_fd(), frame.header.b)?;
+        // Without it, values go as DATA.
+        let channel = descriptors
+            .next()
+            .filter(|_| regions)
+            .and_then(|descriptor| Channel::new(descriptor).ok());
         return Ok((
             stream,
             Hello {
                 header: frame.header,
                 page,
+                channel,
                 rest,
             },
         ));

@@ -17,8 +17,14 @@ pub(super) async fn drive(handle: Handle) {
     let mut sleep = pin!(tokio::time::sleep(std::time::Duration::ZERO));
     // What `sleep` is set to, while it has not rung.
     let mut set: Option<Instant> = None;
+    let mut known = false;
     poll_fn(|context| {
+        if !std::mem::replace(&mut known, true) {
+            // The waker of a task is the same for its life.
+            handle.state.borrow().set_releaser(context.waker());
+        }
         loop {
+            handle.state.borrow_mut().write_releases();
             let given_up = handle.state.borrow_mut().flush(context);
             if given_up {
                 handle.settle();

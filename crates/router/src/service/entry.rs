@@ -3,10 +3,13 @@
 //! Neither grows without bound. Of a body no more is taken than the owner may keep plus one window; of an answer no
 //! more comes than was given credit for, and a replica that sends more is broken.
 
-use std::{collections::VecDeque, task::Waker};
+use std::{collections::VecDeque, io, task::Waker};
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Flags, Header, Kind};
+use eagleray_wire::{
+    Flags, Header, Kind, RequestHead,
+    region::{self, Arrival, Attached, Channel, Named},
+};
 
 use super::{
     Answer, Data, Failure, INITIAL_ANSWER_CREDIT, INITIAL_BODY_CREDIT, Outgoing,
@@ -75,6 +78,8 @@ impl Entry {
 )]
 pub(super) struct Body {
     head: Bytes,
+    /// Values beside the body, as the head names them.
+    attached: Vec<Attached>,
     /// Chunks from the first that is kept.
     first: Bytes,
     rest: VecDeque<Bytes>,
@@ -105,11 +110,13 @@ impl Body {
             rest,
             complete,
             keep_bytes,
+            attached,
             ..
         } = request;
         let total = first.len() + rest.iter().map(Bytes::len).sum::<usize>();
         Self {
             head,
+            attached,
             first,
             rest,
             sent_chunks: 0,
@@ -197,13 +204,43 @@ impl Body {
     pub(super) fn release(&mut self) {
         self.keep_bytes = 0;
         self.head = Bytes::new();
+        self.attached = Vec::new();
         self.drop_sent();
+    }
+
+    /// Before `write_request`: lends what goes beside the body, or makes it part of the body if this connection cannot
+    /// take descriptors now.
+    pub(super) fn lend(&mut self, channel: Option<&Channel>) {
+        if self.attached.is_empty()
+            || channel.is_some_and(|channel| channel.lend(&self.attached).is_ok())
+        {
+            return;
+        }
+        if let Err(error) = self.inline() {
+            // Then the head names what is not there; the request must not be sent.
+            tracing::warn!(%error, "a value can be sent neither in a region nor as data");
+            self.dropped = true;
+        }
+    }
+
+    /// For good: a request that moves stays as it is.
+    fn inline(&mut self) -> io::Result<()> {
+        let (named, values) = region::inline(&self.attached)?;
+        self.head = RequestHead::attach(&self.head, named).map_err(io::Error::other)?;
+        self.attached = Vec::new();
+        for value in values {
+            self.total += value.len();
+            self.keep_bytes += value.len();
+            self.rest.push_back(value);
+        }
+        Ok(())
     }
 
     /// Appends a REQUEST: head, and as much of the body as fits the window. False if the body is not whole any more:
     /// then only the head was written, and the request must be cancelled.
     pub(super) fn write_request(&mut self, mut header: Header, out: &mut BytesMut) -> bool {
         if self.dropped {
+            self.attached = Vec::new();
             header.length = self.head.len() as u32;
             header.encode(out);
             out.extend_from_slice(&self.head);
@@ -341,14 +378,33 @@ impl Default for Incoming {
     }
 }
 
+/// What a frame with these cost of the credit, as the replica counts.
+pub(super) fn charge(arrivals: &[Arrival]) -> usize {
+    let named = arrivals.iter().map(|arrival| match arrival {
+        Arrival::Region(received) => received.named(),
+        Arrival::Data(length) => Named {
+            number: 0,
+            length: *length,
+        },
+        Arrival::Lost(named) => *named,
+    });
+    region::charge(named) as usize
+}
+
 /// The replica sent more than it had credit for, or after the end.
 #[derive(Debug)]
 pub(super) struct Overrun;
 
 impl Incoming {
     /// Takes a RESPONSE frame.
-    pub(super) fn receive(&mut self, flags: Flags, payload: Bytes) -> Result<(), Overrun> {
+    pub(super) fn receive(
+        &mut self,
+        flags: Flags,
+        payload: Bytes,
+        arrivals: Vec<Arrival>,
+    ) -> Result<(), Overrun> {
         let says_something = !payload.is_empty()
+            || !arrivals.is_empty()
             || [Flags::HEAD, Flags::END, Flags::END_OF_MESSAGE]
                 .iter()
                 .any(|flag| flags.contains(*flag));
@@ -364,32 +420,42 @@ impl Incoming {
             return Ok(());
         }
         self.ended = flags.contains(Flags::END);
-        self.waiting += flags.cost(payload.len());
+        self.waiting += flags.cost(payload.len()) + charge(&arrivals);
         // A head is not counted by the replica: one more frame of slack covers it.
         if self.waiting > self.window + eagleray_wire::MAX_DATA_PAYLOAD as usize {
             return Err(Overrun);
         }
         if !self.begun {
             self.begun = true;
-            self.first = Some(Answer { flags, payload });
+            self.first = Some(Answer {
+                flags,
+                payload,
+                arrivals,
+            });
             return Ok(());
         }
         if self.ended && flags.contains(Flags::ERROR) {
             self.failure = Some(Failure::new(eagleray_types::ErrorCode::UserCode));
         }
         let is_joined = flags == Flags::NONE
+            && arrivals.is_empty()
             && self
                 .data
                 .back_mut()
                 .is_some_and(|last| last.flags == flags && append(&mut last.bytes, &payload));
-        let is_something = !payload.is_empty() || flags.contains(Flags::END_OF_MESSAGE);
+        let is_something =
+            !payload.is_empty() || !arrivals.is_empty() || flags.contains(Flags::END_OF_MESSAGE);
         if is_something && !is_joined {
             let bytes = if payload.len() < COPY_BELOW {
                 Bytes::copy_from_slice(&payload)
             } else {
                 payload
             };
-            self.data.push_back(Data { flags, bytes });
+            self.data.push_back(Data {
+                flags,
+                bytes,
+                arrivals,
+            });
         }
         Ok(())
     }
@@ -493,9 +559,11 @@ mod tests {
         let limit =
             (INITIAL_ANSWER_CREDIT + eagleray_wire::MAX_DATA_PAYLOAD as usize) / chunk.len();
         for _ in 0..limit {
-            answer.receive(Flags::NONE, chunk.clone()).unwrap();
+            answer
+                .receive(Flags::NONE, chunk.clone(), Vec::new())
+                .unwrap();
         }
-        assert!(answer.receive(Flags::NONE, chunk).is_err());
+        assert!(answer.receive(Flags::NONE, chunk, Vec::new()).is_err());
     }
 
     #[test]
@@ -504,7 +572,7 @@ mod tests {
         let mut body = body(&[], 0);
         for _ in 0..20_000 {
             answer
-                .receive(Flags::NONE, Bytes::from_static(b"ab"))
+                .receive(Flags::NONE, Bytes::from_static(b"ab"), Vec::new())
                 .unwrap();
             body.push(Bytes::from_static(b"cd"));
         }
@@ -534,7 +602,7 @@ mod tests {
         let mut answer = Incoming::default();
         for _ in 0..3 {
             answer
-                .receive(Flags::END_OF_MESSAGE, Bytes::from_static(b"ab"))
+                .receive(Flags::END_OF_MESSAGE, Bytes::from_static(b"ab"), Vec::new())
                 .unwrap();
         }
         assert_eq!(answer.data.len(), 2);

@@ -7,8 +7,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use eagleray_types::ErrorCode;
+use eagleray_wire::region::{self, Arrival};
 
-use super::{Answer, Data, Failure, Handle};
+use super::{Answer, Data, Failure, Handle, Value, entry::charge};
 
 /// Whether more of a request's body can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl Exchange {
         let mut state = self.handle.state.borrow_mut();
         let entry = state.entry(self.index);
         if let Some(answer) = entry.answer.first.take() {
-            entry.answer.handed = answer.flags.cost(answer.payload.len());
+            entry.answer.handed =
+                answer.flags.cost(answer.payload.len()) + charge(&answer.arrivals);
             return Poll::Ready(Ok(answer));
         }
         if let Some(failure) = entry.answer.failure.take() {
@@ -62,7 +64,7 @@ impl Exchange {
         }
         let entry = state.entry(self.index);
         if let Some(data) = entry.answer.data.pop_front() {
-            entry.answer.handed = data.flags.cost(data.bytes.len());
+            entry.answer.handed = data.flags.cost(data.bytes.len()) + charge(&data.arrivals);
             return Poll::Ready(Some(Ok(data)));
         }
         if let Some(failure) = entry.answer.failure.take() {
@@ -154,9 +156,10 @@ impl Exchange {
         poll_fn(|context| self.poll_data(context)).await
     }
 
-    /// The whole data of an answer without a head, and whether it is an error: for calls.
-    pub async fn collect(mut self) -> Result<(Bytes, bool), Failure> {
-        let answer = self.answer().await?;
+    /// The whole answer to a call, which has no head.
+    pub async fn collect(mut self) -> Result<Value, Failure> {
+        let mut answer = self.answer().await?;
+        let arrivals = std::mem::take(&mut answer.arrivals);
         let Ok(offset) = answer.parse().map(|parsed| parsed.data_offset) else {
             self.break_peer();
             return Err(Failure::new(ErrorCode::Internal));
@@ -164,7 +167,7 @@ impl Exchange {
         let mut is_error = answer.is_error();
         let first = answer.payload.slice(offset..);
         if answer.is_complete() {
-            return Ok((first, is_error));
+            return value(first, arrivals, is_error);
         }
         let mut all = BytesMut::from(&first[..]);
         while let Some(data) = self.data().await {
@@ -175,8 +178,21 @@ impl Exchange {
                 Err(failure) => return Err(failure),
             }
         }
-        Ok((all.freeze(), is_error))
+        value(all.freeze(), arrivals, is_error)
     }
+}
+
+fn value(data: Bytes, arrivals: Vec<Arrival>, is_error: bool) -> Result<Value, Failure> {
+    let (data, attachments) = if arrivals.is_empty() {
+        (data, Vec::new())
+    } else {
+        region::assemble(data, arrivals).ok_or(Failure::new(ErrorCode::Internal))?
+    };
+    Ok(Value {
+        data,
+        attachments,
+        is_error,
+    })
 }
 
 impl Drop for Exchange {

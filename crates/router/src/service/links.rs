@@ -7,11 +7,13 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use bytes::{Buf, BytesMut};
+use eagleray_wire::region::{Channel, Release};
 use tokio::{io::AsyncWrite, net::unix::OwnedWriteHalf, task::AbortHandle};
 
 use crate::core::ConnectionKey;
@@ -23,11 +25,20 @@ const MAX_BACKLOG: usize = 64 * 1024 * 1024;
 /// Ends of connections that are remembered.
 const NOTED_ENDS: usize = 64;
 
+/// The part of a connection that regions take.
+#[derive(Debug)]
+pub(super) struct Regions {
+    pub(super) channel: Channel,
+    pub(super) release: Arc<dyn Release>,
+}
+
 /// A connection that has a socket.
 #[derive(Debug)]
 pub(super) struct Link {
     write: OwnedWriteHalf,
     pub(super) out: BytesMut,
+    /// Where descriptors of regions go, if the replica takes any, and the way back for those that come.
+    pub(super) regions: Option<Regions>,
     listed: bool,
     /// Requests whose bodies wait for the buffer to empty.
     waiting_bodies: Vec<usize>,
@@ -102,13 +113,19 @@ impl Links {
     }
 
     /// The connection has a socket. False if nobody wants it any more.
-    pub(super) fn open(&mut self, key: ConnectionKey, write: OwnedWriteHalf) -> bool {
+    pub(super) fn open(
+        &mut self,
+        key: ConnectionKey,
+        write: OwnedWriteHalf,
+        regions: Option<Regions>,
+    ) -> bool {
         let Some(connection) = self.connection(key) else {
             return false;
         };
         connection.link = Some(Link {
             write,
             out: BytesMut::with_capacity(64 * 1024),
+            regions,
             listed: false,
             waiting_bodies: Vec::new(),
         });

@@ -6,16 +6,20 @@
 use std::{
     borrow::Cow,
     collections::{BTreeSet, VecDeque},
-    task::Context,
+    sync::Arc,
+    task::{Context, Waker},
     time::Instant,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use eagleray_types::{
     DeploymentKey, ErrorCode,
     control::{DeploymentTarget, TargetUpdate},
 };
-use eagleray_wire::{ClaimPage, DecodeError, Decoder, Frame, Header, Kind, ModelKey};
+use eagleray_wire::{
+    Attachments, ClaimPage, DecodeError, Decoder, Frame, HeadError, Header, Kind, ModelKey,
+    region::{self, Arrival, Channel, ChannelError, Held},
+};
 use slab::Slab;
 use tokio::net::unix::OwnedWriteHalf;
 
@@ -23,7 +27,8 @@ use super::{
     Applied, Failure, Options, Outgoing,
     connection::Connect,
     entry::{Body, Entry, Incoming},
-    links::{Flushed, Links},
+    links::{Flushed, Links, Regions},
+    releases::{Releaser, Releases},
 };
 use crate::core::{self, ConnectionKey, Core, Event, Refused, RequestKey, Submit, Transmit};
 
@@ -36,6 +41,10 @@ pub(super) enum ReadError {
     Overrun,
     #[error("a list of models that cannot be read")]
     Models,
+    #[error(transparent)]
+    Table(#[from] HeadError),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     #[error("a {0:?} frame, which only a router sends")]
     Unexpected(Kind),
 }
@@ -47,6 +56,10 @@ pub(super) struct State {
     /// By [`RequestKey::index`]: whose it is now.
     owners: Vec<Option<(RequestKey, usize)>>,
     links: Links,
+    regions: bool,
+    /// Results that came in regions.
+    held: Arc<Held>,
+    releases: Arc<Releases>,
     connects: VecDeque<Connect>,
     /// When the driver will wake by itself.
     armed: Option<Instant>,
@@ -65,6 +78,9 @@ impl State {
             entries: Slab::new(),
             owners: Vec::new(),
             links: Links::default(),
+            regions: options.regions,
+            held: Arc::default(),
+            releases: Arc::default(),
             connects: VecDeque::new(),
             armed: None,
             version: None,
@@ -203,7 +219,7 @@ impl State {
         }
     }
 
-    pub(super) fn push_body(&mut self, index: usize, chunk: bytes::Bytes) {
+    pub(super) fn push_body(&mut self, index: usize, chunk: Bytes) {
         let entry = &mut self.entries[index];
         if entry.body.push(chunk)
             && let Some(request) = entry.request
@@ -279,10 +295,17 @@ impl State {
         now: Instant,
         key: ConnectionKey,
         write: OwnedWriteHalf,
-        page: ClaimPage,
+        (page, channel): (ClaimPage, Option<Channel>),
         hello: &Header,
     ) {
-        if self.links.open(key, write) {
+        let regions = channel.map(|channel| Regions {
+            channel,
+            release: Arc::new(Releaser {
+                releases: Arc::clone(&self.releases),
+                connection: key,
+            }),
+        });
+        if self.links.open(key, write, regions) {
             self.core.connected(now, key, page, hello.b, hello.c);
         }
     }
@@ -317,6 +340,13 @@ impl State {
         let request = self.core.on_frame(now, key, &header);
         match header.kind {
             Kind::Response => {
+                let mut payload = frame.payload;
+                // Before it is known whether anybody wants them: dropped, they are released.
+                let arrivals = if header.a > 0 {
+                    self.arrivals(key, header.a, &mut payload)?
+                } else {
+                    Vec::new()
+                };
                 let Some(index) = request.and_then(|request| self.owner(request)) else {
                     return Ok(());
                 };
@@ -326,7 +356,7 @@ impl State {
                 }
                 entry
                     .answer
-                    .receive(header.flags, frame.payload)
+                    .receive(header.flags, payload, arrivals)
                     .map_err(|_| ReadError::Overrun)?;
                 if entry.answer.ended {
                     entry.body.wanted = false;
@@ -344,10 +374,55 @@ impl State {
                 let models = ModelKey::decode(&frame.payload).ok_or(ReadError::Models)?;
                 self.core.on_models(now, key, models);
             }
+            Kind::Release => {
+                if let Some(regions) = self.links.link(key).and_then(|link| link.regions.as_ref()) {
+                    regions.channel.released(header.sequence, header.a == 1);
+                }
+            }
             Kind::Grant | Kind::Reject | Kind::Gone | Kind::Hung => {}
             kind => return Err(ReadError::Unexpected(kind)),
         }
         Ok(())
+    }
+
+    /// Takes the table of attachments off the front of an answer, and the regions that it names.
+    fn arrivals(
+        &mut self,
+        key: ConnectionKey,
+        count: u32,
+        payload: &mut Bytes,
+    ) -> Result<Vec<Arrival>, ReadError> {
+        let front = payload.clone();
+        let (table, data) = Attachments::split(count as usize, &front)?;
+        *payload = front.slice_ref(data);
+        let regions = self.links.link(key).and_then(|link| link.regions.as_ref());
+        Ok(match regions {
+            Some(Regions { channel, release }) => {
+                channel.take(table.iter(), release, &self.held)?
+            }
+            None => region::without_channel(table.iter())?,
+        })
+    }
+
+    pub(super) const fn wants_regions(&self) -> bool {
+        self.regions
+    }
+
+    /// Who writes what is released on other threads.
+    pub(super) fn set_releaser(&self, waker: &Waker) {
+        self.releases.set_driver(waker);
+    }
+
+    /// Appends what other threads have released.
+    pub(super) fn write_releases(&mut self) {
+        for released in self.releases.take() {
+            if let Some(link) = self.links.link(released.connection) {
+                let mut header = Header::new(Kind::Release, 0, released.number);
+                header.a = u32::from(released.reusable);
+                header.encode(&mut link.out);
+                self.links.list(released.connection);
+            }
+        }
     }
 
     /// Writes what may be written of a request's body.
@@ -413,6 +488,9 @@ impl State {
             (None, _) => header.encode(&mut link.out),
             (Some(_), Some(index)) => {
                 let entry = &mut self.entries[index];
+                entry
+                    .body
+                    .lend(link.regions.as_ref().map(|regions| &regions.channel));
                 if entry.body.write_request(header, &mut link.out) {
                     self.resume_body(index);
                 } else {

@@ -2,8 +2,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::{
-    CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, ResponsePayload,
-    encode_response_head, encode_trailers,
+    Attachments, CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead,
+    ResponsePayload, encode_response_head, encode_trailers,
 };
 use crate::Flags;
 
@@ -56,6 +56,10 @@ fn call(texts: &[Vec<u8>], priority: u8) -> RequestHead<'_> {
         session_id: &texts[5],
         stream: priority > 9,
         route: &texts[6],
+        // Entries of sixteen bytes.
+        attachments: Attachments::split((texts[7].len() / 16).min(64), &texts[7])
+            .expect("there are so many")
+            .0,
     })
 }
 

@@ -11,16 +11,21 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use eagleray_router::service::Value;
 use eagleray_router::service::{Applied, Handle, Options, Outgoing, Room};
 use eagleray_types::{
     DeploymentKey, ErrorCode,
     control::{DeploymentTarget, ReplicaTarget, TargetUpdate, VersionTarget},
 };
 use eagleray_wire::{
-    CallHead, ClaimPage, Claims, Decoder, Flags, Frame, Header, Kind, PROTOCOL_VERSION,
-    RequestHead, send_with_fd,
+    Attachments, CallHead, ClaimPage, Claims, Decoder, Flags, Frame, Header, Kind,
+    PROTOCOL_VERSION, RequestHead,
+    region::{Channel, Named},
+    send_with_fds,
 };
 use tokio::runtime::{Builder, LocalOptions};
+
+mod regions;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Replica {
     stream: UnixStream,
     page: ClaimPage,
+    /// If the router wants one.
+    channel: Option<Channel>,
     buffer: BytesMut,
 }
 
@@ -41,27 +48,42 @@ impl Replica {
         let mut replica = Self {
             stream,
             page,
+            channel: None,
             buffer: BytesMut::new(),
         };
-        replica.expect(Kind::Hello);
+        let wants_channel = replica.expect(Kind::Hello).header.b == 1;
+        let mut descriptors = vec![fd.as_fd()];
+        let end = wants_channel.then(|| {
+            let (channel, end) = Channel::pair().expect("a channel can be made");
+            replica.channel = Some(channel);
+            end
+        });
+        descriptors.extend(end.as_ref().map(AsFd::as_fd));
         let mut header = Header::new(Kind::Hello, 0, 0);
         (header.a, header.b, header.c) = (PROTOCOL_VERSION, 64, 1);
         let mut hello = BytesMut::new();
         Frame::new(header, Bytes::from_static(b"r")).encode(&mut hello);
-        send_with_fd(&replica.stream, &hello, fd.as_fd()).expect("HELLO is sent");
+        send_with_fds(&replica.stream, &hello, &descriptors).expect("HELLO is sent");
         replica
     }
 
     fn expect(&mut self, kind: Kind) -> Frame {
         loop {
+            let frame = self.frame(kind);
+            if frame.header.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame; `kind` is what is waited for.
+    fn frame(&mut self, kind: Kind) -> Frame {
+        loop {
             if let Some(frame) = Decoder::data()
                 .decode(&mut self.buffer)
                 .expect("the router sends frames")
             {
-                if frame.header.kind == kind {
-                    return frame;
-                }
-                continue;
+                return frame;
             }
             let mut chunk = vec![0; 64 * 1024];
             let length = self
@@ -131,6 +153,11 @@ fn update(path: &std::path::Path) -> TargetUpdate {
 }
 
 fn call_head() -> Bytes {
+    call_head_with(&[])
+}
+
+fn call_head_with(named: &[Named]) -> Bytes {
+    let mut table = BytesMut::new();
     let mut head = BytesMut::new();
     RequestHead::Call(CallHead {
         request_id: b"id",
@@ -142,6 +169,7 @@ fn call_head() -> Bytes {
         session_id: b"",
         stream: false,
         route: b"",
+        attachments: Attachments::build(&mut table, named.iter().copied()).expect("there are few"),
     })
     .encode(&mut head)
     .expect("the head fits");
@@ -153,14 +181,23 @@ fn with_replica<F: Future>(
     serve: impl FnOnce(Replica) + Send + 'static,
     caller: impl FnOnce(Handle) -> F,
 ) -> F::Output {
+    with_replica_and(Options::default(), serve, caller)
+}
+
+fn with_replica_and<F: Future>(
+    options: Options,
+    serve: impl FnOnce(Replica) + Send + 'static,
+    caller: impl FnOnce(Handle) -> F,
+) -> F::Output {
     let target = |handle: &Handle, path: &Path| {
         assert_eq!(handle.apply(&update(path)), Applied::Applied);
     };
-    with_replica_known_by(target, serve, caller)
+    with_replica_known_by(options, target, serve, caller)
 }
 
 /// The same, where `set_up` tells the router of the replica.
 fn with_replica_known_by<F: Future>(
+    options: Options,
     set_up: impl FnOnce(&Handle, &Path),
     serve: impl FnOnce(Replica) + Send + 'static,
     caller: impl FnOnce(Handle) -> F,
@@ -174,7 +211,7 @@ fn with_replica_known_by<F: Future>(
         .build_local(LocalOptions::default())
         .expect("a runtime");
     let output = runtime.block_on(async {
-        let handle = Handle::new(Options::default());
+        let handle = Handle::new(options);
         set_up(&handle, &path);
         tokio::time::timeout(PATIENCE, caller(handle))
             .await
@@ -205,7 +242,11 @@ fn large_arguments_and_results_pass_whole() {
             replica.send(&request, Kind::Response, flags, 0, chunk);
         }
     };
-    let (result, is_error) = with_replica(serve, |handle| async move {
+    let Value {
+        data: result,
+        is_error,
+        ..
+    } = with_replica(serve, |handle| async move {
         let call = handle.submit(
             Instant::now(),
             &key(),
@@ -235,14 +276,15 @@ fn a_view_is_called_like_a_deployment_and_outlives_snapshots() {
         let flags = Flags::END.with(Flags::DONE);
         replica.send(&request, Kind::Response, flags, 0, &body);
     };
-    with_replica_known_by(set_up, serve, |handle| async move {
+    with_replica_known_by(Options::default(), set_up, serve, |handle| async move {
         let call = |body| Outgoing::whole(call_head(), Bytes::from_static(body));
         let answer = handle
             .submit(Instant::now(), &key(), call(b"asked"))
             .expect("it is taken")
             .collect()
             .await;
-        assert_eq!(answer, Ok((Bytes::from_static(b"asked"), false)));
+        let answer = answer.expect("there is an answer");
+        assert_eq!((&answer.data[..], answer.is_error), (&b"asked"[..], false));
         handle.remove_view(&key());
         let refused = handle.submit(Instant::now(), &key(), call(b"late"));
         assert_eq!(refused.expect_err("it is gone").code, ErrorCode::NotFound);
@@ -277,7 +319,10 @@ fn a_pickled_exception_comes_with_its_flag() {
                 .collect()
                 .await
                 .expect("it is answered");
-            assert_eq!(answer, (Bytes::from(expected), true));
+            assert_eq!(
+                (answer.data, answer.is_error),
+                (Bytes::from(expected), true)
+            );
         }
     });
 }
@@ -318,11 +363,11 @@ fn a_body_that_was_full_while_it_waited_goes_on_when_it_is_sent() {
             assert_eq!(room, Room::Wanted);
             second.push_body(Bytes::from_static(b"end"));
             second.end_body();
-            second.collect().await.expect("answered").0
+            second.collect().await.expect("answered").data
         };
         let (first, second) = tokio::join!(first.collect(), pushing);
         assert_eq!(
-            (first.expect("answered").0, second),
+            (first.expect("answered").data, second),
             (Bytes::from("first"), Bytes::from("second"))
         );
     });
@@ -373,6 +418,6 @@ fn a_deployment_that_is_not_known_refuses_at_once() {
             ErrorCode::NotFound
         );
         let answer = call("D").expect("it is taken").collect().await;
-        assert_eq!(answer.expect("it is answered").0, "known");
+        assert_eq!(answer.expect("it is answered").data, "known");
     });
 }

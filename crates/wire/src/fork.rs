@@ -2,24 +2,29 @@
 //!
 //! Death is seen by end of file, and a child that user code forks would hold the sockets open after its parent
 //! has died. So every descriptor of the replica is listed here, and a handler that runs in each forked child
-//! closes them all, whoever forked: Python, or a C library on its own. Claim pages are not inherited at all
-//! (`MADV_DONTFORK`). Children made by exec lose everything by close-on-exec.
+//! closes them all, whoever forked: Python, or a C library on its own. Claim pages and regions that are written to
+//! are not inherited at all (`MADV_DONTFORK`). Children made by exec lose everything by close-on-exec.
+//!
+//! What user code has in its hands, the child may read on: a value that arrived in a region. Such a region must
+//! never be written to again, so forks are counted, and whoever gives a region back says whether one came between.
 //!
 //! A list of the process, since the handler of `pthread_atfork` takes no argument: atomics only, for nothing else
 //! is safe to touch between fork and exec.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     sync::{
         Once,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
 };
 
-/// Far above the connections of one replica (threads of proxies and processes with handles).
-const MOST: usize = 1024;
+/// Far above the connections of one replica (threads of proxies and processes with handles) and its regions.
+const MOST: usize = 4096;
 static DESCRIPTORS: [AtomicI32; MOST] = [const { AtomicI32::new(-1) }; MOST];
 static CHILD: AtomicBool = AtomicBool::new(false);
+static FORKS: AtomicU64 = AtomicU64::new(0);
+static LIFE: AtomicU64 = AtomicU64::new(0);
 static INSTALL: Once = Once::new();
 
 /// True in a process that was forked from a replica: nothing of the replica is left to it.
@@ -28,12 +33,27 @@ pub fn in_forked_child() -> bool {
     CHILD.load(Ordering::Relaxed)
 }
 
-/// A place in the list, given back when dropped.
+/// A number that is another one in a forked child. What was made in another life than this has its locks, sockets and
+/// peers there: it must be left alone here.
+pub(crate) fn life() -> u64 {
+    INSTALL.call_once(install);
+    // Relaxed: written before any thread of the child exists.
+    LIFE.load(Ordering::Relaxed)
+}
+
+/// How often this process has forked so far. Counted before the child exists, from the first call on.
+pub(crate) fn forks() -> u64 {
+    INSTALL.call_once(install);
+    // Acquire, with the handler's release: user code that has seen a child sees the count.
+    FORKS.load(Ordering::Acquire)
+}
+
+/// A place in the list, given back when dropped: before the descriptor is closed, or its number may be another's.
 #[derive(Debug)]
-pub(crate) struct Listed(usize);
+pub struct Listed(usize);
 
 /// Lists a descriptor. `None`: the list is full, and the descriptor should not be used.
-pub(crate) fn list(descriptor: &OwnedFd) -> Option<Listed> {
+pub fn list(descriptor: impl AsFd) -> Option<Listed> {
     INSTALL.call_once(install);
     let raw = descriptor.as_fd().as_raw_fd();
     let place = DESCRIPTORS.iter().position(|cell| {
@@ -55,10 +75,14 @@ impl Drop for Listed {
     reason = "registers the fork handler; there is no safe interface to it"
 )]
 fn install() {
-    // SAFETY: `in_child` touches atomics and calls close(2), both allowed between fork and exec.
+    // SAFETY: the handlers touch atomics and call close(2), both allowed between fork and exec.
     unsafe {
-        libc::pthread_atfork(None, None, Some(in_child));
+        libc::pthread_atfork(Some(before_fork), None, Some(in_child));
     }
+}
+
+extern "C" fn before_fork() {
+    FORKS.fetch_add(1, Ordering::Release);
 }
 
 #[expect(
@@ -67,6 +91,7 @@ fn install() {
 )]
 extern "C" fn in_child() {
     CHILD.store(true, Ordering::Relaxed);
+    LIFE.fetch_add(1, Ordering::Relaxed);
     for cell in &DESCRIPTORS {
         let raw = cell.swap(-1, Ordering::Relaxed);
         if raw >= 0 {
