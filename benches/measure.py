@@ -14,7 +14,7 @@ from pathlib import Path
 
 import machine
 from setup import BENCH, ROOT
-from systems import ROWS, body
+from systems import ROWS, body, own_python
 
 LOAD = ROOT / "target" / "release" / "eagleray-bench-load"
 START_LIMIT_S = 90
@@ -181,3 +181,17 @@ def measure_balance(system, seconds):
     with serving(system, "balance", "opened") as server:
         load(server, "balance", 64, seconds=1)
         return load(server, "balance", 64, seconds=seconds, tally=True)["tally"]
+
+
+def measure_handles():
+    """What the scripts on calls between replicas and on big values report, by script."""
+    found = {}
+    for name, *arguments in (("handle_call", "--json"), ("big_values",)):
+        command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False
+        )
+        if done.returncode != 0:
+            raise CellFailed(f"{name}: {done.stderr[-600:].strip()}")
+        found[name] = json.loads(done.stdout[done.stdout.index("{") :])
+    return found

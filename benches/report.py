@@ -117,7 +117,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions):
+def bars(results, memory, balance, instructions, handles):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -165,6 +165,7 @@ def bars(results, memory, balance, instructions):
         )
     )
     found += model_bars(results)
+    found += handle_bars(handles)
     found += baseline_bars(results, instructions)
     return found
 
@@ -204,6 +205,18 @@ def model_bars(results):
         ratio = rate / peer if rate and peer else None
         note = f"{whose}; ours {rate * CHUNKS_PER_RESPONSE:,.0f} chunks/s" if rate else whose
         yield Bar(f"{row}, chunks/s to the best peer", ratio, ">=", 1.5, note)
+
+
+def handle_bars(handles):
+    """A call between two replicas to a bare echo between two processes; an array of 64 MiB to what memory can do."""
+    call, values = handles.get("handle_call", {}), handles.get("big_values", {})
+    yield Bar("handle call between replicas, p50 to an asyncio echo", call.get("ratio"), "<=", 3)
+    grew = values.get("receiver's anonymous memory grew by KiB")
+    yield Bar("64 MiB array, pickle over a socket to it", values.get("times pickle over a unix socket"), ">=", 1)
+    yield Bar("64 MiB array, memcpy into fresh memory to it", values.get("of the limit (fresh)"), ">=", 0.67)
+    yield Bar("64 MiB array, memcpy into warm memory to it", values.get("of the limit (pages there)"), ">=", 0.67)
+    yield Bar("64 MiB array, receiver's anonymous memory, MiB", grew / 1024 if grew is not None else None, "<=", 2)
+    yield Bar("64 MiB array, shared memory beyond it", values.get("shared memory over the live array"), "<=", 0.1)
 
 
 def baseline_bars(results, instructions):

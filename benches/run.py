@@ -20,12 +20,12 @@ import sys
 
 import instructions
 import machine
-from measure import CellFailed, measure_balance, measure_cleanly, measure_memory
+from measure import CellFailed, measure_balance, measure_cleanly, measure_handles, measure_memory
 from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions")
+PARTS = ("cells", "memory", "balance", "instructions", "handles")
 
 
 def options():
@@ -139,7 +139,9 @@ def main():
         print("instructions in the proxy", flush=True)
         counted = instructions.measure()
 
-    found = bars(results, memory, balance, counted)
+    handles = attempt(part("handles"), "calls between replicas, and arrays of 64 MiB", measure_handles, {})
+
+    found = bars(results, memory, balance, counted, handles)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -158,6 +160,7 @@ def main():
         "memory": memory,
         "balance": balance,
         "instructions": counted,
+        "handles": handles,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")
