@@ -188,9 +188,7 @@ def measure_handles():
     found = {}
     for name, *arguments in (("handle_call", "--json"), ("big_values",)):
         command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             raise CellFailed(f"{name}: {done.stderr[-600:].strip()}")
         found[name] = json.loads(done.stdout[done.stdout.index("{") :])
