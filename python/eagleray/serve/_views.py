@@ -5,6 +5,9 @@ anew, for the method bound to the replica's instance: from then on it is an endp
 nothing for its being a method. A route belongs to the class whose body has its function, by module and qualified name;
 an inherited one is bound too. What belongs to a class that is not deployed here is taken out.
 
+Routes are looked for wherever a request can get to: in included routers and mounted applications, at any depth, and
+through middleware that wraps one of them, which keeps what it wraps as `app`.
+
 FastAPI is not imported before the user has done so.
 """
 
@@ -21,7 +24,7 @@ __all__ = ["bind", "check", "endpoints"]
 
 def endpoints(app: Any, cls: type) -> list[Any]:
     """The functions of `app` that are methods of `cls` or of a base."""
-    return [route.endpoint for _, _, route in _routes(_router(app)) if _is_method(route.endpoint, cls)]
+    return [route.endpoint for _, _, route in _routes(app) if _is_method(route.endpoint, cls)]
 
 
 def check(app: Any, cls: type) -> None:
@@ -66,15 +69,11 @@ def _evaluate_annotations(endpoint: Any) -> None:
 
 def bind(app: Any, instance: Any, cls: type) -> Callable[..., Any]:
     """Binds the endpoints of `cls` to `instance`, and returns the application to serve. Changes `app`."""
-    router = _router(app)
-    if router is None:
-        _answer_errors_of_ours(app)
-        return app  # type: ignore[no-any-return]
-    latest = {_key(route): route for _, _, route in _routes(router) if _is_method(route.endpoint, cls)}
-    for owner, position, route in reversed(list(_routes(router))):
+    latest = {_key(owner, route): route for owner, _, route in _routes(app) if _is_method(route.endpoint, cls)}
+    for owner, position, route in reversed(list(_routes(app))):
         if _is_method(route.endpoint, cls):
             # A cell of a notebook that ran again, with the application made in another, has each method twice.
-            if latest[_key(route)] is route:
+            if latest[_key(owner, route)] is route:
                 owner.routes[position] = _bound(route, instance)
             else:
                 del owner.routes[position]
@@ -84,45 +83,50 @@ def bind(app: Any, instance: Any, cls: type) -> Callable[..., Any]:
             continue
         if hasattr(owner, "_mark_routes_changed"):
             owner._mark_routes_changed()
-    if router is app:
+    fastapi: Any = sys.modules.get("fastapi")
+    if fastapi is not None and isinstance(app, fastapi.APIRouter):
         # A router does not answer by itself: FastAPI prepares each request in the application around it.
-        fastapi: Any = sys.modules["fastapi"]
-        app = fastapi.FastAPI(openapi_url=None)
+        router, app = app, fastapi.FastAPI(openapi_url=None)
         app.include_router(router)
-    _answer_errors_of_ours(app)
+    # An application that is mounted answers what is raised in it by itself.
+    for inside in {id(one): one for one in (app, *_inside(app))}.values():
+        _answer_errors_of_ours(inside)
     return app  # type: ignore[no-any-return]
 
 
-def _router(app: Any) -> Any:
-    """FastAPI's router of `app`; None: it is no FastAPI application."""
-    fastapi: Any = sys.modules.get("fastapi")
-    if fastapi is None:
-        return None
-    if isinstance(app, fastapi.FastAPI):
-        return app.router
-    return app if isinstance(app, fastapi.APIRouter) else None
+def _inside(app: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """`app` and all that is mounted or included in it: whatever of Starlette or FastAPI has routes."""
+    from starlette.applications import Starlette
+    from starlette.routing import Host, Mount, Router
+
+    seen = set() if seen is None else seen
+    while app is not None and id(app) not in seen:
+        seen.add(id(app))
+        if isinstance(app, (Starlette, Router)):
+            yield app
+            for route in tuple(app.routes):
+                # FastAPI before 0.130 copies the routes of an included router instead.
+                inner = route.app if isinstance(route, (Host, Mount)) else getattr(route, "original_router", None)
+                yield from _inside(inner, seen)
+            return
+        app = getattr(app, "app", None)
 
 
-def _routes(router: Any, seen: set[int] | None = None) -> Iterator[tuple[Any, int, Any]]:
-    """`(router, position, route)` of every endpoint, those of included routers too."""
-    if router is None:
+def _routes(app: Any) -> Iterator[tuple[Any, int, Any]]:
+    """`(router, position, route)` of every endpoint of FastAPI."""
+    if "fastapi" not in sys.modules:
         return
     from fastapi.routing import APIRoute, APIWebSocketRoute
 
-    seen = set() if seen is None else seen
-    seen.add(id(router))
-    for position, route in enumerate(router.routes):
-        if isinstance(route, (APIRoute, APIWebSocketRoute)):
-            yield router, position, route
-        else:
-            # FastAPI before 0.130 copies the routes of an included router instead.
-            included = getattr(route, "original_router", None)
-            if included is not None and id(included) not in seen:
-                yield from _routes(included, seen)
+    routers = {id(router): router for router in (getattr(inside, "router", inside) for inside in _inside(app))}
+    for router in routers.values():
+        for position, route in enumerate(router.routes):
+            if isinstance(route, (APIRoute, APIWebSocketRoute)):
+                yield router, position, route
 
 
-def _key(route: Any) -> tuple[Any, ...]:
-    return route.path, tuple(sorted(getattr(route, "methods", None) or ())), route.endpoint.__qualname__
+def _key(owner: Any, route: Any) -> tuple[Any, ...]:
+    return id(owner), route.path, tuple(sorted(getattr(route, "methods", None) or ())), route.endpoint.__qualname__
 
 
 def _owner(endpoint: Any) -> str:
@@ -169,6 +173,8 @@ def _answer_errors_of_ours(app: Any) -> None:
     for kind in (BackPressureError, DeploymentUnavailableError):
         if kind not in known and RayServeException not in known:
             app.add_exception_handler(kind, _answer_error)
+    if getattr(app, "middleware_stack", None) is not None:
+        app.middleware_stack = None  # it answered before it was decorated: a stack that is made does not see handlers
 
 
 async def _answer_error(request: Any, error: Any) -> Any:
