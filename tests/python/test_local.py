@@ -325,3 +325,19 @@ def listening() -> list[str]:
 
 
 BEFORE = listening()
+
+
+class Workers:
+    async def __call__(self) -> int:
+        gate = threading.Event()
+        waiting = [asyncio.get_running_loop().run_in_executor(None, gate.wait) for _ in range(40)]
+        count = sum(thread.name.startswith("eagleray-local-Workers") for thread in threading.enumerate())
+        gate.set()
+        await asyncio.gather(*waiting)
+        return count
+
+
+@pytest.mark.contract("4.3/default-executor")
+def test_the_default_executor_is_sized_as_when_served() -> None:
+    deployment = serve.deployment(Workers, ray_actor_options={"num_cpus": 2})
+    assert run(deployment.bind()).remote().result() == 6

@@ -1,13 +1,14 @@
 """Calls through handles."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import frames
 import pytest
-from frames import Answer
-from machine_of_one import code, serving
+from frames import Answer, message
+from machine_of_one import Node, code, serving
 
 from eagleray import _values
 
@@ -99,12 +100,61 @@ class Threads:
 @pytest.mark.contract(
     "4.3/own-loop", better="user code has the main thread's loop; what is native has a thread of its own"
 )
-@pytest.mark.contract("4.3/default-executor", better="workers for the machine's CPUs, since nothing is reserved")
 def test_user_code_has_its_loop_its_threads_and_their_variables(tmp_path: Path) -> None:
     with serving(tmp_path, code(THREADS)["Threads"]) as (_, router):
         assert value(router.call("on_loop")) == [True, True]
         assert value(router.call("sync")) == ["from the constructor", False]
         assert value(router.call("meet")) == ["from the method"] * 5
+
+
+WORKERS = """
+import asyncio, threading
+
+class Workers:
+    def __init__(self):
+        self.gate, self.waiting = threading.Event(), []
+
+    async def fill(self):
+        loop = asyncio.get_running_loop()
+        self.waiting += [loop.run_in_executor(None, self.gate.wait) for _ in range(20)]
+        self.waiting += [loop.create_task(asyncio.to_thread(self.gate.wait)) for _ in range(20)]
+        await asyncio.sleep(0)  # the first step of each hands it to the executor, which starts threads as it needs
+        return sum(thread.name.startswith("asyncio") for thread in threading.enumerate())
+
+    def sync(self):
+        return "not behind them"
+
+    def check_health(self):
+        pass
+
+    async def drain(self):
+        self.gate.set()
+        return len(await asyncio.gather(*self.waiting))
+"""
+
+
+@pytest.mark.contract(
+    "4.3/default-executor",
+    better="without num_cpus, which reserves nothing here, by the CPUs that the replica may run on; health checks and "
+    "other hooks have threads of their own",
+)
+@pytest.mark.parametrize(("num_cpus", "workers"), [(0.0, 4), (0.5, 5), (3.0, 7), (64.0, 32), (None, None)])
+def test_the_default_executor_has_workers_for_the_cpus_of_the_replica(
+    tmp_path: Path, num_cpus: float | None, workers: int | None
+) -> None:
+    resources = {} if num_cpus is None else {"f10": message(f1="num_cpus", f2=num_cpus)}
+    node = Node(tmp_path)
+    try:
+        node.start(code(WORKERS)["Workers"], options=resources)
+        node.ready()
+        router = node.router()
+        assert value(router.call("fill")) == (workers or min(32, len(os.sched_getaffinity(0)) + 4))
+        assert value(router.call("sync")) == "not behind them"
+        node.command(f3=message(f1=1))
+        assert node.event() == (3, {1: 1}), "nor is a health check"
+        assert value(router.call("drain")) == 40
+    finally:
+        node.close()
 
 
 def test_a_function_is_called_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica import asgi, hooks, http
+from eagleray._replica import asgi, hooks, http, pool
 from eagleray._replica.calls import Calls
 from eagleray._replica.user_code import UserCode, is_async
 from eagleray.serve import _validate, context
@@ -43,8 +43,11 @@ class Replica:
         self._http_in_thread: Callable[[Any], None] | None = None
         self._ended = False
         self.loop.set_default_executor(
-            concurrent.futures.ThreadPoolExecutor(
-                _THREADS, f"eagleray-local-{name}", initializer=context._local_replica.set, initargs=(self._context,)
+            pool.default_executor(
+                deployment._config.resources.get("num_cpus"),
+                thread_name_prefix=f"eagleray-local-{name}",
+                initializer=context._local_replica.set,
+                initargs=(self._context,),
             )
         )
         self._thread = threading.Thread(
@@ -189,7 +192,7 @@ class Replica:
         elif self._http is not None:
             request.task = self._task(self._http(request))
         elif self._http_in_thread is not None:
-            request.task = self._task(asyncio.to_thread(self._http_in_thread, request))
+            request.task = self._task(pool.to_its_end(self._http_in_thread, request))
         else:
             http.refuse(request)  # type: ignore[arg-type]
 

@@ -6,18 +6,18 @@ come later.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 from collections.abc import Callable
 from typing import Any
 
+from eagleray._replica import pool
 from eagleray._replica.user_code import UserCode, is_async
 
 
 async def run(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """An async hook on the loop, a sync one in a thread: requests go on meanwhile."""
-    result = hook(*args, **kwargs) if is_async(hook) else await asyncio.to_thread(hook, *args, **kwargs)
+    result = hook(*args, **kwargs) if is_async(hook) else await pool.in_thread(hook, *args, **kwargs)
     return await result if inspect.isawaitable(result) else result
 
 

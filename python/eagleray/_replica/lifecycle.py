@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from eagleray._replica import asgi, hooks, http, log, stops, websocket
 from eagleray._replica import context as replica_context
 from eagleray._replica.calls import Calls
-from eagleray._replica.pool import Pool
+from eagleray._replica.pool import Pool, default_executor
 from eagleray._replica.user_code import UserCode, is_async
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class Lifecycle:
         who = log.Component(config["application"], config["deployment"], config["replica_id"])
         log.configure(who, self._options["logging"])
         _set_path(config["sys_path"])
+        self._loop.set_default_executor(default_executor(self._options["num_cpus"]))
         from eagleray import _code
 
         _code.install(config["code_path"])

@@ -1,10 +1,17 @@
-"""The threads for sync methods. Which of them is awake is decided below, in the native module."""
+"""The threads for sync code: of methods, of hooks, and those of the loop's default executor.
+
+Which thread for a method is awake is decided below, in the native module. The default executor is user code's own
+(`asyncio.to_thread`, `loop.run_in_executor(None, ...)`): nothing of ours waits in it, so a service that fills it still
+answers health checks and ends in order.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
+import math
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +41,24 @@ async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
             # Read, so that nothing is logged of a failure that nobody waits for.
             running.exception()
         raise
+
+
+async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Runs sync code in a thread. A cancellation comes at once, and the thread goes on by itself."""
+    run = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_threads, run)
+
+
+def default_executor(num_cpus: float | None, **options: Any) -> ThreadPoolExecutor:
+    """For the loop: as many threads as a replica's CPUs and four, at most 32.
+
+    Args:
+        num_cpus: As stated in `ray_actor_options`; None where it is not. Then nothing is reserved, and the replica has
+            the CPUs that this process may run on.
+        options: As for `ThreadPoolExecutor`.
+    """
+    cpus = len(os.sched_getaffinity(0)) if num_cpus is None else math.ceil(num_cpus)
+    return ThreadPoolExecutor(min(32, cpus + 4), **{"thread_name_prefix": "asyncio", **options})
 
 
 class Pool:

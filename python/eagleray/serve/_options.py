@@ -83,9 +83,9 @@ class DeploymentConfig:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What a replica reserves, by name."""
+        """What a replica reserves, by name; `num_cpus` also where it is stated as none."""
         options = self.ray_actor_options
-        named = {key: float(options[key]) for key in ("num_cpus", "memory") if options.get(key)}
+        named = {key: float(options[key]) for key in ("num_cpus", "memory") if options.get(key) is not None}
         return {**named, **{key: float(value) for key, value in (options.get("resources") or {}).items()}}
 
     @property
