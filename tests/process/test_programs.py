@@ -15,7 +15,7 @@ import pytest
 from machine import PATIENCE, Answer, Load, Machine, Script, eventually
 
 PROGRAM = """
-import asyncio, gc, os, signal, sys
+import asyncio, gc, os, signal, sys, threading
 from eagleray import serve
 from eagleray.serve.exceptions import RayServeException
 
@@ -82,7 +82,9 @@ class Hooks:
             file.write(text + "\\n")
     async def record_replica_metadata(self):
         self.note("metadata")
-        return 3 if self.fails == "metadata" else {"zone": "a"}
+        if self.fails == "lock":
+            return {"lock": threading.Lock()}
+        return 3 if self.fails == "metadata" else {"zone": "a", "pid": os.getpid()}
     def reconfigure(self, user_config):
         self.note(f"reconfigure {user_config}")
         if user_config == "bad":
@@ -126,6 +128,10 @@ class Full:
         while not os.path.exists(self.gate):
             await asyncio.sleep(0.01)
         return "through"
+
+async def chosen(application):
+    async with serve.get_app_handle(application).choose_replica() as selection:
+        return selection.to_dict()
 
 first = serve.run(Part.bind("start"), name="parts", route_prefix=None)
 """
@@ -273,6 +279,10 @@ def test_hooks_run_in_their_order(served: Script, tmp_path: Path) -> None:
     deploy("{'a': 1}")
     start = ["init", "metadata", "reconfigure {'a': 1}", "health"]
     assert notes(tmp_path) == [start]
+    assert served.do("asyncio.run(chosen('hooks'))['replica_metadata']") == {
+        "zone": "a",
+        "pid": served.get("/hooks").json()["pid"],
+    }
     deploy("[2]")
     deploy("None")
     found = served.get("/hooks").json()
@@ -298,6 +308,14 @@ def test_hooks_run_in_their_order(served: Script, tmp_path: Path) -> None:
     assert "del" not in by_pid[killed]
     assert by_pid[last].count("del") == 1
     assert by_pid[last][-1] == "del"
+
+
+@pytest.mark.contract("4.1/record_replica_metadata")
+def test_metadata_that_cannot_be_pickled_fails_the_start(served: Script, tmp_path: Path) -> None:
+    answer = served.ask(f"serve.run(Hooks.bind({str(tmp_path)!r}, 'lock'), name='wrong', route_prefix=None)")
+    assert answer["error"] == "RuntimeError"
+    assert "TypeError: what record_replica_metadata returned cannot be pickled" in answer["text"]
+    served.do("serve.delete('wrong')")
 
 
 @pytest.mark.contract("2/constructor-retries", "G/24")

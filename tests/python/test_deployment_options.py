@@ -257,7 +257,7 @@ def test_all_that_would_scale_share_one_warning() -> None:
     own = serve.deployment(autoscaling_config={"policy": {"policy_function": "m:f"}})(Target)._config
     (line,) = engine.warnings([("a", config), ("b", own)])
     assert "'a' at 1, 'b' at 1" in line
-    assert "policies are not asked" in line
+    assert ", and nobody asks policies;" in line
 
 
 NOT_HERE: list[tuple[dict[str, Any], str]] = [
@@ -297,6 +297,27 @@ def test_what_has_no_effect_is_named_in_a_warning() -> None:
     quick = serve.deployment(request_router_config={"initial_backoff_s": 0.1})(Target)._config
     assert "initial_backoff_s of request_router_config have no effect" in engine.warnings([("x", quick)])[0]
     assert engine.warnings([("x", serve.deployment(max_replicas_per_node=1)(Target)._config)]) == []
+
+
+class Recording:
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        raise AssertionError("nobody asks")
+
+    def record_routing_stats(self) -> dict[str, float]:
+        raise AssertionError("nobody asks")
+
+
+def test_hooks_that_nobody_calls_yet_are_named_in_warnings() -> None:
+    def warnings(**options: Any) -> list[str]:
+        application = serve.deployment(**options)(Recording).bind()
+        return build(application, name="app", route_prefix="/", logging_config=None).warnings
+
+    (routing,) = (line for line in warnings() if "record_" in line)
+    assert routing.startswith("deployment 'Recording': record_routing_stats is not called")
+    scaled = [line for line in warnings(num_replicas="auto") if "record_" in line]
+    assert len(scaled) == 2
+    assert ", and nobody asks record_autoscaling_stats;" in scaled[0]
+    assert scaled[1] == routing
 
 
 def test_configuration_objects_check_assignments_too() -> None:

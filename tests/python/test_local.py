@@ -341,3 +341,17 @@ class Workers:
 def test_the_default_executor_is_sized_as_when_served() -> None:
     deployment = serve.deployment(Workers, ray_actor_options={"num_cpus": 2})
     assert run(deployment.bind()).remote().result() == 6
+
+
+class Described:
+    def record_replica_metadata(self) -> dict[str, str]:
+        return {"zone": "a"}
+
+
+@pytest.mark.contract("4.2/record_replica_metadata")
+def test_metadata_of_a_replica_is_shown_by_its_selection() -> None:
+    async def shown() -> dict[str, Any]:
+        async with run(serve.deployment(Described).bind()).choose_replica() as selection:
+            return selection.replica_metadata
+
+    assert asyncio.run(shown()) == {"zone": "a"}

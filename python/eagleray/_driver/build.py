@@ -154,7 +154,8 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     engine.refuse(configured, logging_config)
     _check_ingresses(graph)
     built = Built(spec={}, warnings=graph.warnings)
-    built.warnings += engine.warnings(configured)
+    code = {graph.name(one): one._bound_deployment.func_or_class for one in graph.keep}
+    built.warnings += engine.warnings(configured, code)
     from eagleray._code import capture
 
     captured = capture.capture()

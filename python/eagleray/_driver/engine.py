@@ -7,7 +7,8 @@ yet, are named in a warning. Nothing is ignored in silence.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from eagleray.serve._autoscaling_config import DEFAULT_POLICY
 from eagleray.serve._deployment_config import DEFAULT_ROUTER, RequestRouterConfig
@@ -86,21 +87,44 @@ _ELSEWHERE = {
 }
 
 
-def warnings(deployments: list[tuple[str, DeploymentConfig]]) -> list[str]:
-    """What is honoured in another way, or not yet, for people: one line for all that would scale, then the rest."""
-    held, policies = [], False
+def warnings(
+    deployments: list[tuple[str, DeploymentConfig]], code: dict[str, Callable[..., Any]] | None = None
+) -> list[str]:
+    """What is honoured in another way, or not yet, for people: one line for all that would scale, then the rest.
+
+    Args:
+        deployments: Their options, by name.
+        code: Their classes and functions, by name: some have hooks that nobody calls yet.
+    """
+    code = code or {}
+    held, not_asked = [], set()
     for name, config in deployments:
         if config.autoscaling_config is not None:
             held.append(f"{name!r} at {config.held_replicas}")
-            policies |= config.autoscaling_config.policy.policy_function != DEFAULT_POLICY
+            if config.autoscaling_config.policy.policy_function != DEFAULT_POLICY:
+                not_asked.add("policies")
+            if _has_hook(code.get(name), "record_autoscaling_stats"):
+                not_asked.add("record_autoscaling_stats")
     found = []
     if held:
-        asked = ", and policies are not asked" if policies else ""
+        asked = f", and nobody asks {' and '.join(sorted(not_asked))}" if not_asked else ""
         found.append(
             f"deployments do not scale by themselves in this version{asked}; these hold their number of replicas: "
             f"{', '.join(held)}. Deploy with another num_replicas to change it"
         )
-    return found + [line for name, config in deployments for line in _without_effect(name, config)]
+    for name, config in deployments:
+        found += _without_effect(name, config)
+        if _has_hook(code.get(name), "record_routing_stats"):
+            found.append(
+                f"deployment {name!r}: record_routing_stats is not called, since it is for custom routers, which are "
+                "not available yet"
+            )
+    return found
+
+
+def _has_hook(code: Any, name: str) -> bool:
+    # Functions have no hooks, whatever their attributes.
+    return isinstance(code, type) and callable(getattr(code, name, None))
 
 
 def _without_effect(name: str, config: DeploymentConfig) -> list[str]:

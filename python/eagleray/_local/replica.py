@@ -100,7 +100,7 @@ class Replica:
         self.user_code = user_code
         user_config = self._deployment.user_config
         text = "" if user_config is None else _validate.to_json("user_config", user_config)
-        await hooks.record_replica_metadata(user_code)
+        self._context._replica_metadata = await hooks.record_replica_metadata(user_code)
         await hooks.apply_user_config(user_code, text, self._context.rank)
         await hooks.check_health(user_code)
         self._serve_http(user_code)

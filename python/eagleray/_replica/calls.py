@@ -132,10 +132,7 @@ async def _dispatched(request: _core.Request) -> tuple[str, bool, list[Any], dic
     from eagleray.serve.context import get_replica_context
 
     context = get_replica_context()
-    identity = {
-        "replica_id": context.replica_id.unique_id,
-        "replica_metadata": getattr(context, "replica_metadata", None) or {},
-    }
+    identity = {"replica_id": context.replica_id.unique_id, "replica_metadata": context._replica_metadata}
     request.send_item(_values.dump(identity))
     (name, stream, *args), kwargs = _values.load(await _body(request), request.regions)
     return name, stream, args, kwargs

@@ -1,7 +1,7 @@
 """The hooks of user code: metadata, reconfigure, check_health. Replicas run them, and so does local testing mode.
 
 `record_autoscaling_stats` and `record_routing_stats` are not called: autoscaling and custom routers, which would ask,
-come later.
+come later. Whoever deploys a class that has one is told so (`_driver/engine.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from eagleray import _values
 from eagleray._replica import pool
 from eagleray._replica.user_code import UserCode, is_async
 
@@ -66,18 +67,25 @@ def without_destructor(instance: Any) -> None:
         pass  # of a class with a layout of its own
 
 
-async def record_replica_metadata(user_code: UserCode) -> None:
-    """Runs `record_replica_metadata`, if there is one. What it returns is for custom routers, which come later.
+async def record_replica_metadata(user_code: UserCode) -> dict[str, Any]:
+    """Runs `record_replica_metadata`, if there is one. Callers see a copy of what it returned, in `choose_replica`.
 
     Raises:
-        TypeError: it returned neither a dict nor None.
+        TypeError: it returned neither a dict nor None, or what cannot be pickled.
     """
     hook = user_code.hook("record_replica_metadata")
-    if hook is None:
-        return
-    metadata = await run(hook)
-    if metadata is not None and not isinstance(metadata, dict):
+    metadata = None if hook is None else await run(hook)
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
         raise TypeError(f"record_replica_metadata must return a dict or None, got {type(metadata).__name__}")
+    try:
+        copy: dict[str, Any] = _values.load(_values.dump(metadata))
+    except Exception as error:
+        raise TypeError(
+            f"what record_replica_metadata returned cannot be pickled, and callers are in other processes: {error}"
+        ) from None
+    return copy
 
 
 async def check_health(user_code: UserCode) -> None:

@@ -148,7 +148,7 @@ class Lifecycle:
         context.servable_object = user_code.target
         self._user_code = user_code
         self._user_config = self._options["user_config"]
-        await hooks.record_replica_metadata(user_code)
+        context._replica_metadata = await hooks.record_replica_metadata(user_code)
         await hooks.apply_user_config(user_code, self._user_config, self._rank)
         await hooks.check_health(user_code)
         gc.collect()

@@ -107,6 +107,7 @@ class ReplicaSelection:
     node_id: str = ""
     availability_zone: str | None = None
     replica_metadata: dict[str, Any] = field(default_factory=dict)
+    """What `record_replica_metadata` of the replica returned when it started."""
 
     @property
     def address(self) -> str:

@@ -60,6 +60,8 @@ class ReplicaContext:
     world_size: int = 1
     gang_context: Any = None
     code_version: str = ""
+    # What `record_replica_metadata` returned at the start; callers see it in the selection of `choose_replica`.
+    _replica_metadata: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def app_name(self) -> str:
