@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["BUFFER", "PADDING", "PICKLE", "SHARED_FROM", "VALUE", "Hole", "Segment", "Share", "dump", "dump_arguments",
-           "dump_value", "join", "load", "place", "split"]  # fmt: skip
+           "dump_call", "dump_value", "join", "load", "place", "split"]  # fmt: skip
 
 PICKLE, BUFFER, VALUE, PADDING = range(4)
 SHARED_FROM = 64 * 1024
@@ -76,8 +76,8 @@ class Hole:
         return Hole, (self.number,)
 
 
-def dump(value: Any, *, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
-    """The pickle of a value. `buffer_callback` takes out-of-band buffers, as `pickle.dumps` has it.
+def dump(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
+    """The pickle of a value. `buffers` gets the out-of-band buffers; without it, everything is in band.
 
     The plain pickler is written in C and several times faster; cloudpickle takes over for what it refuses, and for what
     lives in `__main__`, which the plain one would name and the other side would not find.
@@ -85,25 +85,27 @@ def dump(value: Any, *, buffer_callback: Callable[[pickle.PickleBuffer], Any] | 
     Raises:
         Exception: what the value's own pickling raised; mostly TypeError or `pickle.PicklingError`.
     """
-    from eagleray.serve.exceptions import RayServeException
-
-    kept: list[pickle.PickleBuffer] = []
-    keep = None if buffer_callback is None else kept.append
+    keep = None if buffers is None else buffers.append
     try:
-        data = pickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep)
-    except RayServeException:
-        raise
-    except Exception:
+        data = pickle.dumps(value, _PROTOCOL, buffer_callback=keep)
+    except Exception as error:
+        if _is_ours(error):
+            raise
         data = b"__main__"
     if b"__main__" in data:
         import cloudpickle
 
-        kept.clear()
+        if buffers is not None:
+            buffers.clear()
         data = bytes(cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep))
-    if buffer_callback is not None:
-        for buffer in kept:
-            buffer_callback(buffer)
     return data
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether a value of ours refused to be pickled, and says why."""
+    from eagleray.serve.exceptions import RayServeException
+
+    return isinstance(error, RayServeException)
 
 
 class _Bytes:
@@ -122,13 +124,9 @@ def _taken_apart(value: Any) -> Any:
     return _Bytes(value) if type(value) is bytes and len(value) >= SHARED_FROM else value
 
 
-def _segments(value: Any) -> list[Segment]:
-    buffers: list[pickle.PickleBuffer] = []
-    pickled = dump(value, buffer_callback=buffers.append)
-    if not buffers:
-        return [Segment(PICKLE, pickled)]
+def _segments(value: Any, data: bytes, buffers: list[pickle.PickleBuffer]) -> list[Segment]:
     try:
-        return [Segment(PICKLE, pickled), *(Segment(BUFFER, buffer.raw()) for buffer in buffers)]
+        return [Segment(PICKLE, data), *(Segment(BUFFER, buffer.raw()) for buffer in buffers)]
     except BufferError:
         # One is not contiguous; in band it is copied so that it is.
         return [Segment(PICKLE, dump(value))]
@@ -140,7 +138,13 @@ def dump_value(value: Any, share: Share | None = None) -> Any:
     Raises:
         Exception: what the value's own pickling raised.
     """
-    return place(_segments(_taken_apart(value)), share)
+    if type(value) is bytes:
+        value = _taken_apart(value)
+    buffers: list[pickle.PickleBuffer] = []
+    data = dump(value, buffers)
+    if not buffers and len(data) < SHARED_FROM:
+        return data
+    return place(_segments(value, data, buffers), share)
 
 
 def place(segments: Sequence[Segment], share: Share | None = None) -> Any:
@@ -175,6 +179,24 @@ def _parts(segments: Sequence[Segment]) -> list[Any]:
     return [b"".join((_COUNT.pack(_ENVELOPE, len(entries)), *entries)), *parts]
 
 
+def dump_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: type | tuple[()] = (), share: Share | None = None
+) -> Any:
+    """The body of a call, as `dump_value` has it: nearly every call. None: an argument is of type `unresolved`, or has
+    to be taken apart; then it is for `dump_arguments`.
+
+    Raises:
+        TypeError, RayServeException: as `dump_arguments`.
+    """
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, unresolved) or (type(value) is bytes and len(value) >= SHARED_FROM):
+            return None
+    try:
+        return dump_value((args, kwargs), share)
+    except Exception as error:
+        raise _refused(error, args, kwargs) from None
+
+
 def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: type | tuple[()] = ()) -> list[Segment]:
     """The segments of a call: a pickle of `(args, kwargs)`, its buffers, and a VALUE for each argument of type
     `unresolved`.
@@ -193,20 +215,20 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: ty
         values.append(Segment(VALUE, value))
         return Hole(len(values) - 1)
 
-    if any(
-        isinstance(value, unresolved) or (type(value) is bytes and len(value) >= SHARED_FROM)
-        for value in (*args, *kwargs.values())
-    ):
-        args = tuple(taken_out(value) for value in args)
-        kwargs = {name: taken_out(value) for name, value in kwargs.items()}
+    args = tuple(taken_out(value) for value in args)
+    kwargs = {name: taken_out(value) for name, value in kwargs.items()}
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        return [*_segments((args, kwargs)), *values]
+        data = dump((args, kwargs), buffers)
+        return [*_segments((args, kwargs), data, buffers), *values]
     except Exception as error:
-        from eagleray.serve.exceptions import RayServeException
+        raise _refused(error, args, kwargs) from None
 
-        if isinstance(error, RayServeException):
-            raise
-        raise TypeError(f"{_culprit(args, kwargs)} cannot be pickled: {error}") from None
+
+def _refused(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+    if _is_ours(error):
+        return error
+    return TypeError(f"{_culprit(args, kwargs)} cannot be pickled: {error}")
 
 
 def join(segments: Sequence[Segment]) -> bytes:
@@ -249,13 +271,14 @@ def load(body: Buffer, regions: Callable[[], Sequence[Any]] | None = None) -> An
     Raises:
         Exception: what unpickling raised; for a body that is none, ValueError.
     """
-    view = body if type(body) is bytes else memoryview(body)
-    if view[:1] != b"\x01":
-        return pickle.loads(view)
+    if type(body) is not bytes:
+        body = memoryview(body).cast("B")
+    if not body or body[0] != _ENVELOPE:
+        return pickle.loads(body)
     pickled: Any = b""
     buffers, values = [], []
     attached: Sequence[Any] | None = None
-    for flagged, segment in split(view):
+    for flagged, segment in split(body):
         kind = flagged & ~_ATTACHED
         data: Any = segment
         if flagged != kind:

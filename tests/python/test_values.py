@@ -45,9 +45,9 @@ def test_an_unresolved_argument_is_a_segment_of_its_own() -> None:
 
 
 def test_out_of_band_buffers_keep_their_order() -> None:
-    kept: list[pickle.PickleBuffer] = []
+    kept: list = []
     value = [pickle.PickleBuffer(b"one"), "x", pickle.PickleBuffer(b"two")]
-    pickled = _values.dump(value, buffer_callback=kept.append)
+    pickled = _values.dump(value, kept)
     body = _values.join([Segment(PICKLE, pickled), *(Segment(BUFFER, buffer.raw()) for buffer in kept)])
     first, text, second = _values.load(body)
     assert (bytes(first), text, bytes(second)) == (b"one", "x", b"two")

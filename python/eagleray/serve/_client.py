@@ -51,6 +51,8 @@ class Loop:
     """What one event loop awaits: its descriptor is watched once, and one wake-up serves many calls."""
 
     _of_loops: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop]] = weakref.WeakKeyDictionary()
+    # The one that was asked for last: nearly always the same again.
+    _recent: ClassVar[Loop | None] = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         from eagleray import _core
@@ -58,7 +60,8 @@ class Loop:
         self._completions = _core.Completions()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._next_number = itertools.count().__next__
-        self._create_future = loop.create_future
+        # Weak: as the value of a weak dictionary this must not keep its key.
+        self._loop = weakref.ref(loop)
         loop.add_reader(self._completions.fileno(), self._wake)
 
     @classmethod
@@ -67,9 +70,13 @@ class Loop:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        recent = cls._recent
+        if recent is not None and recent._loop() is loop:
+            return recent
         found = cls._of_loops.get(loop)
         if found is None:
             found = cls._of_loops[loop] = cls(loop)
+        cls._recent = found
         return found
 
     def ready(self, call: _core.Call) -> asyncio.Future[None] | None:
@@ -77,7 +84,9 @@ class Loop:
         number = self._next_number()
         if not call.notify(self._completions, number):
             return None
-        future = self._waiting[number] = self._create_future()
+        loop = self._loop()
+        assert loop is not None, "it runs"
+        future = self._waiting[number] = loop.create_future()
         return future
 
     def _wake(self) -> None:
@@ -168,7 +177,21 @@ def _back_pressure(title: str, message: str, refusal: tuple[int, int, int] | Non
 # --- the router of this process --------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_routers: dict[tuple[int, str], _core.Router] = {}
+# By the controller's socket.
+_routers: dict[str, _core.Router] = {}
+_of_parents: list[_core.Router] = []
+
+
+def _after_fork() -> None:
+    """A forked child has no router's thread, and makes its own. What it has of its parent's is kept as it is: its end
+    would touch sockets and memory that the parent uses.
+    """
+    _of_parents.extend(_routers.values())
+    _routers.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
 
 
 def router_exists() -> bool:
@@ -195,28 +218,29 @@ def router(app_name: str) -> _core.Router:
     local = sys.modules.get("eagleray._local")
     if local is not None and (found := local.find(app_name)) is not None:
         return found  # type: ignore[no-any-return]
-    path = _path_in_replica
-    if path is None:
-        from eagleray import _driver
+    path = _path_in_replica or _path_in_script()
+    return _routers.get(path) or _new_router(path)
 
-        session = _driver.joined()
-        if session is None:
-            raise RayServeException(
-                "nothing is running: the node of this handle has ended, or serve.shutdown() was called; call serve.run "
-                "again, after which handles that you have work as before"
-            )
-        path = str(session.info["controller_socket_path"])
-    return _routers.get((os.getpid(), path)) or _new_router(path)
+
+def _path_in_script() -> str:
+    from eagleray import _driver
+
+    session = _driver.joined()
+    if session is None:
+        raise RayServeException(
+            "nothing is running: the node of this handle has ended, or serve.shutdown() was called; call serve.run "
+            "again, after which handles that you have work as before"
+        )
+    return str(session.info["controller_socket_path"])
 
 
 def _new_router(path: str) -> _core.Router:
     from eagleray import _core
 
     with _lock:
-        key = os.getpid(), path
-        found = _routers.get(key)
+        found = _routers.get(path)
         if found is None:
-            found = _routers[key] = _core.Router(path)
+            found = _routers[path] = _core.Router(path)
         return found
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from eagleray import _core
-    from eagleray.serve.context import DeploymentID
+    from eagleray.serve.handle import DeploymentHandle
 
     R = TypeVar("R", default=Any)
 else:
@@ -30,15 +30,19 @@ else:
 class _Pending:
     """What both kinds share."""
 
+    _cancelled = False
+
     def __init__(
-        self, call: _core.Call, deployment: DeploymentID, title: str, upstream: tuple[DeploymentResponse[Any], ...] = ()
+        self, call: _core.Call, handle: DeploymentHandle[Any], upstream: tuple[DeploymentResponse[Any], ...] = ()
     ) -> None:
         self._call = call
-        self._deployment = deployment
-        self._title = title
+        self._handle = handle
         # The responses among the arguments, in order.
         self._upstream = upstream
-        self._cancelled = False
+
+    @property
+    def _title(self) -> str:
+        return self._handle._title()
 
     @property
     def request_id(self) -> str:
@@ -63,6 +67,14 @@ class _Pending:
         if self._cancelled:
             raise RequestCancelledError(self.request_id)
 
+    def _load(self, body: Any) -> Any:
+        try:
+            return _values.load(body)
+        except Exception as error:
+            raise RayServeException(
+                f"the result of {self._title} cannot be unpickled here: {type(error).__name__}: {error}"
+            ) from error
+
     def _raise(self, *, awaited: bool) -> NoReturn:
         """The exception of a call that has ended without a value."""
         answer = self._call.result()
@@ -71,7 +83,7 @@ class _Pending:
         failure = self._call.failure()
         if failure is not None and failure[0] == "Upstream":
             self._raise_of(self._upstream[int(failure[1])])
-        error = _client.failure_of(self._call, self._title, self._deployment, awaited=awaited)
+        error = _client.failure_of(self._call, self._title, self._handle.deployment_id, awaited=awaited)
         raise error or RayServeException(f"{self._title} ended without an answer")
 
     def _raise_of(self, upstream: DeploymentResponse[Any]) -> NoReturn:
@@ -139,7 +151,7 @@ class DeploymentResponse(_Pending, Generic[R]):
         answer = self._call.result()
         if answer is None or answer[1]:
             self._raise(awaited=awaited)
-        return _load(answer[0], self._title)  # type: ignore[no-any-return]
+        return self._load(answer[0])  # type: ignore[no-any-return]
 
     def __reduce__(self) -> NoReturn:
         raise RayServeException(
@@ -192,7 +204,7 @@ class DeploymentResponseGenerator(_Pending, Generic[R]):
         self._check_cancelled()
         item = self._call.next()
         if item is not None:
-            return _load(item, self._title)  # type: ignore[no-any-return]
+            return self._load(item)  # type: ignore[no-any-return]
         self._ended = True
         if self._call.result() is None and self._call.failure() is None:
             raise stop
@@ -217,12 +229,3 @@ class DeploymentResponseGenerator(_Pending, Generic[R]):
         raise RayServeException(
             "a DeploymentResponseGenerator cannot be pickled or passed to a call; iterate over it and pass the items"
         )
-
-
-def _load(body: Any, title: str) -> Any:
-    try:
-        return _values.load(body)
-    except Exception as error:
-        raise RayServeException(
-            f"the result of {title} cannot be unpickled here: {type(error).__name__}: {error}"
-        ) from error

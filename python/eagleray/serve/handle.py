@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import uuid
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -16,7 +17,7 @@ from eagleray import _values
 from eagleray.serve import _client, _replicas
 from eagleray.serve._client import RemoteTraceback
 from eagleray.serve._replicas import DeploymentBroadcastResponse, ReplicaSelection
-from eagleray.serve._responses import DeploymentResponse, DeploymentResponseGenerator
+from eagleray.serve._responses import DeploymentResponse, DeploymentResponseGenerator, _Pending
 from eagleray.serve.context import DeploymentID
 from eagleray.serve.exceptions import RayServeException
 
@@ -169,7 +170,7 @@ class DeploymentHandle(Generic[T]):
             ValueError: a serialization that does not exist.
         """
         body, upstream = self._pickle(args, kwargs)
-        return self._answer(self._call(body, method=self._option("method_name")), upstream)
+        return self._answer(self._call(body, method=self._options.get("method_name", "__call__")), upstream)
 
     def broadcast(self, method_name: str, /, *args: Any, **kwargs: Any) -> DeploymentBroadcastResponse[Any]:
         """Calls a method of every replica that the deployment has now, whatever waits in its queue.
@@ -188,12 +189,7 @@ class DeploymentHandle(Generic[T]):
         body, upstream = called._pickle(args, kwargs)
         return DeploymentBroadcastResponse(
             [
-                DeploymentResponse(
-                    called._call(body, method=method_name, replica_id=replica),
-                    self.deployment_id,
-                    called._title(),
-                    upstream,
-                )
+                DeploymentResponse(called._call(body, method=method_name, replica_id=replica), called, upstream)
                 for replica in replicas
             ]
         )
@@ -265,38 +261,47 @@ class DeploymentHandle(Generic[T]):
     def _answer(
         self, call: Any, upstream: tuple[DeploymentResponse[Any], ...]
     ) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
-        kind = DeploymentResponseGenerator if self._option("stream") else DeploymentResponse
-        return kind(call, self.deployment_id, self._title(), upstream)
+        kind = DeploymentResponseGenerator if self._options.get("stream") else DeploymentResponse
+        return kind(call, self, upstream)
 
     def _pickle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
         """The body of a call, and the responses that are part of it."""
         self._check_serialization()
+        try:
+            body = _values.dump_call(args, kwargs, _Pending, self._share)
+            return (body, ()) if body is not None else self._pickle_with_responses(args, kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._title()}: {error}") from None
+
+    def _pickle_with_responses(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
         for value in (*args, *kwargs.values()):
             if isinstance(value, DeploymentResponseGenerator):
                 raise RuntimeError(
                     f"{self._title()}: a DeploymentResponseGenerator cannot be passed to another call; iterate over it "
                     "and pass the items"
                 )
-        try:
-            segments = _values.dump_arguments(args, kwargs, DeploymentResponse)
-        except TypeError as error:
-            raise TypeError(f"{self._title()}: {error}") from None
+        segments = _values.dump_arguments(args, kwargs, DeploymentResponse)
         upstream = tuple(segment.data for segment in segments if segment.kind == _values.VALUE)
-        share = getattr(self._router(), "share", None)  # not there in local testing mode
         if not upstream:
-            return _values.place(segments, share), ()
+            return _values.place(segments, self._share), ()
         body = []
         for kind, data in segments:
             if kind == _values.VALUE:
                 body.append((kind, data._call))
             else:
-                body.append((kind, _values.place([_values.Segment(kind, data)], share)))
+                body.append((kind, _values.place([_values.Segment(kind, data)], self._share)))
         return body, upstream
+
+    def _share(self, parts: Sequence[Any]) -> Any:
+        """Puts what is large into shared memory. None: there is no room, or, in local testing mode, no need."""
+        share = getattr(self._router(), "share", None)
+        return None if share is None else share(parts)
 
     def _check_serialization(self) -> None:
         for key in ("request_serialization", "response_serialization"):
-            value = self._options.get(key)
-            if value is None or value in ("cloudpickle", "pickle"):
+            if key not in self._options or (value := self._options[key]) in ("cloudpickle", "pickle"):
                 continue
             if value not in _SERIALIZATIONS:
                 raise ValueError(f"{key} is one of {', '.join(_SERIALIZATIONS)}, got {value!r}")
