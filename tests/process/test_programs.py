@@ -15,7 +15,7 @@ import pytest
 from machine import PATIENCE, Answer, Load, Machine, Script, eventually
 
 PROGRAM = """
-import asyncio, gc, os, signal, sys, threading
+import asyncio, gc, os, signal, sys, threading, time
 from eagleray import serve
 from eagleray.serve.exceptions import RayServeException
 
@@ -45,6 +45,17 @@ def inside(word):
         async def __call__(self, request):
             return word
     return Inner
+
+@serve.deployment
+class Meets:
+    def __init__(self, folder, own, other):
+        open(f"{folder}/{own}", "w").close()
+        while other and not os.path.exists(f"{folder}/{other}"):
+            if own == "broken":
+                raise RuntimeError("broken on purpose")
+            time.sleep(0.01)
+    def __call__(self, request=None):
+        return "met"
 
 @serve.deployment(graceful_shutdown_wait_loop_s=1000)
 class Ranked:
@@ -187,6 +198,38 @@ def test_several_applications_at_once_each_under_its_prefix(served: Script) -> N
     for name in ("one", "two", "three", "late"):
         served.do(f"serve.delete({name!r})")
     assert served.get("/one").status == 404
+
+
+@pytest.mark.contract("1.5/run_many", "1.5/run_many-together")
+def test_several_applications_start_together_and_one_that_fails_keeps_nobody(served: Script, tmp_path: Path) -> None:
+    def run_many(**targets: tuple[str, str]) -> dict[str, Any]:
+        made = [
+            f"serve.RunTarget(Meets.bind({str(tmp_path)!r}, {name!r}, {other!r}), {name!r}, {prefix!r})"
+            for name, (other, prefix) in targets.items()
+        ]
+        return served.ask(f"len(serve.run_many([{', '.join(made)}]))")
+
+    # The constructor of each waits for that of the other.
+    assert run_many(left=("right", "/left"), right=("left", "/right"))["value"] == 2
+    assert served.get("/right").text == "met"
+
+    answer = run_many(early=("", "/early"), thief=("", "/left"), late=("", "/late"))
+    assert answer["error"] == "RayServeException"
+    assert "'/left' of 'thief' is used by application 'left', so nothing was deployed" in answer["text"]
+    assert not {"early", "thief", "late"} & set(served.do("list(serve.status().applications)"))
+
+    answer = run_many(early=("", "/early"), odd=("", "/a//b"), late=("", "/late"))
+    assert answer["error"] == "ValueError"
+    assert answer["text"].endswith("others of this call were deployed: early, late")
+    assert (served.get("/early").text, served.get("/late").text) == ("met", "met"), "it waited for them"
+
+    answer = run_many(early=("", "/new"), broken=("nobody", "/broken"), late=("", "/newer"), odd=("", "/a//b"))
+    assert answer["error"] == "RuntimeError"
+    assert "broken on purpose" in answer["text"]
+    assert "route_prefix '/a//b'" in answer["text"]
+    assert (served.get("/new").text, served.get("/newer").text) == ("met", "met")
+    for name in ("left", "right", "early", "late", "broken"):
+        served.do(f"serve.delete({name!r})")
 
 
 @pytest.mark.contract("1.5/run-prefix-taken", "1.5/run-same-name", "1.5/delete-unknown", "1.5/get_app_handle")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eagleray import _core
 from eagleray._driver.node import Address
 from eagleray._driver.output import OutputPrinter
+from eagleray.serve.exceptions import RayServeException
 
 if TYPE_CHECKING:
     from eagleray._driver.build import Built
@@ -56,12 +57,46 @@ class Session:
     def deploy(self, built: list[Built], *, wait: bool) -> None:
         """Stores the blobs and deploys; with `wait`, returns when all applications run.
 
+        All are sent before the first is waited for, so they start side by side. One that the controller refuses, or
+        that fails, does not keep the others from it.
+
         Raises:
+            RayServeException: a route prefix is used by another application; of several, nothing was sent then.
+            ValueError: the controller refused one; the others run.
             RuntimeError: some failed; with the remote tracebacks.
         """
-        sent = [(one.spec["name"], self._send(one)) for one in built]
-        if not wait:
-            return
+        if len(built) > 1:
+            self._check_prefixes(built)
+        sent, refused = [], []
+        for one in built:
+            try:
+                sent.append((one.spec["name"], self._send(one)))
+            except (ValueError, RayServeException) as error:
+                refused.append(error)
+        failures = self._settle(sent) if wait else []
+        if (refused and failures) or len(refused) > 1:
+            raise RuntimeError("\n\n".join([*map(str, refused), *failures]))
+        if refused and sent:
+            others = ", ".join(name for name, _ in sent)
+            raise type(refused[0])(f"{refused[0]}; others of this call were deployed: {others}")
+        if refused:
+            raise refused[0]
+        if failures:
+            raise RuntimeError("\n\n".join(failures))
+
+    def _check_prefixes(self, built: list[Built]) -> None:
+        """Refuses all for one whose prefix is another application's; the controller would refuse that one alone."""
+        used = {one["route_prefix"]: one["name"] for one in self.status() if one["status"] != "DELETING"}
+        for one in built:
+            name, prefix = one.spec["name"], one.spec["route_prefix"]
+            if prefix and used.get(prefix, name) != name:
+                raise RayServeException(
+                    f"route_prefix {prefix!r} of {name!r} is used by application {used[prefix]!r}, so nothing was "
+                    f"deployed; give one of them another route_prefix, or delete {used[prefix]!r} first"
+                )
+
+    def _settle(self, sent: list[tuple[str, str]]) -> list[str]:
+        """Waits until each of these revisions runs or has failed. Returns what to say of those that failed."""
         failures = []
         for name, revision in sent:
             settled = self._controller.await_application(name, revision)
@@ -70,8 +105,7 @@ class Session:
                 self._announce(settled)
             else:
                 failures.append(self._failure(settled))
-        if failures:
-            raise RuntimeError("\n\n".join(failures))
+        return failures
 
     def _send(self, built: Built) -> str:
         """Returns the revision, which is durable."""

@@ -90,7 +90,7 @@ def run_many(
 ) -> list[DeploymentHandle]:
     """Deploys several applications at once and returns handles to their ingresses, in the order of `targets`.
 
-    All are checked before the first is sent. They start side by side.
+    All are checked before the first is sent, and sent before the first is waited for, so they start side by side.
 
     Args:
         targets: The applications, each with a name and a route prefix of its own.
@@ -103,9 +103,9 @@ def run_many(
 
     Raises:
         ValueError: there are no targets, or as for `serve.run`.
-        RayServeException: two targets have one name or one route prefix, or as for `serve.run`.
+        RayServeException: two targets have one name or one route prefix, or another application has it.
         TypeError: something is not a `RunTarget`, or as for `serve.run`.
-        RuntimeError: applications failed to deploy; those that did not fail run.
+        RuntimeError: applications failed to deploy, with the remote tracebacks; those that did not fail run.
     """
     del wait_for_ingress_deployment_creation
     given: list[Any] = list(targets)
