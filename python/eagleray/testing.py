@@ -7,6 +7,11 @@
             assert client.get("/", params={"name": "Ann"}).text == "hello Ann"
             assert client.handle.greet.remote("Bo").result() == "hello Bo"
 
+    def test_chat():
+        with testing.client(Chat.bind()) as client, client.websocket_connect("/chat") as session:
+            session.send_text("hi")
+            assert session.receive_text() == "HI"
+
 `client` asks over HTTP, `local` is for calls through handles alone. Both start the application in local testing mode,
 as `serve.run(app, local_testing_mode=True)` does, and end it. User code, its handles, requests, answers and errors are
 run by the code of production; what a test cannot see here is what needs processes: several replicas,
@@ -20,18 +25,20 @@ import itertools
 import json as _json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from starlette.datastructures import Headers
+from eagleray._local.http import HttpRequest
+from eagleray._local.response import Response
+from eagleray._local.session import WebSocketDenialResponse, WebSocketSession
+from eagleray._local.websocket import WebSocketRequest
 
 if TYPE_CHECKING:
-    from eagleray._local.http import Answer, HttpRequest
     from eagleray.serve.deployment import Application
     from eagleray.serve.handle import DeploymentHandle
 
-__all__ = ["Client", "Response", "client", "local"]
+__all__ = ["Client", "Response", "WebSocketDenialResponse", "WebSocketSession", "client", "local"]
 
 _numbers = itertools.count(1)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -77,61 +84,6 @@ def client(app: Application, *, route_prefix: str = "/", name: str | None = None
         yield Client(found.ask, handle, route_prefix)
     finally:
         serve.delete(name)
-
-
-class Response:
-    """The answer to one request, with the names of requests and httpx."""
-
-    def __init__(self, request: HttpRequest, answer: Answer) -> None:
-        self._request = request
-        self._pieces = answer.pieces()
-        self._content: bytes | None = None
-        self.status_code = answer.status
-        self.headers = Headers(raw=[*answer.headers, (b"x-request-id", request.request_id.encode())])
-
-    def iter_bytes(self) -> Iterator[bytes]:
-        """The body as it comes, piece by piece.
-
-        Raises:
-            ConnectionError: the answer broke off: user code raised after its head had left.
-        """
-        yield from self._pieces
-
-    def iter_lines(self) -> Iterator[str]:
-        """The body line by line."""
-        rest = ""
-        for piece in self._pieces:
-            *lines, rest = (rest + piece.decode()).split("\n")
-            yield from lines
-        if rest:
-            yield rest
-
-    def read(self) -> bytes:
-        """The whole body; waits for its end."""
-        if self._content is None:
-            self._content = b"".join(self._pieces)
-        return self._content
-
-    @property
-    def content(self) -> bytes:
-        """The whole body."""
-        return self.read()
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.content.decode("utf-8", "replace")
-
-    def json(self) -> Any:
-        """The body as JSON."""
-        return _json.loads(self.content)
-
-    def close(self) -> None:
-        """Leaves: what is not answered yet is cancelled."""
-        self._request.leave()
-
-    def __repr__(self) -> str:
-        return f"<Response {self.status_code}>"
 
 
 class Client:
@@ -190,16 +142,53 @@ class Client:
         body, sent = _body(content, json, data)
         sent = {"host": "testserver", "content-length": str(len(body)), **sent}
         sent.update((name.lower(), value) for name, value in (headers or {}).items())
-        url = urlsplit(path)
-        query = "&".join(part for part in (url.query, urlencode(params or {}, doseq=True)) if part)
-        request = _request(method.upper(), quote(url.path, safe="/%:@!$&'()*+,;=~"), query, sent, body, self._prefix)
+        target, query = _target(path, params)
+        request = HttpRequest(method.upper(), target, query, _pairs(sent), body, **_options(sent, self._prefix))
         self._ask(request, self._prefix)
         request.answer.wait()
-        response = Response(request, request.answer)
+        response = Response(request)
         try:
             yield response
         finally:
             response.close()
+
+    def websocket_connect(
+        self,
+        path: str,
+        subprotocols: Sequence[str] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> WebSocketSession:
+        """A WebSocket, which connects when it is entered::
+
+            with client.websocket_connect("/chat") as session:
+                session.send_text("hi")
+                assert session.receive_text() == "HI"
+
+        Args:
+            path: with the route prefix.
+            subprotocols: what the client offers, the best first.
+            params: the query, or more of it.
+            headers: as for `request`.
+
+        Raises:
+            WebSocketDenialResponse: (from the block's entry) the application does not accept: it has the status of
+                the answer, 403 if the application closed, 500 if it raised.
+        """
+        sent = {
+            "host": "testserver",
+            "connection": "upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-key": "dGVzdHNlcnZlcj09PT09PQ==",
+            "sec-websocket-version": "13",
+        }
+        if subprotocols is not None:
+            sent["sec-websocket-protocol"] = ", ".join(subprotocols)
+        sent.update((name.lower(), value) for name, value in (headers or {}).items())
+        target, query = _target(path, params)
+        request = WebSocketRequest(target, query, _pairs(sent), **_options(sent, self._prefix))
+        return WebSocketSession(request, lambda request: self._ask(request, self._prefix))
 
     def get(self, path: str, **options: Any) -> Response:
         """`request("GET", ...)`."""
@@ -240,23 +229,28 @@ def _body(content: bytes | str | None, json: Any, data: Mapping[str, Any] | None
     return content.encode() if isinstance(content, str) else content or b"", {}
 
 
-def _request(method: str, path: str, query: str, headers: dict[str, str], body: bytes, root_path: str) -> HttpRequest:
-    from eagleray._local.http import HttpRequest
+def _target(path: str, params: Mapping[str, Any] | None) -> tuple[bytes, bytes]:
+    """Path and query, as on the wire."""
+    url = urlsplit(path)
+    query = "&".join(part for part in (url.query, urlencode(params or {}, doseq=True)) if part)
+    return quote(url.path, safe="/%:@!$&'()*+,;=~").encode("ascii"), query.encode("ascii")
 
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
+
+
+def _options(headers: Mapping[str, str], root_path: str) -> dict[str, Any]:
+    """What the proxy and the router take from the headers."""
     given = headers.get("x-request-id", "")
     # Dashes and underscores are the same in this one.
     models = [value for name, value in headers.items() if name.replace("-", "_") == "serve_multiplexed_model_id"]
-    return HttpRequest(
-        method,
-        path.encode("ascii"),
-        query.encode("ascii"),
-        [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()],
-        body,
-        root_path=root_path,
-        request_id=given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4()),
-        multiplexed_model_id=models[0] if models else "",
-        timeout_s=_timeout_s(headers.get("x-request-timeout-seconds", "")),
-    )
+    return {
+        "root_path": root_path,
+        "request_id": given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4()),
+        "multiplexed_model_id": models[0] if models else "",
+        "timeout_s": _timeout_s(headers.get("x-request-timeout-seconds", "")),
+    }
 
 
 def _timeout_s(text: str) -> float | None:

@@ -156,6 +156,7 @@ class Request:
     """The end of the code that answers, without what calls and HTTP have of their own."""
 
     is_call = False
+    is_websocket = False
     route = ""
     session_id = ""
 

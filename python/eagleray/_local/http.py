@@ -8,6 +8,7 @@ user code waits for room.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import deque
@@ -19,10 +20,36 @@ from eagleray._local.exchange import Request
 
 PIECES = 16
 _GONE, _ROOM, _WAIT = 0, 1, 2
+_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _PLAIN = (b"text/plain", b"text/plain; charset=utf-8", b"application/json")
 _TEXT = [(b"content-type", _PLAIN[1])]
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def checked(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Headers, int | None]:
+    """Headers as they are sent, and what they promise as the length of the body.
+
+    Raises:
+        TypeError, ValueError: one of them cannot be sent.
+    """
+    kept: Headers = []
+    length: int | None = None
+    for given, value in headers:
+        if type(given) is not bytes or type(value) is not bytes:
+            raise TypeError(f"header names and values are bytes, got {value if type(given) is bytes else given!r}")
+        name = given.lower()
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"invalid header name {name!r}")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"invalid value of header {name!r}: {value!r}")
+        if name == b"content-length":
+            if not value.isdigit() or length not in (None, int(value)):
+                raise ValueError(f"invalid content-length {value!r}")
+            length = int(value)
+        kept.append((name, value))
+    return kept, length
 
 
 class Answer:
@@ -149,6 +176,9 @@ class HttpRequest(Request):
             "server": ("127.0.0.1", 0),
         }
         self._body: bytes | None = body
+        # Of the answer: it has no body, and else what is left of a length that it promises.
+        self._bodyless = False
+        self._promised: int | None = None
         self._leaving: asyncio.Future[Any] | None = None
 
     def leave(self) -> None:
@@ -202,7 +232,10 @@ class HttpRequest(Request):
 
     def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, done: bool = True) -> None:
         """A whole answer."""
-        self._respond(status, headers, body)
+        kept, length = checked(headers)
+        if not self._has_no_body(status) and length not in (None, len(body)):
+            raise _wrong_length(length or 0, len(body))
+        self._respond(status, kept, body)
         if done:
             self.done()
 
@@ -210,27 +243,37 @@ class HttpRequest(Request):
         self.start(status, headers)
         self.send(body, True)
 
+    def _has_no_body(self, status: int) -> bool:
+        if type(status) is not int:
+            raise TypeError(f"a status is int, got {status!r}")
+        if not (200 <= status <= 999 or (status == 101 and self.is_websocket)):
+            raise ValueError(f"{status} is no status of an answer")
+        return self._scope.get("method") == "HEAD" or status in (101, 204, 304)
+
     def respond_plain(self, kind: int, body: str | bytes) -> None:
         """A whole answer with status 200 and one of three content types."""
         self.respond(200, [(b"content-type", _PLAIN[kind])], body.encode() if isinstance(body, str) else body)
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> int:
         """The head."""
+        kept, length = checked(headers)
+        bodyless = self._has_no_body(status)
         if self.answered:
             return _GONE
-        kept = [(bytes(name).lower(), bytes(value)) for name, value in headers]
-        if not 100 <= status <= 999:
-            raise ValueError(f"{status} is no HTTP status")
-        for name, value in kept:
-            if not name or any(byte in value for byte in b"\r\n\0"):
-                raise ValueError(f"the header {name!r} cannot be sent")
+        self._bodyless, self._promised = bodyless, None if bodyless else length
         self.answered = True
         self.answer.start(status, kept)
         return _ROOM
 
     def send(self, data: bytes, end: bool = False) -> int:
         """Part of the body."""
-        room = self.answer.put(b"" if self._scope["method"] == "HEAD" else data)
+        if self._bodyless:
+            data = b""
+        elif self._promised is not None:
+            if len(data) > self._promised or (end and len(data) != self._promised):
+                raise _wrong_length(self._promised, len(data))
+            self._promised -= len(data)
+        room = self.answer.put(data)
         if end:
             self.answer.end()
         return room
@@ -255,3 +298,7 @@ class HttpRequest(Request):
     def wait_writable(self) -> bool:
         """The same for a thread. False: nobody takes any more."""
         return self.answer.wait_for_room()
+
+
+def _wrong_length(promised: int, there: int) -> ValueError:
+    return ValueError(f"content-length promises {promised} bytes more of the body, and {there} are there")

@@ -8,6 +8,7 @@ import contextvars
 import pickle
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,13 @@ from eagleray.serve import _validate, context
 
 if TYPE_CHECKING:
     from eagleray._local.exchange import Request
+    from eagleray._local.websocket import WebSocketRequest
     from eagleray.serve.deployment import Deployment
 
 # As many as there may be sync methods at work: `max_ongoing_requests` is not enforced here.
 _THREADS = 1000
+_TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
+_NO_WEBSOCKETS = b"403: this deployment takes no WebSocket. Only one whose ingress is an ASGI application does\n"
 
 
 class Replica:
@@ -38,9 +42,11 @@ class Replica:
         self._variables.run(context._local_replica.set, self._context)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: list[Request] = []
+        self._sockets: weakref.WeakSet[WebSocketRequest] = weakref.WeakSet()
         self._calls: Calls | None = None
         self._http: Callable[[Any], Coroutine[Any, Any, None]] | None = None
         self._http_in_thread: Callable[[Any], None] | None = None
+        self._websockets = False
         self._ended = False
         self.loop.set_default_executor(
             pool.default_executor(
@@ -115,6 +121,7 @@ class Replica:
         if served is not None:
             asgi.limit_threads(_THREADS)
             run = asgi.on_loop(served.app, served.lifespan.state)
+            self._websockets = True
         elif call is not None and is_async(call):
             run = http.on_loop(call)
         elif call is not None:
@@ -135,6 +142,8 @@ class Replica:
         running = [task for task in self._tasks if task is not this]
         if running:
             await asyncio.wait(running, timeout=self._deployment._config.graceful_shutdown_timeout_s)
+        for socket in list(self._sockets):
+            socket.restart()
         await self._end_tasks()
         try:
             await self._destroy()
@@ -189,7 +198,11 @@ class Replica:
             return
         elif request.is_call:
             request.task = self._task(self._calls.on_loop(request))  # type: ignore[arg-type]
+        elif request.is_websocket and not self._websockets:
+            request.respond(403, _TEXT, _NO_WEBSOCKETS)  # type: ignore[attr-defined]
         elif self._http is not None:
+            if request.is_websocket:
+                self._sockets.add(request)  # type: ignore[arg-type]
             request.task = self._task(self._http(request))
         elif self._http_in_thread is not None:
             request.task = self._task(pool.to_its_end(self._http_in_thread, request))
