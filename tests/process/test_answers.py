@@ -291,7 +291,7 @@ def test_large_answers_and_an_early_answer(machine: Machine) -> None:
     assert script.post("/", b"after").json()["size"] == 5
 
 
-@pytest.mark.contract("4.3/cancel-disconnect")
+@pytest.mark.contract("4.3/cancel-disconnect", "4.3/disconnect-disabled")
 def test_a_client_that_leaves_cancels_its_request_and_no_other(machine: Machine) -> None:
     script = machine.serve(
         """
@@ -301,7 +301,7 @@ def test_a_client_that_leaves_cancels_its_request_and_no_other(machine: Machine)
         @serve.deployment(max_ongoing_requests=10)
         class Slow:
             def __init__(self):
-                self.state = {"started": 0, "cancelled": 0}
+                self.state = {"started": 0, "cancelled": 0, "ended": 0}
                 self.go = asyncio.Event()
 
             async def __call__(self, request):
@@ -316,6 +316,7 @@ def test_a_client_that_leaves_cancels_its_request_and_no_other(machine: Machine)
                 except asyncio.CancelledError:
                     self.state["cancelled"] += 1
                     raise
+                self.state["ended"] += 1
                 return "done"
 
         app = Slow.bind()
@@ -324,15 +325,21 @@ def test_a_client_that_leaves_cancels_its_request_and_no_other(machine: Machine)
     parts = urlsplit(script.address)
     leaver = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
     leaver.request("GET", "/wait")
+    unmoved = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+    unmoved.request("GET", "/wait", headers={"x-request-disconnect-disabled": "?1"})
     answers: list[str] = []
     stayer = threading.Thread(target=lambda: answers.append(script.get("/wait").text))
     stayer.start()
-    eventually(lambda: script.get("/state").json()["started"] == 2, "both requests run")
+    eventually(lambda: script.get("/state").json()["started"] == 3, "all requests run")
+    unmoved.close()
+    eventually(lambda: script.counters["requests_abandoned_open"] == 1, "its request goes on")
     leaver.close()
     eventually(lambda: script.get("/state").json()["cancelled"] == 1, "the leaver's request is cancelled")
     script.get("/go")
     stayer.join(20)
     assert answers == ["done"]
+    eventually(lambda: script.get("/state").json() == {"started": 3, "cancelled": 1, "ended": 2}, "no other was")
+    eventually(lambda: script.counters["requests_abandoned_open"] == 0, "nothing is kept of it")
 
 
 @pytest.mark.contract(

@@ -72,6 +72,8 @@ counters! {
     requests_refused_queue: "Requests refused by `max_queued_requests`.";
     requests_refused_queued_bytes: "Requests refused because those that wait held too many bytes.";
     requests_refused_memory: "Requests refused because memory was short.";
+    requests_abandoned_open: "Requests that go on without their client now, since they asked for it.";
+    requests_abandoned_cancelled: "Requests that asked for it, and were cancelled with their client: too many went on.";
     websockets_open: "WebSockets that are open now.";
     websockets_accepted: "WebSockets that user code has accepted.";
     websocket_errors: "WebSockets closed because their client broke a rule of the protocol.";

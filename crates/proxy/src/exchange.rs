@@ -122,6 +122,7 @@ impl Service {
             ingress: routes.find(path).map(Rc::clone),
             request_id,
             started: Instant::now(),
+            outlives_client: false,
             status: CLIENT_GONE,
         };
         let Some(ingress) = record.ingress.clone() else {
@@ -217,7 +218,7 @@ impl Service {
             self.connection.is_last.set(true);
             return Err(Failure::new(ErrorCode::PayloadTooLarge));
         }
-        let (head, model) = head::encode_request(
+        let encoded = head::encode_request(
             &mut self.shard.scratch.borrow_mut(),
             parts,
             ingress,
@@ -229,10 +230,11 @@ impl Service {
             code: ErrorCode::BadRequest,
             message: error.to_string().into(),
         })?;
+        record.outlives_client = encoded.outlives_client && record.handshake.is_none();
         let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
         Ok(Gather::new(
-            (head, model),
+            (encoded.head, encoded.model),
             Upload::new(
                 incoming,
                 ingress.sync_body_limit,
@@ -266,6 +268,8 @@ pub(crate) struct Record {
     ingress: Option<Rc<Ingress>>,
     request_id: HeaderValue,
     started: Instant,
+    /// It goes on when its client leaves.
+    outlives_client: bool,
     status: u16,
 }
 
@@ -387,6 +391,19 @@ impl Future for Respond {
                 Stage::Over => return Poll::Ready(Ok(never_polled_again())),
                 Stage::Panics => unreachable!("a test asked for this"),
             }
+        }
+    }
+}
+
+impl Drop for Respond {
+    fn drop(&mut self) {
+        // The client has left, or its connection was ended. A body that has not come whole never will.
+        if let Stage::Waiting(exchange, upload, record) =
+            std::mem::replace(&mut self.stage, Stage::Over)
+            && record.outlives_client
+            && upload.is_over()
+        {
+            record.shard.abandon(exchange, false);
         }
     }
 }

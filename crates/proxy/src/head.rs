@@ -20,6 +20,9 @@ use crate::{
 
 const TRACEPARENT: &str = "traceparent";
 const TIMEOUT: &str = "x-request-timeout-seconds";
+const DISCONNECT_DISABLED: &[u8] = b"x-request-disconnect-disabled";
+/// True, as structured fields write it.
+const TRUE: &[u8] = b"?1";
 
 /// Buffers in which heads are put together, one pair a thread.
 #[derive(Debug)]
@@ -39,7 +42,17 @@ impl Scratch {
     }
 }
 
-/// Encodes the head of a request for the wire. Beside it the multiplexed model that the request asks for.
+/// The head of a request as it goes to a replica, and what the proxy itself takes from it.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) head: Bytes,
+    /// The multiplexed model that it asks for.
+    pub(crate) model: Option<ModelKey>,
+    /// It goes on when its client leaves.
+    pub(crate) outlives_client: bool,
+}
+
+/// Encodes the head of a request for the wire.
 pub(crate) fn encode_request(
     scratch: &mut Scratch,
     parts: &Parts,
@@ -47,8 +60,9 @@ pub(crate) fn encode_request(
     connection: &Connection,
     request_id: &HeaderValue,
     websocket: bool,
-) -> Result<(Bytes, Option<ModelKey>), HeadError> {
+) -> Result<Encoded, HeadError> {
     let mut model = None;
+    let mut outlives_client = false;
     let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
     let fields = parts
@@ -62,6 +76,7 @@ pub(crate) fn encode_request(
             if model.is_none() && is_model_header(name) {
                 model = ModelKey::of(value);
             }
+            outlives_client |= *name == DISCONNECT_DISABLED && *value == TRUE;
         });
     let headers = Headers::build(&mut scratch.fields, fields)?;
     let head = HttpHead {
@@ -89,7 +104,11 @@ pub(crate) fn encode_request(
     };
     scratch.heads.reserve(1024);
     RequestHead::Http(head).encode(&mut scratch.heads)?;
-    Ok((scratch.heads.split().freeze(), model))
+    Ok(Encoded {
+        head: scratch.heads.split().freeze(),
+        model,
+        outlives_client,
+    })
 }
 
 fn forwarded(

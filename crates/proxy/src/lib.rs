@@ -8,6 +8,7 @@
 //! `eagleray_router::service`, whose answer it turns back into HTTP. [`answer`] has the words of every answer that
 //! is ours and not user code's.
 
+mod abandoned;
 mod access_log;
 mod answer;
 mod connection;

@@ -118,6 +118,9 @@ limits! {
     queued_bytes: u64 = 268_435_456.0, 65_536.0 to 1e12,
         "requests_refused_queued_bytes", "503",
         "Bytes of all requests that wait in the process, with the bodies kept for them; never over a quarter of memory.";
+    abandoned_requests: u64 = 1_000.0, 0.0 to 1_000_000.0,
+        "requests_abandoned_cancelled", "cancelled when the client leaves, as without the header",
+        "Requests that go on without their client, as `x-request-disconnect-disabled: ?1` asks; 0: none does.";
     memory_bytes: u64 = 0.0, 0.0 to 1e15,
         "", "",
         "The memory that the percentages below are of; 0: the least of control group, `RLIMIT_AS` and machine.";

@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    abandoned::{self, Abandoned},
     access_log::{AccessLog, FLUSH_AFTER, Sink},
     connection::{self, Connection, Patience},
     counters::Counters,
@@ -76,6 +77,7 @@ pub(crate) struct Shard {
     access_log_is_enabled: bool,
     access_log_has_lines: Notify,
     connections: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) abandoned: Abandoned,
     ended: Notify,
     tick: Cell<u32>,
     ready: Cell<bool>,
@@ -112,6 +114,7 @@ impl Shard {
             access_log: RefCell::new(AccessLog::new(sink)),
             access_log_has_lines: Notify::new(),
             connections: RefCell::new(Slab::new()),
+            abandoned: Abandoned::default(),
             ended: Notify::new(),
             tick: Cell::new(0),
             ready: Cell::new(false),
@@ -159,6 +162,11 @@ impl Shard {
 
     pub(crate) fn unlist(&self, key: usize) {
         self.connections.borrow_mut().remove(key);
+        self.notice_end();
+    }
+
+    /// Something that a drain waits for has ended.
+    pub(crate) fn notice_end(&self) {
         if self.draining.get() {
             self.ended.notify_one();
         }
@@ -247,6 +255,7 @@ async fn serve(start: Start) -> io::Result<()> {
     });
     tasks.spawn_local(sweep(Rc::clone(&shard), options));
     tasks.spawn_local(flush_access_log(Rc::clone(&shard)));
+    tasks.spawn_local(abandoned::read(Rc::clone(&shard)));
     tell(&done, Done::Started).await;
     let mut is_accepting = false;
     let mut listener = Some(listener);
@@ -302,12 +311,12 @@ async fn tell(done: &mpsc::Sender<Done>, what: Done) {
     }
 }
 
-/// Ends idle connections, and busy ones after their answer. One that has asked nothing yet, so that its request may be
+/// Ends idle connections, and busy ones after their answer; waits for requests that outlive theirs. One that has asked nothing yet, so that its request may be
 /// on the way, is ended a moment later.
 async fn drain(shard: &Rc<Shard>) {
     let all_ended = || async {
         shard.wake_all();
-        while !shard.connections.borrow().is_empty() {
+        while !(shard.connections.borrow().is_empty() && shard.abandoned.is_empty()) {
             shard.ended.notified().await;
         }
     };

@@ -34,6 +34,7 @@ LIMITS = {
     "answer_idle_s": Limit(30, 0.01, 3_600, whole=False),
     "answer_bytes_per_s": Limit(1_024, 0, 1_000_000_000, whole=True),
     "queued_bytes": Limit(268_435_456, 65_536, 1_000_000_000_000, whole=True),
+    "abandoned_requests": Limit(1_000, 0, 1_000_000, whole=True),
     "memory_bytes": Limit(0, 0, 1_000_000_000_000_000, whole=True),
     "memory_drain_percent": Limit(85, 0, 100, whole=True),
     "memory_shed_percent": Limit(92, 0, 100, whole=True),

@@ -75,7 +75,8 @@ pub(crate) struct BrokenOff(ErrorCode);
 #[derive(Debug)]
 pub(crate) struct Streaming {
     first: Bytes,
-    exchange: Exchange,
+    /// `None` once it is dropped.
+    exchange: Option<Exchange>,
     upload: Upload,
     record: Record,
 }
@@ -84,7 +85,7 @@ impl Streaming {
     pub(super) fn new(first: Bytes, exchange: Exchange, upload: Upload, record: Record) -> Self {
         Self {
             first,
-            exchange,
+            exchange: Some(exchange),
             upload,
             record,
         }
@@ -94,14 +95,17 @@ impl Streaming {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }
-        if let Err(failure) = self.upload.pump(&mut self.exchange, context) {
+        let Some(exchange) = &mut self.exchange else {
+            return Poll::Ready(None);
+        };
+        if let Err(failure) = self.upload.pump(exchange, context) {
             self.record.count(failure.code);
             return Poll::Ready(Some(Err(BrokenOff(failure.code))));
         }
         if self.record.connection.holds_body() {
             return Poll::Pending;
         }
-        self.exchange.poll_data(context).map(|data| {
+        exchange.poll_data(context).map(|data| {
             data.map(|data| {
                 data.map(|data| Frame::data(data.bytes))
                     .map_err(|failure| BrokenOff(failure.code))
@@ -110,7 +114,19 @@ impl Streaming {
     }
 
     fn is_end(&self) -> bool {
-        self.first.is_empty() && self.exchange.is_finished()
+        self.first.is_empty() && self.exchange.as_ref().is_none_or(Exchange::is_finished)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if self.record.outlives_client
+            && self.upload.is_over()
+            && let Some(exchange) = self.exchange.take()
+            && !exchange.is_finished()
+        {
+            self.record.shard.abandon(exchange, true);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use eagleray_wire::{Flags, Kind, RequestHead};
 
 use crate::support::{Client, PATIENCE, Proxy, Replica, answer_all, sync_target, target};
 
-fn with(target: DeploymentTarget, limits: &[(&str, f64)]) -> Proxy {
+pub(crate) fn with(target: DeploymentTarget, limits: &[(&str, f64)]) -> Proxy {
     let mut options = Options {
         threads: 1.try_into().unwrap(),
         limits: Limits::default(),
@@ -23,7 +23,7 @@ fn with(target: DeploymentTarget, limits: &[(&str, f64)]) -> Proxy {
     proxy
 }
 
-fn wait_for(proxy: &mut Proxy, counter: &str, wanted: u64) {
+pub(crate) fn wait_for(proxy: &mut Proxy, counter: &str, wanted: u64) {
     let since = Instant::now();
     while proxy.counter(counter) != wanted {
         assert!(

@@ -6,6 +6,7 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+mod abandoned;
 mod conformance;
 mod failures;
 mod http2;

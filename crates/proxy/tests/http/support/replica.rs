@@ -213,6 +213,11 @@ impl Connection {
     /// A long answer, with no more data than there is credit for.
     pub(crate) fn answer_long(&mut self, request: &Frame, data: &[u8]) {
         self.begin_answer(request, 200, &[]);
+        self.continue_long(request, data);
+    }
+
+    /// The rest of an answer that has begun, under the credit that comes.
+    pub(crate) fn continue_long(&mut self, request: &Frame, data: &[u8]) {
         let mut credit = 64 * 1024;
         for chunk in data.chunks(50_000) {
             while credit < chunk.len() {
