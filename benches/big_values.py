@@ -156,6 +156,7 @@ def main() -> None:
     median: Callable[[list[float]], float] = statistics.median
     by_pickle = median(pickled(length))
     limit, warm = median(copied(length, fresh=True)), median(copied(length, fresh=False))
+    serve.start(http_options={"port": 0})
     found = serve.run(Sender.bind(Receiver.bind()), route_prefix=None).run.remote(length).result()
     ours = median(found["seconds"])
     report = {

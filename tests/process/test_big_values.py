@@ -111,6 +111,19 @@ class Model(Common):
         os.close(read); os.close(tell)
         return found
 
+    def fork_after(self):
+        "What a child has of values that its parent has dropped, beside what the parent has of them."
+        read, write = os.pipe()
+        mine = regions()
+        child = os.fork()
+        if child == 0:
+            os.write(write, str(regions()).encode())
+            os._exit(0)
+        found = int(os.read(read, 100))
+        os.waitpid(child, 0)
+        os.close(read); os.close(write)
+        return [mine, found]
+
     def limit_descriptors(self, more):
         limit_descriptors(more)
 
@@ -262,6 +275,20 @@ def test_a_forked_child_keeps_the_value_that_its_parent_had(served: Served) -> N
     for _ in range(3):
         served.call("model.look.remote(ones * 5)")
     assert served.call("model.child_sum.remote()") == float(FLOATS)
+    served.settled()
+
+
+def test_a_forked_child_has_nothing_of_values_that_its_parent_has_dropped(served: Served) -> None:
+    served.call("model.look.remote(ones)")
+
+    def forked_while_mapped() -> bool:
+        served.call("model.look.remote(ones)")
+        mine, of_child = served.call("model.fork_after.remote()")
+        assert of_child == 0
+        return mine > 0
+
+    eventually(forked_while_mapped, "the mapping waits for the next value while the process forks")
+    assert served.call("model.look_async.remote(ones * 3)") == [3.0 * FLOATS]
     served.settled()
 
 

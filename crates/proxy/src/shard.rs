@@ -243,7 +243,7 @@ async fn serve(start: Start) -> io::Result<()> {
     let (router, driver) = Handle::with_driver(eagleray_router::service::Options {
         seed,
         limits: Arc::clone(&shared.router_limits),
-        regions: false,
+        regions: None,
     });
     let shard = Rc::new(Shard::new(router, &options, seed, sink, shared));
     // Dropped with this function, and its tasks with it. None of them ends by itself.

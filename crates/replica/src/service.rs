@@ -153,10 +153,7 @@ impl Service {
                 break Ended::NodeGone;
             }
             self.end_grants(now);
-            let regions = &self.shared.regions;
-            if regions.poll_timeout().is_some_and(|at| at <= now) {
-                regions.on_timeout(now);
-            }
+            self.give_memory_back(now);
             self.hand_over(now);
             self.look_after(now);
             if self.shared.stopping.load(Ordering::Acquire) {
@@ -314,7 +311,8 @@ impl Service {
             no_later(at.saturating_duration_since(now));
         }
         drop(admission);
-        if let Some(at) = shared.regions.poll_timeout() {
+        let memory = [shared.regions.poll_timeout(), shared.held.poll_timeout()];
+        for at in memory.into_iter().flatten() {
             no_later(at.saturating_duration_since(now));
         }
         if let Some(timeout) = timeout {
@@ -323,6 +321,17 @@ impl Service {
                 .fetch_min(shared.micros(now + timeout), Ordering::SeqCst);
         }
         timeout
+    }
+
+    /// Regions, of results and of arguments, that were not needed for a while.
+    fn give_memory_back(&self, now: Instant) {
+        let Shared { regions, held, .. } = &*self.shared;
+        if regions.poll_timeout().is_some_and(|at| at <= now) {
+            regions.on_timeout(now);
+        }
+        if held.poll_timeout().is_some_and(|at| at <= now) {
+            held.on_timeout(now);
+        }
     }
 
     /// Gives the answers that are ready a bounded time to leave.

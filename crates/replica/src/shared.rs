@@ -189,12 +189,15 @@ impl Shared {
         control: Outgoing,
         now: Instant,
     ) -> Self {
-        let interrupted = Arc::clone(&poller);
+        let interrupt = || {
+            let interrupted = Arc::clone(&poller);
+            move || interrupted.interrupt()
+        };
         Self {
             handler,
+            regions: region::Pool::new(interrupt()),
+            held: region::Held::new(interrupt()),
             poller,
-            regions: region::Pool::new(move || interrupted.interrupt()),
-            held: Arc::default(),
             admission: Mutex::new(Admission::new(1)),
             connections: Mutex::default(),
             control,

@@ -28,7 +28,7 @@ use eagleray_types::{
 };
 use eagleray_wire::{
     Flags, HeadError, ModelKey, ResponsePayload,
-    region::{Arrival, Attached, Attachment},
+    region::{Arrival, Attached, Attachment, Held},
 };
 
 use tokio::task::JoinHandle;
@@ -55,8 +55,9 @@ pub struct Options {
     pub seed: u64,
     /// Counters that all routers of the process share.
     pub limits: Arc<Limits>,
-    /// It makes calls, so replicas are asked for a channel on which values go in regions.
-    pub regions: bool,
+    /// It makes calls, so replicas are asked for a channel on which values go in regions; what comes is mapped here.
+    /// Whoever makes it watches its time.
+    pub regions: Option<Arc<Held>>,
 }
 
 impl Default for Options {
@@ -64,7 +65,7 @@ impl Default for Options {
         Self {
             seed: 0,
             limits: Arc::new(Limits::new()),
-            regions: false,
+            regions: None,
         }
     }
 }

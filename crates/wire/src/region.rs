@@ -3,7 +3,8 @@
 //! A region is a memfd. Its maker copies a value in, once, and **lends** it: the descriptor goes over a socket of its
 //! own ([`Channel`]), and the message on the data connection names it by number and length. The other side maps it,
 //! for reading only, and sends RELEASE when it is done with it. Then the maker fills the same memory again, which is
-//! the point: page faults and zeroing cost ten times the copy.
+//! the point: page faults and zeroing cost ten times the copy. For the same reason the other side keeps its mapping for a
+//! while, out of everybody's sight, and knows the file again when it comes with the next message.
 //!
 //! **The rule**: a region is written to only while nobody else can see it. Whoever cannot promise that (its process
 //! forked while it had the region, its connection ended, user code kept the value for long) spoils the region: its
@@ -12,9 +13,11 @@
 //!
 //! What is bounded: the bytes of all regions of a [`Pool`] ([`CREDIT_BYTES`]) and their number ([`MOST_REGIONS`]), both
 //! with the same answer when they are spent: the value goes as DATA. So does a value whose descriptor cannot be sent.
-//! Descriptors that came and were not named yet are at most [`MOST_ATTACHMENTS`].
+//! Descriptors that came and were not named yet are at most [`MOST_ATTACHMENTS`]. Mappings that nobody sees are bounded in
+//! bytes, number and time, and the longest unseen makes room (the module `idle`).
 
 mod channel;
+mod idle;
 mod lent;
 mod memory;
 mod message;

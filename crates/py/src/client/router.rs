@@ -4,13 +4,22 @@
 //! deployment that is not known (yet) waits for news of it, for a while: targets come on another connection than the
 //! answer that told the caller of the deployment.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use eagleray_replica::Cancel;
 use eagleray_router::service::{Handle, Options};
 use eagleray_types::DeploymentKey;
-use eagleray_wire::{Attachments, CallHead, ModelKey, RequestHead, region::Pool};
+use eagleray_wire::{
+    Attachments, CallHead, ModelKey, RequestHead,
+    region::{Held, Pool},
+};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -58,8 +67,10 @@ impl Router {
         let warm = Arc::new(Notify::new());
         let on_warm = Arc::clone(&warm);
         let regions = Pool::new(move || on_warm.notify_one());
-        let lent = Regions {
+        let on_idle = Arc::clone(&warm);
+        let kept = Regions {
             pool: Arc::clone(&regions),
+            held: Held::new(move || on_idle.notify_one()),
             warm,
         };
         let thread = std::thread::Builder::new()
@@ -70,7 +81,7 @@ impl Router {
                     receiver,
                     &stopped,
                     &of_thread,
-                    lent,
+                    kept,
                 );
             })?;
         Ok(Self {
@@ -174,7 +185,7 @@ impl Router {
     ) -> Option<Vec<String>> {
         let key = DeploymentKey::new(application, deployment);
         let limit = Duration::try_from_secs_f64(timeout_s).unwrap_or(Duration::ZERO);
-        let until = std::time::Instant::now() + limit.min(Duration::from_secs(60));
+        let until = Instant::now() + limit.min(Duration::from_secs(60));
         py.detach(|| self.targets.replicas(&key, until))
     }
 
@@ -205,19 +216,29 @@ fn request_id() -> String {
 
 /// The regions that a router's thread looks after.
 struct Regions {
+    /// Of arguments.
     pool: Arc<Pool>,
-    /// Some are warm.
+    /// Of results.
+    held: Arc<Held>,
+    /// Some are warm, or idle.
     warm: Arc<Notify>,
 }
 
 impl Regions {
+    fn poll_timeout(&self) -> Option<Instant> {
+        let times = [self.pool.poll_timeout(), self.held.poll_timeout()];
+        times.into_iter().flatten().min()
+    }
+
     /// Gives warm memory back in time, for as long as the thread lives.
     async fn look_after(self) {
         loop {
             self.warm.notified().await;
-            while let Some(at) = self.pool.poll_timeout() {
+            while let Some(at) = self.poll_timeout() {
                 tokio::time::sleep_until(at.into()).await;
-                self.pool.on_timeout(std::time::Instant::now());
+                let now = Instant::now();
+                self.pool.on_timeout(now);
+                self.held.on_timeout(now);
             }
         }
     }
@@ -243,7 +264,7 @@ fn run(
     local.block_on(&runtime, async {
         let handle = Handle::new(Options {
             seed: fastrand::u64(..),
-            regions: true,
+            regions: Some(Arc::clone(&regions.held)),
             ..Options::default()
         });
         let (sender, news) = watch::channel(0_u64);

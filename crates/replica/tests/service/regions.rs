@@ -174,7 +174,7 @@ fn answer(router: &mut Router, release: &Arc<dyn Release>) -> (Bytes, Vec<Arriva
     let (table, data) = Attachments::split(frame.header.a as usize, &frame.payload).unwrap();
     let arrivals = match &router.channel {
         Some(channel) => channel
-            .take(table.iter(), release, &Arc::<Held>::default())
+            .take(table.iter(), release, &Held::new(|| ()))
             .unwrap(),
         None => eagleray_wire::region::without_channel(table.iter()).unwrap(),
     };
@@ -273,7 +273,7 @@ fn items_in_regions_wait_for_credit_and_what_is_never_sent_is_never_lent() {
         let channel = router.channel.as_ref().unwrap();
         drop(
             channel
-                .take(table.iter(), &release, &Arc::default())
+                .take(table.iter(), &release, &Held::new(|| ()))
                 .unwrap(),
         );
     }

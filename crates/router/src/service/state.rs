@@ -56,9 +56,8 @@ pub(super) struct State {
     /// By [`RequestKey::index`]: whose it is now.
     owners: Vec<Option<(RequestKey, usize)>>,
     links: Links,
-    regions: bool,
-    /// Results that came in regions.
-    held: Arc<Held>,
+    /// Results that came in regions; `None`: there are no calls.
+    regions: Option<Arc<Held>>,
     releases: Arc<Releases>,
     connects: VecDeque<Connect>,
     /// When the driver will wake by itself.
@@ -79,7 +78,6 @@ impl State {
             owners: Vec::new(),
             links: Links::default(),
             regions: options.regions,
-            held: Arc::default(),
             releases: Arc::default(),
             connects: VecDeque::new(),
             armed: None,
@@ -396,16 +394,16 @@ impl State {
         let (table, data) = Attachments::split(count as usize, &front)?;
         *payload = front.slice_ref(data);
         let regions = self.links.link(key).and_then(|link| link.regions.as_ref());
-        Ok(match regions {
-            Some(Regions { channel, release }) => {
-                channel.take(table.iter(), release, &self.held)?
+        Ok(match (regions, &self.regions) {
+            (Some(Regions { channel, release }), Some(held)) => {
+                channel.take(table.iter(), release, held)?
             }
-            None => region::without_channel(table.iter())?,
+            _ => region::without_channel(table.iter())?,
         })
     }
 
     pub(super) const fn wants_regions(&self) -> bool {
-        self.regions
+        self.regions.is_some()
     }
 
     /// Who writes what is released on other threads.

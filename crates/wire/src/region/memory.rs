@@ -16,6 +16,9 @@ use crate::fork::{self, Listed};
 const MOST_BYTES: usize = isize::MAX as usize;
 /// Pages in one piece of a first fill.
 const FILL_BYTES: usize = 1 << 20;
+/// From so many bytes on a value is copied past the caches: the other side finds nothing of it in a cache that they
+/// share, but the copy takes half the time. docs/internals/values.md has the measurement.
+const STREAMED_FROM: usize = 32 << 20;
 
 /// A region that this process made. Nobody else writes to it, or can.
 #[derive(Debug)]
@@ -92,28 +95,28 @@ impl Memory {
             self.map.advise_range(Advice::PopulateRead, 0, range).ok();
             self.mapped = self.filled;
         }
-        let mut at = 0;
+        let mut target = self.bytes_mut(total);
         for part in parts {
-            self.copy_in(at, part);
-            at += part.len();
+            let (here, rest) = target.split_at_mut(part.len());
+            if part.len() < STREAMED_FROM {
+                here.copy_from_slice(part);
+            } else {
+                copy_past_caches(part, here);
+            }
+            target = rest;
         }
         self.filled = self.filled.max(total);
         Ok(())
     }
 
     #[expect(unsafe_code, reason = "writes to memory that another process maps")]
-    fn copy_in(&mut self, at: usize, part: &[u8]) {
-        assert!(
-            at + part.len() <= self.map.len(),
-            "a value outside its region"
-        );
+    fn bytes_mut(&mut self, length: usize) -> &mut [u8] {
+        assert!(length <= self.map.len(), "a value outside its region");
         // SAFETY: the range lies in the mapping, as was just checked, and the file cannot shrink, because it is sealed
         // before it is filled a second time. `&mut self`: no slice of `bytes` exists in this process. Readers in other
         // processes have released the region, or it would not be in our hands (see the module `region`); one that reads
         // on regardless gets bytes that change, and this process does not care.
-        unsafe {
-            std::ptr::copy_nonoverlapping(part.as_ptr(), self.map.as_mut_ptr().add(at), part.len());
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr(), length) }
     }
 
     /// What was copied in: the first `length` bytes.
@@ -129,6 +132,79 @@ impl Memory {
     }
 }
 
+/// What a streaming store writes at once.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; Self::BYTES]);
+
+impl Line {
+    const BYTES: usize = 64;
+    const IN_A_PAGE: usize = 4096 / Self::BYTES;
+
+    /// Writes it without reading what was there, and without keeping it in a cache. [`copy_past_caches`] ends with the
+    /// fence that such stores need.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[expect(
+        unsafe_code,
+        reason = "streaming stores are intrinsics on raw pointers"
+    )]
+    #[inline]
+    fn stream(&mut self, bytes: &[u8; Self::BYTES]) {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+
+        const STEP: usize = size_of::<__m128i>();
+        for at in (0..Self::BYTES).step_by(STEP) {
+            // SAFETY: both ranges are STEP bytes of 64 of which `at` is at most the last STEP; that of `self` is aligned,
+            // because `Line` is and STEP divides its alignment. The instructions are in every x86-64 (SSE2).
+            unsafe {
+                let piece = _mm_loadu_si128(bytes.as_ptr().add(at).cast());
+                _mm_stream_si128(self.0.as_mut_ptr().add(at).cast(), piece);
+            }
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[inline]
+    fn stream(&mut self, bytes: &[u8; Self::BYTES]) {
+        self.0 = *bytes;
+    }
+}
+
+/// Copies `source` to `target`, which is as long, mostly by streaming stores: they save reading each line of the target
+/// before it is overwritten, which a plain copy of this length pays (libc's streams from lengths on that depend on
+/// the machine, here beyond 64 MiB). Two pages side by side, because memory serves several better than one.
+#[expect(unsafe_code, reason = "the aligned middle of a slice, and a fence")]
+fn copy_past_caches(source: &[u8], target: &mut [u8]) {
+    assert_eq!(source.len(), target.len());
+    // SAFETY: a `Line` is an array of bytes: every pattern of bits is one, and every `Line` is bytes.
+    let (head, lines, tail) = unsafe { target.align_to_mut::<Line>() };
+    let (source_head, source) = source.split_at(head.len());
+    let (source_lines, source_tail) = source.as_chunks::<{ Line::BYTES }>();
+    head.copy_from_slice(source_head);
+    tail.copy_from_slice(source_tail);
+    let (pairs, rest) = lines.as_chunks_mut::<{ 2 * Line::IN_A_PAGE }>();
+    let (source_pairs, source_rest) = source_lines.as_chunks::<{ 2 * Line::IN_A_PAGE }>();
+    for (pair, source) in pairs.iter_mut().zip(source_pairs) {
+        let (left, right) = pair.split_at_mut(Line::IN_A_PAGE);
+        let (source_left, source_right) = source.split_at(Line::IN_A_PAGE);
+        let left = left.iter_mut().zip(source_left);
+        let right = right.iter_mut().zip(source_right);
+        for ((left, source_left), (right, source_right)) in left.zip(right) {
+            left.stream(source_left);
+            right.stream(source_right);
+        }
+    }
+    for (line, source) in rest.iter_mut().zip(source_rest) {
+        line.stream(source);
+    }
+    // Streaming stores are not ordered with other stores, so whoever is told of the bytes might not see them.
+    // SAFETY: the instruction is in every x86-64 (SSE) and has no operands.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(descriptor, bytes, at))?;
@@ -141,32 +217,47 @@ fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8], mut at: u64) -> io::R
     Ok(())
 }
 
+/// Which file a descriptor is of. As long as a file has a mapping, no other one is called the same: the kernel counts
+/// memfds with 64 bits and uses no number again (before Linux 5.9 with 32 bits, so after four thousand million files).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
 /// A region that another process made, mapped for reading. Forked children inherit it: user code has it in its hands.
 #[derive(Debug)]
 pub struct Mapping {
     map: MmapRaw,
+    /// Bytes of the value that it holds now; the mapping may be of an earlier one, and longer.
+    length: usize,
 }
 
 impl Mapping {
-    /// Checks what the maker says and maps the first `length` bytes.
+    /// Maps the first `length` bytes, which `check` has found to be there for ever.
     ///
     /// # Errors
-    /// It is shorter, or could become shorter, which would be a SIGBUS here; or there is no memory.
-    pub(super) fn open(descriptor: BorrowedFd<'_>, length: u64) -> io::Result<Self> {
-        let length = check(descriptor, length)?;
+    /// There is no memory for the page tables, or no mapping left.
+    pub(super) fn open(descriptor: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new()
             .len(length)
             .populate()
             .map_raw_read_only(descriptor.as_raw_fd())?;
-        Ok(Self { map })
+        Ok(Self { map, length })
+    }
+
+    /// Takes it out of the hands of user code: forked children do not inherit it from here on.
+    pub(super) fn idle(self) -> io::Result<IdleMapping> {
+        self.map.advise(Advice::DontFork)?;
+        Ok(IdleMapping { map: self.map })
     }
 
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.length
     }
 
     pub fn is_empty(&self) -> bool {
-        self.map.len() == 0
+        self.length == 0
     }
 
     pub fn as_ptr(&self) -> *const u8 {
@@ -175,14 +266,41 @@ impl Mapping {
 
     #[expect(unsafe_code, reason = "a view into shared memory")]
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is as long as it says and cannot shrink (checked in `open`). Its maker writes only while
-        // nobody has it (see the module `region`); we have it until `self` is dropped.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr(), self.map.len()) }
+        // SAFETY: `length` bytes are mapped (`open`, `show`), and the file cannot shrink (`check`). Its maker writes only
+        // while nobody has it (see the module `region`); we have it until `self` is dropped or made idle, by value.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr(), self.length) }
     }
 }
 
-/// The length as a number of bytes that may be mapped.
-pub(super) fn check(descriptor: BorrowedFd<'_>, length: u64) -> io::Result<usize> {
+/// A mapping without a view of it, whose file another process may be filling.
+#[derive(Debug)]
+pub(super) struct IdleMapping {
+    map: MmapRaw,
+}
+
+impl IdleMapping {
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The value of `length` bytes, no longer than the mapping, that a message says is there now.
+    pub(super) fn show(self, length: usize) -> io::Result<Mapping> {
+        if length > self.map.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.map.advise(Advice::DoFork)?;
+        Ok(Mapping {
+            map: self.map,
+            length,
+        })
+    }
+}
+
+/// Which file it is, and the length as a number of bytes that may be mapped.
+///
+/// # Errors
+/// It is shorter than its maker says, or could become shorter, which would be a SIGBUS here.
+pub(super) fn check(descriptor: BorrowedFd<'_>, length: u64) -> io::Result<(File, usize)> {
     let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
     let length = usize::try_from(length)
         .ok()
@@ -193,10 +311,46 @@ pub(super) fn check(descriptor: BorrowedFd<'_>, length: u64) -> io::Result<usize
     if !seals.contains(SealFlags::SHRINK) {
         return Err(invalid("a region is not sealed against shrinking"));
     }
-    let size = rustix::fs::fstat(descriptor)?.st_size;
-    if usize::try_from(size).is_ok_and(|size| size >= length) {
-        Ok(length)
+    let stat = rustix::fs::fstat(descriptor)?;
+    if usize::try_from(stat.st_size).is_ok_and(|size| size >= length) {
+        let file = File {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
+        Ok((file, length))
     } else {
         Err(invalid("a region is shorter than was said"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_past_the_caches_writes_every_byte_and_no_other() {
+        const PAIR: usize = 2 * 4096;
+        let source: Vec<u8> = (0..3 * PAIR).map(|at| (at % 251) as u8 + 1).collect();
+        let lengths = [
+            0,
+            1,
+            63,
+            64,
+            65,
+            200,
+            PAIR - 1,
+            PAIR,
+            PAIR + 64,
+            2 * PAIR + 130,
+        ];
+        for length in lengths {
+            for (from, to) in [(0, 0), (1, 0), (0, 1), (7, 63), (64, 65)] {
+                let source = &source[from..from + length];
+                let mut target = vec![0; 3 * PAIR];
+                copy_past_caches(source, &mut target[to..to + length]);
+                let expected = [&vec![0; to], source, &vec![0; 3 * PAIR - to - length]].concat();
+                assert!(target == expected);
+            }
+        }
     }
 }

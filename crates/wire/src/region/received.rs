@@ -8,13 +8,15 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use parking_lot::Mutex;
 
 use super::{
     CREDIT_BYTES, MOST_REGIONS, Named,
-    memory::{self, Mapping},
+    idle::Idle,
+    memory::{self, File, IdleMapping, Mapping},
 };
 use crate::fork::{self, Listed};
 
@@ -34,7 +36,8 @@ pub trait Release: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Received {
     number: u64,
-    length: u64,
+    length: usize,
+    file: File,
     /// Closed once it is mapped: user code may have more values than a process may have descriptors.
     descriptor: Mutex<Option<Arc<Descriptor>>>,
     map: OnceLock<Mapping>,
@@ -83,10 +86,11 @@ impl Received {
         release: Arc<dyn Release>,
         held: Arc<Held>,
     ) -> io::Result<Arc<Self>> {
-        memory::check(descriptor.as_fd(), length)?;
+        let (file, length) = memory::check(descriptor.as_fd(), length)?;
         Ok(Arc::new(Self {
             number,
             length,
+            file,
             descriptor: Mutex::new(Some(Arc::new(descriptor))),
             map: OnceLock::new(),
             forks: AtomicU64::new(0),
@@ -99,18 +103,18 @@ impl Received {
     }
 
     pub fn length(&self) -> u64 {
-        self.length
+        self.length as u64
     }
 
     /// As the message that brought it named it.
     pub fn named(&self) -> Named {
         Named {
             number: self.number,
-            length: self.length,
+            length: self.length(),
         }
     }
 
-    /// Maps it, the first time.
+    /// Maps it, the first time, if it is not mapped still.
     ///
     /// # Errors
     /// There is no memory for the page tables, or no mapping left.
@@ -128,7 +132,10 @@ impl Received {
             && let Some(open) = descriptor.as_ref()
         {
             self.forks.store(fork::forks(), Ordering::Relaxed);
-            let map = Mapping::open(open.as_fd(), self.length)?;
+            let map = match self.held.idle(self.file, self.length) {
+                Some(map) => map,
+                None => Mapping::open(open.as_fd(), self.length)?,
+            };
             // It is empty: the lock is held, and the descriptor was still there.
             self.map.get_or_init(|| map);
             *descriptor = None;
@@ -164,23 +171,37 @@ impl Received {
         if self.life != fork::life() || self.released.swap(true, Ordering::AcqRel) {
             return;
         }
-        let forked =
-            self.map.get().is_some() && self.forks.load(Ordering::Relaxed) != fork::forks();
-        let reusable = !forked && !self.spoiled.load(Ordering::Relaxed);
+        let reusable = !self.spoiled.load(Ordering::Relaxed);
         self.release.release(self.number, reusable);
+    }
+
+    /// Whether a child may have inherited the mapping.
+    fn forked(&self) -> bool {
+        self.forks.load(Ordering::Relaxed) != fork::forks()
+    }
+
+    /// Ends the view, before the region is released: whoever fills it again must be alone.
+    fn hide(&mut self) {
+        let Some(map) = self.map.take() else {
+            return;
+        };
+        if self.life != fork::life() || self.spoiled.load(Ordering::Relaxed) {
+            return;
+        }
+        // In this order: whoever forks after the count was looked at does not inherit it.
+        let idle = map.idle();
+        if self.forked() {
+            self.spoil();
+        } else if let Ok(idle) = idle {
+            self.held.keep_idle(self.file, idle);
+        }
     }
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
-        let own = self.life == fork::life();
-        // Before it is released: whoever fills it again must be alone.
-        let forked =
-            self.map.take().is_some() && self.forks.load(Ordering::Relaxed) != fork::forks();
-        if forked {
-            self.spoil();
-        }
-        if own {
+        self.hide();
+        if self.life == fork::life() {
             self.release_once();
         } else if let Some(descriptor) = self.descriptor.get_mut().take() {
             // The fork handler has closed it; its number may be another's by now.
@@ -189,30 +210,107 @@ impl Drop for Received {
     }
 }
 
-/// What is mapped in one part of a process, in the order in which user code got it. A maker's credit must not be spent for
-/// ever by values that user code keeps: beyond a quarter of a credit, the oldest are kept, which means that they are
-/// released although they are still there, and never filled again.
-#[derive(Debug, Default)]
+/// What is mapped in one part of a process.
+///
+/// What user code has of it is here in the order in which it got it. A maker's credit must not be spent for ever by values
+/// that user code keeps: beyond a quarter of a credit, the oldest are kept, which means that they are released although
+/// they are still there, and never filled again.
+///
+/// What it has dropped stays mapped for a while, for the next value in the same region (see the module `idle`).
 pub struct Held {
     mapped: Mutex<VecDeque<Weak<Received>>>,
+    idle: Mutex<Idle<IdleMapping>>,
+    /// There is a time to watch.
+    watched: AtomicBool,
+    /// Told when [`Held::poll_timeout`] begins to say a time.
+    on_idle: Box<dyn Fn() + Send + Sync>,
+    life: u64,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
 }
 
 impl Held {
+    /// `on_idle` is called, from any thread, when there is a time to watch and there was none: its owner then calls
+    /// [`Held::on_timeout`] at [`Held::poll_timeout`]. It must neither block nor call back.
+    pub fn new(on_idle: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            mapped: Mutex::default(),
+            idle: Mutex::new(Idle::new()),
+            watched: AtomicBool::new(false),
+            on_idle: Box::new(on_idle),
+            life: fork::life(),
+        })
+    }
+
     fn add(&self, received: &Arc<Received>) {
         let mut mapped = self.mapped.lock();
         mapped.push_back(Arc::downgrade(received));
         // Few: their number is bounded below.
         let live: Vec<_> = mapped.iter().filter_map(Weak::upgrade).collect();
-        let mut bytes: u64 = live.iter().map(|one| one.length).sum();
+        let mut bytes: u64 = live.iter().map(|one| one.length()).sum();
         let mut kept = 0;
         // The newest is on its way to user code, whatever its length.
         while kept + 1 < live.len() && (bytes > HELD_BYTES || live.len() - kept > HELD_REGIONS) {
-            bytes -= live[kept].length;
+            bytes -= live[kept].length();
             kept += 1;
         }
         *mapped = live[kept..].iter().map(Arc::downgrade).collect();
         // From here on without the lock: what `live` has may be the last reference.
         drop(mapped);
         live[..kept].iter().for_each(|one| one.keep());
+    }
+
+    /// A mapping of that file that nobody sees.
+    fn idle(&self, file: File, length: usize) -> Option<Mapping> {
+        let mut cold = Vec::new();
+        let found = self.idle.lock().take(file, length as u64, &mut cold);
+        found?.show(length).ok()
+    }
+
+    fn keep_idle(&self, file: File, mapping: IdleMapping) {
+        let mut cold = Vec::new();
+        let length = mapping.len() as u64;
+        let mut idle = self.idle.lock();
+        let first = idle.keep(Instant::now(), (file, length), mapping, &mut cold);
+        self.watched.store(true, Ordering::Relaxed);
+        drop(idle);
+        // What is cold is unmapped without the lock.
+        drop(cold);
+        if first {
+            (self.on_idle)();
+        }
+    }
+
+    /// When mappings have to go.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        // Relaxed: whoever sets it calls `on_idle` after that, and then it is looked at again.
+        if !self.watched.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.idle.lock().poll_timeout()
+    }
+
+    /// Unmaps what has not been needed for a while.
+    pub fn on_timeout(&self, now: Instant) {
+        let mut cold = Vec::new();
+        let mut idle = self.idle.lock();
+        idle.on_timeout(now, &mut cold);
+        self.watched
+            .store(idle.poll_timeout().is_some(), Ordering::Relaxed);
+        drop(idle);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.life != fork::life() {
+            // A forked child: these mappings are not there, and others may be at their addresses.
+            let _untouched =
+                std::mem::ManuallyDrop::new(std::mem::replace(self.idle.get_mut(), Idle::new()));
+        }
     }
 }

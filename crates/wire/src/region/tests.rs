@@ -42,7 +42,7 @@ impl Ends {
             here,
             there: Channel::new(peer).unwrap(),
             recorder: Arc::default(),
-            held: Arc::default(),
+            held: Held::new(|| ()),
         }
     }
 
@@ -116,6 +116,101 @@ fn a_value_arrives_and_its_region_is_filled_again() {
         ends.pass_on_releases();
     }
     assert_eq!(ends.here.lent(), 0);
+}
+
+/// Mappings for reading that this process has of a file.
+fn mappings(inode: u64) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines()
+        .filter(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            fields[1] == "r--s" && fields[4] == inode.to_string()
+        })
+        .count()
+}
+
+#[test]
+fn a_region_that_comes_again_is_not_mapped_again() {
+    let ends = Ends::new();
+    let mut seen = Vec::new();
+    for value in 1..5 {
+        let attached = ends.attached(&vec![value; LENGTH - usize::from(value)]);
+        let received = ends.deliver(&attached);
+        let inode = inode(&attached);
+        drop(attached);
+        let map = received.map().unwrap();
+        assert_eq!(map.bytes(), vec![value; LENGTH - usize::from(value)]);
+        seen.push((inode, map.as_ptr()));
+        drop(received);
+        assert_eq!(mappings(inode), 1);
+        ends.pass_on_releases();
+    }
+    assert!(seen.iter().all(|one| *one == seen[0]));
+}
+
+#[test]
+fn a_longer_value_in_a_region_that_comes_again_is_there_to_its_end() {
+    let ends = Ends::new();
+    // In one size class, and more pages.
+    let class = super::pool::Accounts::<()>::class;
+    for length in [10 * LENGTH, 10 * LENGTH + 5000, 10 * LENGTH] {
+        assert_eq!(class(length), class(10 * LENGTH));
+        let attached = ends.attached(&vec![length as u8; length]);
+        let received = ends.deliver(&attached);
+        let inode = inode(&attached);
+        drop(attached);
+        assert_eq!(received.map().unwrap().bytes(), vec![length as u8; length]);
+        drop(received);
+        assert_eq!(mappings(inode), 1);
+        ends.pass_on_releases();
+    }
+}
+
+#[test]
+fn what_its_maker_never_fills_again_does_not_stay_mapped() {
+    let ends = Ends::new();
+    let attached = ends.attached(&vec![1; LENGTH]);
+    let received = ends.deliver(&attached);
+    received.map().unwrap();
+    received.spoil();
+    drop(received);
+    assert_eq!(mappings(inode(&attached)), 0);
+    assert_eq!(ends.held.poll_timeout(), None);
+    assert_eq!(ends.pass_on_releases(), [(attached.number, false)]);
+}
+
+#[test]
+fn a_region_mapped_twice_at_once_stays_mapped_once() {
+    let ends = Ends::new();
+    let attached = ends.attached(&vec![1; LENGTH]);
+    let both = [ends.deliver(&attached), ends.deliver(&attached)];
+    for received in &both {
+        received.map().unwrap();
+    }
+    assert_eq!(mappings(inode(&attached)), 2);
+    drop(both);
+    assert_eq!(mappings(inode(&attached)), 1);
+}
+
+#[test]
+fn a_mapping_that_nobody_needs_goes_in_time() {
+    let called = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&called);
+    let mut ends = Ends::new();
+    ends.held = Held::new(move || *counter.lock() += 1);
+    let attached = ends.attached(&vec![1; LENGTH]);
+    for _ in 0..3 {
+        ends.deliver(&attached).map().unwrap();
+    }
+    assert_eq!((*called.lock(), mappings(inode(&attached))), (1, 1));
+    let mut rounds = 0;
+    while let Some(at) = ends.held.poll_timeout() {
+        ends.held.on_timeout(at);
+        rounds += 1;
+    }
+    assert_eq!((rounds, mappings(inode(&attached))), (2, 0));
+    ends.deliver(&attached).map().unwrap();
+    assert_eq!(*called.lock(), 2);
 }
 
 #[test]
