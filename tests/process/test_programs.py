@@ -70,6 +70,28 @@ class Ranked:
                 "version": context.code_version, "self": context.servable_object is self,
                 "gang": context.gang_context}
 
+@serve.deployment(num_replicas=2, health_check_period_s=0.1)
+class Sick:
+    async def __init__(self, folder):
+        self.folder, self.heard = folder, []
+        with open(f"{folder}/ranks", "a") as file:
+            file.write(f"{serve.get_replica_context().rank.rank}\\n")
+        while self.patient() and not os.path.exists(f"{folder}/open"):
+            await asyncio.sleep(0.01)
+    def patient(self):
+        try:
+            return open(f"{self.folder}/patient").read()
+        except FileNotFoundError:
+            return ""
+    async def check_health(self):
+        if self.patient() == str(os.getpid()):
+            raise RuntimeError("sick")
+    def reconfigure(self, user_config, rank):
+        self.heard.append(rank.rank)
+    async def where(self):
+        context = serve.get_replica_context()
+        return {"id": context.replica_tag, "pid": os.getpid(), "rank": context.rank.rank, "heard": self.heard}
+
 @serve.deployment
 class Asks:
     async def __call__(self, request=None):
@@ -168,7 +190,7 @@ def told(script: Script, count: int) -> list[dict[str, Any]]:
         answer = script.ask("serve.get_app_handle('ranked').where.remote().result()")
         if "value" in answer:
             found[answer["value"]["id"]] = answer["value"]
-        return len({known["rank"] for known in found.values() if known["of"] == count}) == count
+        return {known["rank"] for known in found.values() if known["of"] == count} >= set(range(count))
 
     eventually(look, f"{count} replicas with ranks of their own: {found}")
     return sorted((known for known in found.values() if known["of"] == count), key=lambda known: known["rank"])
@@ -279,6 +301,36 @@ def test_ranks_are_dense_follow_scaling_and_outlive_a_replica(served: Script) ->
     moved = next(known for known in left if known["id"] == four[2]["id"])
     assert moved["heard"] == [[None, 2, 0, 2], [None, 0, 0, 0]]
     served.do("serve.delete('ranked')")
+
+
+@pytest.mark.contract(
+    "1.5/context-rank",
+    better="each version counts by itself; one that is being replaced hands its rank to its successor, whose "
+    "constructor so finds one in range",
+)
+def test_a_replica_that_is_being_replaced_gives_its_rank_up_first(served: Script, tmp_path: Path) -> None:
+    served.do(f"serve.run(Sick.bind({str(tmp_path)!r}), name='sick', route_prefix=None) and 1")
+
+    def ranks() -> dict[int, dict[str, Any]]:
+        found = served.do("serve.get_app_handle('sick').broadcast('where').results(timeout_s=30)")
+        return {known["rank"]: known for known in found}
+
+    before = ranks()
+    assert set(before) == {0, 1}
+    started = tmp_path / "ranks"
+    assert sorted(started.read_text().split()) == ["0", "1"]
+    # The successor's constructor waits, and the sick one serves.
+    (tmp_path / "patient").write_text(str(before[0]["pid"]))
+    eventually(lambda: len(started.read_text().split()) == 3, "a successor is being constructed")
+    assert started.read_text().split()[-1] == "0"
+    eventually(lambda: set(ranks()) == {1, 2}, "the sick one has another rank")
+    sick = ranks()[2]
+    assert (sick["id"], sick["heard"]) == (before[0]["id"], [0]), "it is asked no more"
+    (tmp_path / "open").touch()
+    eventually(lambda: set(after := ranks()) == {0, 1} and after[0]["id"] != sick["id"], "the successor serves")
+    after = ranks()
+    assert (after[0]["heard"], after[1]) == ([0], before[1])
+    served.do("serve.delete('sick')")
 
 
 @pytest.mark.contract("1.5/get_deployment_handle", "1.5/get_deployment_handle-app_name")

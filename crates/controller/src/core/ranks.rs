@@ -1,58 +1,70 @@
 //! Which place a replica has among its siblings of one version: `0` to `world_size - 1`, each once.
 //!
-//! The rule: a replica keeps its rank as long as it can. One that dies leaves a gap, and its successor gets the lowest
-//! that is free. A rank moves only where it must: past the wanted number after a scale-down (the replicas that go need
-//! not be those with the highest ranks), or where two have the same after a restart of the controller.
+//! The rule: no two processes of a version have one rank at a time. So a rank is taken until the process that has it is
+//! gone, and what must move waits for that, with the rank it has:
+//!
+//! - A replica that dies leaves a gap, and its successor gets the lowest that is free.
+//! - After a scale-down, those whose ranks are too high take the ranks of those that stop (which need not be the ones
+//!   with the highest), once these are gone.
+//! - One that starts while others still stop may get a rank beyond the wanted number, and moves down likewise.
+//! - One that is being replaced serves until its successor does. It gives its rank up first and takes one beyond, so
+//!   that the constructor of the successor finds a rank that is in range ([`give_up`]).
+//!
+//! A start that failed has no rank any more: nothing of user code runs there. After a restart of the controller ranks
+//! are those that replicas were started with, and are dealt out anew where two have the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ReplicaState, model::Deployment, replica::Replica};
 
-/// One that is being replaced leaves its rank to its successor before it goes.
+/// It keeps its rank, or moves to a lower one.
 const fn stays(state: ReplicaState) -> bool {
     matches!(state, ReplicaState::Starting) || state.serving()
 }
 
-/// The rank of a replica that is about to start.
-pub(super) fn free(deployment: &Deployment, version: &str) -> u32 {
-    let taken: BTreeSet<u32> = deployment
-        .replicas
-        .values()
-        .filter(|replica| stays(replica.state) && replica.spec.version() == version)
-        .map(|replica| replica.rank)
-        .collect();
-    lowest(&taken)
+const fn has_rank(replica: &Replica) -> bool {
+    !matches!(replica.state, ReplicaState::Stopping) || replica.ready_at.is_some()
 }
 
-/// Gives every replica a rank that is its own and below the number of replicas. Returns whether one changed.
+/// The rank of a replica that is about to start.
+pub(super) fn free(deployment: &Deployment, version: &str) -> u32 {
+    lowest(&taken(deployment, version, |_| true), 0)
+}
+
+/// Takes the ranks of replicas that are being replaced. Returns the ids of those that must hear of it.
+pub(super) fn give_up(deployment: &mut Deployment) -> Vec<String> {
+    let replaced: Vec<String> = deployment
+        .replicas
+        .values()
+        .filter(|one| one.state == ReplicaState::PendingMigration && one.rank < wanted(one))
+        .map(|one| one.id.clone())
+        .collect();
+    for id in &replaced {
+        let Some(replica) = deployment.replicas.get(id) else {
+            continue;
+        };
+        let taken = taken(deployment, replica.spec.version(), |_| true);
+        let rank = lowest(&taken, wanted(replica));
+        if let Some(replica) = deployment.replicas.get_mut(id) {
+            replica.rank = rank;
+        }
+    }
+    replaced
+}
+
+/// Gives every replica a rank that is its own and, where one is free, below the number of replicas. Returns whether
+/// one changed.
 pub(super) fn settle(deployment: &mut Deployment) -> bool {
-    let mut versions: BTreeMap<&str, Vec<(u64, &str, u32, u32)>> = BTreeMap::new();
-    let staying = |replica: &&Replica| stays(replica.state);
-    for replica in deployment.replicas.values().filter(staying) {
-        let wanted = replica.spec.options().num_replicas;
-        let entry = (replica.order, replica.id.as_str(), replica.rank, wanted);
-        versions
-            .entry(replica.spec.version())
-            .or_default()
-            .push(entry);
+    let mut versions: BTreeMap<&str, Vec<&Replica>> = BTreeMap::new();
+    for replica in deployment.replicas.values().filter(|one| stays(one.state)) {
+        let members = versions.entry(replica.spec.version()).or_default();
+        members.push(replica);
     }
     let mut moves: Vec<(String, u32)> = Vec::new();
-    for mut members in versions.into_values() {
-        members.sort_unstable();
-        let wanted = members.iter().map(|&(.., wanted)| wanted).max();
-        // More than are wanted run only until the next one is told to stop.
-        let below = wanted.unwrap_or(0).max(members.len() as u32);
-        let mut taken = BTreeSet::new();
-        let homeless: Vec<&str> = members
-            .iter()
-            .filter(|&&(_, _, rank, _)| rank >= below || !taken.insert(rank))
-            .map(|&(_, id, ..)| id)
-            .collect();
-        for id in homeless {
-            let rank = lowest(&taken);
-            taken.insert(rank);
-            moves.push((id.to_owned(), rank));
-        }
+    for (version, mut members) in versions {
+        members.sort_unstable_by_key(|one| (one.order, one.id.as_str()));
+        let others = taken(deployment, version, |one| !stays(one.state));
+        moves.extend(moves_of(&members, others));
     }
     for (id, rank) in &moves {
         if let Some(replica) = deployment.replicas.get_mut(id) {
@@ -62,9 +74,52 @@ pub(super) fn settle(deployment: &mut Deployment) -> bool {
     !moves.is_empty()
 }
 
-fn lowest(taken: &BTreeSet<u32>) -> u32 {
-    // One of the first `taken + 1` ranks is free.
-    (0..=taken.len() as u32)
+/// `taken`: ranks of those that go.
+fn moves_of(members: &[&Replica], mut taken: BTreeSet<u32>) -> Vec<(String, u32)> {
+    let most_wanted = members.iter().map(|one| wanted(one)).max();
+    // More than are wanted run only until the next one is told to stop.
+    let below = most_wanted.unwrap_or(0).max(members.len() as u32);
+    let (at_home, high): (Vec<&Replica>, Vec<&Replica>) =
+        members.iter().partition(|one| one.rank < below);
+    let homeless: Vec<&Replica> = at_home
+        .into_iter()
+        .filter(|one| !taken.insert(one.rank))
+        .chain(high)
+        .collect();
+    let mut moves = Vec::new();
+    for replica in homeless {
+        let rank = lowest(&taken, 0);
+        if rank >= below && taken.insert(replica.rank) {
+            continue;
+        }
+        taken.insert(rank);
+        moves.push((replica.id.clone(), rank));
+    }
+    moves
+}
+
+fn wanted(replica: &Replica) -> u32 {
+    replica.spec.options().num_replicas
+}
+
+fn taken(
+    deployment: &Deployment,
+    version: &str,
+    counts: impl Fn(&Replica) -> bool,
+) -> BTreeSet<u32> {
+    deployment
+        .replicas
+        .values()
+        .filter(|one| one.spec.version() == version && has_rank(one) && counts(one))
+        .map(|one| one.rank)
+        .collect()
+}
+
+/// The lowest from `start` on that is free.
+fn lowest(taken: &BTreeSet<u32>, start: u32) -> u32 {
+    let end = start.saturating_add(taken.len() as u32);
+    // One of so many is free.
+    (start..=end)
         .find(|rank| !taken.contains(rank))
-        .unwrap_or(0)
+        .unwrap_or(end)
 }

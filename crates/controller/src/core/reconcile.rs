@@ -56,6 +56,7 @@ impl Core {
 
     fn reconcile_deployment(&mut self, deployment: &mut Deployment, now: Duration) {
         self.reconfigure(deployment);
+        self.give_up_ranks(deployment);
         let plan = rollout::plan(&fleet(deployment, now));
         for id in &plan.stop {
             self.stop(deployment, id);
@@ -95,9 +96,30 @@ impl Core {
                     world_size: spec.options().num_replicas,
                     revision: spec.application().revision.clone(),
                     rank: Some(replica.rank),
+                    replaced: false,
                 });
                 self.commands.push(relay(&replica.id, body));
             }
+        }
+    }
+
+    /// Before their successors start. Whether they hear of it changes nothing here.
+    fn give_up_ranks(&mut self, deployment: &mut Deployment) {
+        for id in ranks::give_up(deployment) {
+            let question = self.next_question();
+            let Some(replica) = deployment.replicas.get(&id) else {
+                continue;
+            };
+            let options = replica.spec.options();
+            let body = replica_command::Body::Reconfigure(Reconfigure {
+                id: question,
+                options: options.clone(),
+                world_size: options.num_replicas,
+                revision: replica.spec.application().revision.clone(),
+                rank: Some(replica.rank),
+                replaced: true,
+            });
+            self.commands.push(relay(&id, body));
         }
     }
 

@@ -25,6 +25,7 @@ pub(super) fn to_dict<'py>(
             dict.set_item("world_size", command.world_size)?;
             dict.set_item("revision", &command.revision)?;
             dict.set_item("rank", command.rank)?;
+            dict.set_item("replaced", command.replaced)?;
             "reconfigure"
         }
         Body::CheckHealth(command) => {

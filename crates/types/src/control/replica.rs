@@ -75,6 +75,9 @@ pub struct Reconfigure {
     /// Its rank, which changes when a replica with a lower one goes.
     #[prost(uint32, optional, tag = "5")]
     pub rank: Option<u32>,
+    /// The replica is being replaced, and gives its rank up: it takes the rank, and user code is not called.
+    #[prost(bool, tag = "6")]
+    pub replaced: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

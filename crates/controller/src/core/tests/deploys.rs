@@ -221,7 +221,16 @@ fn every_replica_hears_of_its_rank_and_of_how_many_there_are() {
         assert_eq!(world.processes[&id].told, told);
     }
 
-    // The newest go first, and the successor is the newest: somebody takes its rank.
+    // The newest go first, and the successor is the newest: somebody takes its rank, once it is gone.
+    world.deploy(simple("v1", 2));
+    while world.processes.values().all(|one| one.stopping.is_none()) {
+        assert!(world.step(0));
+    }
+    assert_eq!(told(&world), [(1, 2), (2, 2)]);
+    // Who starts meanwhile is not told a rank that one of those that stop still has.
+    world.deploy(simple("v1", 3));
+    world.run();
+    assert_eq!(told(&world), [(0, 3), (1, 3), (2, 3)]);
     world.deploy(simple("v1", 2));
     world.run();
     assert_eq!(told(&world), [(0, 2), (1, 2)]);

@@ -391,6 +391,9 @@ fn three_failed_health_checks_replace_a_replica_and_the_replacement_starts_first
             world.routed_to("d").contains(&sick),
             "it serves until its replacement does"
         );
+        assert_eq!(world.processes[&sick].told, (1, 1), "its rank is given up");
+        let successor = world.processes.iter().find(|(id, _)| **id != sick).unwrap();
+        assert_eq!(successor.1.told, (0, 1), "and the successor starts with it");
         assert_eq!(
             world.status("a").deployments[0].status_trigger,
             "HEALTH_CHECK_FAILED"

@@ -176,6 +176,16 @@ impl World {
         }
     }
 
+    /// At any moment no two processes of a version know one rank, but for those that are being killed.
+    pub(super) fn assert_ranks_apart(&self) {
+        let mut taken = BTreeSet::new();
+        for process in self.processes.values() {
+            let runs = !process.failed && process.stopping != Some(0);
+            let key = (&process.spawn.deployment, &process.version, process.told.0);
+            assert!(!runs || taken.insert(key), "{key:?} is there twice");
+        }
+    }
+
     /// Replicas of one version know different ranks, below the number of them that is wanted, which they know too.
     pub(super) fn assert_ranks(&self) {
         let mut groups: BTreeMap<(DeploymentKey, &str), Vec<(u32, u32)>> = BTreeMap::new();

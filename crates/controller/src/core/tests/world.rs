@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) dead: BTreeSet<String>,
     /// Replicas that may be killed.
     pub(super) hung: BTreeSet<String>,
+    /// After a restart the controller does not know who has moved to which rank.
+    knows_ranks: bool,
 }
 
 pub(super) fn options(num_replicas: u32) -> DeploymentOptions {
@@ -173,6 +175,7 @@ impl World {
             ids: BTreeSet::new(),
             dead: BTreeSet::new(),
             hung: BTreeSet::new(),
+            knows_ranks: true,
         }
     }
 
@@ -192,6 +195,7 @@ impl World {
         loaded.revisions.retain(|blob, _| named.contains(blob));
         let mut next = Self::bare(seed, loaded);
         next.now = self.now;
+        next.knows_ranks = false;
         next.processes = std::mem::take(&mut self.processes);
         next.behaviours = std::mem::take(&mut self.behaviours);
         next.routed = std::mem::take(&mut self.routed);
@@ -467,12 +471,16 @@ impl World {
                 Command::Log { .. } | Command::Listen => {}
             }
         }
+        if self.knows_ranks {
+            self.assert_ranks_apart();
+        }
     }
 
     /// After everything came to rest: as many replicas as wanted, nothing more to do.
     pub(super) fn assert_at_rest(&mut self) {
         self.run();
         self.assert_ranks();
+        self.knows_ranks = true;
         self.take_words();
         self.feed(Event::Timeout);
         for name in self
