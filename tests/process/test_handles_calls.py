@@ -320,8 +320,7 @@ def test_errors_say_what_they_were(run: Any) -> None:
     plain, odd, cancel, lock, missing, private, unstreamed, dunder = run("errors")
     assert plain[:2] == ["LookupError", "not here"]
     assert "in fail" in plain[2]
-    assert odd[0] == "RayServeException"
-    assert "Odd: 1" in odd[1]
+    assert odd[:2] == ["Odd", "1"], "pickle could not build it again, and it is the user's own type all the same"
     assert cancel[0] == "RayServeException"
     assert lock[0] == "TypeError"
     assert "the result of lock (lock) cannot be pickled" in lock[1]

@@ -1,8 +1,11 @@
 """`serve.run` and its kin where nothing runs yet: what starts a node, what does not, and how they end."""
 
+import os
+import signal
+
 import pytest
 
-from machine import Machine, request
+from machine import Machine, eventually, request
 
 
 def test_what_the_engine_cannot_do_is_refused_and_leaves_no_node(machine: Machine) -> None:
@@ -78,3 +81,31 @@ def test_ctrl_c_in_a_blocking_run_many_is_keyboard_interrupt(machine: Machine) -
     assert script.get("/").text == "hello"
     assert script.interrupt() == 0
     assert "INTERRUPTED" in script.output
+
+
+@pytest.mark.contract("1.5/run-blocking")
+def test_ctrl_c_shows_the_line_of_the_script_and_a_second_one_does_not_wait(machine: Machine) -> None:
+    script = machine.script(
+        """
+        import time
+        from pathlib import Path
+        from eagleray import serve
+
+        @serve.deployment
+        def slow():
+            print("IT RUNS")
+            while not Path("done").exists():
+                time.sleep(0.01)
+
+        serve.run(slow.bind()).remote()
+        serve.run(slow.bind(), blocking=True)
+        """
+    )
+    script.wait_for_line("IT RUNS")
+    os.killpg(script.pid, signal.SIGINT)
+    script.wait_for_line("waiting for requests that run still")
+    assert script.interrupt() == -signal.SIGINT
+    assert "Exception ignored" not in script.output
+    assert "session.py" not in script.output
+    machine.write("done", "")
+    eventually(lambda: not machine.pids("eagleray: "), "the node ends by itself")

@@ -56,7 +56,8 @@ def test_a_start_that_fails_reports_its_traceback(
     assert tag == 2
     text = fields[1].decode()
     assert expected in text
-    assert "Traceback" in text
+    # An error that says it all is shown without frames of ours.
+    assert "Traceback" in text or text.startswith("eagleray.serve.exceptions.")
     assert node.process.wait(20) == 1
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 60.0
 #: Longer than the default grace of replicas (20 s), after which the node kills them.
 END_TIMEOUT_S = 30.0
+#: An end that takes longer says what it waits for.
+END_QUIET_S = 1.0
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Launched:
         self._ready_fd = ready_fd
         self._owner_pid = os.getpid()
         self._ended = False
-        atexit.register(self.end)
+        atexit.register(self._end_at_exit)
 
     def ready(self) -> Address:
         """Waits for the node's word.
@@ -214,18 +216,32 @@ class Launched:
             self.pid = 0
         return not pid
 
+    def _announce_wait(self) -> None:
+        from eagleray.serve._log import logger
+
+        logger().info(
+            "waiting for requests that run still, %.0f s at most; after another Ctrl-C the node ends by itself",
+            END_TIMEOUT_S,
+        )
+
+    def _end_at_exit(self) -> None:
+        # Whoever asks twice does not wait; the node goes on ending by itself.
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            self.end()
+
     def end(self) -> None:
         """Ends the node in order and waits for it. In a forked child it does nothing: the node is the parent's."""
         if self._ended or self._owner_pid != os.getpid():
             return
         self._ended = True
-        atexit.unregister(self.end)
+        atexit.unregister(self._end_at_exit)
         # Calls that go on would keep their replicas from draining.
         client = sys.modules.get("eagleray.serve._client")
         if client is not None:
             client.close_routers()
         os.close(self._owner_fd)
-        deadline = time.monotonic() + END_TIMEOUT_S
+        began = time.monotonic()
+        announced = False
         pause = 0.001
         while self.pid:
             try:
@@ -235,7 +251,11 @@ class Launched:
             except ChildProcessError:
                 self.pid = 0
                 break
-            if time.monotonic() > deadline:
+            passed = time.monotonic() - began
+            if passed > END_TIMEOUT_S:
                 break  # it goes on ending by itself
+            if passed > END_QUIET_S and not announced:
+                announced = True
+                self._announce_wait()
             time.sleep(pause)
             pause = min(pause * 2, 0.05)

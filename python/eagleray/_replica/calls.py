@@ -1,20 +1,16 @@
-"""Calls through handles: arguments, results and items are values (`eagleray._values`); an exception travels with its
-traceback.
-
-The body of an exception is a value of three parts: the pickled exception, the text of its traceback, and one line with
-its type and text. So what cannot be unpickled at the other end, or pickled here, still says what it was.
+"""Calls through handles: arguments, results and items are values (`eagleray._values`), exceptions are what `errors`
+makes of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from eagleray import _values
-from eagleray._replica import log
+from eagleray._replica import errors, log
 from eagleray._replica.context import current
 from eagleray._replica.pool import to_its_end
 from eagleray._replica.user_code import UserCode, is_async
@@ -205,28 +201,4 @@ def _failed(request: _core.Request, error: BaseException) -> None:
         request.done()
         return
     log.failure("call failed: user code raised", error)
-    request.respond_value(_dump_error(error), True)
-
-
-def _dump_error(error: BaseException) -> bytes:
-    shown = f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
-    text = "".join(traceback.format_exception(error))
-    try:
-        pickled = _values.dump(error)
-        # Many an exception pickles but cannot be built again: better found here than by the caller.
-        if not isinstance(_values.load(pickled), BaseException):
-            raise TypeError("it is no exception when unpickled")
-    except BaseException as failure:
-        from eagleray.serve.exceptions import RayServeException
-
-        pickled = _values.dump(
-            RayServeException(f"{shown} (the exception itself cannot be pickled: {type(failure).__name__}: {failure})")
-        )
-    return _values.dump((pickled, text, shown))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be shown)"
+    request.respond_value(errors.dump(error), True)

@@ -11,11 +11,11 @@ import gc
 import pickle
 import sys
 import time
-import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eagleray import _traceback
 from eagleray._replica import asgi, hooks, http, log, stops, websocket
 from eagleray._replica import context as replica_context
 from eagleray._replica.calls import Calls
@@ -122,8 +122,8 @@ class Lifecycle:
             self._serve(config)
         except (asyncio.CancelledError, GeneratorExit):
             raise
-        except BaseException:
-            text = traceback.format_exc()
+        except BaseException as error:
+            text = _traceback.text_of(error)
             self._core.tell_start_failed(text)
             sys.stderr.write(text)
             self.exit_code = 1
@@ -209,7 +209,7 @@ class Lifecycle:
             raise
         except BaseException as error:
             log.failure("reconfigure failed", error)
-            failure = traceback.format_exc()
+            failure = _traceback.text_of(error)
         self._core.tell_reconfigured(command["id"], failure)
 
     def _take_place(self, rank: int | None, world_size: int) -> bool:
@@ -245,7 +245,7 @@ class Lifecycle:
             raise
         except BaseException as error:
             log.failure("health check failed", error)
-            failure = traceback.format_exc()
+            failure = _traceback.text_of(error)
         self._core.tell_health(number, failure)
 
     # --- the end ----------------------------------------------------------------------------------------------------

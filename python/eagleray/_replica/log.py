@@ -9,6 +9,7 @@ import json
 import logging
 from typing import Any, NamedTuple
 
+from eagleray import _traceback
 from eagleray._replica import context
 
 logger = logging.getLogger("eagleray.serve")
@@ -38,6 +39,9 @@ class _Text(logging.Formatter):
 
     def usesTime(self) -> bool:  # noqa: N802 - the name is logging's
         return False
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        return _shown(ei)
 
 
 class _Json(logging.Formatter):
@@ -70,8 +74,12 @@ class _Json(logging.Formatter):
         if isinstance(more, dict):
             line.update(more)
         if record.exc_info:
-            line["exc_text"] = self.formatException(record.exc_info)
+            line["exc_text"] = _shown(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def _shown(exc_info: Any) -> str:
+    return _traceback.text_of(exc_info[1]).rstrip("\n") if isinstance(exc_info[1], BaseException) else ""
 
 
 _handler: logging.Handler | None = None

@@ -129,8 +129,8 @@ def error_from(body: Any, title: str) -> BaseException:
         )
     if not isinstance(error, BaseException):
         error = RayServeException(f"{title} raised {shown}")
-    elif isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
-        # Raised here, they would end this process.
+    elif isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, StopAsyncIteration)):
+        # Raised here, they would end this process, or a loop that has nothing to do with it.
         error = RayServeException(f"{title} raised {shown}")
     elif type(error).__name__ == "CancelledError" and not isinstance(error, Exception):
         # Raised here, it would say that this task was cancelled.

@@ -139,9 +139,13 @@ def _run(wanted: list[Wanted], *, blocking: bool, wait: bool, here: bool) -> lis
         return handles
     from eagleray import _driver
 
-    handles = _driver.deploy(wanted, wait=wait)
-    if blocking:
-        _driver.block()
+    try:
+        handles = _driver.deploy(wanted, wait=wait)
+        if blocking:
+            _driver.block()
+    except KeyboardInterrupt as stop:
+        # Ctrl-C is an ordinary end: Python shows the line of the script, not where we slept.
+        raise stop.with_traceback(None) from None
     return handles
 
 
