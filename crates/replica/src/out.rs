@@ -4,7 +4,7 @@
 //! what the socket does not take stays in the buffer and the I/O thread, told by epoll, sends the rest. When the
 //! I/O thread says that it is watching (it wakes within [`WATCH`]) and answers follow each other closely, they are
 //! put together and leave in one send: under load the system call is the largest part of an answer's cost, and
-//! alone nothing ever waits.
+//! alone nothing ever waits. Pieces of a stream are not put off: a client may have each before the next is made.
 //!
 //! Bounded by flow control: response data by credit, control frames by the slots of the connection.
 

@@ -356,9 +356,12 @@ impl Request {
             state.end_sent = true;
         }
         header.flags = flags;
+        // A piece of a stream leaves at once: its client may have it before the next is made.
+        let is_last = flags.contains(Flags::END) || flags.contains(Flags::DONE);
+        let together = is_last && self.shared.together();
         self.connection
             .out
-            .frame(now, self.shared.together(), header, front, data);
+            .frame(now, together, header, front, data);
     }
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod panics;
 mod requests;
 mod rules;
+mod streams;
 mod support;
 mod tls;
 mod websocket;

@@ -111,6 +111,62 @@ fn answers_of_a_batch_all_arrive_without_a_flush() {
 }
 
 #[test]
+fn a_piece_of_a_stream_never_waits_for_company() {
+    let replica = Replica::start(100);
+    let mut router = replica.router();
+    for _ in 0..50 {
+        let names = [router.get(), router.get()];
+        let requests = [replica.request(), replica.request()];
+        replica.handle.begin_batch();
+        for request in &requests {
+            assert!(request.claim());
+            request.start(200, []).unwrap();
+            let head = router.try_read().expect("the head, at once");
+            assert_eq!(head.header.flags, Flags::HEAD);
+            for piece in [b"one", b"two"] {
+                assert_eq!(request.send(piece, Flags::NONE), Room::Yes);
+                let frame = router
+                    .try_read()
+                    .expect("it is with the router before the next is made");
+                assert_eq!(frame.payload, &piece[..]);
+            }
+        }
+        for request in requests {
+            request.send(&[], Flags::END.with(Flags::DONE));
+        }
+        replica.handle.flush();
+        for name in names {
+            router.done(name);
+        }
+    }
+}
+
+#[test]
+fn pieces_that_the_router_does_not_read_wait_and_none_is_lost() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    let name = router.get();
+    router.send(Kind::Credit, name, Flags::NONE, 64 << 20, &[]);
+    let request = replica.request();
+    assert!(request.claim());
+    request.start(200, []).unwrap();
+    // More than the socket holds, and user code is not kept waiting: there is credit.
+    let pieces: Vec<Vec<u8>> = (0..2000_u32)
+        .map(|number| number.to_be_bytes().repeat(1024))
+        .collect();
+    for piece in &pieces {
+        assert_eq!(request.send(piece, Flags::NONE), Room::Yes);
+    }
+    request.send(&[], Flags::END.with(Flags::DONE));
+    assert_eq!(router.frame(Kind::Response).header.flags, Flags::HEAD);
+    for piece in &pieces {
+        let frame = router.frame(Kind::Response);
+        assert_eq!(frame.payload, piece);
+    }
+    router.done(name);
+}
+
+#[test]
 fn a_router_that_does_not_read_holds_up_nobody_else() {
     let replica = Replica::start(100);
     let (mut deaf, mut other) = (replica.router(), replica.router());

@@ -23,6 +23,9 @@ const BODY_FRAME: usize = 64 * 1024;
 const COPY_BELOW: usize = 4096;
 /// Short pieces that wait are put together up to this length, so that many cost no more than their bytes.
 const PIECE_BYTES: usize = 16 * 1024;
+/// Pieces of an answer that stay apart although they wait, since the owner has taken all that came before: it is
+/// only about to have its turn, and writes each as it was sent.
+const APART: usize = 64;
 
 /// Adds a short piece to one that waits. False: it does not fit.
 fn append(last: &mut Bytes, piece: &[u8]) -> bool {
@@ -437,7 +440,10 @@ impl Incoming {
         if self.ended && flags.contains(Flags::ERROR) {
             self.failure = Some(Failure::new(eagleray_types::ErrorCode::UserCode));
         }
-        let is_joined = flags == Flags::NONE
+        // An owner that has what it took last does not come for more, as its own reader takes no more.
+        let is_held_back = self.handed > 0 || self.data.len() >= APART;
+        let is_joined = is_held_back
+            && flags == Flags::NONE
             && arrivals.is_empty()
             && self
                 .data
@@ -577,7 +583,7 @@ mod tests {
             body.push(Bytes::from_static(b"cd"));
         }
         let pieces = 2 + 40_000 / PIECE_BYTES;
-        assert!(answer.data.len() <= pieces, "{}", answer.data.len());
+        assert!(answer.data.len() <= APART + pieces, "{}", answer.data.len());
         assert!(body.rest.len() <= pieces, "{}", body.rest.len());
         let all: Vec<u8> = answer
             .data
@@ -595,6 +601,24 @@ mod tests {
             .flat_map(|(_, data)| data)
             .collect();
         assert_eq!(all, b"cd".repeat(20_000));
+    }
+
+    #[test]
+    fn pieces_are_put_together_only_while_the_owner_holds_back() {
+        let mut answer = Incoming::default();
+        let receive = |answer: &mut Incoming| {
+            for piece in [&b"head"[..], b"a", b"b", b"c"] {
+                let piece = Bytes::copy_from_slice(piece);
+                answer.receive(Flags::NONE, piece, Vec::new()).unwrap();
+            }
+        };
+        receive(&mut answer);
+        assert_eq!(answer.data.len(), 3, "its turn is about to come");
+        answer.data.clear();
+        answer.handed = 1;
+        receive(&mut answer);
+        assert_eq!(answer.data.len(), 1);
+        assert_eq!(answer.data[0].bytes, &b"headabc"[..]);
     }
 
     #[test]
