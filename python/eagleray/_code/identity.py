@@ -21,6 +21,8 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from eagleray._code.pickling import NAMEABLE, reduce_nameable
+
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)})
 #: Parts of a class's namespace that say where it was written, or that follow from the rest. What pydantic compiles
 #: from a model's fields holds addresses.
@@ -134,7 +136,7 @@ class _Walker:
         self.mapping(value.__dict__)
         for cell in value.__closure__ or ():
             self.feed(cell)
-        for name in sorted(_global_names(value.__code__)):
+        for name in sorted(global_names(value.__code__)):
             if name in value.__globals__:
                 self.tag("global", name)
                 self.feed(value.__globals__[name])
@@ -240,8 +242,10 @@ class _Walker:
                 self.tag(kind.__name__)
                 return
         try:
-            reduce = copyreg.dispatch_table.get(kind)
+            reduce = reduce_nameable if kind in NAMEABLE else copyreg.dispatch_table.get(kind)
             parts = reduce(value) if reduce is not None else value.__reduce_ex__(5)
+            if parts is NotImplemented:
+                raise TypeError("it has no pickle")
         except RecursionError:
             raise
         except Exception as error:
@@ -329,10 +333,10 @@ def _annotations(value: types.FunctionType) -> Any:
         return None
 
 
-def _global_names(code: types.CodeType) -> set[str]:
+def global_names(code: types.CodeType) -> set[str]:
     """Names of globals that `code`, or code inside it, uses: what cloudpickle packs with a function by value."""
     names = {step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL_OPERATIONS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
+            names |= global_names(constant)
     return names

@@ -41,6 +41,10 @@ class _Node:
     note: str
 
 
+class _UnpicklableError(TypeError):
+    """Something of a deployment cannot be pickled, and this says what."""
+
+
 class _Active(threading.local):
     graph: _Graph | None = None
 
@@ -94,26 +98,15 @@ class _Graph:
 
         try:
             return pickling.dumps(what)
+        except _UnpicklableError:
+            raise  # of a deployment that is bound into this one
         except Exception as error:
-            name = application._bound_deployment.name
-            culprit = _culprit(application)
-            raise TypeError(
-                f"{culprit} of deployment {name!r} cannot be pickled, and replicas are processes of their own: "
-                f"{error}\nCreate it in the constructor of {name}, or pass what it is made from"
+            from eagleray._driver import culprit
+
+            what_it_was, instead = culprit.describe(application)
+            raise _UnpicklableError(
+                f"{what_it_was} cannot be pickled, and replicas are processes of their own: {error}\n{instead}"
             ) from None
-
-
-def _culprit(application: Application) -> str:
-    from eagleray._code import pickling
-
-    arguments = [(f"argument {number}", value) for number, value in enumerate(application._init_args, 1)]
-    arguments += [(f"argument {key!r}", value) for key, value in application._init_kwargs.items()]
-    for name, value in arguments:
-        try:
-            pickling.dumps(value)
-        except Exception:
-            return f"{name} ({type(value).__name__})"
-    return "the class or function"
 
 
 def _identity(what: tuple[Any, ...]) -> tuple[str, frozenset[str], str]:
@@ -141,9 +134,11 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
 
     Raises:
         TypeError: something cannot be pickled.
+        RuntimeError: the working directory is gone.
         ValueError: an option that this engine cannot carry out.
         RayServeException: more than one deployment has an ASGI application.
     """
+    working_directory = _working_directory()
     graph = _Graph(name)
     _active.graph = graph
     try:
@@ -161,7 +156,6 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     captured = capture.capture()
     built.warnings += captured.warnings
     code_blob = "" if captured.blob is None else _blob(built, captured.blob)
-    working_directory = os.getcwd()  # noqa: PTH109
     # The working directory counts: a relative path in user code means something else elsewhere.
     shared = [code_blob, captured.files, sys.executable, sys.version, working_directory]
     deployments = []
@@ -193,6 +187,16 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     spec["revision"] = _hash(content)[:16]
     built.spec = spec
     return built
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        raise RuntimeError(
+            "the working directory does not exist any more, and replicas run in it: change to one that does, and run "
+            "the script again"
+        ) from None
 
 
 def _check_ingresses(graph: _Graph) -> None:
