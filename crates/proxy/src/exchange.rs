@@ -234,7 +234,7 @@ impl Service {
         let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
         Ok(Gather::new(
-            (encoded.head, encoded.model),
+            encoded,
             Upload::new(
                 incoming,
                 ingress.sync_body_limit,
@@ -423,8 +423,7 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         return Stage::Over;
     };
     let Gather {
-        head,
-        model,
+        encoded,
         first,
         rest,
         upload,
@@ -435,7 +434,7 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
     // What must wait in the router's queue counts there, and not twice.
     drop(reserved);
     let outgoing = Outgoing {
-        head,
+        head: encoded.head,
         first,
         rest,
         // A WebSocket's messages follow.
@@ -443,7 +442,8 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
         repeatable: is_idempotent(&record.method),
         deadline,
         keep_bytes: gather::keep_bytes(upload.limit()),
-        model,
+        model: encoded.model,
+        session: encoded.session,
         attached: Vec::new(),
     };
     let now = if gathered == Gathered::Whole && upload.received() == 0 {

@@ -1,13 +1,14 @@
 //! Heads, from HTTP to the wire and back.
 //!
 //! To the replica goes what the client sent, nothing decoded, without what belongs to the connection and without
-//! names with underscores (which CGI-like code cannot tell from hyphens), except one that is ours, and without what only
+//! names with underscores (which CGI-like code cannot tell from hyphens), except two that are ours, and without what only
 //! a trusted proxy may say. From the replica
 //! comes whatever user code made up, so every field is checked: a line break in one would be a second response.
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
-    HeadError, Headers, HttpHead, ModelKey, RequestHead, ResponseHead, is_model_header,
+    HeadError, Headers, HttpHead, ModelKey, RequestHead, ResponseHead, SessionKey, is_model_header,
+    is_session_header,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
@@ -48,6 +49,8 @@ pub(crate) struct Encoded {
     pub(crate) head: Bytes,
     /// The multiplexed model that it asks for.
     pub(crate) model: Option<ModelKey>,
+    /// The session that it belongs to.
+    pub(crate) session: Option<SessionKey>,
     /// It goes on when its client leaves.
     pub(crate) outlives_client: bool,
 }
@@ -62,6 +65,7 @@ pub(crate) fn encode_request(
     websocket: bool,
 ) -> Result<Encoded, HeadError> {
     let mut model = None;
+    let mut session = None;
     let mut outlives_client = false;
     let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
@@ -75,6 +79,9 @@ pub(crate) fn encode_request(
         .inspect(|(name, value)| {
             if model.is_none() && is_model_header(name) {
                 model = ModelKey::of(value);
+            }
+            if session.is_none() && is_session_header(name) {
+                session = SessionKey::of(value);
             }
             outlives_client |= *name == DISCONNECT_DISABLED && *value == TRUE;
         });
@@ -107,6 +114,7 @@ pub(crate) fn encode_request(
     Ok(Encoded {
         head: scratch.heads.split().freeze(),
         model,
+        session,
         outlives_client,
     })
 }
@@ -124,8 +132,10 @@ fn forwarded(
     if *name == REQUEST_ID {
         return value == request_id;
     }
-    // The only name with underscores that is passed on.
-    !text.as_bytes().contains(&b'_') || is_model_header(text.as_bytes())
+    // The only names with underscores that are passed on.
+    !text.as_bytes().contains(&b'_')
+        || is_model_header(text.as_bytes())
+        || is_session_header(text.as_bytes())
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

@@ -27,6 +27,7 @@ mod loss;
 mod models;
 mod replica;
 mod request;
+mod sessions;
 mod suspects;
 mod targets;
 mod types;

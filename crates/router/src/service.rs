@@ -27,7 +27,7 @@ use eagleray_types::{
     control::{DeploymentTarget, TargetUpdate},
 };
 use eagleray_wire::{
-    Flags, HeadError, ModelKey, ResponsePayload,
+    Flags, HeadError, ModelKey, ResponsePayload, SessionKey,
     region::{Arrival, Attached, Attachment, Held},
 };
 
@@ -102,6 +102,8 @@ pub struct Outgoing {
     pub keep_bytes: usize,
     /// The multiplexed model that it asks for: a replica that holds it is preferred.
     pub model: Option<ModelKey>,
+    /// The session that it belongs to: the same replica is preferred for all of it.
+    pub session: Option<SessionKey>,
     /// Of a call: what goes beside the body, as the head names it.
     pub attached: Vec<Attached>,
 }
@@ -119,6 +121,7 @@ impl Outgoing {
             deadline: None,
             keep_bytes,
             model: None,
+            session: None,
             attached: Vec::new(),
         }
     }
@@ -250,6 +253,7 @@ impl Handle {
             deadline: request.deadline,
             buffered_bytes: request.buffered_bytes(),
             model: request.model,
+            session: request.session,
         };
         let mut state = self.state.borrow_mut();
         let index = match state.submit(now, key, submit, request) {

@@ -39,6 +39,8 @@ pub struct Plan {
     /// Requests name one of so many models, and replicas say at random times that they hold some. Then requests may
     /// wait for a holder, beside a free slot.
     pub models: u8,
+    /// Requests belong to one of so many sessions; 0: to none.
+    pub sessions: u8,
 }
 
 impl Default for Plan {
@@ -67,6 +69,7 @@ impl Default for Plan {
             limit_changes: 0,
             drains: 0,
             models: 0,
+            sessions: 0,
         }
     }
 }

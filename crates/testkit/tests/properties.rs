@@ -193,6 +193,22 @@ fn a_replicas_death_fails_only_what_may_not_be_repeated() {
 }
 
 #[test]
+fn requests_of_sessions_are_answered_wherever_their_replicas_go() {
+    for (sessions, gap) in [(2, 80), (20, 120), (200, 300)] {
+        let reports = run(10, |seed| Plan {
+            seed,
+            gap,
+            sessions,
+            ..Plan::default()
+        });
+        assert_eq!(
+            total(&reports, |report| report.finished),
+            total(&reports, |report| report.submitted)
+        );
+    }
+}
+
+#[test]
 fn requests_for_models_are_answered_whatever_replicas_say_and_suffer() {
     let plan = |seed| Plan {
         seed,

@@ -11,6 +11,7 @@ mod head;
 mod model;
 mod page;
 pub mod region;
+mod session;
 mod socket;
 
 pub mod fuzz;
@@ -26,4 +27,5 @@ pub use head::{
 };
 pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;
+pub use session::{SESSION_HEADER, SessionKey, is_session_header};
 pub use socket::{peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds};

@@ -22,6 +22,13 @@ pub fn is_model_header(name: &[u8]) -> bool {
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
+/// FNV-1a.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(OFFSET, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
+}
+
 /// The hash of a model's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelKey(NonZeroU64);
@@ -35,10 +42,7 @@ impl ModelKey {
         if id.is_empty() {
             return None;
         }
-        let hash = id.iter().fold(OFFSET, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
-        });
-        Some(Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN)))
+        Some(Self(NonZeroU64::new(fnv1a(id)).unwrap_or(NonZeroU64::MIN)))
     }
 
     /// The payload of a MODELS frame; of more than [`Self::MOST`], the first.

@@ -71,7 +71,7 @@ def _problems(config: DeploymentConfig) -> list[str]:
     if config.request_router_config.request_router_class != DEFAULT_ROUTER:
         found.append(
             f"request_router_class {config.request_router_config.request_router_class!r}: requests are routed by "
-            "power of two choices; leave it out"
+            "power of two choices, and those of one session_id or model to one replica; leave it out"
         )
     if config.logging_config is not None and config.logging_config.logs_dir is not None:
         found.append(_LOGS_DIR)

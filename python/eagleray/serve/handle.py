@@ -129,7 +129,7 @@ class DeploymentHandle(Generic[T]):
         Args:
             method_name: the method to call; `handle.options(method_name="x")` is `handle.x`. Default "__call__".
             multiplexed_model_id: the model that the call is for. Default "", and never inherited from the caller's.
-            session_id: calls with the same one belong together. Default "", and never inherited.
+            session_id: calls with the same one go to one replica while that has room. Default "", and never inherited.
             stream: the method is a generator, and the call returns its items. Default False.
             request_serialization, response_serialization: "cloudpickle" (default) or "pickle".
 

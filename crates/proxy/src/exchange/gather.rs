@@ -22,8 +22,9 @@ use eagleray_router::{
     service::{Failure, INITIAL_BODY_CREDIT},
 };
 use eagleray_types::ErrorCode;
-use eagleray_wire::ModelKey;
 use tokio::time::Sleep;
+
+use crate::head::Encoded;
 
 use super::{
     body::{Step, Upload},
@@ -55,9 +56,7 @@ pub(super) enum Gathered {
 /// A request whose body is being read.
 #[derive(Debug)]
 pub(super) struct Gather {
-    pub(super) head: Bytes,
-    /// The multiplexed model that the head names.
-    pub(super) model: Option<ModelKey>,
+    pub(super) encoded: Encoded,
     pub(super) first: Bytes,
     pub(super) rest: VecDeque<Bytes>,
     pub(super) upload: Upload,
@@ -74,7 +73,7 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(
-        (head, model): (Bytes, Option<ModelKey>),
+        encoded: Encoded,
         upload: Upload,
         length: Option<u64>,
         deadline: Option<Instant>,
@@ -83,8 +82,7 @@ impl Gather {
         let waits_for_whole = upload.limit().is_some()
             || length.is_some_and(|length| length <= INITIAL_BODY_CREDIT as u64);
         Self {
-            head,
-            model,
+            encoded,
             first: Bytes::new(),
             rest: VecDeque::new(),
             upload,

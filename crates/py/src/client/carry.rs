@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use eagleray_router::service::{Data, Exchange, Failure, Handle, Outgoing};
 use eagleray_types::{DeploymentKey, ErrorCode};
 use eagleray_wire::{
-    Flags, ModelKey, RequestHead,
+    Flags, ModelKey, RequestHead, SessionKey,
     region::{self, Arrival, Attached, Attachment, MOST_ATTACHMENTS, Pool},
 };
 use tokio::{
@@ -53,6 +53,8 @@ pub(super) struct Request {
     pub(super) answer: Answer,
     /// The multiplexed model that it asks for.
     pub(super) model: Option<ModelKey>,
+    /// The session that it belongs to.
+    pub(super) session: Option<SessionKey>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -113,6 +115,7 @@ impl Shared {
             arguments,
             answer,
             model,
+            session,
             deadline,
         } = request;
         let regions = if answer == Answer::Reservation {
@@ -139,6 +142,7 @@ impl Shared {
             outgoing.complete = answer != Answer::Reservation;
             outgoing.deadline = deadline;
             outgoing.model = model;
+            outgoing.session = session;
             outgoing
         };
         let exchange = self.submit(&key, &replica_id, outgoing, deadline).await?;

@@ -17,7 +17,7 @@ use eagleray_replica::Cancel;
 use eagleray_router::service::{Handle, Options};
 use eagleray_types::DeploymentKey;
 use eagleray_wire::{
-    Attachments, CallHead, ModelKey, RequestHead,
+    Attachments, CallHead, ModelKey, RequestHead, SessionKey,
     region::{Held, Pool},
 };
 use parking_lot::Mutex;
@@ -154,6 +154,7 @@ impl Router {
                 (false, false) => Answer::Value,
             },
             model: ModelKey::of(multiplexed_model_id.as_bytes()),
+            session: SessionKey::of(session_id.as_bytes()),
             deadline: parent.and_then(eagleray_replica::Request::deadline_of_calls),
         };
         let order = Order {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use eagleray_replica::{Body, Message, Room};
-use eagleray_wire::{Flags, RequestHead, is_model_header, region::Attachment};
+use eagleray_wire::{Flags, RequestHead, is_model_header, is_session_header, region::Attachment};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -133,7 +133,13 @@ impl Request {
     fn session_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(match self.head()? {
             RequestHead::Call(head) => text(py, head.session_id),
-            RequestHead::Http(_) => intern!(py, "").clone(),
+            RequestHead::Http(head) => {
+                let named = head
+                    .headers
+                    .iter()
+                    .find(|(name, _)| is_session_header(name));
+                named.map_or_else(|| intern!(py, "").clone(), |(_, value)| text(py, value))
+            }
         })
     }
 

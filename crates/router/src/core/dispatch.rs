@@ -36,12 +36,15 @@ impl<C: Claims> Core<C> {
         }
         deployment.budget.request(now);
         let mut request = Request::new(self.order, index, now, &submit);
-        let way = match (submit.model, deployment.queue.is_empty()) {
-            (_, false) => Way::NoRoom,
-            (None, true) => deployment
+        let way = match (submit.model, submit.session) {
+            _ if !deployment.queue.is_empty() => Way::NoRoom,
+            (None, None) => deployment
                 .choose(&self.replicas, &mut self.random)
                 .map_or(Way::NoRoom, Way::To),
-            (Some(model), true) => deployment.choose_for(model, &self.replicas, &mut self.random),
+            (Some(model), _) => deployment.choose_for(model, &self.replicas, &mut self.random),
+            (None, Some(session)) => deployment
+                .choose_in_session(session, &self.replicas)
+                .map_or(Way::NoRoom, Way::To),
         };
         if let Way::To(replica) = way {
             self.order += 1;
@@ -230,14 +233,16 @@ impl<C: Claims> Core<C> {
         self.release_bound(now, index);
         while let Some(deployment) = self.deployments.get_mut(index as usize) {
             let oldest = deployment.queue.first;
-            let model = match self.requests.get(oldest) {
+            let wish = match self.requests.get(oldest) {
                 None => break,
                 Some(request) if request.grant_only() => break,
-                Some(request) => request.model,
+                Some(request) => (request.model, request.session),
             };
-            let chosen = match model {
-                None => deployment.choose(&self.replicas, &mut self.random),
-                Some(model) => deployment.choose_any_for(model, &self.replicas, &mut self.random),
+            let (replicas, random) = (&self.replicas, &mut self.random);
+            let chosen = match wish {
+                (None, None) => deployment.choose(replicas, random),
+                (Some(model), _) => deployment.choose_any_for(model, replicas, random),
+                (None, Some(session)) => deployment.choose_in_session(session, replicas),
             };
             let Some(replica) = chosen else {
                 break;

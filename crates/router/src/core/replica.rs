@@ -171,6 +171,8 @@ impl<C: Claims> Link<C> {
 )]
 pub(super) struct Replica<C> {
     pub(super) id: String,
+    /// Where it stands among replicas for sessions.
+    pub(super) place: u64,
     pub(super) socket_path: String,
     pub(super) generation: u32,
     pub(super) deployment: u32,

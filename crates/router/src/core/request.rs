@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use eagleray_wire::ModelKey;
+use eagleray_wire::{ModelKey, SessionKey};
 use slab::Slab;
 
 use super::{NONE, RequestKey, deadlines::Deadlines};
@@ -52,6 +52,8 @@ pub(super) struct Request {
     pub(super) held: bool,
     /// The model that it asks for.
     pub(super) model: Option<ModelKey>,
+    /// The session that it belongs to.
+    pub(super) session: Option<SessionKey>,
     /// It waits for a replica that holds its model, not in the queue, see `models.rs`.
     pub(super) bound: bool,
     previous: u32,
@@ -77,6 +79,7 @@ impl Request {
             deaths: 0,
             held: false,
             model: submit.model,
+            session: submit.session,
             bound: false,
             previous: NONE,
             next: NONE,
@@ -254,6 +257,7 @@ mod tests {
             deadline: None,
             buffered_bytes: 0,
             model: None,
+            session: None,
         };
         let keys: Vec<_> = (0..6)
             .map(|order| requests.insert(Request::new(order, 0, now, &submit)).index)

@@ -13,6 +13,7 @@ use super::{
     ConnectionKey, Core, Event, NONE, Pending, TimerKind,
     deployment::{Deployment, Version},
     replica::{Link, Replica, Watch},
+    sessions,
 };
 
 impl<C: Claims> Core<C> {
@@ -248,6 +249,7 @@ impl<C: Claims> Core<C> {
 
     fn add(&mut self, now: Instant, deployment: u32, target: &ReplicaTarget) -> Option<u32> {
         let index = self.replicas.insert(Replica {
+            place: sessions::place(&target.replica_id),
             id: target.replica_id.clone(),
             socket_path: target.socket_path.clone(),
             generation: 0,

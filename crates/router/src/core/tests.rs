@@ -17,6 +17,7 @@ use super::*;
 mod losses;
 mod models;
 mod queues;
+mod sessions;
 mod suspects;
 
 /// A page whose other end is the test.
@@ -77,6 +78,7 @@ const ONCE: Submit = Submit {
     deadline: None,
     buffered_bytes: 100,
     model: None,
+    session: None,
 };
 const SAFE: Submit = Submit {
     repeatable: true,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use eagleray_types::ErrorCode;
-use eagleray_wire::{Header, ModelKey};
+use eagleray_wire::{Header, ModelKey, SessionKey};
 
 use super::limits::Limits;
 
@@ -55,6 +55,8 @@ pub struct Submit {
     pub buffered_bytes: usize,
     /// The multiplexed model that it asks for, see `models.rs`.
     pub model: Option<ModelKey>,
+    /// The session that it belongs to, see `sessions.rs`.
+    pub session: Option<SessionKey>,
 }
 
 /// Why a request was not taken at all. No event follows.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use eagleray_router::core::{Core, Event, Refused, Submit, Transmit};
-use eagleray_wire::{Flags, Kind, ModelKey};
+use eagleray_wire::{Flags, Kind, ModelKey, SessionKey};
 
 use super::{Action, MICROSECOND, World};
 use crate::{ledger::Outcome, page::SimulatedPage};
@@ -22,6 +22,8 @@ impl World {
         let cancels = self.draw(self.plan.cancels);
         let soon = self.random.u64(1..=2 * self.plan.service);
         let model = self.some_model();
+        let sessions = self.plan.sessions;
+        let session = (sessions > 0).then(|| SessionKey::of(&[self.random.u8(1..=sessions)]));
         self.say_models(now, router);
         let deadline = has_deadline.then(|| now + Duration::from_micros(soon));
         let Some(core) = self.routers[router].core.as_mut() else {
@@ -35,6 +37,7 @@ impl World {
                 deadline,
                 buffered_bytes: 100,
                 model,
+                session: session.flatten(),
             },
         ) {
             Ok(request) => {

@@ -7,5 +7,5 @@ from eagleray.serve import _later
 __all__ = ["ConsistentHashRouter"]
 
 ConsistentHashRouter = _later.class_(
-    __name__, "ConsistentHashRouter", "requests go by power of two choices over known load"
+    __name__, "ConsistentHashRouter", "requests with one session_id or x-session-id go to one replica anyway"
 )

@@ -24,7 +24,7 @@ impl Bench {
     }
 
     /// Submits, and says where it went; `None`: it waits.
-    fn place(&mut self, submit: Submit) -> Option<(usize, Header)> {
+    pub(super) fn place(&mut self, submit: Submit) -> Option<(usize, Header)> {
         self.submit(submit);
         let mut sent = self.sent();
         sent.retain(|(_, header, _)| header.kind == Kind::Request);
