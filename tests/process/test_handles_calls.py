@@ -7,6 +7,7 @@ one runs in the driver and in a replica.
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ class Model:
             raise
         return "waited"
 
+    async def touch(self, path):
+        open(path, "w").close()
+
     async def context(self):
         context = get_request_context()
         return [context.request_id, context.route, context.app_name, context.multiplexed_model_id, context.session_id]
@@ -113,6 +117,17 @@ class Caller:
 
     def run_sync(self, name):
         return SCENARIOS[name](self.model)
+
+    async def blocks(self, path):
+        # All that came together go on together.
+        await self.model.remote(1)
+        response = self.model.touch.remote(path)
+        end = time.monotonic() + 20
+        while not os.path.exists(path) and time.monotonic() < end:
+            time.sleep(0.0001)
+        arrived = os.path.exists(path)
+        await response
+        return arrived
 
     async def below(self):
         return await self.model.wait.remote("third")
@@ -258,6 +273,10 @@ def in_threads(model):
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     return sorted(found)
+
+async def blocked(directory):
+    handle = DeploymentHandle("Caller", "default")
+    return await asyncio.gather(*[handle.blocks.remote(f"{directory}/{number}") for number in range(20)])
 
 def give_back(model):
     return model.remote(model).result().remote(1).result()
@@ -408,6 +427,10 @@ def test_a_cancelled_call_cancels_what_it_has_called(served: Served) -> None:
     assert served.script.ask("r.result()")["error"] == "RequestCancelledError"
     assert served.script.ask("asyncio.run(asyncio.wait_for(model.wait.remote('late'), 0.2))")["error"] == "TimeoutError"
     eventually(lambda: served.notes()[-1] == "late cancelled", "a timeout cancels too")
+
+
+def test_a_call_leaves_although_the_caller_blocks_its_loop_next(served: Served, tmp_path: Path) -> None:
+    assert served.script.do(f"asyncio.run(blocked({str(tmp_path)!r}))") == [True] * 20
 
 
 @pytest.mark.contract("3.1/pickle")

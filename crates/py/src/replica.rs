@@ -6,7 +6,7 @@
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::{Arc, OnceLock},
-    thread::JoinHandle,
+    thread::{self, JoinHandle, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,8 @@ mod stacks;
 pub(crate) use request::Request;
 use stacks::Stacks;
 
+use crate::client::Orders;
+
 /// One drain hands over so many requests, or takes so long; then the loop gets its turn.
 const DRAIN_REQUESTS: usize = 64;
 const DRAIN_TIME: Duration = Duration::from_millis(1);
@@ -37,6 +39,7 @@ const DRAIN_TIME: Duration = Duration::from_millis(1);
 struct Outside {
     wake: Arc<OwnedFd>,
     stacks: Stacks,
+    orders: Arc<OnceLock<Arc<Orders>>>,
 }
 
 impl Handler for Outside {
@@ -46,6 +49,12 @@ impl Handler for Outside {
 
     fn stacks(&self) -> String {
         self.stacks.text()
+    }
+
+    fn flush(&self) {
+        if let Some(orders) = self.orders.get() {
+            orders.release();
+        }
     }
 }
 
@@ -59,6 +68,7 @@ fn wake(descriptor: &OwnedFd) {
 pub(crate) struct Loop {
     /// The loop's `create_future`.
     create_future: OnceLock<Py<PyAny>>,
+    thread: OnceLock<ThreadId>,
     /// Requests that events may name.
     active: Mutex<FxHashMap<u64, Py<Request>>>,
 }
@@ -70,6 +80,8 @@ pub(crate) struct Replica {
     wake: Arc<OwnedFd>,
     of_loop: Arc<Loop>,
     on_event: Py<PyAny>,
+    /// Calls that requests make, held in batches.
+    orders: Arc<OnceLock<Arc<Orders>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -85,9 +97,11 @@ impl Replica {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(std::io::Error::from)?,
         );
+        let orders = Arc::new(OnceLock::new());
         let handler = Box::new(Outside {
             wake: Arc::clone(&wake),
             stacks: Stacks::new(own(stacks_fd)?),
+            orders: Arc::clone(&orders),
         });
         let (handle, service) =
             eagleray_replica::build(own(control_fd)?, own(listen_fd)?, handler)?;
@@ -109,6 +123,7 @@ impl Replica {
             wake,
             of_loop: Arc::default(),
             on_event,
+            orders,
             thread,
         })
     }
@@ -120,6 +135,8 @@ impl Replica {
 
     /// The loop that calls `drain` and awaits what requests return.
     fn attach(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        // An error: it is attached already, which is said below.
+        self.of_loop.thread.set(thread::current().id()).ok();
         let create_future = event_loop.getattr(intern!(event_loop.py(), "create_future"))?;
         self.of_loop
             .create_future
@@ -156,6 +173,12 @@ impl Replica {
             self.handle.begin_batch();
         }
         PyList::new(py, requests)
+    }
+
+    /// The loop goes on with several requests in this turn: what they send leaves together, at the latest with `flush`,
+    /// which must follow.
+    fn begin_batch(&self) {
+        self.handle.begin_batch();
     }
 
     fn flush(&self) {
@@ -277,6 +300,16 @@ impl Replica {
 }
 
 impl Replica {
+    /// Holds calls in batches of the loop.
+    pub(crate) fn hold(&self, orders: &Arc<Orders>) {
+        // A second router of this process would hold nothing.
+        if let Some(thread) = self.of_loop.thread.get()
+            && self.orders.set(Arc::clone(orders)).is_ok()
+        {
+            orders.hold_in_batches(self.handle.clone(), *thread);
+        }
+    }
+
     fn tell(&self, body: Body) {
         self.handle.tell(&ReplicaEvent { body: Some(body) });
     }

@@ -130,6 +130,11 @@ impl Handle {
         self.shared.batch.store(true, Ordering::Relaxed);
     }
 
+    /// Whether what is sent now may wait for company: [`Handler::flush`] follows within a millisecond.
+    pub fn in_batch(&self) -> bool {
+        self.shared.in_batch()
+    }
+
     /// Sends the answers that were put off for company: after a batch, before a thread of the pool rests.
     pub fn flush(&self) {
         self.shared.batch.store(false, Ordering::Relaxed);

@@ -33,4 +33,8 @@ pub trait Handler: Send + Sync {
     fn stacks(&self) -> String {
         String::new()
     }
+
+    /// The end of a batch, or a millisecond later at most: the embedder sends what it has put off. Called from the I/O
+    /// thread and from whoever ends the batch; must neither block nor call back.
+    fn flush(&self) {}
 }

@@ -320,8 +320,14 @@ impl Shared {
         }
     }
 
-    /// Sends every answer that was put off.
+    /// Whether the loop is in a batch and the I/O thread looks after what is put off.
+    pub(crate) fn in_batch(&self) -> bool {
+        self.watching.load(Ordering::SeqCst) && self.batch.load(Ordering::Relaxed)
+    }
+
+    /// Sends everything that was put off.
     pub(crate) fn flush(&self) {
+        self.handler.flush();
         for connection in self.connections.lock().iter() {
             connection.out.flush();
         }

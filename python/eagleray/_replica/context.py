@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 current: ContextVar[_core.Request | None] = ContextVar("eagleray_request", default=None)
 
-# Set by the lifecycle: the loop that async user code runs on, and how many requests may run at a time (0: not known).
+# Set by the lifecycle: the native replica, the loop that async user code runs on, and how many requests may run at a
+# time (0: not known).
+core: _core.Replica | None = None
 loop: asyncio.AbstractEventLoop | None = None
 max_ongoing_requests = 0
 # Tells routers which multiplexed models are here.

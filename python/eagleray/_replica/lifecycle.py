@@ -51,6 +51,7 @@ class Lifecycle:
     def attach(self, core: _core.Replica) -> None:
         """Begins to take events and requests."""
         self._core = core
+        replica_context.core = core
         replica_context.loop = self._loop
         replica_context.tell_models = core.set_models
         self._take_requests = stops.after(core.drain)

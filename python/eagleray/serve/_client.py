@@ -62,6 +62,8 @@ class Loop:
         self._next_number = itertools.count().__next__
         # Weak: as the value of a weak dictionary this must not keep its key.
         self._loop = weakref.ref(loop)
+        context = _replica_context()
+        self._replica = context.core if context is not None and context.loop is loop else None
         loop.add_reader(self._completions.fileno(), self._wake)
 
     @classmethod
@@ -90,10 +92,17 @@ class Loop:
         return future
 
     def _wake(self) -> None:
-        for number in self._completions.drain():
+        import asyncio
+
+        numbers = self._completions.drain()
+        for number in numbers:
             future = self._waiting.pop(number)
             if not future.done():
                 future.set_result(None)
+        if self._replica is not None and len(numbers) > 1:
+            # The requests that waited go on in the next turn, one after the other; then what they sent leaves.
+            self._replica.begin_batch()
+            asyncio.get_running_loop().call_soon(self._replica.flush)
 
 
 async def ready(call: _core.Call) -> None:
@@ -240,7 +249,9 @@ def _new_router(path: str) -> _core.Router:
     with _lock:
         found = _routers.get(path)
         if found is None:
-            found = _routers[path] = _core.Router(path)
+            found = _routers[path] = _core.Router(
+                path, None if (context := _replica_context()) is None else context.core
+            )
         return found
 
 
@@ -254,6 +265,10 @@ def close_routers() -> None:
 
 def request_being_served() -> _core.Request | None:
     """The request that this code serves; None outside of one."""
-    # Only a replica has imported it.
-    context = sys.modules.get("eagleray._replica.context")
+    context = _replica_context()
     return None if context is None else context.current.get()
+
+
+def _replica_context() -> Any:
+    # Only a replica has imported it.
+    return sys.modules.get("eagleray._replica.context")

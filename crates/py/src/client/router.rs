@@ -31,21 +31,19 @@ use super::{
     arguments::Arguments,
     call::Call,
     carry::{self, Answer, Order, Shared, Unfinished},
+    orders::Orders,
     state::{Failed, Outcome, State},
     targets::{Targets, follow},
 };
 use crate::{
     region::{self, Region},
-    replica::Request,
+    replica::{Replica, Request},
 };
-
-/// Calls that may wait for the router's thread; it only falls behind when the process has no CPU.
-const CALLS: usize = 65_536;
 
 #[pyclass(frozen, module = "eagleray._core")]
 #[derive(Debug)]
 pub(crate) struct Router {
-    orders: mpsc::Sender<Order>,
+    orders: Arc<Orders>,
     targets: Arc<Targets>,
     /// For arguments.
     regions: Arc<Pool>,
@@ -56,10 +54,15 @@ pub(crate) struct Router {
 
 #[pymethods]
 impl Router {
-    /// Follows the targets of the controller behind this socket.
+    /// Follows the targets of the controller behind this socket. Calls made in a batch of `replica`'s loop, that of the
+    /// thread that attached it, leave together.
     #[new]
-    fn new(controller_socket_path: String) -> PyResult<Self> {
-        let (sender, receiver) = mpsc::channel(CALLS);
+    #[pyo3(signature = (controller_socket_path, replica = None))]
+    fn new(controller_socket_path: String, replica: Option<&Bound<'_, Replica>>) -> PyResult<Self> {
+        let (orders, receiver) = Orders::new();
+        if let Some(replica) = replica {
+            replica.get().hold(&orders);
+        }
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         let targets = Arc::new(Targets::default());
@@ -85,7 +88,7 @@ impl Router {
                 );
             })?;
         Ok(Self {
-            orders: sender,
+            orders,
             targets,
             regions,
             stop,
@@ -161,11 +164,7 @@ impl Router {
             request,
             state: Unfinished(Arc::clone(&state)),
         };
-        if let Err(mpsc::error::TrySendError::Full(order)) = self.orders.try_send(order) {
-            let message = format!("{CALLS} calls of this process wait to be sent");
-            let failed = Failed::new("Unavailable", message);
-            order.state.0.finish(Outcome::Failure(failed));
-        }
+        self.orders.send(order);
         Ok(Call::new(state, request_id))
     }
 
