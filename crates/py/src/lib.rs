@@ -3,6 +3,7 @@
 mod client;
 mod region;
 mod replica;
+mod timer;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
@@ -12,4 +13,6 @@ mod _core {
     use crate::region::Region;
     #[pymodule_export]
     use crate::replica::{Replica, Request};
+    #[pymodule_export]
+    use crate::timer::Timer;
 }

@@ -170,15 +170,15 @@ impl Replica {
             }
         }
         if requests.len() > 1 {
-            self.handle.begin_batch();
+            self.handle.begin_batch(requests.len());
         }
         PyList::new(py, requests)
     }
 
-    /// The loop goes on with several requests in this turn: what they send leaves together, at the latest with `flush`,
+    /// The loop goes on with `count` requests in this turn: what they send leaves together, at the latest with `flush`,
     /// which must follow.
-    fn begin_batch(&self) {
-        self.handle.begin_batch();
+    fn begin_batch(&self, count: usize) {
+        self.handle.begin_batch(count);
     }
 
     fn flush(&self) {

@@ -123,11 +123,10 @@ impl Handle {
         &self.shared.pool
     }
 
-    /// The loop is about to start several requests: their answers may leave together, at the latest with
-    /// [`Handle::flush`], which must follow when all are started.
-    pub fn begin_batch(&self) {
-        // Relaxed: a hint.
-        self.shared.batch.store(true, Ordering::Relaxed);
+    /// The loop is about to start `count` requests, or to go on with them: what they send may leave together, at the
+    /// latest with [`Handle::flush`], which must follow.
+    pub fn begin_batch(&self, count: usize) {
+        self.shared.begin_batch(count);
     }
 
     /// Whether what is sent now may wait for company: [`Handler::flush`] follows within a millisecond.

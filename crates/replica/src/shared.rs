@@ -37,6 +37,10 @@ use crate::{
 /// With so many events waiting, problems are dropped: peers cause them, and the other events are bounded by requests.
 const PROBLEMS: usize = 1024;
 
+/// For so many requests that go on together the I/O thread is woken to look after what they put off: one wake-up for as
+/// many sends.
+const WORTH_WATCHING: usize = 4;
+
 /// One router.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -323,6 +327,16 @@ impl Shared {
     /// Whether the loop is in a batch and the I/O thread looks after what is put off.
     pub(crate) fn in_batch(&self) -> bool {
         self.watching.load(Ordering::SeqCst) && self.batch.load(Ordering::Relaxed)
+    }
+
+    /// The loop is about to go on with so many requests.
+    pub(crate) fn begin_batch(&self, count: usize) {
+        // Relaxed: a hint.
+        self.batch.store(true, Ordering::Relaxed);
+        // Watched first, then woken: the I/O thread sees the flag when it goes to sleep again.
+        if count >= WORTH_WATCHING && !self.watching.swap(true, Ordering::SeqCst) {
+            self.poller.interrupt();
+        }
     }
 
     /// Sends everything that was put off.

@@ -26,3 +26,11 @@ def request_id() -> str:
     """The id of the request that this code serves; empty outside of one."""
     request = current.get()
     return "" if request is None else request.request_id
+
+
+def go_on_together(count: int) -> None:
+    """So many requests have been told to go on, in the next turn of `loop`: what they send leaves together."""
+    if core is not None and loop is not None and count > 1:
+        core.begin_batch(count)
+        # After the first step of each of them.
+        loop.call_soon(core.flush)

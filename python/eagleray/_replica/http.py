@@ -7,12 +7,10 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
-
 from eagleray._replica import answer
 from eagleray._replica.context import current
 from eagleray._replica.failure import failed
-from eagleray._replica.sync_request import SyncRequest
+from eagleray._replica.requests import AsyncRequest, SyncRequest
 from eagleray._replica.user_code import takes_argument
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any
             return
         set_current(request)
         try:
-            result = call(Request(scope, request.receive)) if argument else call()
+            result = call(AsyncRequest(scope, request)) if argument else call()
             if coroutine or not answer.is_stream(result):
                 result = await result
             if not simple(request, result):

@@ -8,16 +8,46 @@ if it pays, the batch is held for those that are expected (see `Tuner.hold`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from eagleray import _core
 from eagleray.serve._batch_item import Item
 from eagleray.serve._batch_queue import BatchQueue, Run, Settings
 from eagleray.serve._batch_target import Tuner
 from eagleray.serve._log import logger
 
-# Timers of event loops are this coarse; a shorter time is waited for turn by turn.
-_TIMER_S = 0.001
+
+class FineTimer:
+    """`call_later` for fractions of a millisecond."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer = _core.Timer()
+        self._callback: Callable[[], None] | None = None
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> FineTimer:
+        """Calls back once, unless it is cancelled; what it was set to before is forgotten."""
+        if self._callback is None:
+            # Watched only while it is set: whoever drops a queue need not know of it.
+            self._loop.add_reader(self._timer.fileno(), self._due)
+        self._callback = callback
+        self._timer.set(seconds)
+        return self
+
+    def cancel(self) -> None:
+        """Does not call back."""
+        if self._callback is not None:
+            self._callback = None
+            self._timer.stop()
+            self._loop.remove_reader(self._timer.fileno())
+
+    def _due(self) -> None:
+        callback = self._callback
+        self.cancel()
+        if callback is not None:
+            callback()
 
 
 class LearningQueue(BatchQueue):
@@ -34,6 +64,8 @@ class LearningQueue(BatchQueue):
         self._seen = 0
         self._until = 0.0
         self._goal: float | None = None
+        # Timers of loops are as coarse as a millisecond, except those of a loop with a time of its own.
+        self._call_later = FineTimer(loop).call_later if self.clock is time.monotonic else loop.call_later
         self._measure: tuple[float, list[Item]] | None = None
         self._warned = False
 
@@ -86,8 +118,7 @@ class LearningQueue(BatchQueue):
             self._hand_over(now)
             self._look()
             return
-        left = self._until - now
-        self._timer = self.loop.call_soon(self._due) if left < _TIMER_S else self.loop.call_later(left, self._due)
+        self._timer = self._call_later(self._until - now, self._due)
 
     def _limit(self, now: float) -> int:
         return min(self.tuner.limit(now - self._waiting[0].arrived), self.settings.max_batch_size)

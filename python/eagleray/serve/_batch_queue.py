@@ -21,10 +21,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from eagleray.serve._batch_item import Item
 from eagleray.serve._shared_work import own_copy, work_for
+from eagleray.serve._turns import together_on
 from eagleray.serve.exceptions import RayServeException
 
 # A function that hands its work to a thread waits there for the interpreter, which the loop keeps for up to 5 ms while
@@ -48,13 +49,21 @@ class Settings:
 Run = Callable[[Sequence[Item]], Any]
 
 
+class Timer(Protocol):
+    """What calls `_due` some time, unless it is cancelled."""
+
+    def cancel(self) -> None:
+        """Does not call back."""
+
+
 class BatchQueue:
     """See the module. `run` makes the coroutine, or the async generator, of a batch."""
 
     def __init__(self, settings: Settings, run: Run, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        # uvloop's own is only as fine as a millisecond.
-        self.clock = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
+        # uvloop's own is only as fine as a millisecond. A loop that has made its time its own goes by that.
+        is_own = isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
+        self.clock = loop.time if is_own else time.monotonic
         self.settings = settings
         # When each running batch began, by its task: for the wrapper's private getters.
         self.started: dict[asyncio.Task[None], float] = {}
@@ -64,8 +73,9 @@ class BatchQueue:
         # Of those that wait, the ones whose callers are gone.
         self._gone = 0
         self._running = 0
-        self._timer: asyncio.Handle | None = None
+        self._timer: Timer | None = None
         self._timer_at = 0.0
+        self._go_on_together = together_on(loop)
         # Whether the function returned without giving the loop to anybody, the last time.
         self._kept_loop = False
 
@@ -289,12 +299,16 @@ class BatchQueue:
             self._release()
             if len(group) >= _MANY and self.clock() - began >= _LONG_S and self._running:
                 self.loop.call_soon(time.sleep, _NAP_S)
-            _tell(group, results, error)
+            self._tell(group, results, error)
         else:
             # It had the loop for itself, so everybody waited: the answers first, then what has arrived meanwhile.
-            _tell(group, results, error)
+            self._tell(group, results, error)
             if last:
                 self.loop.call_soon(self._release)
+
+    def _tell(self, group: list[Item], results: list[Any] | None, error: BaseException | None) -> None:
+        _tell(group, results, error)
+        self._go_on_together(len(group))
 
     def _measured(self, group: Sequence[Item], seconds: float) -> None:
         """A call for these items took so long."""

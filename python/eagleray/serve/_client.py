@@ -15,6 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from eagleray import _values
+from eagleray.serve import _turns as turns
 from eagleray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -62,8 +63,7 @@ class Loop:
         self._next_number = itertools.count().__next__
         # Weak: as the value of a weak dictionary this must not keep its key.
         self._loop = weakref.ref(loop)
-        context = _replica_context()
-        self._replica = context.core if context is not None and context.loop is loop else None
+        self._go_on_together = turns.together_on(loop)
         loop.add_reader(self._completions.fileno(), self._wake)
 
     @classmethod
@@ -92,17 +92,12 @@ class Loop:
         return future
 
     def _wake(self) -> None:
-        import asyncio
-
         numbers = self._completions.drain()
         for number in numbers:
             future = self._waiting.pop(number)
             if not future.done():
                 future.set_result(None)
-        if self._replica is not None and len(numbers) > 1:
-            # The requests that waited go on in the next turn, one after the other; then what they sent leaves.
-            self._replica.begin_batch()
-            asyncio.get_running_loop().call_soon(self._replica.flush)
+        self._go_on_together(len(numbers))
 
 
 async def ready(call: _core.Call) -> None:
@@ -249,9 +244,7 @@ def _new_router(path: str) -> _core.Router:
     with _lock:
         found = _routers.get(path)
         if found is None:
-            found = _routers[path] = _core.Router(
-                path, None if (context := _replica_context()) is None else context.core
-            )
+            found = _routers[path] = _core.Router(path, turns.replica())
         return found
 
 
@@ -265,10 +258,6 @@ def close_routers() -> None:
 
 def request_being_served() -> _core.Request | None:
     """The request that this code serves; None outside of one."""
-    context = _replica_context()
-    return None if context is None else context.current.get()
-
-
-def _replica_context() -> Any:
     # Only a replica has imported it.
-    return sys.modules.get("eagleray._replica.context")
+    context = sys.modules.get("eagleray._replica.context")
+    return None if context is None else context.current.get()

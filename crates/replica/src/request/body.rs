@@ -102,7 +102,10 @@ impl Request {
     /// All of a complete body (sync requests, and those that came in one frame); `None` while more may come.
     pub fn take_body(&self) -> Option<Bytes> {
         let mut state = self.state.lock();
-        (state.body.end).then(|| state.body.join())
+        (state.body.end).then(|| {
+            state.body.end_said = true;
+            state.body.join()
+        })
     }
 
     /// All of a call's body once it is complete, and what came beside it; `None` while more may come, and then

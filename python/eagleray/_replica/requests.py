@@ -1,4 +1,4 @@
-"""The request of a sync handler: its body is there, so its methods return values."""
+"""The requests that plain handlers get: Starlette's, with what the replica has already given at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ from starlette.requests import Request
 
 if TYPE_CHECKING:
     from starlette.datastructures import FormData
+
+    from eagleray import _core
+
+
+class AsyncRequest(Request):
+    """A starlette `Request` that takes a body which has come whole in one piece; without a generator, that is."""
+
+    def __init__(self, scope: dict[str, Any], request: _core.Request) -> None:
+        super().__init__(scope, request.receive)
+        self._take_body = request.body
+
+    async def body(self) -> bytes:
+        """The whole body."""
+        if not hasattr(self, "_body"):
+            body = None if self._stream_consumed else self._take_body()
+            if body is None:
+                return await super().body()
+            self._body = body
+        return self._body
 
 
 class SyncRequest(Request):
