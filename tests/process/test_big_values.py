@@ -32,11 +32,24 @@ def anonymous():
     with open("/proc/self/smaps_rollup") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
 
-def limit_descriptors(more):
+fillers = []
+
+def leave_no_descriptor():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The limit is on numbers, and listing needs one: nothing is listed when the limit is lifted.
-    limit = hard if more is None else max(map(int, os.listdir("/proc/self/fd"))) + 1 + more
+    # The limit is on numbers, and there are free ones below it: of what was closed, and of this listing.
+    limit = max(map(int, os.listdir("/proc/self/fd"))) + 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    while True:
+        try:
+            fillers.append(os.dup(0))
+        except OSError:
+            return
+
+def leave_descriptors():
+    while fillers:
+        os.close(fillers.pop())
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 class Common:
     def regions(self):
@@ -124,9 +137,6 @@ class Model(Common):
         os.close(read); os.close(write)
         return [mine, found]
 
-    def limit_descriptors(self, more):
-        limit_descriptors(more)
-
 @serve.deployment(max_ongoing_requests=20)
 class Caller(Common):
     def __init__(self, model: DeploymentHandle):
@@ -173,8 +183,11 @@ class Caller(Common):
         for call in calls:
             call.cancel()
 
-    def limit_descriptors(self, more):
-        limit_descriptors(more)
+    def leave_no_descriptor(self):
+        leave_no_descriptor()
+
+    def leave_descriptors(self):
+        leave_descriptors()
 
 app = Caller.bind(Model.bind())
 """
@@ -293,14 +306,17 @@ def test_a_forked_child_has_nothing_of_values_that_its_parent_has_dropped(served
 
 
 def test_without_descriptors_values_go_as_data_or_say_why_not(served: Served) -> None:
-    served.call("caller.limit_descriptors.remote(0)")
+    # Its router has its own by then, and no value has one any more.
+    served.call("caller.send.remote(1)")
+    served.settled()
+    served.call("caller.leave_no_descriptor.remote()")
     try:
         assert served.call("caller.send.remote(2)") == [[float(FLOATS)]] * 2
         # The descriptor of the answer cannot come in.
         with pytest.raises(AssertionError, match="no file descriptor left"):
             served.call("caller.look_and_pass_on.remote(N)")
     finally:
-        served.call("caller.limit_descriptors.remote(None)")
+        served.call("caller.leave_descriptors.remote()")
     assert served.call("caller.look_and_pass_on.remote(N)") == [2.0 * FLOATS, 2.0 * FLOATS]
     served.settled()
 

@@ -69,10 +69,6 @@ impl Region {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        if let Attachment::Received(received) = slf.get().attachment() {
-            // Fills page tables, which takes time: without the interpreter lock. A failure is met again below.
-            slf.py().detach(|| received.map().is_ok());
-        }
         let (pointer, length) = slf.get().bytes()?;
         let length = ffi::Py_ssize_t::try_from(length)
             .map_err(|_| PyBufferError::new_err("a value is longer than a buffer may be"))?;

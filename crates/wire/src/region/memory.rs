@@ -234,14 +234,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the first `length` bytes, which `check` has found to be there for ever.
+    /// Maps the first `length` bytes, which `check` has found to be there for ever. Their pages are found when user code
+    /// looks at them, sixteen at a time: that costs less than all at once, and nothing for what it does not look at.
     ///
     /// # Errors
     /// There is no memory for the page tables, or no mapping left.
     pub(super) fn open(descriptor: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new()
             .len(length)
-            .populate()
             .map_raw_read_only(descriptor.as_raw_fd())?;
         Ok(Self { map, length })
     }
