@@ -109,3 +109,23 @@ def test_ctrl_c_shows_the_line_of_the_script_and_a_second_one_does_not_wait(mach
     assert "session.py" not in script.output
     machine.write("done", "")
     eventually(lambda: not machine.pids("eagleray: "), "the node ends by itself")
+
+
+def test_a_handle_reaches_the_node_that_comes_after_one_that_was_killed(machine: Machine) -> None:
+    script = machine.serve(
+        """
+        from eagleray import serve
+
+        @serve.deployment
+        def hello():
+            return "hello"
+
+        app = hello.bind()
+        """
+    )
+    assert script.do("handle.remote().result(timeout_s=60)") == "hello"
+    (node,) = machine.nodes()
+    os.kill(node["pid"], signal.SIGKILL)
+    eventually(lambda: not machine.pids("eagleray: "), "nothing is left of it")
+    assert script.do("serve.run(app).remote().result(timeout_s=60)") == "hello"
+    assert script.do("handle.remote().result(timeout_s=60)") == "hello", "handles from before too"

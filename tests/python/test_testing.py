@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from eagleray import serve, testing
 from eagleray.serve.context import get_request_context
-from eagleray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from eagleray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from eagleray.serve.handle import DeploymentHandle
 
 NOTES: list[str] = []
@@ -209,6 +209,12 @@ def test_fastapi_answers_as_it_does_when_served() -> None:
         assert client.get("/api/model").json() == 7
         assert client.get("/api/openapi.json").json()["servers"] == [{"url": "/api"}]
         assert client.get("/api/nothing").status_code == 404
+
+
+def test_the_call_of_an_ingress_is_for_http_only() -> None:
+    with testing.client(Views.bind(None)) as client:
+        with pytest.raises(RayServeException, match="no method '__call__'; available methods: add"):
+            client.handle.remote(1).result()
 
 
 @pytest.mark.contract("1.5/local-context", better="the request's context, models and batches are as in production")

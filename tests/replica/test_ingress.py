@@ -140,6 +140,7 @@ def test_fastapi_endpoints_are_methods_of_the_instance(tmp_path: Path) -> None:
         fails = router.get("/fails")
         assert (fails.status, fails.body) == (500, b"Internal Server Error")
         assert "a secret" in node.log
+        assert "request failed: user code raised" in node.log
         assert router.get("/").status == 200
         schema = as_json(router.get("/openapi.json", root_path="/prefix"))
         assert set(schema["paths"]) >= {"/", "/inherited", "/items", "/under/routed"}
@@ -435,6 +436,7 @@ def test_background_tasks_hold_the_slot_and_not_the_answer(tmp_path: Path) -> No
         failed = router.get("/fails")
         assert (failed.status, failed.body, failed.error) == (200, b'"fine"', False)
         assert "in the background" in node.log
+        assert "user code raised after its answer" in node.log
         # The answer is whole while its slot is taken; a client that leaves now stops nothing.
         waiting = router.request(frames.http_head(path="/waits"))
         frame = router.read()

@@ -31,6 +31,11 @@ def joined() -> Session | None:
         from eagleray._driver.session import Session
 
         of_parent = _session if _session_pid != os.getpid() else None
+        if _session is not None and of_parent is None:
+            # That node has ended. The next may have the same sockets, and what routers know is not of it.
+            from eagleray.serve._client import close_routers
+
+            close_routers()
         _session, _session_pid = None, os.getpid()
         if of_parent is not None:
             # A forked child calls its parent's node, and does not own it.

@@ -165,7 +165,9 @@ class Exchange:
         if self._sending is not None:
             self._sending.cancel()
         if self._phase == _ALL:
-            log.failure("user code raised after its answer", error)
+            # An application's own handler of errors answers 500, then raises what it was.
+            after = "user code raised after its answer"
+            log.failure("request failed: user code raised" if self._head.get("status") == 500 else after, error)
             self._request.done()
         else:
             failure.failed(self._request, error)

@@ -73,7 +73,7 @@ class UserCode:
         Raises:
             RayServeException: there is none; the message lists those that there are.
         """
-        found = self.http if name == "__call__" else None
+        found = self.http if name == "__call__" and self.served is None else None
         if found is None and not self.is_function and not name.startswith("__"):
             found = self._attribute(name)
         if found is None:
@@ -89,7 +89,8 @@ class UserCode:
         """Names that handles can call."""
         if self.is_function:
             return ["__call__"]
-        names = ["__call__"] if self._attribute("__call__") is not None else []
+        # Under `@serve.ingress` it is for HTTP only.
+        names = ["__call__"] if self.served is None and self._attribute("__call__") is not None else []
         for name in dir(self.target):
             if name.startswith("_"):
                 continue
