@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, final
 
-__all__ = ["Call", "Client", "Completions", "OutputWatch", "Region", "Replica", "Request", "Router"]
+__all__ = ["Call", "Client", "Completions", "OutputWatch", "Region", "Replica", "Request", "Router", "Timer"]
 
 # --- driver side (crates/py/src/client.rs) -------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from eagleray import serve
 from eagleray._code.identity import identify
 from eagleray._replica import context as replica_context
 from eagleray.serve._batch_item import STREAM_VALUES
-from eagleray.serve._batch_learning import FineTimer
 from eagleray.serve.exceptions import RayServeException
 
 
@@ -788,23 +787,3 @@ def test_a_stream_on_another_loop_is_a_clear_error() -> None:
             await asyncio.to_thread(lambda: asyncio.run(collect(call(2))))
 
     asyncio.run(main())
-
-
-def test_a_fine_timer_calls_back_once_unless_it_is_cancelled() -> None:
-    uvloop = pytest.importorskip("uvloop")
-    called: list[str] = []
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        timer, over = FineTimer(loop), asyncio.Event()
-        timer.call_later(3600, lambda: called.append("replaced"))
-        timer.call_later(1e-4, lambda: called.append("cancelled"))
-        timer.cancel()
-        timer.call_later(1e-4, over.set)
-        await asyncio.wait_for(over.wait(), 30)
-        timer.call_later(0, lambda: (called.append("now"), over.set()))
-        over.clear()
-        await asyncio.wait_for(over.wait(), 30)
-
-    uvloop.run(main())
-    assert called == ["now"]

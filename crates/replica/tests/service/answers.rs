@@ -101,7 +101,9 @@ fn answers_of_a_batch_all_arrive_without_a_flush() {
         router.get();
         let requests = [replica.request(), replica.request()];
         // For few the I/O thread goes on sleeping, for many it wakes to look after them.
-        replica.handle.begin_batch(if round % 2 == 0 { 2 } else { 100 });
+        replica
+            .handle
+            .begin_batch(if round % 2 == 0 { 2 } else { 100 });
         for request in requests {
             assert!(request.claim());
             request.respond(200, [], b"ok", true).unwrap();
@@ -118,7 +120,7 @@ fn a_piece_of_a_stream_never_waits_for_company() {
     for _ in 0..50 {
         let names = [router.get(), router.get()];
         let requests = [replica.request(), replica.request()];
-        replica.handle.begin_batch();
+        replica.handle.begin_batch(2);
         for request in &requests {
             assert!(request.claim());
             request.start(200, []).unwrap();
