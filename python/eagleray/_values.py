@@ -36,7 +36,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["BUFFER", "PADDING", "PICKLE", "SHARED_FROM", "VALUE", "Hole", "Segment", "Share", "dump", "dump_arguments",
-           "dump_call", "dump_value", "join", "load", "place", "split"]  # fmt: skip
+           "dump_call", "dump_parts", "dump_value", "join", "load", "place", "refused",
+           "split"]  # fmt: skip
 
 PICKLE, BUFFER, VALUE, PADDING = range(4)
 SHARED_FROM = 64 * 1024
@@ -194,7 +195,7 @@ def dump_call(
     try:
         return dump_value((args, kwargs), share)
     except Exception as error:
-        raise _refused(error, args, kwargs) from None
+        raise refused(error, args, kwargs) from None
 
 
 def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: type | tuple[()] = ()) -> list[Segment]:
@@ -222,10 +223,22 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], unresolved: ty
         data = dump((args, kwargs), buffers)
         return [*_segments((args, kwargs), data, buffers), *values]
     except Exception as error:
-        raise _refused(error, args, kwargs) from None
+        raise refused(error, args, kwargs) from None
 
 
-def _refused(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+def dump_parts(value: Any, unresolved: Sequence[Any]) -> list[Segment]:
+    """The segments of a call of which somebody else has taken the unresolved arguments out: holes are in the value.
+
+    Raises:
+        Exception: what the value's own pickling raised.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    data = dump(value, buffers)
+    return [*_segments(value, data, buffers), *(Segment(VALUE, one) for one in unresolved)]
+
+
+def refused(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+    """What to raise where arguments could not be pickled; it names the first that cannot be."""
     if _is_ours(error):
         return error
     return TypeError(f"{_culprit(args, kwargs)} cannot be pickled: {error}")
@@ -297,9 +310,10 @@ def load(body: Buffer, regions: Callable[[], Sequence[Any]] | None = None) -> An
     if not values:
         return value
     args, kwargs = value
+    filled = {name: values[value.number] if type(value) is Hole else value for name, value in kwargs.items()}
     return (
         tuple(values[value.number] if type(value) is Hole else value for value in args),
-        {name: values[value.number] if type(value) is Hole else value for name, value in kwargs.items()},
+        filled if type(kwargs) is dict else kwargs.filled(filled),
     )
 
 

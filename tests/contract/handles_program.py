@@ -59,6 +59,32 @@ class Callee:
         yield from range(n)
         raise Odd("after some")
 
+    def echo(self, *args, **kwargs):
+        return args, kwargs
+
+    async def async_echo(self, *args, **kwargs):
+        return args, kwargs
+
+    def kinds(self, *args, **kwargs):
+        return [type(value).__name__ for value in (*args, *kwargs.values())]
+
+    def pairs(self, n):
+        yield from ((number, number) for number in range(n))
+
+    async def async_pairs(self, n):
+        for pair in self.pairs(n):
+            yield pair
+
+    def odd_pairs(self):
+        yield 1
+        yield {2}
+
+    def a_set(self):
+        return {1}
+
+    def plain(self, x):
+        return x
+
     def fails(self):
         raise Odd("on purpose")
 
@@ -199,6 +225,48 @@ def case_serializations():
     assert callee(request_serialization="pickle", response_serialization="cloudpickle").remote(1).result() == 1
     odd = callee(request_serialization="xml")
     raises(ValueError, lambda: odd.remote(1).result())
+
+
+async def case_formats_by_value():
+    for word in ("orjson", "msgpack"):
+        both = callee(_by_reference=False, request_serialization=word, response_serialization=word)
+        assert not both.remote(1).by_reference
+        long = "x" * 300_000
+        for name in ("echo", "async_echo"):
+            found = await both.options(method_name=name).remote((1, 2), long, key={"a": None})
+            assert found == [[[1, 2], long], {"key": {"a": None}}], found
+        assert [item async for item in both.options(method_name="pairs", stream=True).remote(2)] == [[0, 0], [1, 1]]
+        assert [item async for item in both.options(method_name="async_pairs", stream=True).remote(1)] == [[0, 0]]
+        first = both.double.remote(2)
+        assert await both.echo.remote(first, 1, key=first) == [[4, 1], {"key": 4}]
+        assert await callee().double.remote(first) == 8
+        assert all(found == [[[1]], {}] for found in await both.broadcast("echo", (1,)).results_async())
+        async with both.choose_replica() as selection:
+            assert await both.echo.dispatch(selection, (1,), key=first) == [[[1]], {"key": 4}]
+
+        only = callee(_by_reference=False, request_serialization=word)
+        assert await only.kinds.remote((1,), {"a": 1}, key=(2,)) == ["list", "dict", "list"]
+        assert await only.plain.remote(1) == 1
+        only = callee(_by_reference=False, response_serialization=word)
+        assert await only.echo.remote((1,), key={2}.__len__()) == [[[1]], {"key": 1}]
+        assert await only.kinds.remote((1,), {2}, key=frozenset()) == ["tuple", "set", "frozenset"]
+        assert await only.echo.remote(first, key=first) == [[4], {"key": 4}]
+
+        error = await raises_when_awaited(TypeError, both.a_set.remote())
+        assert f"the result of a_set (set) cannot be carried by response_serialization={word!r}" in str(error)
+        odd = both.options(method_name="odd_pairs", stream=True).remote()
+        assert await anext(odd) == 1
+        error = await raises_when_awaited(TypeError, anext(odd))
+        assert "the item of odd_pairs (set)" in str(error)
+        await raises_when_awaited(Odd, both.fails.remote())
+        # Without `_by_reference=False` values are pickled.
+        assert await callee(request_serialization=word, response_serialization=word).plain.remote((1,)) == (1,)
+
+    raw = callee(_by_reference=False, request_serialization="noop", response_serialization="noop", method_name="plain")
+    for data in (b"", b"abc", bytes(200_000)):
+        assert await raw.remote(data) == data
+    assert await raw.options(method_name="kinds", response_serialization="pickle").remote(bytearray(b"x")) == ["bytes"]
+    await raises_when_awaited(TypeError, raw.options(method_name="a_set", request_serialization="pickle").remote())
 
 
 def case_attributes():

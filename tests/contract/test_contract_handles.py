@@ -11,6 +11,7 @@ BOTH = [
     pytest.param("remote_stream", marks=pytest.mark.contract("3.1/remote-stream")),
     pytest.param("options_are_a_copy", marks=pytest.mark.contract("3.1/options")),
     pytest.param("serializations", marks=pytest.mark.contract("3.1/options-serialization")),
+    pytest.param("formats_by_value", marks=pytest.mark.contract("3.1/serialization-by-value")),
     pytest.param("attributes", marks=pytest.mark.contract("3.1/attributes", "3.1/attributes-unknown", "G/14")),
     pytest.param("collisions", marks=pytest.mark.contract("3.1/collisions")),
     pytest.param("introspection", marks=pytest.mark.contract("3.1/introspection", "1.5/get_deployment_handle")),

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from eagleray import _core, _values
+from eagleray import _core, _formats, _values
 from eagleray.exceptions import GetTimeoutError, TaskCancelledError
 from eagleray.serve import _client
 from eagleray.serve import handle as handle_module
+from eagleray.serve._log import logger
 from eagleray.serve.context import DeploymentID
 from eagleray.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
 from eagleray.serve.handle import (
@@ -210,8 +212,68 @@ def test_serializations_are_checked_at_the_call(handle: DeploymentHandle[Any]) -
     handle.options(request_serialization="pickle").remote()
     with pytest.raises(ValueError, match="cloudpickle, pickle, msgpack, orjson, noop"):
         handle.options(request_serialization="json").remote()
-    with pytest.raises(ValueError, match="not available"):
-        handle.options(response_serialization="msgpack").remote()
+    with pytest.raises(ValueError, match="response_serialization is one of"):
+        handle.options(_by_reference=False, response_serialization="xml").remote()
+
+
+@pytest.fixture
+def by_value(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
+    return handle.options(_by_reference=False)
+
+
+@pytest.mark.contract("3.1/serialization-by-value")
+@pytest.mark.parametrize(("word", "library"), [("orjson", "orjson"), ("msgpack", "ormsgpack")])
+@pytest.mark.parametrize("key", ["request_serialization", "response_serialization"])
+def test_a_format_without_its_library_is_an_import_error_that_says_what_to_install(
+    by_value: DeploymentHandle[Any], monkeypatch: pytest.MonkeyPatch, word: str, library: str, key: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=f"{key}='{word}' needs the package {library}: pip install {library}"):
+        by_value.options(**{key: word}).remote(1)
+
+
+@pytest.mark.contract("3.1/serialization-by-value")
+@pytest.mark.parametrize(
+    ("word", "args", "kwargs", "message"),
+    [
+        ("orjson", (1, {2}), {}, r"app/Model: argument 2 \(set\) cannot be carried by request_serialization='orjson'"),
+        ("orjson", (), {"key": b"x"}, r"argument 'key' \(bytes\) cannot be carried"),
+        ("msgpack", (object(),), {}, r"argument 1 \(object\) cannot be carried by request_serialization='msgpack'"),
+        ("noop", ("text",), {}, "carries one positional argument of bytes, nothing else"),
+        ("noop", (b"a", b"b"), {}, "one positional argument"),
+        ("noop", (b"a",), {"b": 1}, "one positional argument"),
+    ],
+)
+def test_what_a_format_cannot_carry_is_a_type_error_of_the_call(
+    by_value: DeploymentHandle[Any], word: str, args: Any, kwargs: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        by_value.options(request_serialization=word).remote(*args, **kwargs)
+
+
+@pytest.mark.contract("3.1/serialization-by-value")
+def test_by_value_is_seen_and_arguments_are_checked_as_ever(by_value: DeploymentHandle[Any]) -> None:
+    other = by_value.options(response_serialization="orjson")
+    assert not other.remote(1).by_reference
+    with pytest.raises(TypeError, match=r"argument 2 \(lock\) cannot be pickled"):
+        other.remote(1, threading.Lock())
+    stream = other.options(stream=True).remote()
+    with pytest.raises(RuntimeError, match="DeploymentResponseGenerator cannot be passed"):
+        other.remote(stream)
+    stream.cancel()
+
+
+@pytest.mark.contract("3.1/options-serialization")
+def test_formats_without_by_value_are_named_in_one_warning(
+    handle: DeploymentHandle[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_formats, "_warned", False)
+    lines: list[str] = []
+    monkeypatch.setattr(logger(), "warning", lambda text, *values: lines.append(text % values))
+    for _ in range(3):
+        handle.options(request_serialization="orjson").remote({1})  # a set, which JSON cannot hold
+    (line,) = lines
+    assert "have no effect: values are pickled unless the handle has _by_reference=False" in line
 
 
 @pytest.mark.contract("3.1/collisions", "3.1/introspection")

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from eagleray import _values
+from eagleray import _formats, _values
 from eagleray._replica import errors, log
 from eagleray._replica.context import current
 from eagleray._replica.pool import to_its_end
@@ -41,7 +41,10 @@ class Calls:
                 name, stream, args, kwargs = await _dispatched(request)
                 answer = self._answer_dispatched
             method = self._method(name, stream)
-            if is_async(method):
+            on_loop = is_async(method)
+            if type(kwargs) is not dict:
+                method = _formats.answering(method, kwargs, name)
+            if on_loop:
                 result = method(*args, **kwargs)
                 # Before the answer goes: what came in shared memory is released ahead of it, and is there to be used
                 # again when the caller has the answer.
@@ -66,6 +69,8 @@ class Calls:
             name, stream = _call_of(request)
             method = self._method(name, stream)
             args, kwargs = _values.load(request.value() or b"", request.regions)
+            if type(kwargs) is not dict:
+                method = _formats.answering(method, kwargs, name)
             result = method(*args, **kwargs)
             del args, kwargs  # as in `on_loop`
             if inspect.isawaitable(result) or inspect.isasyncgen(result):

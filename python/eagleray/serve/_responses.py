@@ -109,8 +109,10 @@ class DeploymentResponse(_Pending, Generic[R]):
 
     @property
     def by_reference(self) -> bool:
-        """Whether passing the response on passes the data by without unpickling it here. Always."""
-        return True
+        """Whether the handle asks for references, as it does without `_by_reference=False`. Passing the response on
+        does not unpickle the data here, in any case.
+        """
+        return bool(self._handle._option("_by_reference"))
 
     def result(self, *, timeout_s: float | None = None, _skip_asyncio_check: bool = False) -> R:
         """Waits for the value.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic
 
-from eagleray import _values
+from eagleray import _formats, _values
 from eagleray.serve import _client, _replicas
 from eagleray.serve._client import RemoteTraceback
 from eagleray.serve._replicas import DeploymentBroadcastResponse, ReplicaSelection
@@ -49,7 +49,6 @@ _OPTIONS: dict[str, Any] = {
     "request_serialization": "cloudpickle",
     "response_serialization": "cloudpickle",
 }
-_SERIALIZATIONS = ("cloudpickle", "pickle", "msgpack", "orjson", "noop")
 # How long a broadcast waits for the first news of its deployment.
 _NEWS_S = 5.0
 
@@ -131,7 +130,9 @@ class DeploymentHandle(Generic[T]):
             multiplexed_model_id: the model that the call is for. Default "", and never inherited from the caller's.
             session_id: calls with the same one go to one replica while that has room. Default "", and never inherited.
             stream: the method is a generator, and the call returns its items. Default False.
-            request_serialization, response_serialization: "cloudpickle" (default) or "pickle".
+            request_serialization, response_serialization: "cloudpickle" (default), "pickle", "msgpack", "orjson" or
+                "noop" (bytes). The last three hold together with `_by_reference=False`; docs/handles.md says what they
+                carry.
 
         Raises:
             TypeError: an option that does not exist, or of the wrong type.
@@ -164,10 +165,11 @@ class DeploymentHandle(Generic[T]):
             A `DeploymentResponse`; a `DeploymentResponseGenerator` with `options(stream=True)`.
 
         Raises:
-            TypeError: an argument cannot be pickled.
+            TypeError: an argument cannot be pickled, or not be carried by the `request_serialization`.
             RayServeException: nothing runs; or a `DeploymentResponse` is inside an argument, not one itself.
             RuntimeError: an argument is a `DeploymentResponseGenerator`.
             ValueError: a serialization that does not exist.
+            ImportError: the library of a serialization is not installed.
         """
         body, upstream = self._pickle(args, kwargs)
         return self._answer(self._call(body, method=self._options.get("method_name", "__call__")), upstream)
@@ -220,7 +222,12 @@ class DeploymentHandle(Generic[T]):
         """
         reservation = _replicas.reservation_of(selection)
         stream = self._option("stream")
-        body, upstream = self._pickle((self._option("method_name"), stream, *args), kwargs)
+        head = (self._option("method_name"), stream)
+        formats = _formats.wanted(self._options)
+        if formats is None:
+            body, upstream = self._pickle((*head, *args), kwargs)
+        else:
+            body, upstream = self._encode(formats, args, kwargs, head)
         call = reservation.take(selection, self.deployment_id)
         call.dispatch(body, stream)
         return self._answer(call, upstream)
@@ -266,7 +273,10 @@ class DeploymentHandle(Generic[T]):
 
     def _pickle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
         """The body of a call, and the responses that are part of it."""
-        self._check_serialization()
+        if "request_serialization" in self._options or "response_serialization" in self._options:
+            formats = _formats.wanted(self._options)
+            if formats is not None:
+                return self._encode(formats, args, kwargs)
         try:
             body = _values.dump_call(args, kwargs, _Pending, self._share)
             return (body, ()) if body is not None else self._pickle_with_responses(args, kwargs)
@@ -276,13 +286,31 @@ class DeploymentHandle(Generic[T]):
     def _pickle_with_responses(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
+        self._refuse_generators(args, kwargs)
+        return self._placed(_values.dump_arguments(args, kwargs, DeploymentResponse))
+
+    def _encode(
+        self, formats: _formats.Formats, args: tuple[Any, ...], kwargs: dict[str, Any], head: tuple[Any, ...] = ()
+    ) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
+        """As `_pickle`, in other formats. `head` goes before the arguments, and is pickled."""
+        self._refuse_generators(args, kwargs)
+        try:
+            return self._placed(_formats.Arguments(args, kwargs, formats, DeploymentResponse, head).segments())
+        except RayServeException:
+            raise
+        except TypeError as error:
+            raise TypeError(f"{self._title()}: {error}") from None
+
+    def _refuse_generators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for value in (*args, *kwargs.values()):
             if isinstance(value, DeploymentResponseGenerator):
                 raise RuntimeError(
                     f"{self._title()}: a DeploymentResponseGenerator cannot be passed to another call; iterate over it "
                     "and pass the items"
                 )
-        segments = _values.dump_arguments(args, kwargs, DeploymentResponse)
+
+    def _placed(self, segments: list[_values.Segment]) -> tuple[Any, tuple[DeploymentResponse[Any], ...]]:
+        """The body, and the responses that are part of it."""
         upstream = tuple(segment.data for segment in segments if segment.kind == _values.VALUE)
         if not upstream:
             return _values.place(segments, self._share), ()
@@ -298,16 +326,6 @@ class DeploymentHandle(Generic[T]):
         """Puts what is large into shared memory. None: there is no room, or, in local testing mode, no need."""
         share = getattr(self._router(), "share", None)
         return None if share is None else share(parts)
-
-    def _check_serialization(self) -> None:
-        for key in ("request_serialization", "response_serialization"):
-            if key not in self._options or (value := self._options[key]) in ("cloudpickle", "pickle"):
-                continue
-            if value not in _SERIALIZATIONS:
-                raise ValueError(f"{key} is one of {', '.join(_SERIALIZATIONS)}, got {value!r}")
-            from eagleray.serve import _validate
-
-            raise _validate.not_available(f"{key}={value!r}", "values travel pickled, large ones without a copy")
 
     def _title(self) -> str:
         method = self._options.get("method_name", "__call__")
