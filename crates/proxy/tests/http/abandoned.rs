@@ -1,13 +1,13 @@
 //! Requests that go on when their client has left, because they asked for it.
 
-use std::net::TcpStream;
+use std::{net::TcpStream, time::Instant};
 
 use eagleray_types::control::{Empty, proxy_command};
 use eagleray_wire::{Flags, Frame, Kind};
 
 use crate::{
     limits::{wait_for, with},
-    support::{Client, Connection, Proxy, Replica, target},
+    support::{Client, Connection, PATIENCE, Proxy, Replica, target},
 };
 
 const OPEN: &str = "requests_abandoned_open";
@@ -108,7 +108,9 @@ fn a_drain_waits_for_requests_that_outlive_their_clients() {
     drop(client);
     wait_for(&mut proxy, OPEN, 1);
     proxy.command(proxy_command::Body::Drain(Empty {}));
-    while TcpStream::connect(proxy.address).is_ok() {
+    // Until it has closed its listener, or somebody else has the port.
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE && TcpStream::connect(proxy.address).is_ok() {
         std::thread::yield_now();
     }
     connection.answer_long(&request, &[b'x'; LENGTH]);
