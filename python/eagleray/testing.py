@@ -111,7 +111,7 @@ class Client:
             method: such as "GET".
             path: with the route prefix, as a client of the server writes it; may have a query.
             params: the query, or more of it.
-            headers: those that Eagleray knows work too: `x-request-id`, `serve_multiplexed_model_id`,
+            headers: those that Eagleray knows work too: `x-request-id`, `serve_multiplexed_model_id`, `x-session-id`,
                 `x-request-timeout-seconds`.
             content: the body as it is.
             json: a value for a JSON body.
@@ -243,12 +243,14 @@ def _pairs(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def _options(headers: Mapping[str, str], root_path: str) -> dict[str, Any]:
     """What the proxy and the router take from the headers."""
     given = headers.get("x-request-id", "")
-    # Dashes and underscores are the same in this one.
+    # Dashes and underscores are the same in these.
     models = [value for name, value in headers.items() if name.replace("-", "_") == "serve_multiplexed_model_id"]
+    sessions = [value for name, value in headers.items() if name.replace("-", "_") == "x_session_id"]
     return {
         "root_path": root_path,
         "request_id": given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4()),
         "multiplexed_model_id": models[0] if models else "",
+        "session_id": sessions[0] if sessions else "",
         "timeout_s": _timeout_s(headers.get("x-request-timeout-seconds", "")),
     }
 

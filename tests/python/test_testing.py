@@ -259,3 +259,18 @@ def test_models_are_loaded_by_the_id_of_the_request_and_unloaded_at_the_end() ->
         assert client.handle.options(multiplexed_model_id="a").remote(None).result() == "a"
         assert NOTES == ["a loaded", "b loaded", "b unloaded", "c loaded"]
     assert sorted(NOTES[4:]) == ["a unloaded", "c unloaded"]
+
+
+@pytest.mark.contract("1.5/local-context")
+def test_a_request_has_the_session_that_its_header_names() -> None:
+    @serve.deployment
+    class Sessions:
+        async def __call__(self, request: Any) -> str:
+            context = get_request_context()
+            assert context is not None
+            return context.session_id
+
+    with testing.client(Sessions.bind()) as client:
+        for header in ("x-session-id", "X_Session_Id"):
+            assert client.get("/", headers={header: "s"}).text == "s"
+        assert client.get("/").text == ""

@@ -156,10 +156,12 @@ class HttpRequest(Request):
         root_path: str,
         request_id: str,
         multiplexed_model_id: str = "",
+        session_id: str = "",
         timeout_s: float | None = None,
     ) -> None:
         super().__init__(request_id, multiplexed_model_id, None if timeout_s is None else time.monotonic() + timeout_s)
         self.answer = Answer()
+        self.session_id = session_id
         self.route = root_path or "/"
         self._scope: dict[str, Any] = {
             "type": "http",
