@@ -4,7 +4,9 @@ The head of an answer is held back until the first bytes of its body, so that a 
 application waits before them, the head leaves without them. Whatever the application does wrong, its own request gets
 one 500, or an answer that visibly breaks off when part of it has left; nothing else notices.
 
-The slot stays taken until the application returns: background tasks run after the end of the answer.
+The slot stays taken until the application returns: background tasks run after the end of the answer. An application
+that never returns, and asks or sends on and on although nobody is there, takes its turn with all others: what would be
+answered at once for ever is answered after a turn of the loop.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray._replica import failure, log, websocket
 from eagleray._replica.context import current
+from eagleray._replica.data import as_bytes
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -79,11 +82,15 @@ class Exchange:
         while self._waiting is not None and not self._waiting.done():
             await asyncio.wait([self._waiting])  # two calls at a time: each message goes to one
         if self._phase == _ALL:
+            await asyncio.sleep(0)
             return {"type": "http.disconnect"}
-        message: Any = self._request.receive()
-        if isinstance(message, asyncio.Future):
-            self._waiting = message
-        return await message  # type: ignore[no-any-return]
+        waiting: Any = self._request.receive()
+        if isinstance(waiting, asyncio.Future):
+            self._waiting = waiting
+        message: dict[str, Any] = await waiting
+        if message["type"] == "http.disconnect":
+            await asyncio.sleep(0)
+        return message
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """Takes the head, or part of the body; returns when there is room for more.
@@ -121,7 +128,7 @@ class Exchange:
                 if status == 500 and self._request.remaining_s == 0.0:
                     # Its own handler saw a call end for the deadline: the same words, whoever is quicker.
                     status, headers, body = failure.LATE
-                self._request.respond(status, headers, body if type(body) is bytes else bytes(body), False)
+                self._request.respond(status, headers, as_bytes(body), False)
                 self._end()
                 return
             self._start()
@@ -130,13 +137,16 @@ class Exchange:
 
     async def _more(self, body: Any, more: bool) -> None:
         request = self._request
-        room = request.send(body if type(body) is bytes else bytes(body), not more)
+        room = request.send(as_bytes(body), not more)
         if not more:
             self._end()
         elif room == _WAIT:
             await request.writable()
         elif room == _GONE:
+            await asyncio.sleep(0)
             raise OSError("nobody takes this answer any more")
+        elif not body:
+            await asyncio.sleep(0)
 
     def _send_head(self) -> None:
         self._sending = None

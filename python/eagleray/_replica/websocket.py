@@ -15,6 +15,7 @@ from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from eagleray._replica import failure, log
+from eagleray._replica.data import as_bytes
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -82,6 +83,8 @@ class WebSocket:
         request = self._request
         while True:
             if self._phase in (_CLOSED, _REFUSED):
+                # As in `asgi`: one that asks on and on takes its turn with all others.
+                await asyncio.sleep(0)
                 code, reason = self._close
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self._reading is not None and not self._reading.done():
@@ -93,6 +96,8 @@ class WebSocket:
                 await self._reading
                 continue
             if message["type"] == "websocket.disconnect":
+                if self._phase == _LEFT:
+                    await asyncio.sleep(0)
                 self._phase = _LEFT
                 _open.discard(self)
             return message
@@ -123,6 +128,7 @@ class WebSocket:
         elif phase == _REFUSING and kind == "websocket.http.response.body":
             await self._refuse(message)
         elif phase == _LEFT and kind in ("websocket.send", "websocket.close"):
+            await asyncio.sleep(0)
             raise OSError("the client of this WebSocket has left")
         else:
             raise RuntimeError(f"the ASGI application sent {kind!r} to a WebSocket {_SAID[phase]}")
@@ -132,13 +138,14 @@ class WebSocket:
         if text is not None and data is None:
             whole = text
         elif data is not None and text is None:
-            whole = data if type(data) is bytes else bytes(data)
+            whole = as_bytes(data)
         else:
             raise ValueError("a 'websocket.send' has either 'text' or 'bytes'")
         room = self._request.send_message(whole)
         if room == _WAIT:
             await self._room()
         elif room == _GONE:
+            await asyncio.sleep(0)
             raise OSError("the client of this WebSocket has left")
 
     async def _room(self) -> None:
@@ -152,7 +159,7 @@ class WebSocket:
         await waiting
 
     def _accept(self, message: MutableMapping[str, Any]) -> None:
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+        headers = _fields(message)
         if any(name == b"sec-websocket-protocol" for name, _ in headers):
             raise ValueError("give the subprotocol as 'subprotocol', not among the headers")
         subprotocol = message.get("subprotocol")
@@ -178,9 +185,8 @@ class WebSocket:
         body, more = message.get("body", b""), message.get("more_body", False)
         request = self._request
         if not request.answered:
-            headers = [(bytes(name).lower(), bytes(value)) for name, value in self._head.get("headers", ())]
-            request.start(self._head["status"], headers)
-        room = request.send(bytes(body), not more)
+            request.start(self._head["status"], _fields(self._head))
+        room = request.send(as_bytes(body), not more)
         if not more:
             self._phase = _REFUSED
         elif room == _WAIT:
@@ -215,6 +221,10 @@ class WebSocket:
         """Closes it for the replica, whose application goes on until it notices."""
         if self._phase == _OPEN:
             self._closed(_RESTART, "the replica is shutting down")
+
+
+def _fields(message: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [(as_bytes(name).lower(), as_bytes(value)) for name, value in message.get("headers", ())]
 
 
 def _check_status(status: int) -> None:

@@ -70,7 +70,7 @@ pub(super) fn from_python<'py>(
     let mut pairs = Vec::new();
     let mut length = None;
     for item in headers.try_iter()? {
-        let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item?.extract()?;
+        let (name, value) = two(item?)?;
         let pair = (lower(bytes(name)?), bytes(value)?);
         let (name, value) = (pair.0.as_bytes(), pair.1.as_bytes());
         if name.is_empty() || !name.iter().all(|byte| is_name_byte(*byte)) {
@@ -99,6 +99,19 @@ pub(super) fn from_python<'py>(
         pairs.push(pair);
     }
     Ok((pairs, length))
+}
+
+/// ASGI asks for any iterable of two, and a tuple it is nearly always.
+fn two(item: Bound<'_, PyAny>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
+    let item = match item.cast_into::<PyTuple>() {
+        Ok(tuple) => tuple,
+        Err(error) => {
+            let item = error.into_inner();
+            let items = item.try_iter()?.take(3).collect::<PyResult<Vec<_>>>()?;
+            PyTuple::new(item.py(), items)?
+        }
+    };
+    item.extract()
 }
 
 /// ASGI asks for lower case, and many an application forgets.

@@ -476,10 +476,13 @@ impl Request {
     }
 
     fn has_no_body(&self, status: u16) -> PyResult<bool> {
-        if !(100..=999).contains(&status) {
-            return Err(PyValueError::new_err(format!("{status} is no HTTP status")));
+        // Below 200 an answer is still to come, and ASGI has no message for that.
+        if !(200..=999).contains(&status) {
+            return Err(PyValueError::new_err(format!(
+                "{status} is no HTTP status of an answer"
+            )));
         }
-        Ok(self.bodyless.load(Ordering::Relaxed) || status < 200 || status == 204 || status == 304)
+        Ok(self.bodyless.load(Ordering::Relaxed) || status == 204 || status == 304)
     }
 
     /// No event will name it any more.
