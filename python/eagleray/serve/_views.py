@@ -28,9 +28,9 @@ def endpoints(app: Any, cls: type) -> list[Any]:
 
 
 def check(app: Any, cls: type) -> None:
-    """Raises a RayServeException for an endpoint of `cls` that cannot be a method."""
+    """Raises a RayServeException for an endpoint of `cls` that cannot be a method. Makes all ready to be pickled."""
+    _evaluate_all(app)
     for endpoint in endpoints(app, cls):
-        _evaluate_annotations(endpoint)
         first = next(iter(inspect.signature(endpoint).parameters.values()), None)
         if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
             problem = "has no parameter for it"
@@ -46,6 +46,28 @@ def check(app: Any, cls: type) -> None:
         )
 
 
+def _evaluate_all(app: Any) -> None:
+    """Evaluates what FastAPI may read again in a replica: annotations of endpoints and dependencies, at any depth."""
+    seen: set[int] = set()
+    left: list[Any] = []
+    for owner in _inside(app):
+        router = getattr(owner, "router", owner)
+        left += getattr(router, "dependencies", ())
+        for route in router.routes:
+            left.append(getattr(route, "endpoint", None))
+            left += getattr(route, "dependencies", ())
+            left += getattr(getattr(route, "include_context", None), "dependencies", ())
+    while left:
+        one = left.pop()
+        function = getattr(one, "dependency", one)
+        if not inspect.isfunction(function) or id(function) in seen:
+            continue
+        seen.add(id(function))
+        _evaluate_annotations(function)
+        for parameter in inspect.signature(function).parameters.values():
+            left += [parameter.default, *getattr(parameter.annotation, "__metadata__", ())]
+
+
 def _evaluate_annotations(endpoint: Any) -> None:
     """Annotations that are text (`from __future__ import annotations`) need the globals of here.
 
@@ -53,6 +75,9 @@ def _evaluate_annotations(endpoint: Any) -> None:
     """
     signature = inspect.signature(endpoint)
     names = endpoint.__globals__
+    annotations = [signature.return_annotation, *(one.annotation for one in signature.parameters.values())]
+    if not any(isinstance(annotation, str) for annotation in annotations):
+        return
 
     def value(annotation: Any) -> Any:
         if isinstance(annotation, str):
