@@ -80,12 +80,13 @@ class Lifespan:
         except BaseException as error:
             if self._asked == 0:
                 logger.info("the ASGI application has no lifespan: %s: %s", type(error).__name__, error)
+            elif self._started.is_set() and not self._stopping.is_set() and self._failure is None:
+                # Its startup was complete, however soon this comes: it serves on.
+                logger.error("the lifespan of the ASGI application ended with an error", exc_info=error)
             elif not self._stopped.is_set():
                 self._error = error
                 if self._failure is None:
                     self._failure = f"{type(error).__name__}: {error}"
-                if self._started.is_set() and not self._stopping.is_set():
-                    logger.error("the lifespan of the ASGI application ended with an error", exc_info=error)
         finally:
             self._started.set()
             self._stopped.set()
