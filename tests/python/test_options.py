@@ -1,5 +1,6 @@
 """Options of deployments and arguments of `serve`: what is taken, and how what is not taken is refused."""
 
+import logging
 import pickle
 import re
 from pathlib import Path
@@ -172,6 +173,30 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
 ) -> None:
     with pytest.raises(error, match=words):
         serve.run(**{"target": serve.deployment(Target).bind(), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("max_concurrent_queries", "it is called max_ongoing_requests"),
+        ("route_prefix", "an application has one: serve.run"),
+        ("num_gpus", "it goes into ray_actor_options"),
+        ("max_replicas", "it goes into autoscaling_config"),
+        ("num_replica", "did you mean 'num_replicas'"),
+    ],
+)
+def test_an_option_of_older_programs_is_refused_with_its_place(option: str, words: str) -> None:
+    with pytest.raises(TypeError, match=f"no option '{option}'; {words}"):
+        serve.deployment(**{option: 1})(Target)  # type: ignore[call-overload]
+
+
+def test_a_detached_start_is_told_what_outlives_scripts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE", "1")
+    monkeypatch.setattr(logging.getLogger("eagleray.serve"), "handlers", [caplog.handler])
+    serve.start(detached=True)
+    assert "for a node that outlives scripts, run `eagleray start`" in caplog.text
 
 
 @pytest.mark.contract("1.5/start-renamed", "1.5/start-controller_options")

@@ -57,6 +57,19 @@ pub(crate) enum Error {
     Io { path: PathBuf, source: io::Error },
 }
 
+impl Error {
+    /// Says, of a directory that the machine refuses, which variable puts it elsewhere.
+    pub(crate) fn or_elsewhere(self, variable: &str) -> Self {
+        match self {
+            Self::Io { path, source } => Self::Unsafe(format!(
+                "{}: {source}; set {variable} to a directory that you can write",
+                path.display()
+            )),
+            other => other,
+        }
+    }
+}
+
 trait At<T> {
     fn at(self, path: &Path) -> Result<T, Error>;
 }

@@ -184,6 +184,23 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 """By name: takes what the user gave and returns what is kept."""
 
 
+#: Where to write what older programs, and users who guess, write as an option.
+_ELSEWHERE = {
+    "max_concurrent_queries": "; it is called max_ongoing_requests",
+    "route_prefix": "; an application has one: serve.run(..., route_prefix=...)",
+    "init_args": "; arguments of the constructor are given to bind()",
+    "init_kwargs": "; arguments of the constructor are given to bind()",
+    **dict.fromkeys(
+        ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "runtime_env"),
+        "; it goes into ray_actor_options={...}",
+    ),
+    **dict.fromkeys(
+        ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests"),
+        "; it goes into autoscaling_config={...}",
+    ),
+}
+
+
 def configure(base: DeploymentConfig, given: dict[str, Any]) -> DeploymentConfig:
     """`base`, with the options in `given` over it, checked one by one and together.
 
@@ -196,7 +213,8 @@ def configure(base: DeploymentConfig, given: dict[str, Any]) -> DeploymentConfig
         if key == "version":
             raise ValueError("version is no option: a deployment's version follows from its code and arguments")
         if key not in CHECKS:
-            raise TypeError(f"serve.deployment has no option {key!r}{_validate.nearest(key, [*CHECKS, 'name'])}")
+            where = _ELSEWHERE.get(key) or _validate.nearest(key, [*CHECKS, "name"])
+            raise TypeError(f"serve.deployment has no option {key!r}{where}")
     automatic = isinstance(given.get("num_replicas"), str) and given["num_replicas"] == "auto"
     if automatic:
         given["num_replicas"] = None

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eagleray.serve import _validate
+from eagleray.serve import _log, _validate
 from eagleray.serve._run import check_controller_options, check_name, ignored_here, local_forced
 from eagleray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
 from eagleray.serve.context import ReplicaContext, _find_replica_context, in_replica
@@ -49,6 +49,9 @@ def start(
     for key in ("http_host", "http_port", "http_middlewares"):
         if key in kwargs:
             raise ValueError(f"{key} is given as http_options={{{key.removeprefix('http_')!r}: ...}}")
+    if kwargs.pop("detached", False):
+        # Programs for older releases of Ray Serve ask for what is the default there.
+        _log.logger().warning("detached=True has no effect: for a node that outlives scripts, run `eagleray start`")
     if kwargs:
         raise TypeError(f"serve.start() has no option {sorted(kwargs)[0]!r}")
     if proxy_location is not None and ProxyLocation(proxy_location) is ProxyLocation.Disabled:

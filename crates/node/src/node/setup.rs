@@ -18,7 +18,7 @@ use crate::{
     replicas,
     run_directory::{self, NodeRecord, RunDirectory},
     service::{Recipe, Role},
-    settings::{ChildOptions, NodeOptions, ReaperOptions},
+    settings::{self, ChildOptions, NodeOptions, ReaperOptions},
     telemetry,
 };
 
@@ -51,9 +51,10 @@ impl Setup {
             .check_files()
             .map_err(|problem| Failure::new(Kind::Invalid, format!("http_options: {problem}")))?;
         let node_id = new_id().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
-        run_directory::private_directory(&root)?;
+        let in_root = |error: run_directory::Error| error.or_elsewhere(settings::RUNTIME_ROOT);
+        run_directory::private_directory(&root).map_err(in_root)?;
         let stale = run_directory::clean_stale(&root);
-        let directory = RunDirectory::acquire(&root, &options.name, &node_id)?;
+        let directory = RunDirectory::acquire(&root, &options.name, &node_id).map_err(in_root)?;
         Self::inside(options, node_id, &stale, directory)
     }
 
@@ -93,7 +94,8 @@ impl Setup {
         let http_address = format!("{}://{address}", options.proxy.scheme());
         let state = match options.owner_pid {
             Some(_) => path.clone(),
-            None => run_directory::state_directory(&options.name)?,
+            None => run_directory::state_directory(&options.name)
+                .map_err(|error| error.or_elsewhere("XDG_STATE_HOME"))?,
         };
         run_directory::private_directory(&state.join("blobs"))?;
         let node_socket = replicas::process::listen(&path.join("node.sock"))?;

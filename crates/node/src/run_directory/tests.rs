@@ -49,6 +49,24 @@ fn a_live_directory_is_not_cleaned() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_made_says_which_variable_puts_it_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = private_directory(&file.join("one"))
+        .unwrap_err()
+        .or_elsewhere("XDG_STATE_HOME");
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("{}: ", file.display())), "{text}");
+    assert!(
+        text.ends_with("; set XDG_STATE_HOME to a directory that you can write"),
+        "{text}"
+    );
+    let held = Error::Held { name: "one".into() };
+    assert!(matches!(held.or_elsewhere("X"), Error::Held { .. }));
+}
+
+#[test]
 fn a_link_in_place_of_the_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
