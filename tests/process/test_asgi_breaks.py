@@ -5,9 +5,11 @@ next request on that connection is answered as if nothing had been; only an answ
 HTTP/1.1.
 """
 
+import contextlib
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ import pytest
 
 import http2
 from machine import PATIENCE, Machine, Script
+from websocket import WebSocket
 
 APP = """
 import asyncio
@@ -262,7 +265,23 @@ async def sends_to_nobody_without_end(scope, receive, send):
         except OSError:
             pass
 
+async def talks_without_end(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while not go_on.is_set():
+        message = await receive()
+        if scope["path"] == "/sends":
+            try:
+                await send({"type": "websocket.send", "text": "x"})
+            except OSError:
+                pass
+        if scope["path"] == "/closes" and message["type"] != "websocket.disconnect":
+            await send({"type": "websocket.close"})
+
 async def dispatch(scope, receive, send):
+    if scope["type"] == "websocket":
+        await talks_without_end(scope, receive, send)
+        return
     if scope["type"] != "http":
         return
     path = scope["path"][1:]
@@ -388,11 +407,63 @@ def test_an_answer_to_head_has_no_body_whatever_is_sent(served: Served, protocol
 
 
 @PROTOCOLS
+@pytest.mark.parametrize(("name", "status"), [("never_receives", 200), ("raises", 500), ("nothing", 500)])
+def test_a_body_that_is_never_received_is_not_taken_for_a_request(
+    served: Served, protocol: str, name: str, status: int
+) -> None:
+    # It looks like requests, and is more than the replica is given before it asks.
+    body = b"GET /usual HTTP/1.1\r\nhost: x\r\n\r\n" * (1 << 15)
+    if protocol == "HTTP/2":
+        with http2.Connection(served.script.address) as connection:
+            assert connection.ask(f"/{name}", "POST", body[:60_000]).status == status
+            assert connection.ask("/usual") == RIGHT
+        return
+    with socket.create_connection(_host(served), timeout=PATIENCE) as stream:
+        stream.sendall(f"POST /{name} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        sender = threading.Thread(target=_send_all, args=(stream, body + b"GET /usual HTTP/1.1\r\nhost: x\r\n\r\n"))
+        sender.start()
+        answers = b""
+        # Either it goes on after the body, with the one request that follows, or it ends.
+        while answers.count(b"HTTP/1.1 ") < 2 or not answers.endswith(b"whole"):
+            more = _receive(stream)
+            if not more:
+                break
+            answers += more
+        sender.join()
+    assert answers.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answers.count(b"HTTP/1.1 ") <= 2
+
+
+def _send_all(stream: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        stream.sendall(data)
+
+
+def _receive(stream: socket.socket) -> bytes:
+    try:
+        return stream.recv(65_536)
+    except ConnectionResetError:
+        return b""
+
+
+@PROTOCOLS
 @pytest.mark.parametrize("name", ["receives_without_end", "sends_nothing_without_end"])
 def test_an_application_that_never_ends_leaves_others_their_turn(served: Served, protocol: str, name: str) -> None:
     with connect(served, protocol) as other, socket.create_connection(_host(served), timeout=PATIENCE) as endless:
         endless.sendall(f"GET /{name} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         assert endless.recv(1), "it runs"
+        for _ in range(5):
+            assert other.ask("/usual") == RIGHT
+        assert other.ask("/go") == RIGHT
+
+
+@pytest.mark.parametrize("path", ["/receives", "/sends", "/closes"])
+def test_a_websocket_whose_application_never_ends_leaves_others_their_turn(served: Served, path: str) -> None:
+    with WebSocket(served.script.address + path) as talking:
+        talking.send("go on")
+        if path != "/receives":
+            talking.receive()
+    with Http1(served) as other:
         for _ in range(5):
             assert other.ask("/usual") == RIGHT
         assert other.ask("/go") == RIGHT
