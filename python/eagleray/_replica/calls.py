@@ -5,8 +5,10 @@ makes of them.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import AsyncGenerator
+from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from eagleray import _formats, _values
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from eagleray import _core
 
 _GONE, _WAIT = 0, 2
+_GENERATORS = (GeneratorType, AsyncGeneratorType)
 
 
 class Calls:
@@ -35,13 +38,16 @@ class Calls:
         try:
             name, stream = _call_of(request)
             if name:
-                args, kwargs = _values.load(await _body(request), request.regions)
+                body = request.value()
+                if body is None:
+                    body = await _body(request)
+                args, kwargs = _values.load(body, request.regions)
+                del body
                 answer = self._answer
             else:
                 name, stream, args, kwargs = await _dispatched(request)
                 answer = self._answer_dispatched
-            method = self._method(name, stream)
-            on_loop = is_async(method)
+            method, on_loop = self._method(name, stream)
             if type(kwargs) is not dict:
                 method = _formats.answering(method, kwargs, name)
             if on_loop:
@@ -49,13 +55,16 @@ class Calls:
                 # Before the answer goes: what came in shared memory is released ahead of it, and is there to be used
                 # again when the caller has the answer.
                 del args, kwargs
-                if not (inspect.isasyncgen(result) or inspect.isgenerator(result)):
+                if type(result) not in _GENERATORS:
                     result = await result
             else:
                 call = to_its_end(method, *args, **kwargs)
                 del args, kwargs
                 result = await call
-            await answer(request, result, name, stream)
+            if stream or answer != self._answer or type(result) in _GENERATORS:
+                await answer(request, result, name, stream)
+            else:
+                request.respond_value(_dump(request, result, "result", name))
         except GeneratorExit:
             request.done()
             raise
@@ -67,7 +76,7 @@ class Calls:
         current.set(request)
         try:
             name, stream = _call_of(request)
-            method = self._method(name, stream)
+            method, _ = self._method(name, stream)
             args, kwargs = _values.load(request.value() or b"", request.regions)
             if type(kwargs) is not dict:
                 method = _formats.answering(method, kwargs, name)
@@ -84,12 +93,14 @@ class Calls:
             _failed(request, error)
         return None
 
-    def _method(self, name: str, stream: bool) -> Any:
-        """The method, refused before anything of it runs where that is possible."""
+    def _method(self, name: str, stream: bool) -> tuple[Any, bool]:
+        """The method, and whether it is async; refused before anything of it runs where that is possible."""
         method = self._user_code.method(name)
-        if not stream and (inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)):
+        function = getattr(method, "__func__", method)
+        on_loop, generator = _kind_of_function(function) if type(function) is FunctionType else _kind_of(method)
+        if generator and not stream:
             _check_stream(name, stream, generator=True)
-        return method
+        return method, on_loop
 
     async def _rest(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:
         try:
@@ -120,6 +131,15 @@ class Calls:
         _check_stream(name, stream, generator=inspect.isgenerator(result) or inspect.isasyncgen(result))
         request.send_item(_dump(request, result, "result", name))
         request.end_items()
+
+
+def _kind_of(method: Any) -> tuple[bool, bool]:
+    """Whether it is async, and whether it is a generator of either kind."""
+    return is_async(method), inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
+
+
+# Of plain functions, which are what they are.
+_kind_of_function = functools.lru_cache(maxsize=256)(_kind_of)
 
 
 def _call_of(request: _core.Request) -> tuple[str, bool]:
