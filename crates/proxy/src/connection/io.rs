@@ -23,8 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Connection, Phase};
 use crate::shard::Shard;
 
-/// Most that is read and thrown away after the answer. A client that sends more than this without reading is cut.
-const MOST_DISCARDED: usize = 4 * 1024 * 1024;
+/// Most that is read and thrown away after the answer, within the time of lingering. A client that sends more than this
+/// without reading is cut, and may never see the answer: so an upload that is too long by as much as is common still does.
+const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 const DISCARD_BYTES: usize = 16 * 1024;
 const LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
