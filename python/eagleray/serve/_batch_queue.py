@@ -299,7 +299,8 @@ class BatchQueue:
             self._release()
             if len(group) >= _MANY and self.clock() - began >= _LONG_S and self._running:
                 self.loop.call_soon(time.sleep, _NAP_S)
-            self._tell(group, results, error)
+            # In the turn in which the next batch starts, behind it.
+            self.loop.call_soon(self._tell, group, results, error)
         else:
             # It had the loop for itself, so everybody waited: the answers first, then what has arrived meanwhile.
             self._tell(group, results, error)
