@@ -298,6 +298,11 @@ def test_the_application_s_close_reaches_the_client_and_the_access_log(script: S
         ),
         "the application notes what it saw",
     )
+    assert refused(script, "/raw/close-first").status == 403
+    # Gone without a close frame.
+    vanished = connect(script, "/chat/echo/vanished")
+    vanished.receive()
+    vanished.socket.close()
     logs = script.machine.logs
     for line in (r" WS /raw 4001 ", r" WS /raw 1000 ", r" WS /raw 403 ", r" WS /chat 1006 "):
         eventually(lambda line=line: re.search(line, logs()), f"an access line{line}")
