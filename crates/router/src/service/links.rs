@@ -18,6 +18,8 @@ use tokio::{io::AsyncWrite, net::unix::OwnedWriteHalf, task::AbortHandle};
 
 use crate::core::ConnectionKey;
 
+/// So many frames are not kept for the end of the turn.
+const EARLY_FRAMES: u32 = 16;
 /// With more than this in the buffer of a connection, bodies wait; control frames and new requests do not.
 const MAX_BODY_BACKLOG: usize = 256 * 1024;
 /// With more than this, the replica takes nothing any more and its connection is given up.
@@ -40,6 +42,8 @@ pub(super) struct Link {
     /// Where descriptors of regions go, if the replica takes any, and the way back for those that come.
     pub(super) regions: Option<Regions>,
     listed: bool,
+    /// Frames that were appended since the last write.
+    appended: u32,
     /// Requests whose bodies wait for the buffer to empty.
     waiting_bodies: Vec<usize>,
 }
@@ -54,7 +58,16 @@ impl Link {
         takes
     }
 
+    /// Writes what the socket takes now. What is left, and an error, is for the driver, which has its turn still.
+    fn write_early(&mut self) {
+        self.appended = 0;
+        if let Ok(written) = self.write.try_write(&self.out) {
+            self.out.advance(written);
+        }
+    }
+
     fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.appended = 0;
         while !self.out.is_empty() {
             match Pin::new(&mut self.write).poll_write(context, &self.out) {
                 Poll::Ready(Ok(written)) => self.out.advance(written),
@@ -127,6 +140,7 @@ impl Links {
             out: BytesMut::with_capacity(64 * 1024),
             regions,
             listed: false,
+            appended: 0,
             waiting_bodies: Vec::new(),
         });
         true
@@ -147,9 +161,14 @@ impl Links {
 
     /// Something was appended to the connection's buffer.
     pub(super) fn list(&mut self, key: ConnectionKey) {
-        if let Some(link) = self.link(key)
-            && !link.listed
-        {
+        let Some(link) = self.link(key) else {
+            return;
+        };
+        link.appended += 1;
+        if link.appended >= EARLY_FRAMES {
+            link.write_early();
+        }
+        if !link.listed {
             link.listed = true;
             self.listed.push(key.index());
             self.wake_driver();
