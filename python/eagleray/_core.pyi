@@ -5,7 +5,18 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, final
 
-__all__ = ["Call", "Client", "Completions", "OutputWatch", "Region", "Replica", "Request", "Router", "Timer"]
+__all__ = [
+    "Call",
+    "Client",
+    "Completions",
+    "OutputWatch",
+    "Region",
+    "Replica",
+    "Request",
+    "Router",
+    "Timer",
+    "parse_json",
+]
 
 # --- driver side (crates/py/src/client.rs) -------------------------------------------------------------------------
 
@@ -94,6 +105,11 @@ class Timer:
     def fileno(self) -> int: ...
     def set(self, seconds: float) -> None: ...
     def stop(self) -> None: ...
+
+# --- both sides (crates/py/src/json.rs) ----------------------------------------------------------------------------
+
+def parse_json(data: bytes, /) -> Any:
+    """What `json.loads` gives, or ValueError: for invalid JSON, and for what only `json.loads` takes."""
 
 # --- replica side (crates/py/src/replica.rs) -----------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 //! The Python module `eagleray._core`: converts between Python and the Rust crates, nothing else.
 
 mod client;
+mod json;
 mod region;
 mod replica;
 mod timer;
@@ -9,6 +10,8 @@ mod timer;
 mod _core {
     #[pymodule_export]
     use crate::client::{Call, Client, Completions, OutputWatch, Router};
+    #[pymodule_export]
+    use crate::json::parse_json;
     #[pymodule_export]
     use crate::region::Region;
     #[pymodule_export]

@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from eagleray._replica import failure, log, websocket
-from eagleray._replica.context import current
 from eagleray._replica.data import as_bytes
+from eagleray._request import current
 
 if TYPE_CHECKING:
     from eagleray import _core

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray import _formats, _values
 from eagleray._replica import errors, log
-from eagleray._replica.context import current
 from eagleray._replica.pool import to_its_end
 from eagleray._replica.user_code import UserCode, is_async
+from eagleray._request import current
 
 if TYPE_CHECKING:
     from eagleray import _core

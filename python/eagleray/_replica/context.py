@@ -1,17 +1,16 @@
-"""The request that the running code serves, by task and by thread; of the replica what public modules need."""
+"""Of the replica what public modules need."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from eagleray._request import current
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from eagleray import _core
-
-current: ContextVar[_core.Request | None] = ContextVar("eagleray_request", default=None)
 
 # Set by the lifecycle: the native replica, the loop that async user code runs on, and how many requests may run at a
 # time (0: not known).

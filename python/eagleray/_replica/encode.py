@@ -12,7 +12,6 @@ import datetime
 import decimal
 import enum
 import ipaddress
-import json
 import pathlib
 import re
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from types import GeneratorType
 from typing import Any
+
+from eagleray._json import dumps
 
 _TEXT = (
     datetime.datetime,
@@ -39,8 +40,6 @@ _AS_STR = (
     ipaddress.IPv6Interface,
 )
 
-_fast = json.JSONEncoder(separators=(",", ":")).encode
-
 
 def encode(value: Any) -> str:
     """Compact JSON.
@@ -49,9 +48,9 @@ def encode(value: Any) -> str:
         ValueError: the value cannot be encoded; the message names the type.
     """
     try:
-        return _fast(value)
+        return dumps(value)
     except (TypeError, ValueError):
-        return _fast(plain(value))
+        return dumps(plain(value))
 
 
 def plain(value: Any) -> Any:

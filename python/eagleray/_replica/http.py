@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from eagleray._replica import answer
-from eagleray._replica.context import current
 from eagleray._replica.failure import failed
 from eagleray._replica.requests import AsyncRequest, SyncRequest
 from eagleray._replica.user_code import takes_argument
+from eagleray._request import current
 
 if TYPE_CHECKING:
     from eagleray import _core

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
+
+from eagleray._json import loads
 
 if TYPE_CHECKING:
     from starlette.datastructures import FormData
@@ -23,12 +24,23 @@ class AsyncRequest(Request):
 
     async def body(self) -> bytes:
         """The whole body."""
-        if not hasattr(self, "_body"):
-            body = None if self._stream_consumed else self._take_body()
-            if body is None:
-                return await super().body()
-            self._body = body
-        return self._body
+        return self._body if self._is_whole() else await super().body()
+
+    async def json(self) -> Any:
+        """The body as JSON."""
+        if not hasattr(self, "_json"):
+            self._json = loads(self._body if self._is_whole() else await super().body())
+        return self._json
+
+    def _is_whole(self) -> bool:
+        """Whether `_body` is there, if need be after taking what has come."""
+        if hasattr(self, "_body"):
+            return True
+        body = None if self._stream_consumed else self._take_body()
+        if body is None:
+            return False
+        self._body = body
+        return True
 
 
 class SyncRequest(Request):
@@ -45,7 +57,7 @@ class SyncRequest(Request):
     def json(self) -> Any:
         """The body as JSON."""
         if not hasattr(self, "_json"):
-            self._json = json.loads(self._body)
+            self._json = loads(self._body)
         return self._json
 
     def stream(self) -> Iterator[bytes]:  # type: ignore[override]

@@ -20,12 +20,14 @@ STREAM_VALUES = 256
 class Item:
     """One call by one caller."""
 
-    __slots__ = ("args", "arrived", "context", "future", "gone", "kwargs", "model_id", "stream", "waiting")
+    __slots__ = ("args", "arrived", "context", "future", "gone", "kwargs", "model_id", "queue", "stream", "waiting")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: BatchQueue) -> None:
+        self.queue = queue
         self.args = args
         self.kwargs = kwargs
-        self.future: asyncio.Future[Any] = queue.loop.create_future()
+        # Cheaper than the loop's `create_future`.
+        self.future: asyncio.Future[Any] = asyncio.Future(loop=queue.loop)
         self.stream: Stream | None = None
         self.arrived = queue.clock()
         self.model_id = get_multiplexed_model_id()

@@ -254,10 +254,3 @@ def close_routers() -> None:
         for one in _routers.values():
             one.close()
         _routers.clear()
-
-
-def request_being_served() -> _core.Request | None:
-    """The request that this code serves; None outside of one."""
-    # Only a replica has imported it.
-    context = sys.modules.get("eagleray._replica.context")
-    return None if context is None else context.current.get()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
+
+from eagleray._request import current
 
 # Inside such work: its model, and the task that does it.
 _work: ContextVar[tuple[str, asyncio.Task[Any] | None] | None] = ContextVar("eagleray_work", default=None)
@@ -23,14 +24,8 @@ def get_multiplexed_model_id() -> str:
     work = _work.get()
     if work is not None:
         return work[0]
-    request = _current_request()
-    return "" if request is None else str(request.multiplexed_model_id)
-
-
-def _current_request() -> Any:
-    # Only a replica has imported it.
-    module = sys.modules.get("eagleray._replica.context")
-    return None if module is None else module.current.get()
+    request = current.get()
+    return "" if request is None else request.multiplexed_model_id
 
 
 @contextlib.contextmanager
@@ -39,21 +34,19 @@ def work_for(model_id: str) -> Iterator[None]:
 
     With the request of one caller its deadline and cancellation would reach the calls made for all of them.
     """
-    module = sys.modules.get("eagleray._replica.context")
-    request = None if module is None else module.current.set(None)
+    request = current.set(None)
     token = _work.set((model_id, asyncio.current_task()))
     try:
         yield
     finally:
         _work.reset(token)
-        if module is not None:
-            module.current.reset(request)
+        current.reset(request)
 
 
 def owner(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
     """The task whose end says that the model is not used any more: that of the request or of the batch."""
     work = _work.get()
-    request = _current_request()
+    request = current.get()
     task = work[1] if work is not None else getattr(request, "task", None)
     if not isinstance(task, asyncio.Future) or task.get_loop() is not loop or task.done():
         task = asyncio.current_task()

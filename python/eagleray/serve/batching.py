@@ -287,22 +287,24 @@ class _Batcher:
                 self._function.__name__, max_ongoing_requests, wanted, wanted,
             )  # fmt: skip
 
-    async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One item of a function that returns a list."""
+    def put(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Item | asyncio.AbstractEventLoop:
+        """One item of a function that returns a list; or else the loop where its queue is, if that is another one."""
         loop = asyncio.get_running_loop()
-        instance, own, columns = self.split(args)
-        columns.check(own, kwargs)
-        queue = self.queue_of(instance, loop)
-        if queue.loop is not loop:
-            carried = asyncio.run_coroutine_threadsafe(self.call(args, kwargs), queue.loop)
-            return await asyncio.wrap_future(carried)
+        first = args[0] if args else None
+        found = None if first is None else self._queues.get(id(first))
+        if found is not None and found[0].loop is loop:
+            # What has a queue is an instance: that was looked at when the queue was made.
+            queue, own, columns = found[0], args[1:], self._columns[True]
+            columns.check(own, kwargs)
+        else:
+            instance, own, columns = self.split(args)
+            columns.check(own, kwargs)
+            queue = self.queue_of(instance, loop)
+            if queue.loop is not loop:
+                return queue.loop
         item = Item(own, kwargs, queue)
         queue.put(item)
-        try:
-            return await item.future
-        except asyncio.CancelledError:
-            queue.leave(item)
-            raise
+        return item
 
     async def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One item of a generator: its values, one after the other."""
@@ -405,7 +407,15 @@ def _decorate(function: Any, settings: Settings) -> Any:
 
         @functools.wraps(function)
         async def call_one(*args: Any, **kwargs: Any) -> Any:
-            return await batcher.call(args, kwargs)
+            item = batcher.put(args, kwargs)
+            if not isinstance(item, Item):
+                carried = asyncio.run_coroutine_threadsafe(call_one(*args, **kwargs), item)
+                return await asyncio.wrap_future(carried)
+            try:
+                return await item.future
+            except asyncio.CancelledError:
+                item.queue.leave(item)
+                raise
 
         wrapper = call_one
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from eagleray._request import current
 from eagleray.serve.exceptions import RayServeException
 
 __all__ = ["DeploymentID", "ReplicaContext", "ReplicaID", "ReplicaRank", "RequestContext"]
@@ -161,9 +161,7 @@ class RequestContext:
 
 def get_request_context() -> RequestContext | None:
     """The request that this code serves, by task and thread; None outside of one."""
-    # Only a replica has imported it.
-    module = sys.modules.get("eagleray._replica.context")
-    request = None if module is None else module.current.get()
+    request = current.get()
     return None if request is None else RequestContext(request)
 
 

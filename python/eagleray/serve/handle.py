@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic
 
 from eagleray import _formats, _values
+from eagleray._request import current
 from eagleray.serve import _client, _replicas
 from eagleray.serve._client import RemoteTraceback
 from eagleray.serve._replicas import DeploymentBroadcastResponse, ReplicaSelection
@@ -260,7 +261,7 @@ class DeploymentHandle(Generic[T]):
             options.get("multiplexed_model_id", ""),
             options.get("session_id", ""),
             body,
-            _client.request_being_served(),
+            current.get(),
             options.get("stream", False),
             replica_id,
         )
