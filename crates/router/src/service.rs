@@ -14,6 +14,7 @@ mod exchange;
 mod links;
 mod messages;
 mod releases;
+mod socket;
 mod state;
 
 use std::{

@@ -11,17 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
     ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, recv_with_fds,
     region::Channel,
 };
-use tokio::{
-    io::{AsyncReadExt, Interest},
-    net::{UnixStream, unix::OwnedReadHalf},
-};
+use tokio::{io::Interest, net::UnixStream};
 
-use super::Handle;
+use super::{
+    Handle,
+    socket::{self, Reader, Writer},
+};
 use crate::core::ConnectionKey;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
@@ -32,6 +32,8 @@ const AFTER_END: Duration = Duration::from_millis(50);
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Room for one read. Answers of a whole turn come in one.
 const READ_BYTES: usize = 64 * 1024;
+/// While less than this comes at once, no more is asked for: the room is zeroed before it is read into.
+const SHORT_READ_BYTES: usize = 8 * 1024;
 /// A longer frame that has not come in one read is read into memory of its own.
 const LONG_FRAME: usize = 16 * 1024;
 
@@ -57,7 +59,7 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
         tokio::time::sleep(AFTER_END).await;
     }
     let regions = handle.state.borrow().wants_regions();
-    let (stream, hello) = loop {
+    let ((read, write), hello) = loop {
         let attempt = tokio::time::timeout(HELLO_WITHIN, open(&connect, regions)).await;
         match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(opened) => break opened,
@@ -68,7 +70,6 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
             }
         }
     };
-    let (read, write) = stream.into_split();
     let Hello {
         header,
         page,
@@ -101,30 +102,39 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
 async fn receive(
     handle: &Handle,
     key: ConnectionKey,
-    mut read: OwnedReadHalf,
+    read: Reader,
     mut buffer: BytesMut,
 ) -> io::Result<()> {
+    let mut most = SHORT_READ_BYTES;
     loop {
         if !buffer.is_empty() {
             take(handle, key, &mut buffer).await?;
         }
         if let Some(length) = long_frame(&buffer) {
-            let mut frame = BytesMut::with_capacity(length);
-            frame.extend_from_slice(&buffer);
+            let mut frame = BytesMut::zeroed(length);
+            let mut filled = buffer.len();
+            frame[..filled].copy_from_slice(&buffer);
             buffer.clear();
-            while frame.len() < length {
-                let missing = length - frame.len();
-                if read.read_buf(&mut (&mut frame).limit(missing)).await? == 0 {
+            while filled < length {
+                let more = read.read(&mut frame[filled..]).await?;
+                if more == 0 {
                     return Ok(());
                 }
+                filled += more;
             }
             take(handle, key, &mut frame).await?;
         }
         // When all slices of earlier answers are gone this takes the old memory back.
         buffer.reserve(READ_BYTES);
-        if read.read_buf(&mut buffer).await? == 0 {
+        let length = read.read_more(&mut buffer, most).await?;
+        if length == 0 {
             return Ok(());
         }
+        most = if length == most {
+            READ_BYTES
+        } else {
+            SHORT_READ_BYTES
+        };
     }
 }
 
@@ -161,7 +171,7 @@ struct Hello {
     rest: BytesMut,
 }
 
-async fn open(connect: &Connect, regions: bool) -> io::Result<(UnixStream, Hello)> {
+async fn open(connect: &Connect, regions: bool) -> io::Result<((Reader, Writer), Hello)> {
     let stream = UnixStream::connect(&connect.socket_path).await?;
     let mut out = BytesMut::new();
     let mut header = Header::new(Kind::Hello, 0, 0);
@@ -205,15 +215,13 @@ async fn open(connect: &Connect, regions: bool) -> io::Result<(UnixStream, Hello
             .next()
             .filter(|_| regions)
             .and_then(|descriptor| Channel::new(descriptor).ok());
-        return Ok((
-            stream,
-            Hello {
-                header: frame.header,
-                page,
-                channel,
-                rest,
-            },
-        ));
+        let hello = Hello {
+            header: frame.header,
+            page,
+            channel,
+            rest,
+        };
+        return Ok((socket::split(stream.into_std()?)?, hello));
     }
 }
 

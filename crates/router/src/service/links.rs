@@ -6,7 +6,6 @@
 use std::{
     collections::VecDeque,
     io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -14,8 +13,9 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use eagleray_wire::region::{Channel, Release};
-use tokio::{io::AsyncWrite, net::unix::OwnedWriteHalf, task::AbortHandle};
+use tokio::task::AbortHandle;
 
+use super::socket::Writer;
 use crate::core::ConnectionKey;
 
 /// So many frames are not kept for the end of the turn.
@@ -37,7 +37,7 @@ pub(super) struct Regions {
 /// A connection that has a socket.
 #[derive(Debug)]
 pub(super) struct Link {
-    write: OwnedWriteHalf,
+    write: Writer,
     pub(super) out: BytesMut,
     /// Where descriptors of regions go, if the replica takes any, and the way back for those that come.
     pub(super) regions: Option<Regions>,
@@ -69,12 +69,13 @@ impl Link {
     fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         self.appended = 0;
         while !self.out.is_empty() {
-            match Pin::new(&mut self.write).poll_write(context, &self.out) {
+            match self.write.poll_write(context, &self.out) {
                 Poll::Ready(Ok(written)) => self.out.advance(written),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }
         }
+        self.write.drained();
         Ok(())
     }
 }
@@ -129,7 +130,7 @@ impl Links {
     pub(super) fn open(
         &mut self,
         key: ConnectionKey,
-        write: OwnedWriteHalf,
+        write: Writer,
         regions: Option<Regions>,
     ) -> bool {
         let Some(connection) = self.connection(key) else {

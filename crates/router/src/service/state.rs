@@ -21,7 +21,6 @@ use eagleray_wire::{
     region::{self, Arrival, Channel, ChannelError, Held},
 };
 use slab::Slab;
-use tokio::net::unix::OwnedWriteHalf;
 
 use super::{
     Applied, Failure, Options, Outgoing,
@@ -29,6 +28,7 @@ use super::{
     entry::{Body, Entry, Incoming},
     links::{Flushed, Links, Regions},
     releases::{Releaser, Releases},
+    socket::Writer,
 };
 use crate::core::{self, ConnectionKey, Core, Event, Refused, RequestKey, Submit, Transmit};
 
@@ -292,7 +292,7 @@ impl State {
         &mut self,
         now: Instant,
         key: ConnectionKey,
-        write: OwnedWriteHalf,
+        write: Writer,
         (page, channel): (ClaimPage, Option<Channel>),
         hello: &Header,
     ) {
