@@ -149,6 +149,11 @@ def value(kind):
     if kind == "numpy":
         import numpy
         return {"array": numpy.arange(3), "scalar": numpy.float32(1.5)}
+    if kind == "pandas":
+        import pandas
+        frame = pandas.DataFrame({"name": ["a", "b"], "n": [1, 2], "x": [0.5, 1.5]})
+        frame["when"] = pandas.to_datetime(["2024-01-02", "2024-01-03"])
+        return {"frame": frame, "column": frame["n"], "row": frame.iloc[1][["name", "n"]], "empty": frame[:0]}
     if kind == "stream":
         return StreamingResponse(iter(["0", "1"]), media_type="text/x-some")
     if kind == "file":
@@ -221,6 +226,21 @@ def test_numpy_without_importing_it_first(tmp_path: Path) -> None:
     pytest.importorskip("numpy")
     with serving(tmp_path, code(RETURNS)["Async"]) as (_, router):
         assert as_json(router.get("/?kind=numpy")) == {"array": [0, 1, 2], "scalar": 1.5}
+
+
+@pytest.mark.contract("4.4/json-pandas")
+def test_a_frame_becomes_a_list_of_records(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    with serving(tmp_path, code(RETURNS)["Async"]) as (_, router):
+        assert as_json(router.get("/?kind=pandas")) == {
+            "frame": [
+                {"name": "a", "n": 1, "x": 0.5, "when": "2024-01-02T00:00:00"},
+                {"name": "b", "n": 2, "x": 1.5, "when": "2024-01-03T00:00:00"},
+            ],
+            "column": [1, 2],
+            "row": ["b", 2],
+            "empty": [],
+        }
 
 
 ERRORS = """
