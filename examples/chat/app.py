@@ -5,6 +5,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -88,7 +89,15 @@ async def spaced(words: AsyncIterator[str]) -> AsyncIterator[str]:
         yield word + " "
 
 
+def check_trained() -> None:
+    """Ends the script, with what to do, if `train.py` has not run."""
+    needed = HERE / "model" / "model.pkl"
+    if not needed.exists():
+        sys.exit(f"{needed} is missing; {sys.executable} {Path(__file__).resolve().with_name('train.py')} makes it")
+
+
 app = Chat.bind(LLMModel.bind())
 
 if __name__ == "__main__":
+    check_trained()
     serve.run(app, blocking=True)

@@ -4,6 +4,7 @@
 """
 
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,15 @@ async def body(request: Request) -> bytes:
     return read
 
 
+def check_trained() -> None:
+    """Ends the script, with what to do, if `train.py` has not run."""
+    needed = MODEL_DIRECTORY / "model.pkl"
+    if not needed.exists():
+        sys.exit(f"{needed} is missing; {sys.executable} {Path(__file__).resolve().with_name('train.py')} makes it")
+
+
 app = DigitClassifier.bind()
 
 if __name__ == "__main__":
+    check_trained()
     serve.run(app, blocking=True)

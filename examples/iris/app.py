@@ -6,6 +6,7 @@ python examples/iris/app.py serves it until Ctrl-C.
 import json
 import math
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,16 @@ class IrisClassifier:
         return JSONResponse({"result": self.labels[int(self.model.predict([row])[0])]})
 
 
+def check_trained() -> None:
+    """Ends the script, with what to do, if `train.py` has not run."""
+    for needed in ("model.pkl", "labels.json"):
+        if not (MODEL_DIRECTORY / needed).exists():
+            train = Path(__file__).resolve().with_name("train.py")
+            sys.exit(f"{MODEL_DIRECTORY / needed} is missing; {sys.executable} {train} makes it")
+
+
 app = IrisClassifier.bind()
 
 if __name__ == "__main__":
+    check_trained()
     serve.run(app, blocking=True)

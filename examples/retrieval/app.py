@@ -8,6 +8,7 @@ answer in one piece; with `accept: text/event-stream` the words come as they are
 
 import json
 import pickle
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from corpus import passages
 from eagleray import serve
 from eagleray.serve.handle import DeploymentHandle
 from language_model import LanguageModel
-from minilm import MiniLM
+from minilm import MiniLM, WeightsMissingError, model_directory
 from reranker import Reranker
 
 MODEL_DIRECTORY = Path(__file__).resolve().parent / "model"
@@ -127,7 +128,20 @@ def question(body: bytes) -> str:
     return asked
 
 
+def check_trained() -> None:
+    """Ends the script, with what to do, if `train.py` has not run, or has nothing to run with."""
+    try:
+        model_directory()
+    except WeightsMissingError as error:
+        sys.exit(str(error))
+    for needed in ("vectors.npy", "reranker.pkl", "language_model.pkl"):
+        if not (MODEL_DIRECTORY / needed).exists():
+            train = Path(__file__).resolve().with_name("train.py")
+            sys.exit(f"{MODEL_DIRECTORY / needed} is missing; {sys.executable} {train} makes it")
+
+
 app = RAGPipeline.bind(EmbeddingModel.bind(), RerankerModel.bind(), LLMModel.bind())
 
 if __name__ == "__main__":
+    check_trained()
     serve.run(app, blocking=True)

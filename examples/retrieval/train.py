@@ -5,13 +5,14 @@
 
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from corpus import passages
 from language_model import LanguageModel
-from minilm import MiniLM
+from minilm import MiniLM, WeightsMissingError
 from reranker import train as train_reranker
 
 MODEL_DIRECTORY = Path(__file__).resolve().parent / "model"
@@ -53,4 +54,7 @@ def trained() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(f"right passage first, for questions about unseen sources: {train():.3f}")
+    try:
+        print(f"right passage first, for questions about unseen sources: {train():.3f}")
+    except WeightsMissingError as error:
+        sys.exit(str(error))

