@@ -46,6 +46,8 @@ def eventually(condition):
 class Looks:
     def __init__(self):
         self.variable = contextvars.ContextVar("variable", default="unset")
+        self.inherited = contextvars.ContextVar("inherited", default="unset")
+        self.inherited.set("by the constructor")
         self.constructor_thread = threading.get_ident()
         self.constructor_loop = id(asyncio.get_running_loop())
 
@@ -72,6 +74,20 @@ class Looks:
     def variable_here(self):
         found = self.variable.get()
         self.variable.set("changed")
+        return found
+
+    async def inherited_on_loop(self):
+        return self._change_inherited()
+
+    def inherited_in_thread(self):
+        return self._change_inherited()
+
+    async def inherited_by_items(self):
+        yield self._change_inherited()
+
+    def _change_inherited(self):
+        found = self.inherited.get()
+        self.inherited.set("by a request")
         return found
 
     async def model_in_thread(self):
@@ -175,6 +191,10 @@ def case_context_variables():
     assert call("variables").remote().result() == ["set", "set"]
     assert call("variable_here").remote().result() == "unset"
     assert call("variable_here").remote().result() == "unset", "changes stay with their request"
+    for _ in range(2):
+        assert call("inherited_in_thread").remote().result() == "by the constructor"
+        assert call("inherited_on_loop").remote().result() == "by the constructor", "on the loop as in threads"
+        assert list(call("inherited_by_items", stream=True).remote()) == ["by the constructor"]
     assert call("model_in_thread", multiplexed_model_id="m").remote().result() == "m"
 
 

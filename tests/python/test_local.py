@@ -1,6 +1,7 @@
 """Local testing mode: what programs can rely on when an application runs in this process."""
 
 import asyncio
+import contextvars
 import os
 import threading
 from collections.abc import Iterator
@@ -338,6 +339,29 @@ class Workers:
 
 
 @pytest.mark.contract("4.3/default-executor")
+def test_variables_of_the_constructor_are_seen_by_every_method() -> None:
+    word = contextvars.ContextVar("word", default="unset")
+
+    @serve.deployment
+    class Reads:
+        async def __init__(self) -> None:
+            word.set("by the constructor")
+
+        def in_thread(self) -> str:
+            return word.get()
+
+        async def on_loop(self) -> str:
+            found = word.get()
+            word.set("by a request")
+            return found
+
+    reads = run(Reads.bind())
+    for _ in range(2):
+        assert reads.on_loop.remote().result() == "by the constructor"
+        assert reads.in_thread.remote().result() == "by the constructor"
+    assert word.get() == "unset", "nor does it come out"
+
+
 def test_the_default_executor_is_sized_as_when_served() -> None:
     deployment = serve.deployment(Workers, ray_actor_options={"num_cpus": 2})
     assert run(deployment.bind()).remote().result() == 6

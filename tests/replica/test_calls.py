@@ -8,7 +8,7 @@ from typing import Any
 import frames
 import pytest
 from frames import Answer, message
-from machine_of_one import Node, code, serving
+from machine_of_one import OPTIONS, Node, as_json, code, serving
 
 from eagleray import _values
 
@@ -79,6 +79,14 @@ class Threads:
         self.word = contextvars.ContextVar("word", default="none")
         self.word.set("from the constructor")
 
+    def reconfigure(self, user_config):
+        self.configured = self.word.get()
+
+    async def __call__(self):
+        found = self.word.get()
+        self.word.set("from an HTTP request")
+        return [found, self.configured]
+
     async def on_loop(self):
         names = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
         return [asyncio.get_running_loop() is self.loop, "eagleray-io" in names]
@@ -87,6 +95,7 @@ class Threads:
         return [self.word.get(), threading.current_thread() is threading.main_thread()]
 
     async def meet(self):
+        assert self.word.get() == "from the constructor"
         self.word.set("from the method")
         barrier = threading.Barrier(5, timeout=60)
         def wait():
@@ -101,7 +110,11 @@ class Threads:
     "4.3/own-loop", better="user code has the main thread's loop; what is native has a thread of its own"
 )
 def test_user_code_has_its_loop_its_threads_and_their_variables(tmp_path: Path) -> None:
-    with serving(tmp_path, code(THREADS)["Threads"]) as (_, router):
+    with serving(tmp_path, code(THREADS)["Threads"]) as (node, router):
+        node.command(f2=frames.message(f1=7, f2=frames.message(**{**OPTIONS, "f4": "1"}), f3=1))
+        assert node.event() == (4, {1: 7})
+        for _ in range(2):
+            assert as_json(router.get()) == ["from the constructor"] * 2
         assert value(router.call("on_loop")) == [True, True]
         assert value(router.call("sync")) == ["from the constructor", False]
         assert value(router.call("meet")) == ["from the method"] * 5

@@ -102,6 +102,8 @@ class Replica:
     async def _start(self) -> None:
         args, kwargs = pickle.loads(self._arguments)
         user_code = await UserCode.construct(self._deployment.func_or_class, args, kwargs)
+        # From here on with the variables that the constructor set.
+        self._variables = contextvars.copy_context()
         self._context.servable_object = user_code.target
         self.user_code = user_code
         user_config = self._deployment.user_config

@@ -7,6 +7,7 @@ loop's thread, by one reader of one descriptor.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import pickle
 import sys
@@ -42,6 +43,8 @@ class Lifecycle:
         self._draining = False
         self._exempt = 0
         self._user_code: UserCode | None = None
+        # The variables that the constructor set.
+        self._context = contextvars.Context()
         self._user_config = ""
         self._options: dict[str, Any] = {}
         self._rank: Any = None
@@ -146,6 +149,7 @@ class Lifecycle:
         context = _set_context(config)
         self._rank = context.rank
         user_code = await UserCode.construct(func_or_class, args, kwargs)
+        self._context = contextvars.copy_context()
         context.servable_object = user_code.target
         self._user_code = user_code
         self._user_config = self._options["user_config"]
@@ -171,7 +175,9 @@ class Lifecycle:
             self._run_http = asgi.on_loop(served.app, served.lifespan.state)
         elif call is not None:
             self._run_http = http.on_loop(call)
-        self._pool.serve(in_thread, calls.in_thread)
+        self._pool.serve(in_thread, calls.in_thread, self._context)
+        # Anew, so that it is called with the variables of the constructor: the tasks that it makes start with a copy.
+        self._context.run(self._loop.add_reader, self._core.fileno(), self._on_readable)
         _announce_models(user_code)
         self._core.serve(
             config["replica_id"],

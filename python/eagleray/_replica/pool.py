@@ -70,13 +70,16 @@ class Pool:
         self._http: Callable[[_core.Request], None] | None = None
         self._call: Callable[[_core.Request], Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        # Variables that the constructor set are seen by every request, changes by none but its own.
-        self._context = contextvars.copy_context()
+        self._context = contextvars.Context()
 
-    def serve(self, http: Callable[[_core.Request], None] | None, call: Callable[[_core.Request], Any]) -> None:
-        """What the threads run for an HTTP request and for a call."""
-        self._http, self._call = http, call
-        self._context = contextvars.copy_context()
+    def serve(
+        self,
+        http: Callable[[_core.Request], None] | None,
+        call: Callable[[_core.Request], Any],
+        context: contextvars.Context,
+    ) -> None:
+        """What the threads run for an HTTP request and for a call: each with a copy of `context`."""
+        self._http, self._call, self._context = http, call, context
 
     def start_thread(self) -> None:
         """One thread more, unless there are enough."""
