@@ -1,14 +1,10 @@
-//! The fuzz targets on stable: the kept seeds, then generated input for `EAGLERAY_FUZZ_SECONDS` (default 1).
+//! The fuzz targets on stable: the kept seeds, then generated input, as `fuzz/stable.rs` says.
 //!
 //! Input is generated with the structure in mind: valid frames, heads and messages are built, then mutated, so
-//! that most of it gets past the first check. The generator's seed is printed and may be given with
-//! `EAGLERAY_FUZZ_SEED`. `EAGLERAY_WRITE_SEEDS=1` writes the seeds anew (one per shape, kept in `fuzz/seeds`).
+//! that most of it gets past the first check. Of each shape one seed is kept, in `fuzz/seeds`.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+#[path = "../../../fuzz/stable.rs"]
+mod stable;
 
 use bytes::{Bytes, BytesMut};
 use eagleray_types::{DeploymentKey, control};
@@ -22,58 +18,14 @@ use prost::Message;
 /// Longest generated input: several times the longest that a generator builds.
 const MAX_INPUT: usize = 16 * 1024;
 
-fn seed_directory(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/seeds")
-        .join(target)
-}
-
 #[test]
 fn kept_seeds_pass() {
-    if env::var_os("EAGLERAY_WRITE_SEEDS").is_some() {
-        write_seeds();
-    }
-    for (name, target) in TARGETS {
-        let mut seeds = 0;
-        for entry in fs::read_dir(seed_directory(name)).expect("the folder of kept seeds exists") {
-            target(
-                &fs::read(entry.expect("short and writable").path()).expect("short and writable"),
-            );
-            seeds += 1;
-        }
-        assert!(seeds > 0, "{name} has kept seeds");
-    }
+    stable::pass_seeds(&TARGETS, write_seeds);
 }
 
 #[test]
 fn generated_input_passes() {
-    let seconds: u64 =
-        env::var("EAGLERAY_FUZZ_SECONDS").map_or(1, |text| text.parse().expect("a number"));
-    let seed: u64 =
-        env::var("EAGLERAY_FUZZ_SEED").map_or(0x5eed, |text| text.parse().expect("a number"));
-    println!("generator seed {seed}: repeat with EAGLERAY_FUZZ_SEED={seed}");
-    let mut rng = Rng::with_seed(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut runs = 0_u64;
-    while Instant::now() < end {
-        for (name, target) in TARGETS {
-            let mut input = generate(name, &mut rng);
-            for _ in 0..rng.u32(0..4) {
-                mutate(&mut input, &mut rng);
-            }
-            let shown = input.clone();
-            if std::panic::catch_unwind(|| target(&input)).is_err() {
-                let path = env::temp_dir().join(format!("eagleray-fuzz-{name}"));
-                fs::write(&path, shown).expect("short and writable");
-                panic!(
-                    "{name} failed on run {runs} of seed {seed}; its input is in {}",
-                    path.display()
-                );
-            }
-            runs += 1;
-        }
-    }
-    println!("{runs} runs");
+    stable::drive(&TARGETS, u64::MAX, generate, mutate);
 }
 
 fn generate(target: &str, rng: &mut Rng) -> Vec<u8> {
@@ -359,9 +311,7 @@ fn write_seeds() {
 const ANSWER: Flags = Flags::HEAD.with(Flags::END).with(Flags::DONE);
 
 fn write_seed(target: &str, name: &str, first: u8, rest: &[u8]) {
-    let directory = seed_directory(target);
-    fs::create_dir_all(&directory).expect("writable");
-    fs::write(directory.join(name), [&[first], rest].concat()).expect("writable");
+    stable::keep(target, name, &[&[first], rest].concat());
 }
 
 fn write_frame_seeds(request: Bytes, response: Bytes) {

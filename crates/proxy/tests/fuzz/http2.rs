@@ -1,14 +1,8 @@
 //! The same for HTTP/2: frames are made, good and bad, then mutated.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-
 use fastrand::Rng;
 
-use crate::{mutate, target};
+use crate::{MOST_RUNS, mutate, stable, target};
 
 /// Header blocks: whole requests, pieces of them, what no table has, bad Huffman, bad names.
 const BLOCKS: &[&[u8]] = &[
@@ -66,60 +60,28 @@ fn generate(rng: &mut Rng) -> Vec<u8> {
     input
 }
 
-fn seeds() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/http2")
-}
-
 fn write_seeds() {
-    fs::create_dir_all(seeds()).unwrap();
     for (number, block) in BLOCKS.iter().enumerate() {
         let mut input = vec![30];
         frame(&mut input, 1, 4, 1, block);
         frame(&mut input, 0, 1, 1, b"hello");
         frame(&mut input, 1, 5, 3, block);
         frame(&mut input, 6, 0, 0, &[0; 8]);
-        fs::write(seeds().join(format!("block-{number}")), input).unwrap();
+        stable::keep("http2", format!("block-{number}"), &input);
     }
 }
 
 #[test]
 fn kept_seeds_of_http2_pass() {
-    if env::var_os("EAGLERAY_WRITE_SEEDS").is_some() {
-        write_seeds();
-    }
-    let mut count = 0;
-    for entry in fs::read_dir(seeds()).unwrap() {
-        target::http2(&fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count > 0);
+    stable::pass_seeds(&[("http2", target::http2)], write_seeds);
 }
 
 #[test]
 fn generated_http2_passes() {
-    let seconds: u64 =
-        env::var("EAGLERAY_FUZZ_SECONDS").map_or(1, |text| text.parse().expect("a number"));
-    let seed: u64 =
-        env::var("EAGLERAY_FUZZ_SEED").map_or(0x5eed, |text| text.parse().expect("a number"));
-    println!("generator seed {seed}: repeat with EAGLERAY_FUZZ_SEED={seed}");
-    let mut rng = Rng::with_seed(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut runs = 0_u64;
-    // Each run leaves a port of this machine unusable for a minute.
-    while Instant::now() < end && runs < 10_000 {
-        let mut input = generate(&mut rng);
-        for _ in 0..rng.u32(0..4) {
-            mutate(&mut input, &mut rng);
-        }
-        if std::panic::catch_unwind(|| target::http2(&input)).is_err() {
-            let path = env::temp_dir().join("eagleray-fuzz-http2");
-            fs::write(&path, &input).unwrap();
-            panic!(
-                "run {runs} of seed {seed} failed; its input is in {}",
-                path.display()
-            );
-        }
-        runs += 1;
-    }
-    println!("{runs} runs");
+    stable::drive(
+        &[("http2", target::http2)],
+        MOST_RUNS,
+        |_, rng| generate(rng),
+        mutate,
+    );
 }

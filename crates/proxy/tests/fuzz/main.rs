@@ -1,7 +1,7 @@
-//! The fuzz target on stable: the kept seeds, then generated input for `EAGLERAY_FUZZ_SECONDS` (default 1).
+//! The fuzz targets on stable: the kept seeds, then generated input, as `fuzz/stable.rs` says.
 //!
 //! Generated input is made of pieces of requests, good and bad, put together at random and then mutated, so that most
-//! of it gets past the first byte. `EAGLERAY_FUZZ_SEED` repeats a run; `EAGLERAY_WRITE_SEEDS=1` writes the seeds anew.
+//! of it gets past the first byte.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,16 +9,15 @@
 )]
 
 mod http2;
+#[path = "../../../../fuzz/stable.rs"]
+mod stable;
 mod target;
 mod websocket;
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-
 use fastrand::Rng;
+
+/// Each run leaves a port of this machine unusable for a minute.
+const MOST_RUNS: u64 = 10_000;
 
 const LINES: &[&str] = &[
     "GET / HTTP/1.1\r\n",
@@ -98,59 +97,27 @@ fn mutate(input: &mut Vec<u8>, rng: &mut Rng) {
     }
 }
 
-fn seeds() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/http1")
-}
-
 fn write_seeds() {
-    fs::create_dir_all(seeds()).unwrap();
     for (number, line) in LINES.iter().enumerate() {
         let field = FIELDS[number % FIELDS.len()];
         let body = BODIES[number % BODIES.len()];
         let text =
             format!("\u{8}{line}host: a\r\n{field}\r\n{body}GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-        fs::write(seeds().join(format!("request-{number}")), text).unwrap();
+        stable::keep("http1", format!("request-{number}"), text.as_bytes());
     }
 }
 
 #[test]
 fn kept_seeds_pass() {
-    if env::var_os("EAGLERAY_WRITE_SEEDS").is_some() {
-        write_seeds();
-    }
-    let mut count = 0;
-    for entry in fs::read_dir(seeds()).unwrap() {
-        target::http1(&fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count > 0);
+    stable::pass_seeds(&[("http1", target::http1)], write_seeds);
 }
 
 #[test]
 fn generated_input_passes() {
-    let seconds: u64 =
-        env::var("EAGLERAY_FUZZ_SECONDS").map_or(1, |text| text.parse().expect("a number"));
-    let seed: u64 =
-        env::var("EAGLERAY_FUZZ_SEED").map_or(0x5eed, |text| text.parse().expect("a number"));
-    println!("generator seed {seed}: repeat with EAGLERAY_FUZZ_SEED={seed}");
-    let mut rng = Rng::with_seed(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut runs = 0_u64;
-    // Each run leaves a port of this machine unusable for a minute.
-    while Instant::now() < end && runs < 10_000 {
-        let mut input = generate(&mut rng);
-        for _ in 0..rng.u32(0..4) {
-            mutate(&mut input, &mut rng);
-        }
-        if std::panic::catch_unwind(|| target::http1(&input)).is_err() {
-            let path = env::temp_dir().join("eagleray-fuzz-http1");
-            fs::write(&path, &input).unwrap();
-            panic!(
-                "run {runs} of seed {seed} failed; its input is in {}",
-                path.display()
-            );
-        }
-        runs += 1;
-    }
-    println!("{runs} runs");
+    stable::drive(
+        &[("http1", target::http1)],
+        MOST_RUNS,
+        |_, rng| generate(rng),
+        mutate,
+    );
 }

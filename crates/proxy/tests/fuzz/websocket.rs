@@ -1,14 +1,8 @@
 //! The same for WebSocket: frames are made, good and bad, then mutated.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-
 use fastrand::Rng;
 
-use crate::{mutate, target};
+use crate::{MOST_RUNS, mutate, stable, target};
 
 const PAYLOADS: &[&[u8]] = &[
     b"",
@@ -56,12 +50,7 @@ fn generate(rng: &mut Rng) -> Vec<u8> {
     input
 }
 
-fn seeds() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/websocket")
-}
-
 fn write_seeds() {
-    fs::create_dir_all(seeds()).unwrap();
     for (number, payload) in PAYLOADS.iter().enumerate() {
         for (kind, first) in [("whole", 0x81), ("pieces", 0x01), ("close", 0x88)] {
             let mut input = vec![3];
@@ -69,49 +58,22 @@ fn write_seeds() {
             frame(&mut input, 0x89, [5, 6, 7, 8], b"ping");
             frame(&mut input, 0x80, [0; 4], payload);
             frame(&mut input, 0x88, [9; 4], b"\x03\xe8");
-            fs::write(seeds().join(format!("{kind}-{number}")), input).unwrap();
+            stable::keep("websocket", format!("{kind}-{number}"), &input);
         }
     }
 }
 
 #[test]
 fn kept_seeds_of_websocket_pass() {
-    if env::var_os("EAGLERAY_WRITE_SEEDS").is_some() {
-        write_seeds();
-    }
-    let mut count = 0;
-    for entry in fs::read_dir(seeds()).unwrap() {
-        target::websocket(&fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count > 0);
+    stable::pass_seeds(&[("websocket", target::websocket)], write_seeds);
 }
 
 #[test]
 fn generated_websocket_passes() {
-    let seconds: u64 =
-        env::var("EAGLERAY_FUZZ_SECONDS").map_or(1, |text| text.parse().expect("a number"));
-    let seed: u64 =
-        env::var("EAGLERAY_FUZZ_SEED").map_or(0x5eed, |text| text.parse().expect("a number"));
-    println!("generator seed {seed}: repeat with EAGLERAY_FUZZ_SEED={seed}");
-    let mut rng = Rng::with_seed(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut runs = 0_u64;
-    // Each run leaves a port of this machine unusable for a minute.
-    while Instant::now() < end && runs < 10_000 {
-        let mut input = generate(&mut rng);
-        for _ in 0..rng.u32(0..4) {
-            mutate(&mut input, &mut rng);
-        }
-        if std::panic::catch_unwind(|| target::websocket(&input)).is_err() {
-            let path = env::temp_dir().join("eagleray-fuzz-websocket");
-            fs::write(&path, &input).unwrap();
-            panic!(
-                "run {runs} of seed {seed} failed; its input is in {}",
-                path.display()
-            );
-        }
-        runs += 1;
-    }
-    println!("{runs} runs");
+    stable::drive(
+        &[("websocket", target::websocket)],
+        MOST_RUNS,
+        |_, rng| generate(rng),
+        mutate,
+    );
 }
