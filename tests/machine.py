@@ -1,6 +1,7 @@
 """What process tests use: a machine of the test's own, scripts that run on it, requests, load, bounded waiting."""
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -379,14 +380,27 @@ def request(
 
 
 class Load:
-    """Threads that ask without a pause, and count each outcome: a status, or the name of an error."""
+    """Threads that ask without a pause, and count each outcome: a status, or the name of an error.
 
-    def __init__(self, address: str, path: str = "/", threads: int = 4, method: str = "GET", new: bool = False):
+    `turns`: headers of one request after the other, and what each answer has in it; one that does not is an outcome of
+    its own.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        path: str = "/",
+        threads: int = 4,
+        method: str = "GET",
+        new: bool = False,
+        turns: Sequence[tuple[dict[str, str], bytes]] = (({}, b""),),
+    ):
         self.outcomes: dict[str, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._address, self._path, self._method, self._new = urlsplit(address), path, method, new
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+        self._turns = turns
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -398,16 +412,19 @@ class Load:
         for thread in self._threads:
             thread.join(PATIENCE)
 
-    def _run(self) -> None:
+    def _run(self, first: int) -> None:
         connection = None
-        while not self._stop.is_set():
+        for number in itertools.count(first):
+            if self._stop.is_set():
+                break
+            headers, part = self._turns[number % len(self._turns)]
             if connection is None:
                 connection = http.client.HTTPConnection(self._address.hostname, self._address.port, timeout=PATIENCE)
             try:
-                connection.request(self._method, self._path)
+                connection.request(self._method, self._path, headers=headers)
                 response = connection.getresponse()
-                response.read()
-                outcome = str(response.status)
+                body = response.read()
+                outcome = str(response.status) if part in body else f"{response.status} {body!r} to {headers}"
             except (OSError, http.client.HTTPException) as error:
                 outcome = type(error).__name__
             if self._new or not outcome.isdigit():

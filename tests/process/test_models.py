@@ -6,25 +6,13 @@ import signal
 from collections import Counter
 
 import pytest
+from models_program import MODEL, notes
 
 from machine import Machine, eventually, request
 
-APP = """
-import os, pathlib
-from eagleray import serve
-
-class Model:
-    def __init__(self, name):
-        self.name = name
-        note("load", name)
-
-    def __del__(self):
-        note("unload", self.name)
-
-def note(what, name):
-    with open("notes.txt", "a") as file:
-        file.write(f"{what} {name} {os.getpid()}\\n")
-
+APP = (
+    MODEL
+    + """
 @serve.deployment(num_replicas=3, max_ongoing_requests=20)
 class Many:
     @serve.multiplexed(max_num_models_per_replica=10)
@@ -43,6 +31,7 @@ class Many:
 
 app = Many.bind()
 """
+)
 
 
 def ask(address: str, model_id: str, header: str = "serve_multiplexed_model_id") -> tuple[str, int]:
@@ -51,9 +40,9 @@ def ask(address: str, model_id: str, header: str = "serve_multiplexed_model_id")
     return got.json()["model"], got.json()["pid"]
 
 
-def notes(machine: Machine, what: str) -> Counter[str]:
-    lines = (machine.work / "notes.txt").read_text().splitlines()
-    return Counter(line.split()[1] for line in lines if line.startswith(what + " "))
+def counts(machine: Machine, what: str) -> Counter[str]:
+    """How often this was noted of each model."""
+    return Counter(name for noted, name, _ in notes(machine) if noted == what)
 
 
 @pytest.mark.contract("1.4/routers", "1.4/cached", "1.4/shutdown", "1.4/failed-load")
@@ -74,7 +63,7 @@ def test_twenty_models_on_three_replicas_are_loaded_once_each(machine: Machine) 
         asked = [(model_id, spellings[number % 3]) for number, model_id in enumerate(models * 5)]
         for (model_id, _), answer in zip(asked, pool.map(lambda one: ask(address, *one), asked), strict=True):
             assert answer == (model_id, where[model_id])
-    assert set(notes(machine, "load").values()) == {1}
+    assert set(counts(machine, "load").values()) == {1}
 
     # The router of a handle learns it as well, once it has met all replicas.
     seen: set[int] = set()
@@ -82,7 +71,7 @@ def test_twenty_models_on_three_replicas_are_loaded_once_each(machine: Machine) 
     for model_id in models:
         option = f"handle.options(multiplexed_model_id={model_id!r})"
         assert script.do(f"{option}.by_handle.remote().result()") == [model_id, where[model_id]]
-    assert set(notes(machine, "load").values()) == {1}
+    assert set(counts(machine, "load").values()) == {1}
 
     # A loader that raises costs its request.
     for _ in range(2):
@@ -97,13 +86,13 @@ def test_twenty_models_on_three_replicas_are_loaded_once_each(machine: Machine) 
         assert name == model_id
         if where[model_id] != victim:
             assert pid == where[model_id]
-    counts = notes(machine, "load")
-    assert {counts[model_id] for model_id in models if where[model_id] != victim} == {1}
+    loads = counts(machine, "load")
+    assert {loads[model_id] for model_id in models if where[model_id] != victim} == {1}
     lost = [model_id for model_id in models if where[model_id] == victim]
-    assert {counts[model_id] for model_id in lost} == {2}
+    assert {loads[model_id] for model_id in lost} == {2}
 
     eventually(lambda: len(machine.replicas("default/Many")) == 3, "three replicas again")
-    before = notes(machine, "unload")
+    before = counts(machine, "unload")
     assert script.end() == 0
     # At the end everything is unloaded, once: what was loaded, less what died.
-    eventually(lambda: sum(notes(machine, "unload").values()) == 20 + sum(before.values()), "all are unloaded")
+    eventually(lambda: sum(counts(machine, "unload").values()) == 20 + sum(before.values()), "all are unloaded")

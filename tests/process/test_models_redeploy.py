@@ -1,32 +1,16 @@
 """Models while their deployment changes under load: nothing fails, nothing is loaded or unloaded twice."""
 
-import itertools
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException
-from urllib.parse import urlsplit
 
+import models_program
 import pytest
 
-from machine import PATIENCE, Machine, Script, eventually
+from machine import Load, Machine, Script, eventually
 
-APP = """
-import asyncio, os
-from eagleray import serve
-
-def note(*words):
-    with open("notes.txt", "a") as file:
-        file.write(" ".join([*words, str(os.getpid())]) + "\\n")
-
-class Model:
-    def __init__(self, name):
-        self.name = name
-        note("load", name)
-
-    def __del__(self):
-        note("unload", self.name)
-
+APP = (
+    models_program.MODEL
+    + """
 class AsyncModel:
     def __init__(self, name):
         self.name = name
@@ -64,62 +48,19 @@ class Many:
 
 app = Many.bind("one")
 """
+)
 
 MODELS = [f"m{number}" for number in range(8)]
 
 
-class Asking:
-    """Threads that ask for one model after the other, over HTTP, and keep each answer that is not as it must be."""
-
-    def __init__(self, address: str) -> None:
-        self.wrong: list[object] = []
-        self.count = 0
-        self._address = urlsplit(address)
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(4)]
-
-    def __enter__(self) -> "Asking":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-
-    def _run(self, first: int) -> None:
-        connection = HTTPConnection(self._address.hostname or "", self._address.port, timeout=PATIENCE)
-        for number in itertools.count(first):
-            if self._stop.is_set():
-                break
-            model_id = MODELS[number % len(MODELS)]
-            try:
-                connection.request("GET", "/", headers={"serve_multiplexed_model_id": model_id})
-                answer = connection.getresponse()
-                body = answer.read()
-                is_right = answer.status == 200 and f'"model":"{model_id}"'.encode() in body
-                outcome: object = (model_id, answer.status, body)
-            except (OSError, HTTPException) as error:
-                is_right, outcome = False, (model_id, repr(error))
-                connection.close()
-            with self._lock:
-                self.count += 1
-                if not is_right:
-                    self.wrong.append(outcome)
-        connection.close()
-
-    def more(self, requests: int = 100) -> None:
-        """Returns once so many further requests were answered."""
-        before = self.count
-        eventually(lambda: self.count >= before + requests, f"{requests} more answers; wrong: {self.wrong}")
+def header(model_id: str) -> dict[str, str]:
+    return {"serve_multiplexed_model_id": model_id}
 
 
 def answers(script: Script) -> Iterator[dict[str, str | int]]:
     """What each model answers, over HTTP."""
     for model_id in MODELS:
-        got = script.get("/", headers={"serve_multiplexed_model_id": model_id})
+        got = script.get("/", headers=header(model_id))
         assert got.status == 200, got.text
         assert got.json()["model"] == model_id
         yield got.json()
@@ -128,9 +69,8 @@ def answers(script: Script) -> Iterator[dict[str, str | int]]:
 def notes(machine: Machine) -> dict[int, list[tuple[str, str]]]:
     """What each process noted, in its order."""
     found: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for line in (machine.work / "notes.txt").read_text().splitlines():
-        what, name, pid = line.split()
-        found[int(pid)].append((what, name))
+    for what, name, pid in models_program.notes(machine):
+        found[pid].append((what, name))
     return found
 
 
@@ -161,12 +101,13 @@ def test_a_redeploy_under_load_loses_no_request_and_unloads_each_model_once(mach
     before = {str(answer["model"]): answer["pid"] for answer in answers(script)}
     old = set(before.values())
     assert len(old) == 2
-    with Asking(script.address) as asking:
-        asking.more()
+    turns = [(header(model_id), f'"model":"{model_id}"'.encode()) for model_id in MODELS]
+    with Load(script.address, turns=turns) as load:
+        load.wait_for_more(100)
 
         # Reconfigured in place: the same processes keep their models, and stay routable.
         script.do('serve.run(Many.options(user_config={"word": "second"}).bind("one")) and None')
-        asking.more()
+        load.wait_for_more(100)
         for answer in answers(script):
             assert (answer["word"], answer["pid"]) == ("second", before[str(answer["model"])])
         assert all(Counter(names(noted, "load")).most_common(1)[0][1] == 1 for noted in notes(machine).values())
@@ -174,7 +115,7 @@ def test_a_redeploy_under_load_loses_no_request_and_unloads_each_model_once(mach
         # A new version takes over: routers forget what the old replicas held.
         script.do('serve.run(Many.options(user_config={"word": "second"}).bind("two")) and None')
         eventually(lambda: not machine.replicas("default/Many") & old, "the old replicas have ended")
-        asking.more()
+        load.wait_for_more(100)
         after = {str(answer["model"]): answer["pid"] for answer in answers(script) if answer["version"] == "two"}
         assert set(after) == set(MODELS)
         new = set(after.values())
@@ -187,9 +128,9 @@ def test_a_redeploy_under_load_loses_no_request_and_unloads_each_model_once(mach
         # Fewer replicas: what the one that goes held is loaded by the one that stays.
         script.do('serve.run(Many.options(num_replicas=1, user_config={"word": "second"}).bind("two")) and None')
         eventually(lambda: len(machine.replicas("default/Many")) == 1, "one replica is left")
-        asking.more()
+        load.wait_for_more(100)
         assert len({answer["pid"] for answer in answers(script)}) == 1
-    assert asking.wrong == []
+    assert set(load.outcomes) == {"200"}, load.outcomes
     (left,) = machine.replicas("default/Many")
     noted = notes(machine)
     for pid in noted.keys() - {left}:
@@ -204,7 +145,7 @@ def test_a_redeploy_under_load_loses_no_request_and_unloads_each_model_once(mach
 def test_models_are_unloaded_least_recently_used_first(machine: Machine) -> None:
     script = machine.serve(APP.replace("num_replicas=2", "num_replicas=1"))
     for model_id in ("m0", "m1", "m2", "m3", "m0", "m2"):
-        assert script.get("/", headers={"serve_multiplexed_model_id": model_id}).status == 200
+        assert script.get("/", headers=header(model_id)).status == 200
     (pid,) = machine.replicas("default/Many")
     script.do('serve.run(Many.options(num_replicas=1).bind("two")) and None')
     eventually(lambda: pid not in machine.replicas("default/Many"), "the old replica has ended")
