@@ -7,12 +7,15 @@
 //! driver task, which runs after the tasks that were woken with it; a batch of answers is read at once and wakes
 //! only those whose answers came; requests live in slabs, so a small request costs no allocation here.
 
+mod body;
 mod connection;
 mod driver;
 mod entry;
 mod exchange;
+mod incoming;
 mod links;
 mod messages;
+mod pieces;
 mod releases;
 mod socket;
 mod state;

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use eagleray_types::ErrorCode;
 use eagleray_wire::region::{self, Arrival};
 
-use super::{Answer, Data, Failure, Handle, Value, entry::charge};
+use super::{Answer, Data, Failure, Handle, Value, incoming::charge};
 
 /// Whether more of a request's body can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

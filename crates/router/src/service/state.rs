@@ -24,8 +24,10 @@ use slab::Slab;
 
 use super::{
     Applied, Failure, Options, Outgoing,
+    body::Body,
     connection::Connect,
-    entry::{Body, Entry, Incoming},
+    entry::Entry,
+    incoming::Incoming,
     links::{Flushed, Links, Regions},
     releases::{Releaser, Releases},
     socket::Writer,
