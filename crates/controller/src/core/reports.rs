@@ -138,19 +138,27 @@ impl Core {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
         };
-        if !replica.health.failed() || !replica.step(ReplicaInput::Unhealthy) {
+        if replica.health.failed() {
+            let message = format!(
+                "replica {id} failed {FAILURES_UNTIL_REPLACED} health checks in a row and is being replaced; the last \
+                 failure: {}",
+                clip(failure, IN_MESSAGE)
+            );
+            self.replace(deployment, id, &message);
+        }
+    }
+
+    /// Its replacement is made, unless it is on its way out already.
+    fn replace(&mut self, deployment: &mut Deployment, id: &str, message: &str) {
+        let Some(replica) = deployment.replicas.get_mut(id) else {
+            return;
+        };
+        if !replica.step(ReplicaInput::Unhealthy) {
             return;
         }
-        let message = format!(
-            "replica {id} failed {FAILURES_UNTIL_REPLACED} health checks in a row and is being replaced; the last \
-             failure: {}",
-            clip(failure, IN_MESSAGE)
-        );
         let version = replica.spec.version().to_owned();
         if deployment.is_target(&version) {
-            deployment
-                .status
-                .on(StatusInput::HealthFailed, message.as_str());
+            deployment.status.on(StatusInput::HealthFailed, message);
         }
         self.log(Level::Warning, format!("{}: {message}", deployment.key));
     }
@@ -161,20 +169,12 @@ impl Core {
         let Some(mut deployment) = self.take_owner(id) else {
             return;
         };
-        if let Some(replica) = deployment.replicas.get_mut(id)
-            && replica.epoch == lost.epoch
-            && replica.step(ReplicaInput::Unhealthy)
-        {
+        let replica = deployment.replicas.get(id);
+        if replica.is_some_and(|replica| replica.epoch == lost.epoch) {
             let message = format!(
                 "the socket file of replica {id} was removed, so nobody new can connect to it; it is being replaced"
             );
-            let version = replica.spec.version().to_owned();
-            if deployment.is_target(&version) {
-                deployment
-                    .status
-                    .on(StatusInput::HealthFailed, message.as_str());
-            }
-            self.log(Level::Warning, format!("{}: {message}", deployment.key));
+            self.replace(&mut deployment, id, &message);
         }
         self.put_back(deployment);
     }
