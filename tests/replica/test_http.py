@@ -129,6 +129,33 @@ def test_a_sync_request_has_its_form(tmp_path: Path) -> None:
         assert as_json(router.get("/", method="POST", body=b"a=1&b=two", headers=form)) == {"a": "1", "b": "two"}
 
 
+KEPT = """
+kept = []
+
+def first_of(request):
+    kept.append(request)
+    first = kept[0]
+    if request is not first:
+        return [first.scope is first.scope, first.url.path, first.headers["x-mine"], first.method]
+
+class Async:
+    async def __call__(self, request):
+        return first_of(request)
+
+class Sync:
+    def __call__(self, request):
+        return first_of(request)
+"""
+
+
+@pytest.mark.parametrize("name", ["Async", "Sync"])
+def test_a_request_can_be_looked_at_after_its_answer(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path, code(KEPT)[name]) as (_, router):
+        router.get("/first", method="PUT", body=b"b", headers=(("x-mine", "1"),))
+        answer = router.get("/second", headers=(("x-mine", "2"),))
+        assert as_json(answer) == [True, "/first", "1", "PUT"]
+
+
 RETURNS = """
 import dataclasses, datetime, enum, uuid
 from starlette.background import BackgroundTask

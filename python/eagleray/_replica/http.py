@@ -14,6 +14,8 @@ from eagleray._replica.user_code import takes_argument
 from eagleray._request import current
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from eagleray import _core
 
 
@@ -23,16 +25,16 @@ def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any
     simple, set_current = answer.simple, current.set
 
     async def run(request: _core.Request) -> None:
-        scope = request.begin()
-        if scope is None:
+        if not request.claim():
             return
         set_current(request)
         try:
-            result = call(AsyncRequest(scope, request)) if argument else call()
+            seen = AsyncRequest(request) if argument else None
+            result = call() if seen is None else call(seen)
             if coroutine or not answer.is_stream(result):
                 result = await result
             if not simple(request, result):
-                await answer.complete(request, result, scope)
+                await answer.complete(request, result, _scope(seen, request))
         except GeneratorExit:
             request.done()
             raise
@@ -61,10 +63,11 @@ def in_thread(
     def run(request: _core.Request) -> None:
         set_current(request)
         try:
-            scope = request.scope()
-            result = call(SyncRequest(scope, request.body() or b"")) if argument else call()
+            seen = SyncRequest(request) if argument else None
+            result = call() if seen is None else call(seen)
             if simple(request, result):
                 return
+            scope = _scope(seen, request)
             if hasattr(result, "gi_frame"):
                 answer.stream(request, result, scope["method"] == "HEAD")
                 return
@@ -73,6 +76,11 @@ def in_thread(
             failed(request, error)
 
     return run
+
+
+def _scope(seen: Request | None, request: _core.Request) -> dict[str, Any]:
+    """The scope that user code has seen, and may have changed; a fresh one if it was given no request."""
+    return request.scope() if seen is None else seen.scope  # type: ignore[return-value]
 
 
 def refuse(request: _core.Request) -> None:

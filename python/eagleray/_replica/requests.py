@@ -1,4 +1,6 @@
-"""The requests that plain handlers get: Starlette's, with what the replica has already given at once."""
+"""The requests that plain handlers get: Starlette's, with what the replica has already given at once, and the rest made
+when somebody looks at it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,28 @@ if TYPE_CHECKING:
     from eagleray import _core
 
 
+# What starlette's constructor looks at of a scope.
+_KIND = {"type": "http"}
+
+
+class _Scope:
+    """Makes a request's `scope` at the first look: many handlers look at the body only."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> dict[str, Any]:
+        # Found before this descriptor from now on.
+        made = instance.__dict__["scope"] = instance._native.scope()
+        return made  # type: ignore[no-any-return]
+
+
 class AsyncRequest(Request):
     """A starlette `Request` that takes a body which has come whole in one piece; without a generator, that is."""
 
-    def __init__(self, scope: dict[str, Any], request: _core.Request) -> None:
-        super().__init__(scope, request.receive)
-        self._take_body = request.body
+    scope = _Scope()
+
+    def __init__(self, request: _core.Request) -> None:
+        super().__init__(_KIND, request.receive)
+        del self.scope
+        self._native = request
 
     async def body(self) -> bytes:
         """The whole body."""
@@ -36,7 +54,7 @@ class AsyncRequest(Request):
         """Whether `_body` is there, if need be after taking what has come."""
         if hasattr(self, "_body"):
             return True
-        body = None if self._stream_consumed else self._take_body()
+        body = None if self._stream_consumed else self._native.body()
         if body is None:
             return False
         self._body = body
@@ -46,9 +64,13 @@ class AsyncRequest(Request):
 class SyncRequest(Request):
     """A starlette `Request` for code that cannot await."""
 
-    def __init__(self, scope: dict[str, Any], body: bytes) -> None:
-        super().__init__(scope)
-        self._body = body
+    scope = _Scope()
+
+    def __init__(self, request: _core.Request) -> None:
+        super().__init__(_KIND)
+        del self.scope
+        self._native = request
+        self._body = request.body() or b""
 
     def body(self) -> bytes:  # type: ignore[override]
         """The whole body."""

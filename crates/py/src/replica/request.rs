@@ -37,6 +37,8 @@ const SLICE: Duration = Duration::from_secs(1);
 pub(crate) struct Request {
     core: Arc<eagleray_replica::Request>,
     of_loop: Arc<Loop>,
+    /// A call through a handle, not HTTP.
+    is_call: bool,
     /// HEAD: the answer has no body.
     bodyless: AtomicBool,
     /// Body bytes that the declared content-length still promises.
@@ -78,10 +80,6 @@ impl Request {
         let RequestHead::Http(head) = self.head()? else {
             return Err(not_http());
         };
-        if head.method == b"HEAD" {
-            // Relaxed: read by the thread that answers, which runs after this one or is it.
-            self.bodyless.store(true, Ordering::Relaxed);
-        }
         scope::build(py, &head)
     }
 
@@ -94,8 +92,8 @@ impl Request {
     }
 
     #[getter]
-    fn is_call(&self) -> PyResult<bool> {
-        Ok(matches!(self.head()?, RequestHead::Call(_)))
+    fn is_call(&self) -> bool {
+        self.is_call
     }
 
     /// Whether it asks for a WebSocket.
@@ -407,10 +405,17 @@ impl Request {
 
 impl Request {
     pub(crate) fn new(core: Arc<eagleray_replica::Request>, of_loop: Arc<Loop>) -> Self {
+        // One that cannot be read is an error where somebody looks at it.
+        let (is_call, bodyless) = match core.head() {
+            Ok(RequestHead::Http(head)) => (false, head.method == b"HEAD"),
+            Ok(RequestHead::Call(_)) => (true, false),
+            Err(_) => (false, false),
+        };
         Self {
             core,
             of_loop,
-            bodyless: AtomicBool::new(false),
+            is_call,
+            bodyless: AtomicBool::new(bodyless),
             promised: AtomicU64::new(ANY_LENGTH),
             waits: Mutex::default(),
             attachments: Mutex::default(),
