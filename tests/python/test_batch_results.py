@@ -88,7 +88,7 @@ def test_an_exception_goes_to_every_caller() -> None:
     clock.run(main())
 
 
-@pytest.mark.parametrize("raised", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_what_would_end_a_task_or_a_process_is_an_error_of_the_batch(raised: type[BaseException]) -> None:
     @serve.batch
     async def broken(items: list[int]) -> list[int]:

@@ -60,6 +60,9 @@ class Child:
     def raises(self) -> None:
         raise LookupError("not here")
 
+    async def closes(self) -> None:
+        raise GeneratorExit("by mistake")
+
     async def waits(self) -> None:
         self.notes.append("began")
         try:
@@ -235,6 +238,8 @@ def test_errors_are_those_of_production() -> None:
     with pytest.raises(LookupError, match="not here") as raised:
         child.raises.remote().result()
     assert isinstance(raised.value.__cause__, RemoteTraceback)
+    with pytest.raises(RayServeException, match=r"raised builtins\.GeneratorExit: by mistake"):
+        child.closes.remote().result()
     with pytest.raises(RayServeException, match="add, change"):
         child.nothing.remote().result()
     with pytest.raises(KeyError):

@@ -44,6 +44,7 @@ class Holder:
     def __init__(self) -> None:
         self.log: list[Any] = []
         self.broken: set[str] = set()
+        self.raised: type[BaseException] = OSError
         self.loading = self.most_loading = 0
 
     @serve.multiplexed(max_num_models_per_replica=2)
@@ -56,7 +57,7 @@ class Holder:
         finally:
             self.loading -= 1
         if model_id in self.broken:
-            raise OSError(f"no file for {model_id}")
+            raise self.raised(f"no file for {model_id}")
         return Model(model_id, self.log)
 
     @property
@@ -257,11 +258,12 @@ def test_requests_that_wait_for_each_others_places_do_not_wait_for_ever() -> Non
 
 
 @pytest.mark.contract("1.4/failed-load")
-def test_a_loader_that_raises_fails_its_callers_and_is_tried_again() -> None:
+@pytest.mark.parametrize("raised", [OSError, GeneratorExit])
+def test_a_loader_that_raises_fails_its_callers_and_is_tried_again(raised: type[BaseException]) -> None:
     async def main(holder: Holder) -> None:
-        holder.broken = {"a"}
+        holder.broken, holder.raised = {"a"}, raised
         errors = await asyncio.gather(*(holder.request("a") for _ in range(3)), return_exceptions=True)
-        assert [(type(error), str(error)) for error in errors] == [(OSError, "no file for a")] * 3
+        assert [(type(error), str(error)) for error in errors] == [(raised, "no file for a")] * 3
         assert len({id(error) for error in errors}) == 3
         assert holder.loads == ["a"]
         holder.broken = set()

@@ -85,6 +85,9 @@ async def raises_after_start(scope, receive, send):
 async def exits(scope, receive, send):
     raise SystemExit(3)
 
+async def raises_what_closes(scope, receive, send):
+    raise GeneratorExit
+
 async def cancels_itself(scope, receive, send):
     raise asyncio.CancelledError
 
@@ -166,7 +169,7 @@ App = serve.ingress(dispatch)()
 FAILS = [
     "nothing", "start_only", "body_first", "starts_twice", "unknown_message", "no_type", "text_body", "bad_status",
     "text_status", "bad_header", "bad_header_and_waits", "text_header", "too_long", "too_short", "two_lengths",
-    "raises", "raises_after_start", "exits", "cancels_itself", "receives_too_often",
+    "raises", "raises_after_start", "exits", "raises_what_closes", "cancels_itself", "receives_too_often",
 ]  # fmt: skip
 BREAKS_OFF = [
     "no_end", "raises_in_the_middle", "starts_again_in_the_middle", "too_long_in_the_middle",

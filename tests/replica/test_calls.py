@@ -31,8 +31,14 @@ class Calls:
             yield i
     def sync_items(self, n):
         yield from range(n)
+    async def fails_on_loop(self, kind):
+        return self.fails(kind)
+    async def fails_after_an_item(self):
+        yield 1
+        self.fails("closed")
     def fails(self, kind):
         if kind == "odd": raise Unpicklable(1, 2)
+        if kind == "closed": raise GeneratorExit("by mistake")
         if kind == "exit": raise SystemExit(3)
         raise LookupError("not here")
     async def unpicklable(self):
@@ -182,7 +188,10 @@ def test_an_unknown_method_is_an_error_that_lists_the_others(tmp_path: Path) -> 
             answer = router.call(name)
             raised, _, _ = error(answer)
             assert type(raised).__name__ == "RayServeException"
-            assert "__call__, breaks, fails, items, large, lock_item, sync, sync_items" in str(raised)
+            assert (
+                "__call__, breaks, fails, fails_after_an_item, fails_on_loop, items, large, lock_item, sync, sync_items"
+                in str(raised)
+            )
 
 
 @pytest.mark.contract("3.3/exception")
@@ -196,6 +205,15 @@ def test_exceptions_come_back_with_their_traceback(tmp_path: Path) -> None:
         assert (type(odd).__name__, odd.args) == ("Unpicklable", (1,)), "built without its constructor"
         assert "in fails" in text
         assert isinstance(error(router.call("fails", "exit"))[0], SystemExit)
+        for answer in (
+            router.call("fails", "closed"),
+            router.call("fails_on_loop", "closed"),
+            router.call("fails_after_an_item", stream=True),
+        ):
+            closed, text, shown = error(answer)
+            assert isinstance(closed, GeneratorExit)
+            assert "in fails" in text
+            assert shown == "builtins.GeneratorExit: by mistake"
         lock, _, _ = error(router.call("unpicklable"))
         assert isinstance(lock, TypeError)
         assert "the result of unpicklable (lock) cannot be pickled" in str(lock)

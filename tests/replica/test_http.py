@@ -277,6 +277,7 @@ def fail(kind):
     if kind == "exit": sys.exit(3)
     if kind == "interrupt": raise KeyboardInterrupt
     if kind == "base": raise BaseException("odd")
+    if kind == "closed": raise GeneratorExit
     if kind == "recursion": fail(kind)
     if kind == "stop": raise StopIteration
     if kind == "text":
@@ -302,7 +303,7 @@ class Sync:
 @pytest.mark.contract("4.4/user-exception")
 @pytest.mark.parametrize("name", ["Async", "Sync"])
 def test_an_error_of_user_code_is_one_500_and_nothing_else_suffers(tmp_path: Path, name: str) -> None:
-    kinds = ["raise", "exit", "interrupt", "base", "recursion", "stop", "text"]
+    kinds = ["raise", "exit", "interrupt", "base", "closed", "recursion", "stop", "text"]
     if name == "Async":
         kinds.append("cancelled")
     with serving(tmp_path, code(ERRORS)[name]) as (node, router):

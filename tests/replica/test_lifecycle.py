@@ -43,6 +43,12 @@ def node(tmp_path: Path) -> Any:
         ("class X:\n    def __init__(self):\n        raise ValueError('broken constructor')", {}, "broken constructor"),
         ("class X:\n    async def __init__(self):\n        import missing_module", {}, "missing_module"),
         ("class X:\n    def __init__(self):\n        import sys\n        sys.exit(1)", {}, "SystemExit"),
+        ("class X:\n    def __init__(self):\n        raise GeneratorExit", {}, "GeneratorExit"),
+        (
+            "class X:\n    async def __init__(self):\n        import asyncio\n        raise asyncio.CancelledError",
+            {},
+            "CancelledError",
+        ),
         ("class X:\n    def check_health(self):\n        raise ValueError('ill')", {}, "ValueError: ill"),
         ("class X:\n    pass", {"f4": '{"a":1}'}, "has no reconfigure method"),
         ("def X():\n    pass", {"f4": "1"}, "user_config is set, but a function"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from eagleray._closing import is_closed
 from eagleray._replica.asgi import Exchange
 from eagleray._replica.encode import encode
 from eagleray._replica.pool import to_its_end
@@ -71,9 +72,9 @@ async def complete(request: _core.Request, result: Any, scope: dict[str, Any]) -
         exchange = Exchange(request)
         try:
             await result(scope, exchange.receive, exchange.send)
-        except GeneratorExit:
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_closed(request.task):
+                raise
             exchange.failed(error)
         else:
             exchange.returned()

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from eagleray._closing import is_closed
 from eagleray._replica import failure, log, websocket
 from eagleray._replica.data import as_bytes
 from eagleray._request import current
@@ -44,10 +45,10 @@ def on_loop(app: Callable[..., Any], state: dict[str, Any]) -> Callable[[_core.R
         exchange = Exchange(request)
         try:
             await app(scope, exchange.receive, exchange.send)
-        except GeneratorExit:
-            request.done()
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_closed(request.task):
+                request.done()
+                raise
             exchange.failed(error)
         else:
             exchange.returned()

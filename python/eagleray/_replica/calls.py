@@ -12,6 +12,7 @@ from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from eagleray import _formats, _values
+from eagleray._closing import is_closed
 from eagleray._replica import errors, log
 from eagleray._replica.pool import to_its_end
 from eagleray._replica.user_code import UserCode, is_async
@@ -65,10 +66,10 @@ class Calls:
                 await answer(request, result, name, stream)
             else:
                 request.respond_value(_dump(request, result, "result", name))
-        except GeneratorExit:
-            request.done()
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_closed(request.task):
+                request.done()
+                raise
             _failed(request, error)
 
     def in_thread(self, request: _core.Request) -> Any:
@@ -107,10 +108,10 @@ class Calls:
             if inspect.isawaitable(result):
                 result = await result
             await self._answer(request, result, name, stream)
-        except GeneratorExit:
-            request.done()
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_closed(request.task):
+                request.done()
+                raise
             _failed(request, error)
 
     async def _answer(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:

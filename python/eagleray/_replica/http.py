@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from eagleray._closing import is_closed
 from eagleray._replica import answer
 from eagleray._replica.failure import failed
 from eagleray._replica.requests import AsyncRequest, SyncRequest
@@ -35,10 +36,10 @@ def on_loop(call: Callable[..., Any]) -> Callable[[_core.Request], Coroutine[Any
                 result = await result
             if not simple(request, result):
                 await answer.complete(request, result, _scope(seen, request))
-        except GeneratorExit:
-            request.done()
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_closed(request.task):
+                request.done()
+                raise
             failed(request, error)
 
     return run
@@ -54,10 +55,10 @@ def in_thread(
     async def rest(request: _core.Request, result: Any, scope: dict[str, Any]) -> None:
         try:
             await answer.complete(request, result, scope)
-        except GeneratorExit:
-            request.done()
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_closed(request.task):
+                request.done()
+                raise
             failed(request, error)
 
     def run(request: _core.Request) -> None:

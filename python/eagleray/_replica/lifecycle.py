@@ -124,8 +124,6 @@ class Lifecycle:
             if self._stopping:
                 return
             self._serve(config)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except BaseException as error:
             text = _traceback.text_of(error)
             self._core.tell_start_failed(text)
@@ -212,8 +210,6 @@ class Lifecycle:
             self._core.set_limit(options["max_ongoing_requests"])
             if user_code.served is not None:
                 asgi.limit_threads(options["max_ongoing_requests"])
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except BaseException as error:
             log.failure("reconfigure failed", error)
             failure = _traceback.text_of(error)
@@ -248,8 +244,6 @@ class Lifecycle:
                 await asyncio.wait_for(hooks.check_health(self._user_code), timeout)
         except TimeoutError:
             failure = f"check_health did not return within {timeout} s"
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except BaseException as error:
             log.failure("health check failed", error)
             failure = _traceback.text_of(error)

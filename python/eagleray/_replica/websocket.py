@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from eagleray._closing import is_closed
 from eagleray._replica import failure, log
 from eagleray._replica.data import as_bytes
 
@@ -42,10 +43,10 @@ async def serve(app: Callable[..., Any], request: _core.Request, scope: dict[str
     socket = WebSocket(request)
     try:
         await app(scope, socket.receive, socket.send)
-    except GeneratorExit:
-        request.done()
-        raise
     except BaseException as error:
+        if isinstance(error, GeneratorExit) and is_closed(request.task):
+            request.done()
+            raise
         socket.failed(error)
     else:
         socket.returned()

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eagleray._closing import is_closed
 from eagleray.serve._batch_item import Item
 from eagleray.serve._shared_work import own_copy, work_for
 from eagleray.serve._turns import together_on
@@ -281,15 +282,16 @@ class BatchQueue:
             began = self.clock()
             error: BaseException | None = None
             results: list[Any] | None = None
+            task = asyncio.current_task()
             try:
                 running = self._run(group)
                 if group[0].stream is not None:
                     await self._stream(running, group)
                 else:
                     results = _checked(await running, len(group), self._name)
-            except GeneratorExit:
-                raise
             except BaseException as raised:
+                if isinstance(raised, GeneratorExit) and is_closed(task):
+                    raise
                 error = self._said(raised)
             marker.cancel()
         self._kept_loop = not turned

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from eagleray._closing import is_closed
 from eagleray.serve._log import logger
 from eagleray.serve._shared_work import own_copy
 
@@ -122,9 +123,9 @@ class ModelCache:
             entered = True
             self._busy += 1
             model = await self._load(load.model_id)
-        except GeneratorExit:
-            raise
         except BaseException as raised:
+            if isinstance(raised, GeneratorExit) and is_closed(load.task):
+                raise
             error = raised
         current = self._loads.get(load.model_id) is load
         if current:
