@@ -4,7 +4,7 @@ when somebody looks at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -13,12 +13,16 @@ from eagleray._json import loads
 
 if TYPE_CHECKING:
     from starlette.datastructures import FormData
+    from starlette.types import Message
 
     from eagleray import _core
 
 
-# What starlette's constructor looks at of a scope.
+# What starlette's constructor looks at of a scope, and what it sets beside.
 _KIND = {"type": "http"}
+_SET = {name: value for name, value in vars(Request(_KIND)).items() if name not in ("scope", "_receive")}
+# Whether all requests may have these in common: they are never changed in place.
+_CAN_BE_SHARED = all(value is None or callable(value) or isinstance(value, (int, str)) for value in _SET.values())
 
 
 class _Scope:
@@ -30,15 +34,28 @@ class _Scope:
         return made  # type: ignore[no-any-return]
 
 
-class AsyncRequest(Request):
-    """A starlette `Request` that takes a body which has come whole in one piece; without a generator, that is."""
+class _Plain(Request):
+    """A starlette `Request` that costs little to make. What its constructor would set is set in the class, once."""
 
     scope = _Scope()
 
     def __init__(self, request: _core.Request) -> None:
-        super().__init__(_KIND, request.receive)
-        del self.scope
+        if not _CAN_BE_SHARED:
+            super().__init__(_KIND)
+            del self.scope, self._receive
         self._native = request
+
+    def _receive(self) -> Awaitable[Message]:
+        return self._native.receive()
+
+
+if _CAN_BE_SHARED:
+    for _name, _value in _SET.items():
+        setattr(_Plain, _name, staticmethod(_value) if callable(_value) else _value)
+
+
+class AsyncRequest(_Plain):
+    """A starlette `Request` that takes a body which has come whole in one piece; without a generator, that is."""
 
     async def body(self) -> bytes:
         """The whole body."""
@@ -61,15 +78,11 @@ class AsyncRequest(Request):
         return True
 
 
-class SyncRequest(Request):
+class SyncRequest(_Plain):
     """A starlette `Request` for code that cannot await."""
 
-    scope = _Scope()
-
     def __init__(self, request: _core.Request) -> None:
-        super().__init__(_KIND)
-        del self.scope
-        self._native = request
+        super().__init__(request)
         self._body = request.body() or b""
 
     def body(self) -> bytes:  # type: ignore[override]
