@@ -20,6 +20,19 @@ def text_of(error: BaseException) -> str:
     return "".join(whole.format())
 
 
+def line_of(error: BaseException) -> str:
+    """Its type and text, with its notes, without a traceback."""
+    whole = traceback.TracebackException(type(error), error, None, compact=True)
+    return "".join(whole.format_exception_only()).rstrip("\n")
+
+
+def place_of(error: BaseException) -> str:
+    """Where in the users' code it was raised last, as `file:line in function`; empty if nowhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+    return f"{theirs[-1].filename}:{theirs[-1].lineno} in {theirs[-1].name}" if theirs else ""
+
+
 def _strip(shown: traceback.TracebackException, error: BaseException | None, seen: set[int]) -> None:
     if id(shown) in seen:
         return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from typing import Any, NamedTuple
 
 from eagleray import _traceback
@@ -106,12 +107,31 @@ def apply(settings: str) -> None:
 
 
 def failure(message: str, error: BaseException) -> None:
-    """Logs an error of user code with its traceback; never fails itself."""
+    """Logs an error of user code, with its traceback where it was raised; never fails itself."""
     try:
-        logger.error(message, exc_info=error)
+        line = _of_call(message, error)
+        if line:
+            logger.error("%s", line)
+        else:
+            logger.error(message, exc_info=error)
     except Exception:
         # A handler that user code added, or an exception whose own text raises.
         try:
             logger.error("%s: %s (its traceback cannot be shown)", message, type(error).__name__)
         except Exception:
             pass
+
+
+def _of_call(message: str, error: BaseException) -> str:
+    """One line for an error that a call has brought from another deployment, which has logged it; else empty.
+
+    So a chain of deployments logs a traceback once, and each link which call failed, where, and with what.
+    """
+    client = sys.modules.get("eagleray.serve._client")
+    remote = error.__cause__
+    if client is None or not isinstance(remote, client.RemoteTraceback) or not remote.call:
+        return ""
+    what = f"{message.removesuffix(': user code raised')}: {remote.call} raised {_traceback.line_of(error)}"
+    place = _traceback.place_of(error)
+    more = f"see request {remote.request_id} in the log of that deployment"
+    return f"{what} [called at {place}; {more}]" if place else f"{what} [{more}]"

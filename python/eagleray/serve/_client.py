@@ -32,17 +32,23 @@ if TYPE_CHECKING:
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, not one
-    """Where a remote exception was raised: the text of its traceback, shown as the cause of what the caller gets."""
+    """Where a remote exception was raised: the text of its traceback, shown as the cause of what the caller gets.
 
-    def __init__(self, text: str) -> None:
+    Attributes:
+        text: The traceback.
+        call: The deployment and method that the exception came from; empty where nobody said.
+        request_id: The request in whose name the log of that deployment has the traceback.
+    """
+
+    def __init__(self, text: str, call: str = "", request_id: str = "") -> None:
         super().__init__(text)
-        self.text = text
+        self.text, self.call, self.request_id = text, call, request_id
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.text,)
+        return type(self), (self.text, self.call, self.request_id)
 
 
 # --- waiting on an event loop ----------------------------------------------------------------------------------------
@@ -120,7 +126,7 @@ def loop_runs() -> bool:
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def error_from(body: Any, title: str) -> BaseException:
+def error_from(body: Any, title: str, request_id: str = "") -> BaseException:
     """The exception that the remote side raised, its traceback as the cause."""
     pickled, text, shown = _values.load(body)
     error: Any
@@ -140,7 +146,7 @@ def error_from(body: Any, title: str) -> BaseException:
         # Raised here, it would say that this task was cancelled.
         error = RayServeException(f"{title} was cancelled by its own code: {shown}")
     raised: BaseException = error
-    raised.__cause__ = RemoteTraceback(text)
+    raised.__cause__ = RemoteTraceback(text, title, request_id)
     return raised
 
 

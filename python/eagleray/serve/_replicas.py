@@ -134,7 +134,7 @@ class Reservation:
         if item is None:
             answer = self._call.result()
             if answer is not None:
-                raise _client.error_from(answer[0], title)
+                raise _client.error_from(answer[0], title, self._call.request_id)
             error = _client.failure_of(self._call, title, self._deployment, awaited=True)
             raise error or RayServeException(f"{title} ended without an answer")
         selection = ReplicaSelection(**_values.load(item))

@@ -79,7 +79,7 @@ class _Pending:
         """The exception of a call that has ended without a value."""
         answer = self._call.result()
         if answer is not None:
-            raise _client.error_from(answer[0], self._title)
+            raise _client.error_from(answer[0], self._title, self.request_id)
         failure = self._call.failure()
         if failure is not None and failure[0] == "Upstream":
             self._raise_of(self._upstream[int(failure[1])])
