@@ -14,10 +14,9 @@ from typing import Any
 from eagleray.serve import _validate
 from eagleray.serve._model import (
     Model,
-    anything,
     choice,
-    dict_of,
     integer,
+    json_object,
     number,
     option,
 )
@@ -43,19 +42,13 @@ def _policy_function(name: str, value: Any) -> Any:
     return value
 
 
-def _kwargs(name: str, value: Any) -> dict[str, Any]:
-    checked: dict[str, Any] = dict_of(anything)(name, value)
-    _validate.to_json(name, checked)
-    return checked
-
-
 class AutoscalingPolicy(Model):
     """What decides on the number of replicas: a callable or its import path, and arguments if it is a class."""
 
     _called = "autoscaling_config.policy"
 
     policy_function: str | Callable[..., Any] = option(_policy_function, default=DEFAULT_POLICY)
-    policy_kwargs: dict[str, Any] = option(_kwargs, default=dict)
+    policy_kwargs: dict[str, Any] = option(json_object, default=dict)
 
 
 def _policy(name: str, value: Any) -> AutoscalingPolicy:

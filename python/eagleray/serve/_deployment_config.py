@@ -18,6 +18,7 @@ from eagleray.serve._model import (
     choice,
     dict_of,
     integer,
+    json_object,
     list_of,
     number,
     option,
@@ -69,19 +70,13 @@ def _router_class(name: str, value: Any) -> str:
     raise _validate.invalid(name, f"{name} must be an import path 'module:name' or a class, got {value!r}", value)
 
 
-def _json_kwargs(name: str, value: Any) -> dict[str, Any]:
-    checked: dict[str, Any] = dict_of(anything)(name, value)
-    _validate.to_json(name, checked)
-    return checked
-
-
 class RequestRouterConfig(Model):
     """Which class chooses replicas. Only the built-in one can be deployed."""
 
     _called = "request_router_config"
 
     request_router_class: str | type = option(_router_class, default=DEFAULT_ROUTER)
-    request_router_kwargs: dict[str, Any] = option(_json_kwargs, default=dict)
+    request_router_kwargs: dict[str, Any] = option(json_object, default=dict)
     request_routing_stats_period_s: float = option(number(positive=True), default=10.0)
     request_routing_stats_timeout_s: float = option(number(positive=True), default=30.0)
     initial_backoff_s: float = option(number(positive=True), default=0.025)

@@ -86,6 +86,13 @@ def anything(name: str, value: Any) -> Any:
     return value
 
 
+def json_object(name: str, value: Any) -> dict[str, Any]:
+    """Checks for a dict that can go as JSON."""
+    checked: dict[str, Any] = dict_of(anything)(name, value)
+    _validate.to_json(name, checked)
+    return checked
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(option,))
 class Model:  # noqa: PLW1641 - what can be changed has no hash
     """A configuration object."""
