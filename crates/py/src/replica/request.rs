@@ -1,16 +1,17 @@
-//! One request, as the code around user code sees it.
+//! One request, as the code around user code sees it: all methods that Python has of it are here, and what it waits for
+//! (`waits.rs`), receives (`messages.rs`) and promises (`promise.rs`) beside.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod messages;
+mod promise;
+mod waits;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use eagleray_replica::{Body, Message, Room};
-use eagleray_wire::{Flags, RequestHead, is_model_header, is_session_header, region::Attachment};
+use eagleray_replica::Room;
+use eagleray_wire::{
+    Flags, Headers, RequestHead, is_model_header, is_session_header, region::Attachment,
+};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -21,6 +22,8 @@ use pyo3::{
 
 use super::{Loop, headers, immediate::Immediate, scope};
 use crate::region::{self, Content, Region};
+use promise::Promise;
+use waits::Waits;
 
 /// Heads of plain answers, as `respond_plain` numbers them: status 200 and one content type.
 const PLAIN: [&str; 3] = [
@@ -28,8 +31,6 @@ const PLAIN: [&str; 3] = [
     "text/plain; charset=utf-8",
     "application/json",
 ];
-/// No content-length was declared.
-const ANY_LENGTH: u64 = u64::MAX;
 /// A wait of a thread is cut into pieces of this length.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -39,21 +40,10 @@ pub(crate) struct Request {
     of_loop: Arc<Loop>,
     /// A call through a handle, not HTTP.
     is_call: bool,
-    /// HEAD: the answer has no body.
-    bodyless: AtomicBool,
-    /// Body bytes that the declared content-length still promises.
-    promised: AtomicU64,
+    promise: Promise,
     waits: Mutex<Waits>,
     /// Of a call: what segments of its body name.
     attachments: Mutex<Vec<Attachment>>,
-}
-
-#[derive(Default)]
-struct Waits {
-    task: Option<Py<PyAny>>,
-    /// Futures of `receive` and `writable`.
-    reader: Option<Py<PyAny>>,
-    writer: Option<Py<PyAny>>,
 }
 
 #[pymethods]
@@ -120,10 +110,7 @@ impl Request {
     fn multiplexed_model_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(match self.head()? {
             RequestHead::Call(head) => text(py, head.multiplexed_model_id),
-            RequestHead::Http(head) => {
-                let named = head.headers.iter().find(|(name, _)| is_model_header(name));
-                named.map_or_else(|| intern!(py, "").clone(), |(_, value)| text(py, value))
-            }
+            RequestHead::Http(head) => field(py, &head.headers, is_model_header),
         })
     }
 
@@ -131,13 +118,7 @@ impl Request {
     fn session_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(match self.head()? {
             RequestHead::Call(head) => text(py, head.session_id),
-            RequestHead::Http(head) => {
-                let named = head
-                    .headers
-                    .iter()
-                    .find(|(name, _)| is_session_header(name));
-                named.map_or_else(|| intern!(py, "").clone(), |(_, value)| text(py, value))
-            }
+            RequestHead::Http(head) => field(py, &head.headers, is_session_header),
         })
     }
 
@@ -237,16 +218,7 @@ impl Request {
         let fields = pairs
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let body = if self.has_no_body(status)? {
-            &[]
-        } else {
-            match length {
-                Some(length) if length != body.len() as u64 => {
-                    return Err(wrong_length(length, body.len() as u64));
-                }
-                _ => body,
-            }
-        };
+        let body = self.promise.whole(status, length, body)?;
         self.core
             .respond(status, fields, body, done)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -261,14 +233,8 @@ impl Request {
         let content_type = PLAIN
             .get(kind)
             .ok_or_else(|| PyValueError::new_err("no such kind of answer"))?;
-        let data = if let Ok(text) = body.cast::<PyString>() {
-            text.to_str()?.as_bytes()
-        } else if let Ok(bytes) = body.cast::<PyBytes>() {
-            bytes.as_bytes()
-        } else {
-            return Err(PyTypeError::new_err("a plain answer is str or bytes"));
-        };
-        let data = if self.has_no_body(200)? { &[] } else { data };
+        let (data, _is_text) = text_or_bytes(body, "a plain answer")?;
+        let data = self.promise.whole(200, None, data)?;
         let fields = [(b"content-type".as_slice(), content_type.as_bytes())];
         self.core
             .respond(200, fields, data, true)
@@ -283,16 +249,15 @@ impl Request {
         let fields = pairs
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let has_no_body = self.has_no_body(status)?;
+        let has_body = self.promise.has_body(status)?;
         let room = self
             .core
             .start(status, fields)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        // Relaxed: one thread at a time answers.
-        if has_no_body {
-            self.bodyless.store(true, Ordering::Relaxed);
+        if !has_body {
+            self.promise.no_body();
         } else if let Some(length) = length {
-            self.promised.store(length, Ordering::Relaxed);
+            self.promise.length(length);
         }
         Ok(number(room))
     }
@@ -301,12 +266,7 @@ impl Request {
     /// was sent.
     #[pyo3(signature = (data, end = false))]
     fn send(&self, data: &[u8], end: bool) -> PyResult<u8> {
-        let data = if self.bodyless.load(Ordering::Relaxed) {
-            &[]
-        } else {
-            self.count(data.len() as u64, end)?;
-            data
-        };
+        let data = self.promise.part(data, end)?;
         Ok(number(
             self.core
                 .send(data, if end { Flags::END } else { Flags::NONE }),
@@ -357,13 +317,7 @@ impl Request {
 
     /// A whole message of an accepted WebSocket: str as text, bytes as they are. As `start`.
     fn send_message(&self, message: &Bound<'_, PyAny>) -> PyResult<u8> {
-        let (data, is_text) = if let Ok(text) = message.cast::<PyString>() {
-            (text.to_str()?.as_bytes(), true)
-        } else if let Ok(bytes) = message.cast::<PyBytes>() {
-            (bytes.as_bytes(), false)
-        } else {
-            return Err(PyTypeError::new_err("a message is str or bytes"));
-        };
+        let (data, is_text) = text_or_bytes(message, "a message")?;
         Ok(number(self.core.send_message(data, is_text)))
     }
 
@@ -406,7 +360,7 @@ impl Request {
 impl Request {
     pub(crate) fn new(core: Arc<eagleray_replica::Request>, of_loop: Arc<Loop>) -> Self {
         // One that cannot be read is an error where somebody looks at it.
-        let (is_call, bodyless) = match core.head() {
+        let (is_call, is_bodyless) = match core.head() {
             Ok(RequestHead::Http(head)) => (false, head.method == b"HEAD"),
             Ok(RequestHead::Call(_)) => (true, false),
             Err(_) => (false, false),
@@ -415,8 +369,7 @@ impl Request {
             core,
             of_loop,
             is_call,
-            bodyless: AtomicBool::new(bodyless),
-            promised: AtomicU64::new(ANY_LENGTH),
+            promise: Promise::of(is_bodyless),
             waits: Mutex::default(),
             attachments: Mutex::default(),
         }
@@ -466,30 +419,6 @@ impl Request {
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
-    /// Counts body bytes against the declared content-length.
-    fn count(&self, bytes: u64, end: bool) -> PyResult<()> {
-        let promised = self.promised.load(Ordering::Relaxed);
-        if promised == ANY_LENGTH {
-            return Ok(());
-        }
-        let left = promised
-            .checked_sub(bytes)
-            .filter(|left| !end || *left == 0)
-            .ok_or_else(|| wrong_length(promised, bytes))?;
-        self.promised.store(left, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn has_no_body(&self, status: u16) -> PyResult<bool> {
-        // Below 200 an answer is still to come, and ASGI has no message for that.
-        if !(200..=999).contains(&status) {
-            return Err(PyValueError::new_err(format!(
-                "{status} is no HTTP status of an answer"
-            )));
-        }
-        Ok(self.bodyless.load(Ordering::Relaxed) || status == 204 || status == 304)
-    }
-
     /// No event will name it any more.
     fn forget(&self) {
         let entry = self.of_loop.active.lock().remove(&self.core.serial());
@@ -497,119 +426,6 @@ impl Request {
         // Dropped here, outside the locks: a last reference may run foreign code.
         drop((entry, task));
     }
-
-    /// ASGI's next message; None: nothing yet.
-    fn message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let message = PyDict::new(py);
-        if self.core.is_websocket() {
-            return self.websocket_message(py, message);
-        }
-        match self.core.read() {
-            Body::Data { bytes, more } => {
-                message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
-                message.set_item(intern!(py, "body"), PyBytes::new(py, &bytes))?;
-                message.set_item(intern!(py, "more_body"), more)?;
-            }
-            Body::Last => {
-                message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
-                message.set_item(intern!(py, "body"), PyBytes::new(py, &[]))?;
-                message.set_item(intern!(py, "more_body"), false)?;
-            }
-            Body::Disconnected => {
-                message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
-            }
-            Body::Pending => return Ok(None),
-        }
-        Ok(Some(message))
-    }
-
-    /// The same of a WebSocket.
-    fn websocket_message<'py>(
-        &self,
-        py: Python<'py>,
-        message: Bound<'py, PyDict>,
-    ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let (kind, received) = (intern!(py, "type"), intern!(py, "websocket.receive"));
-        match self.core.read_message() {
-            Message::Text(data) => {
-                message.set_item(kind, received)?;
-                message.set_item(intern!(py, "text"), text(py, &data))?;
-            }
-            Message::Binary(data) => {
-                message.set_item(kind, received)?;
-                message.set_item(intern!(py, "bytes"), PyBytes::new(py, &data))?;
-            }
-            Message::Closed { code, reason } => {
-                message.set_item(kind, intern!(py, "websocket.disconnect"))?;
-                message.set_item(intern!(py, "code"), code)?;
-                message.set_item(intern!(py, "reason"), text(py, &reason))?;
-            }
-            Message::Pending => return Ok(None),
-        }
-        Ok(Some(message))
-    }
-
-    fn future<'py>(
-        &self,
-        py: Python<'py>,
-        place: impl Fn(&mut Waits) -> &mut Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let create = self
-            .of_loop
-            .create_future
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("the replica has no loop"))?;
-        let future = create.bind(py).call0()?;
-        let before = place(&mut self.waits.lock()).replace(future.clone().unbind());
-        drop(before);
-        Ok(future)
-    }
-
-    /// On the loop: body bytes, room or a cancellation came.
-    pub(super) fn on_event(&self, py: Python<'_>) -> PyResult<()> {
-        let cancelled = self.core.is_cancelled();
-        let reader = self.waits.lock().reader.take();
-        // One that was cancelled meanwhile takes no message: it is for the next that asks.
-        if let Some(reader) = reader
-            && !is_done(reader.bind(py))?
-        {
-            if self.core.is_websocket() {
-                resolve(reader.bind(py), py.None().bind(py))?;
-            } else {
-                match self.message(py)? {
-                    Some(message) => resolve(reader.bind(py), message.as_any())?,
-                    None => self.waits.lock().reader = Some(reader),
-                }
-            }
-        }
-        if cancelled || self.core.poll_writable() != Room::Wait {
-            let writer = self.waits.lock().writer.take();
-            if let Some(writer) = writer {
-                resolve(writer.bind(py), py.None().bind(py))?;
-            }
-        }
-        if cancelled {
-            let task = self.waits.lock().task.take();
-            if let Some(task) = task {
-                task.bind(py).call_method0(intern!(py, "cancel"))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
-    future
-        .call_method0(intern!(future.py(), "done"))?
-        .is_truthy()
-}
-
-fn resolve(future: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = future.py();
-    if !is_done(future)? {
-        future.call_method1(intern!(py, "set_result"), (value,))?;
-    }
-    Ok(())
 }
 
 const fn number(room: Room) -> u8 {
@@ -620,14 +436,29 @@ const fn number(room: Room) -> u8 {
     }
 }
 
-fn wrong_length(promised: u64, bytes: u64) -> PyErr {
-    PyValueError::new_err(format!(
-        "content-length promises {promised} bytes more of the body, and {bytes} are there"
-    ))
+/// The bytes of `what`, and whether it is a str.
+fn text_or_bytes<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<(&'a [u8], bool)> {
+    if let Ok(text) = value.cast::<PyString>() {
+        Ok((text.to_str()?.as_bytes(), true))
+    } else if let Ok(bytes) = value.cast::<PyBytes>() {
+        Ok((bytes.as_bytes(), false))
+    } else {
+        Err(PyTypeError::new_err(format!("{what} is str or bytes")))
+    }
 }
 
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     PyString::new(py, &String::from_utf8_lossy(bytes))
+}
+
+/// The value of the first field whose name this is; empty if there is none.
+fn field<'py>(
+    py: Python<'py>,
+    headers: &Headers<'_>,
+    is_name: impl Fn(&[u8]) -> bool,
+) -> Bound<'py, PyString> {
+    let named = headers.iter().find(|(name, _)| is_name(name));
+    named.map_or_else(|| intern!(py, "").clone(), |(_, value)| text(py, value))
 }
 
 fn not_http() -> PyErr {
