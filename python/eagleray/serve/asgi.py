@@ -203,7 +203,7 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
 
 
 async def _build(instance: Any, ingress: Ingress) -> ASGIApplication:
-    from eagleray.serve import _freeze, _views
+    from eagleray.serve import _freeze, _root_path, _views
 
     build = getattr(instance, _HOOK, None) or ingress.builder
     if build is None:
@@ -215,7 +215,7 @@ async def _build(instance: Any, ingress: Ingress) -> ASGIApplication:
             app = await app
         if not callable(app):
             raise TypeError(f"{getattr(build, '__qualname__', build)} must return an ASGI application, got {app!r}")
-    return _views.bind(app, instance, ingress.user_class)
+    return _root_path.with_prefix(_views.bind(app, instance, ingress.user_class))
 
 
 async def _destroy(instance: Any, ingress: Ingress) -> None:
