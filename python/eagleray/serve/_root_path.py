@@ -18,9 +18,9 @@ from urllib.parse import quote
 def with_prefix(app: Callable[..., Any]) -> Callable[..., Any]:
     """`app`, or what prepares scopes for it if it is a FastAPI application with a `root_path`."""
     fastapi: Any = sys.modules.get("fastapi")
-    if fastapi is None or not isinstance(app, fastapi.FastAPI):
-        return app
     served: Any = app
+    if fastapi is None or not isinstance(served, fastapi.FastAPI):
+        return app
     own = served.root_path.rstrip("/")
     if not own:
         return app
