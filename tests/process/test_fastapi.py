@@ -90,3 +90,37 @@ def test_an_application_of_an_imported_module_is_served(machine: Machine) -> Non
     answer = script.post("/item", {"name": "x"}, headers={"content-type": "application/json"})
     assert answer.json() == {"name": "xx"}, answer.text
     assert script.get("/router/sub").status == 404, "it was included after the class had its copy"
+
+
+def test_a_class_made_by_a_function_has_its_endpoints(machine: Machine) -> None:
+    script = machine.serve(
+        """
+        from fastapi import FastAPI
+        from eagleray import serve
+
+        def make(word):
+            api = FastAPI()
+
+            class Base:
+                @api.get("/inherited")
+                async def inherited(self):
+                    return "inherited"
+
+            @serve.deployment
+            @serve.ingress(api)
+            class Shop(Base):
+                class Inner:
+                    pass
+
+                @api.get("/")
+                async def root(self):
+                    return [word, self.Inner.__qualname__, type(self).__qualname__]
+
+            return Shop
+
+        app = make("hello").bind()
+        """
+    )
+    names = ["make.<locals>.Shop.Inner", "make.<locals>.Shop"]
+    assert script.get("/").json() == ["hello", *names]
+    assert script.get("/inherited").json() == "inherited"

@@ -1,9 +1,11 @@
 """Pickles a deployment's callable and arguments for its replicas.
 
-cloudpickle with two rules more. A class or function that an imported module defines under `@serve.deployment` goes by
+cloudpickle with three rules more. A class or function that an imported module defines under `@serve.deployment` goes by
 reference, since the name in the module now belongs to the `Deployment` around it and cloudpickle would not find it. A
 context variable or a lock, which has no pickle, goes as its name in the imported module that has it, so that both sides
 of a `from module import name` share it; a context variable of the script is made anew, with its name and default.
+
+A class that goes by value keeps its qualified name, which cloudpickle drops: `@serve.ingress` knows methods by it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
                 return undecorated, (module_name, obj.__qualname__)
         if isinstance(obj, NAMEABLE):
             return reduce_nameable(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        if (
+            inspect.isclass(obj)
+            and isinstance(reduced, tuple)
+            and len(reduced) > 2
+            and obj.__qualname__ != obj.__name__
+        ):
+            # Its attributes, as they are set on the class when it is made again.
+            reduced[2][0]["__qualname__"] = obj.__qualname__
+        return reduced
 
 
 def reduce_nameable(value: Any) -> Any:
