@@ -21,9 +21,9 @@
 //!
 //! So: *while a slot is free, every registered router holds at least as many grants as it has announced*, and each
 //! grant is on its way, or its answer is. Let `d` be the travel of one frame, and say that a request sleeps while it is in
-//! a router's queue, no slot here is kept for it, and one is free and not in an offer under way. A request that
-//! fills the queue is announced by a WAIT, which rule 1 answers: it sleeps `d`. One that joins while that WAIT travels
-//! sleeps until it arrives, less than `d`; the grant that answers carries the offer, and the router sends on it
+//! a router's queue and may come here, no slot here is kept for it, and one is free and not in an offer under way. A
+//! request that fills the queue is announced by a WAIT, which rule 1 answers: it sleeps `d`. One that joins while that
+//! WAIT travels sleeps until it arrives, less than `d`; the grant that answers carries the offer, and the router sends on it
 //! when it comes. Only a request that may leave on a grant alone (it was rejected too often) is left in the queue
 //! then, and the REQUEST that spends the grant announces it: `d` again. **No request sleeps longer than one frame's
 //! travel.** Not counting offers as given, the bound is three travels: until the WAIT arrives, for the grant to

@@ -223,8 +223,9 @@ impl<C: Claims> Core<C> {
 
     /// Brings a deployment to rest: what can leave its queue leaves, and the replicas know whether it is empty.
     ///
-    /// Afterwards either the queue is empty and no replica has a WAIT of ours, or every candidate has one (of more
-    /// than `MAX_WAITS`, so many); and if the oldest may go without a grant, no replica is believed to have room.
+    /// Afterwards every candidate that what waits may go to has a WAIT of ours (of more than `MAX_WAITS`, so many), and
+    /// no other: with a queue all of them, with held suspects alone those without one. And if the oldest of the queue
+    /// may go without a grant, no replica is believed to have room.
     pub(super) fn settle(&mut self, now: Instant, index: u32) {
         if self.draining {
             self.fail_stranded(index);
@@ -256,12 +257,25 @@ impl<C: Claims> Core<C> {
         let Some(deployment) = self.deployments.get_mut(index as usize) else {
             return;
         };
-        if !deployment.queue.is_empty() {
-            self.enroll(index);
-            return;
+        let (queue, held) = (!deployment.queue.is_empty(), !deployment.held.is_empty());
+        if !queue {
+            self.withdraw(index);
         }
+        if queue || held {
+            self.enroll(index);
+        }
+    }
+
+    /// The queue is empty: takes the WAIT back from those that no held suspect may go to.
+    fn withdraw(&mut self, index: u32) {
+        let Some(deployment) = self.deployments.get_mut(index as usize) else {
+            return;
+        };
+        let held = !deployment.held.is_empty();
         for waiting in &deployment.waiting {
-            if let Some(replica) = self.replicas.get_mut(*waiting as usize) {
+            if let Some(replica) = self.replicas.get_mut(*waiting as usize)
+                && !(held && replica.probation.is_none())
+            {
                 replica.wanted = false;
                 self.pending.push_back(Pending::Unwait {
                     replica: *waiting,
@@ -271,15 +285,19 @@ impl<C: Claims> Core<C> {
         }
         self.refresh_waiting(index, 0);
         if let Some(deployment) = self.deployments.get_mut(index as usize) {
-            deployment.waiting.clear();
+            let replicas = &self.replicas;
+            let wanted = |one: &u32| replicas.get(*one as usize).is_some_and(|one| one.wanted);
+            deployment.waiting.retain(wanted);
         }
     }
 
-    /// Announces the queue to candidates that do not know of it. Costs one comparison when all do.
+    /// Announces what waits to candidates that it may go to and that do not know of it. Costs one comparison when all
+    /// candidates do.
     pub(super) fn enroll(&mut self, index: u32) {
         let Some(deployment) = self.deployments.get_mut(index as usize) else {
             return;
         };
+        let queue = !deployment.queue.is_empty();
         let known = deployment.waiting.len();
         let total = deployment.candidates();
         let wanted = total.min(MAX_WAITS);
@@ -303,7 +321,7 @@ impl<C: Claims> Core<C> {
             let Some(replica) = self.replicas.get_mut(candidate as usize) else {
                 continue;
             };
-            if !replica.wanted {
+            if !replica.wanted && (queue || replica.probation.is_none()) {
                 replica.wanted = true;
                 replica.answered = false;
                 deployment.waiting.push(candidate);

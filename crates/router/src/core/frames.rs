@@ -205,9 +205,8 @@ impl<C: Claims> Core<C> {
             }
             Pending::Wait { .. } | Pending::Unwait { .. } => return None,
         };
-        let deployment = replica.deployment;
         if matches!(header.kind, Kind::Request | Kind::Wait | Kind::Return) {
-            (header.a, header.b) = self.queue_now(now, deployment);
+            (header.a, header.b) = self.queue_now(now, index);
             if let Some(replica) = self.replicas.get_mut(index as usize) {
                 let told = header.a == 0;
                 replica.told_empty = told || (replica.told_empty && header.kind != Kind::Wait);
@@ -227,19 +226,18 @@ impl<C: Claims> Core<C> {
         })
     }
 
-    /// How many wait, and for how many microseconds the oldest does.
-    fn queue_now(&self, now: Instant, deployment: u32) -> (u32, u32) {
-        let Some(deployment) = self.deployments.get(deployment as usize) else {
-            return (0, 0);
-        };
-        let Some(oldest) = self.requests.get(deployment.queue.first) else {
-            return (0, 0);
-        };
-        let wait = now.saturating_duration_since(oldest.submitted);
-        (
-            deployment.queue.length,
-            u32::try_from(wait.as_micros()).unwrap_or(u32::MAX),
-        )
+    /// How many wait that may go to this replica, and for how many microseconds the oldest of them does.
+    fn queue_now(&self, now: Instant, replica: u32) -> (u32, u32) {
+        let waiting = self.queues_for(replica).map(|queue| queue.length).sum();
+        let oldest = self
+            .queues_for(replica)
+            .filter_map(|queue| self.requests.get(queue.first))
+            .map(|request| request.submitted)
+            .min();
+        let wait = oldest.map_or(Duration::ZERO, |oldest| {
+            now.saturating_duration_since(oldest)
+        });
+        (waiting, u32::try_from(wait.as_micros()).unwrap_or(u32::MAX))
     }
 
     /// Where a request was sent, with the slot and sequence of its BODY and CREDIT frames; `None` while it waits.

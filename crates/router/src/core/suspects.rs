@@ -5,8 +5,9 @@
 //! the next one together and the deadly one killed that too, each of its neighbours would have been STARTED in two
 //! replicas that died, and would fail for no fault of its own. So a replica that was sent a suspect is on probation
 //! until that is over, or has run for [`PROBATION`]: what kills mostly kills at once, and what runs long must not
-//! make the others wait as long. Meanwhile other suspects are **held**: they are in no queue, so that replicas do
-//! not grant slots that could not be used. Nothing else waits for probation.
+//! make the others wait as long. Meanwhile other suspects are **held**: they are not in the queue, so that replicas on
+//! probation do not grant slots that could not be used. Replicas that are not know of them as of the queue, and a slot
+//! that falls free there is theirs at their age. Nothing else waits for probation.
 //!
 //! With no room anywhere a suspect waits in the queue like any other request, and is held again when it would leave
 //! on the grant of a replica on probation; of more than [`MOST_PASSED`] in a row the rest goes.
@@ -16,7 +17,12 @@ use std::time::{Duration, Instant};
 use eagleray_wire::Claims;
 use slab::Slab;
 
-use super::{Core, NONE, TimerKind, deployment::Deployment, replica::Replica, request::Request};
+use super::{
+    Core, NONE, TimerKind,
+    deployment::Deployment,
+    replica::Replica,
+    request::{Queue, Request},
+};
 
 /// How long one suspect keeps others away from its replica at most.
 pub(super) const PROBATION: Duration = Duration::from_millis(100);
@@ -94,15 +100,34 @@ impl<C: Claims> Core<C> {
         self.requests.enqueue(&mut deployment.held, index);
     }
 
-    /// The oldest request that a grant of this replica is spent on. Suspects before it are held.
-    pub(super) fn oldest_for(&mut self, index: u32, replica: u32) -> u32 {
+    /// What waits and may go to a replica: the queue, and where no suspect is the held ones.
+    pub(super) fn queues_for(&self, replica: u32) -> impl Iterator<Item = &Queue> {
         let replica = self.replicas.get(replica as usize);
-        let watched = replica.is_some_and(|replica| replica.probation.is_some());
+        let deployment = replica.and_then(|one| self.deployments.get(one.deployment as usize));
+        let calm = replica.is_some_and(|one| one.probation.is_none());
+        let held = deployment.filter(|_| calm).map(|one| &one.held);
+        deployment.map(|one| &one.queue).into_iter().chain(held)
+    }
+
+    /// The oldest request that a grant of this replica is spent on. On probation it gets none that is suspect: those
+    /// before the oldest other one are held.
+    pub(super) fn oldest_for(&mut self, index: u32, replica: u32) -> u32 {
+        let watched = self
+            .replicas
+            .get(replica as usize)
+            .is_some_and(|replica| replica.probation.is_some());
+        if !watched {
+            return self
+                .queues_for(replica)
+                .filter_map(|queue| Some((self.requests.get(queue.first)?.order, queue.first)))
+                .min()
+                .map_or(NONE, |(_, first)| first);
+        }
         let mut passed = 0;
         while let Some(deployment) = self.deployments.get(index as usize) {
             let first = deployment.queue.first;
             let suspect = |request: &Request| request.deaths > 0;
-            if !watched || passed == MOST_PASSED || !self.requests.get(first).is_some_and(suspect) {
+            if passed == MOST_PASSED || !self.requests.get(first).is_some_and(suspect) {
                 return first;
             }
             self.hold(first);

@@ -128,6 +128,12 @@ impl<C: Claims> Core<C> {
         })
     }
 
+    /// Those of them that may go to the replica behind this connection, and that it knows of.
+    pub fn queued_for(&self, connection: ConnectionKey) -> usize {
+        let queues = self.queues_for(connection.index);
+        queues.map(|queue| queue.length as usize).sum()
+    }
+
     /// HELLO has come: `slots` and `max_ongoing` are its `b` and `c`, `claims` the page that came with it.
     pub fn connected(
         &mut self,

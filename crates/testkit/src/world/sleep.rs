@@ -32,11 +32,12 @@ impl World {
             && !replica.admission.draining()
             && candidates <= eagleray_router::core::MAX_WAITS
             && core.is_some_and(|core| core.takes(link.key));
-        // A request that a slot here is kept for does not sleep.
+        // A suspect may not go where another is, so it does not sleep beside a slot there. A request that a slot here is
+        // kept for does not sleep either.
         let kept = replica.admission.grants(link.replica_key) as usize;
         let idle = promised
             && replica.admission.free() > 0
-            && core.is_some_and(|core| core.queued(&self.key) > kept);
+            && core.is_some_and(|core| core.queued_for(link.key) > kept);
         let sleeps = idle && link.offers == 0;
         let now = self.now;
         let (since, length) = spell(link.idle_since, idle, promised, now);

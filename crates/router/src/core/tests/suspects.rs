@@ -3,6 +3,8 @@
 use super::*;
 use crate::core::suspects::PROBATION;
 
+type Sent = Vec<(usize, Header, Option<RequestKey>)>;
+
 /// A bench of three replicas with room for four each. The requests that are given run in the first, which then dies;
 /// the positions and requests of what is sent next.
 fn after_a_death(submits: &[Submit]) -> (Bench, Vec<RequestKey>, Vec<(usize, Header, RequestKey)>) {
@@ -20,7 +22,7 @@ fn after_a_death(submits: &[Submit]) -> (Bench, Vec<RequestKey>, Vec<(usize, Hea
     (bench, requests, sent)
 }
 
-fn requests_of(sent: Vec<(usize, Header, Option<RequestKey>)>) -> Vec<(usize, Header, RequestKey)> {
+fn requests_of(sent: Sent) -> Vec<(usize, Header, RequestKey)> {
     let request = |(at, header, request): (usize, Header, Option<RequestKey>)| {
         request.map(|request| (at, header, request))
     };
@@ -82,6 +84,61 @@ fn an_innocent_request_does_not_wait_for_a_probation() {
         }]
     );
     assert_eq!(bench.core.queued(&bench.key), 1);
+}
+
+/// A bench of three replicas of two slots each. The first died with two requests: one was sent to the second, where there
+/// is room, and one is held, since the third is full with requests of others. What was sent since.
+fn one_held() -> (Bench, RequestKey, Sent) {
+    let mut bench = Bench::unconnected(Arc::default());
+    bench.target(2, &["r0", "r1", "r2"], |_| ());
+    bench.connect(2, 2);
+    bench.submit(SAFE);
+    let (at, header) = bench.one();
+    bench.response(
+        at,
+        header,
+        Flags::HEAD.with(Flags::END).with(Flags::DONE),
+        2,
+    );
+    bench.connect(0, 2);
+    let requests: Vec<_> = (0..2).map(|_| bench.submit(SAFE)).collect();
+    for (at, header, _) in bench.sent() {
+        assert!(bench.start(at, header));
+    }
+    bench.connect(1, 2);
+    bench.die(0);
+    bench.outcomes();
+    let sent = bench.sent();
+    (bench, requests[1], sent)
+}
+
+#[test]
+fn a_held_request_leaves_on_a_grant_of_a_replica_without_a_suspect() {
+    let (mut bench, held, sent) = one_held();
+    let kinds: Vec<_> = sent.iter().map(|one| (one.0, one.1.kind)).collect();
+    assert_eq!(kinds, [(1, Kind::Request), (2, Kind::Wait)]);
+    assert_eq!(sent[1].1.a, 1, "the one that is held");
+    bench.grant(2, 2);
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    assert_eq!((sent[0].0, sent[0].2), (2, Some(held)));
+    assert!(sent[0].1.flags.contains(Flags::GRANT));
+    assert_eq!((sent[1].0, sent[1].1.kind), (2, Kind::Unwait));
+}
+
+#[test]
+fn a_replica_hears_only_of_requests_that_may_go_there() {
+    let (mut bench, ..) = one_held();
+    // The second slot of r1 goes to one that nobody suspects; the next finds no room.
+    bench.submit(SAFE);
+    bench.one();
+    let last = bench.submit(SAFE);
+    let said = |one: (usize, Header, Option<RequestKey>)| (one.0, one.1.kind, one.1.a);
+    let sent: Vec<_> = bench.sent().into_iter().map(said).collect();
+    assert_eq!(sent, [(1, Kind::Wait, 1)], "r2 has a WAIT");
+    bench.core.cancel(bench.now, last);
+    // No room anywhere: the suspect is in the queue now, from which it may leave for either.
+    assert_eq!(bench.sent(), []);
 }
 
 #[test]
