@@ -230,9 +230,12 @@ impl<C: Claims> Core<C> {
         if self.draining {
             self.fail_stranded(index);
         }
-        self.release_held(now, index);
         self.release_bound(now, index);
-        while let Some(deployment) = self.deployments.get_mut(index as usize) {
+        loop {
+            self.release_held(now, index);
+            let Some(deployment) = self.deployments.get_mut(index as usize) else {
+                break;
+            };
             let oldest = deployment.queue.first;
             let wish = match self.requests.get(oldest) {
                 None => break,

@@ -45,13 +45,16 @@ enum Way {
 }
 
 impl<C: Claims> Core<C> {
-    /// Sends held requests as far as replicas without a suspect have room. With no room at all they go to the queue.
+    /// Sends held requests that are older than the queue, as far as replicas without a suspect have room. With no room
+    /// at all they go to the queue.
     pub(super) fn release_held(&mut self, now: Instant, index: u32) {
         while let Some(deployment) = self.deployments.get_mut(index as usize)
             && deployment.held.first != NONE
         {
             let first = deployment.held.first;
+            let order = |index: u32| self.requests.get(index).map_or(u64::MAX, |one| one.order);
             match way(deployment, &self.replicas) {
+                Way::To(_) if order(deployment.queue.first) < order(first) => return,
                 Way::To(replica) => {
                     self.leave(first);
                     self.send(now, first, replica, false);

@@ -127,6 +127,22 @@ fn a_held_request_leaves_on_a_grant_of_a_replica_without_a_suspect() {
 }
 
 #[test]
+fn a_held_request_does_not_pass_an_older_one_that_nobody_suspects() {
+    let mut bench = Bench::unconnected(Arc::default());
+    bench.target(2, &["r0", "r1"], |_| ());
+    bench.connect(0, 2);
+    let requests: Vec<_> = (0..2).map(|_| bench.submit(SAFE)).collect();
+    // The younger one is started, the older one is not.
+    let (at, header, _) = bench.sent()[1];
+    assert!(bench.start(at, header));
+    bench.connect(1, 2);
+    bench.die(0);
+    let sent = requests_of(bench.sent());
+    let order: Vec<_> = sent.iter().map(|(_, _, request)| *request).collect();
+    assert_eq!(order, requests);
+}
+
+#[test]
 fn a_replica_hears_only_of_requests_that_may_go_there() {
     let (mut bench, ..) = one_held();
     // The second slot of r1 goes to one that nobody suspects; the next finds no room.
