@@ -9,7 +9,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use eagleray_router::service::Failure;
 use eagleray_types::ErrorCode;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use crate::{exchange::Body, routes::Ingress, rules::Broken};
 
@@ -172,6 +172,18 @@ pub(crate) fn close_after(response: &mut Response<Body>) {
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// hyper promises a client of HTTP/1.0 that asks for it to keep the connection, even beside `close` and where only the
+/// end of the connection ends the answer; not if the answer is one of HTTP/1.0 too.
+pub(crate) fn for_http10(response: &mut Response<Body>) {
+    let headers = response.headers();
+    let is_endless =
+        matches!(response.body(), Body::Stream(_)) && !headers.contains_key(header::CONTENT_LENGTH);
+    if is_endless || headers.contains_key(header::CONNECTION) {
+        close_after(response);
+        *response.version_mut() = Version::HTTP_10;
+    }
 }
 
 /// `/-/healthz` and `/-/routes`.

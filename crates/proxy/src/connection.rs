@@ -145,6 +145,8 @@ pub(crate) struct Connection {
     pub(crate) answer: Progress,
     /// This connection carries no other request: the body of one was not read to its end, or cannot be trusted.
     pub(crate) is_last: Cell<bool>,
+    /// HTTP/1.1: the body of the last request was not read to its end, so its client may be sending it still.
+    pub(crate) is_unread: Cell<bool>,
     /// Bodies that are waited for.
     bodies: RefCell<Slab<Rc<Progress>>>,
     /// HTTP/1.1: one answer at a time, which goes on as the socket does. HTTP/2 has windows for that.
@@ -178,6 +180,16 @@ impl Connection {
         if requests == 0 {
             self.phase.set(Phase::Idle(tick));
         }
+    }
+
+    /// Whether hyper, once the body of the request is let go of, has yet to settle what becomes of the connection.
+    pub(crate) fn settles(&self) -> bool {
+        self.is_unread.get() && !self.is_last.get()
+    }
+
+    /// Whether the client may still be sending what nobody reads.
+    fn may_send(&self) -> bool {
+        self.is_last.get() || self.is_unread.get()
     }
 
     /// Called once a tick: ends the connection, or the request whose body does not come, if it takes longer than it
@@ -303,6 +315,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         slow_head: Cell::new(None),
         answer: Progress::default(),
         is_last: Cell::new(false),
+        is_unread: Cell::new(false),
         bodies: RefCell::new(Slab::new()),
         holds_bodies: Cell::new(true),
         is_holding: Cell::new(false),

@@ -21,7 +21,7 @@ use std::{
 use eagleray_router::service::{Answer, Data, Exchange, Failure, Outgoing};
 use eagleray_types::ErrorCode;
 use eagleray_wire::ResponsePayload;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 
 use crate::{
@@ -58,7 +58,9 @@ impl Service {
     /// Answers a request whose head kept the rules of its protocol's framing.
     pub(crate) fn respond(&self, parts: &Parts, incoming: Incoming) -> Respond {
         self.connection.begin_request();
+        self.connection.is_unread.set(incoming.is_unread());
         Respond {
+            is_http10: parts.version == Version::HTTP_10,
             stage: self.begin(parts, incoming),
         }
     }
@@ -134,14 +136,14 @@ impl Service {
                     message: "this proxy has not heard of any application yet".into(),
                 }
             };
-            return Stage::Answered(Some(record.answer(&failure, path)));
+            return Stage::Answered(record.answer(&failure, path));
         };
         drop(routes);
         match self.upload(&mut record, &ingress, parts, incoming) {
             // Nothing to wait for, so no box for it.
             Ok(gather) if gather.upload.is_over() => submit(gather, Ok(Gathered::Whole), record),
             Ok(gather) => Stage::Gathering(Box::new(gather), record),
-            Err(failure) => Stage::Answered(Some(record.answer(&failure, path))),
+            Err(failure) => Stage::Answered(record.answer(&failure, path)),
         }
     }
 
@@ -169,7 +171,7 @@ impl Service {
 
     fn at_once(&self, response: Response<Body>) -> Stage {
         self.connection.end_request(self.shard.tick());
-        Stage::Answered(Some(response))
+        Stage::Answered(response)
     }
 
     /// `/-/healthz` and `/-/routes`, by any method. Both answer 503 until the first snapshot of targets has come, and
@@ -339,11 +341,18 @@ impl Drop for Record {
 #[derive(Debug)]
 pub(crate) struct Respond {
     stage: Stage,
+    is_http10: bool,
 }
 
 #[derive(Debug)]
 enum Stage {
-    Answered(Option<Response<Body>>),
+    Answered(Response<Body>),
+    /// Answered, and the body was let go of before its end. hyper learns that when it reads the next time: it takes the
+    /// rest if that is short and there, else it gives up the connection. A head that is written after that says which;
+    /// one that was written before could not. The record stays as long: what is read meanwhile is no other request.
+    LetGo(Response<Body>, Option<Record>),
+    /// The same, when hyper has read.
+    Settled(Response<Body>, Option<Record>),
     Gathering(Box<Gather>, Record),
     Waiting(Exchange, Upload, Record),
     Over,
@@ -355,10 +364,27 @@ impl Future for Respond {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = std::task::ready!(self.poll_stage(context));
+        if self.is_http10 {
+            answer::for_http10(&mut response);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl Respond {
+    fn poll_stage(&mut self, context: &mut Context<'_>) -> Poll<Response<Body>> {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Over) {
-                Stage::Answered(response) => {
-                    return Poll::Ready(Ok(response.unwrap_or_else(never_polled_again)));
+                Stage::Answered(response) => return Poll::Ready(response),
+                Stage::Settled(response, record) => {
+                    drop(record);
+                    return Poll::Ready(response);
+                }
+                Stage::LetGo(response, record) => {
+                    self.stage = Stage::Settled(response, record);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Stage::Gathering(mut gather, record) => {
                     match gather.poll(context, &record.shard.router_limits) {
@@ -369,26 +395,22 @@ impl Future for Respond {
                         }
                     }
                 }
-                Stage::Waiting(mut exchange, mut upload, mut record) => {
+                Stage::Waiting(mut exchange, mut upload, record) => {
                     let pumped = upload.pump(&mut exchange, context);
                     let answer = match pumped {
                         Ok(()) => exchange.poll_answer(context),
                         Err(failure) => Poll::Ready(Err(failure)),
                     };
-                    match answer {
+                    self.stage = match answer {
                         Poll::Pending => {
                             self.stage = Stage::Waiting(exchange, upload, record);
                             return Poll::Pending;
                         }
-                        Poll::Ready(Ok(answer)) => {
-                            return Poll::Ready(Ok(respond(&answer, exchange, upload, record)));
-                        }
-                        Poll::Ready(Err(failure)) => {
-                            return Poll::Ready(Ok(record.answer(&failure, "")));
-                        }
-                    }
+                        Poll::Ready(Ok(answer)) => respond(&answer, exchange, upload, record),
+                        Poll::Ready(Err(failure)) => fail(&failure, upload, record),
+                    };
                 }
-                Stage::Over => return Poll::Ready(Ok(never_polled_again())),
+                Stage::Over => return Poll::Ready(never_polled_again()),
                 Stage::Panics => unreachable!("a test asked for this"),
             }
         }
@@ -414,10 +436,10 @@ fn never_polled_again() -> Response<Body> {
 }
 
 /// Hands the request to the router.
-fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Record) -> Stage {
+fn submit(gather: Gather, gathered: Result<Gathered, Failure>, record: Record) -> Stage {
     let gathered = match gathered {
         Ok(gathered) => gathered,
-        Err(failure) => return Stage::Answered(Some(record.answer(&failure, ""))),
+        Err(failure) => return fail(&failure, gather.upload, record),
     };
     let Some(ingress) = record.ingress.clone() else {
         return Stage::Over;
@@ -453,7 +475,23 @@ fn submit(gather: Gather, gathered: Result<Gathered, Failure>, mut record: Recor
     };
     match record.shard.router.submit(now, &ingress.key, outgoing) {
         Ok(exchange) => Stage::Waiting(exchange, upload, record),
-        Err(failure) => Stage::Answered(Some(record.answer(&failure, ""))),
+        Err(failure) => fail(&failure, upload, record),
+    }
+}
+
+/// Answers a request that failed.
+fn fail(failure: &Failure, upload: Upload, mut record: Record) -> Stage {
+    let response = record.answer(failure, "");
+    answered(response, upload, record)
+}
+
+/// Nothing more of the request is read.
+fn answered(response: Response<Body>, upload: Upload, record: Record) -> Stage {
+    drop(upload);
+    if record.connection.settles() {
+        Stage::LetGo(response, Some(record))
+    } else {
+        Stage::Answered(response)
     }
 }
 
@@ -466,21 +504,17 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Turns the first frame of an answer into a response.
-fn respond(
-    answer: &Answer,
-    exchange: Exchange,
-    upload: Upload,
-    mut record: Record,
-) -> Response<Body> {
+fn respond(answer: &Answer, exchange: Exchange, upload: Upload, mut record: Record) -> Stage {
     let Ok(parsed) = answer.parse() else {
         exchange.break_peer();
-        return record.answer(&internal("the replica sent a head that cannot be read"), "");
+        let failure = internal("the replica sent a head that cannot be read");
+        return fail(&failure, upload, record);
     };
     let Some(head) = parsed.head.as_ref().filter(|_| !answer.is_error()) else {
-        return record.answer(&Failure::new(ErrorCode::UserCode), "");
+        return fail(&Failure::new(ErrorCode::UserCode), upload, record);
     };
     if head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() && record.handshake.is_some() {
-        return accept(&parsed, answer, exchange, record);
+        return Stage::Answered(accept(&parsed, answer, exchange, record));
     }
     let is_head = record.method == Method::HEAD;
     let complete = answer.is_complete();
@@ -488,7 +522,7 @@ fn respond(
     let Ok(mut response) =
         head::decode_response(head, &answer.payload, known_length, &record.request_id)
     else {
-        return record.answer(&unsendable(), "");
+        return fail(&unsendable(), upload, record);
     };
     record.status = response.status().as_u16();
     if record.connection.is_last.get() {
@@ -502,11 +536,16 @@ fn respond(
                 .insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
         }
         *response.body_mut() = Body::full(data);
-    } else {
-        *response.body_mut() =
-            Body::Stream(Box::new(Streaming::new(data, exchange, upload, record)));
+        return answered(response, upload, record);
     }
-    response
+    // Of a body that is still read nobody knows yet where its reading will end.
+    let settles = upload.is_over() && record.connection.settles();
+    *response.body_mut() = Body::Stream(Box::new(Streaming::new(data, exchange, upload, record)));
+    if settles {
+        Stage::LetGo(response, None)
+    } else {
+        Stage::Answered(response)
+    }
 }
 
 /// Accepts a WebSocket, which begins when hyper has written this answer.

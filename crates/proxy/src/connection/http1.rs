@@ -112,12 +112,19 @@ where
             return Poll::Ready(());
         };
         let mut connection = Pin::new(connection);
-        if !task.told_to_end && task.shard.ends(task.state.has_asked.get()) {
+        let is_last = task.state.is_last.get();
+        if !task.told_to_end && (is_last || task.shard.ends(task.state.has_asked.get())) {
             task.told_to_end = true;
             connection.as_mut().graceful_shutdown();
         }
         match catch_unwind(AssertUnwindSafe(|| connection.poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) => {
+                if !task.told_to_end && task.state.is_last.get() {
+                    // hyper must know before the answer ends: its head may be out already, with no word of that.
+                    context.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
             Ok(Poll::Ready(Ok(()))) => {
                 task.ended_well = true;
                 Poll::Ready(())

@@ -237,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
                 }
                 Poll::Ready(_) => break,
                 // Nothing more is on its way, as far as is known.
-                Poll::Pending if this.discarded == 0 && !this.state.is_last.get() => break,
+                Poll::Pending if this.discarded == 0 && !this.state.may_send() => break,
                 Poll::Pending => return Poll::Pending,
             }
         }

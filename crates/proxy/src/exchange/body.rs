@@ -173,6 +173,12 @@ impl Upload {
         self.limit
     }
 
+    /// All of it has come.
+    fn ends(&mut self) {
+        self.incoming = None;
+        self.connection.is_unread.set(false);
+    }
+
     /// The rest is not wanted: the request has failed.
     pub(super) fn give_up(&mut self, code: ErrorCode) -> Failure {
         if self.incoming.take().is_some() {
@@ -212,7 +218,7 @@ impl Upload {
                 Poll::Pending if self.wait(context) => return Poll::Pending,
                 Poll::Pending => return Poll::Ready(Err(self.give_up(ErrorCode::RequestTimeout))),
                 Poll::Ready(None) => {
-                    self.incoming = None;
+                    self.ends();
                     return Poll::Ready(Ok(Step::End));
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -241,7 +247,7 @@ impl Upload {
             }
             let incoming = self.incoming.as_ref();
             if incoming.is_none_or(http_body::Body::is_end_stream) {
-                self.incoming = None;
+                self.ends();
                 return Poll::Ready(Ok(Step::Last(data)));
             }
             return Poll::Ready(Ok(Step::Data(data)));

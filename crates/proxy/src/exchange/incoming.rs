@@ -34,6 +34,11 @@ impl Incoming {
             .and_then(|value| value.to_str().ok()?.parse().ok());
         Self::Http2(stream, length)
     }
+
+    /// Whether hyper has to read it on, or to close, when it is dropped now.
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(self, Self::Http1(body) if !body.is_end_stream())
+    }
 }
 
 impl Body for Incoming {

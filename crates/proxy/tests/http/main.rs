@@ -7,6 +7,7 @@
 )]
 
 mod abandoned;
+mod closing;
 mod conformance;
 mod failures;
 mod http2;

@@ -73,7 +73,11 @@ fn run(proxy: &Proxy, case: &Case, position: Position) -> Result<Expected, Strin
     let Some(status) = client.status() else {
         return Err("closed without an answer".to_owned());
     };
+    let is_told = client.is_told_to_end;
     if matches!(case.expected, Expected::Kept(_)) {
+        if is_told {
+            return Err(format!("{status}, which says that the connection ends"));
+        }
         if position != Position::Pipelined {
             client.send_all(get("/after").as_bytes());
         }
@@ -83,7 +87,8 @@ fn run(proxy: &Proxy, case: &Case, position: Position) -> Result<Expected, Strin
         return Ok(Expected::Kept(status));
     }
     match client.status() {
-        None => Ok(Expected::Closed(status)),
+        None if is_told => Ok(Expected::Closed(status)),
+        None => Err(format!("{status}, and then an end that it did not say")),
         Some(more) => Err(format!("{status}, and then another answer: {more}")),
     }
 }

@@ -28,7 +28,7 @@ use eagleray_types::{
 use eagleray_wire::{Decoder, Frame};
 use prost::Message;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Response};
 pub(crate) use replica::{Connection, Replica, answer_all};
 
 /// Longest wait for anything.

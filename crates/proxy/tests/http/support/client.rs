@@ -11,6 +11,8 @@ use super::PATIENCE;
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
+    /// The last head said that the connection ends; in HTTP/1.0 saying nothing says that.
+    pub(crate) is_told_to_end: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Client {
         Self {
             stream,
             buffer: Vec::new(),
+            is_told_to_end: false,
         }
     }
 
@@ -144,12 +147,19 @@ impl Client {
                 (name.to_ascii_lowercase(), value.trim().to_owned())
             })
             .collect();
-        Response {
+        let response = Response {
             status,
             headers,
             body: Vec::new(),
             cut: false,
-        }
+        };
+        let said = response.header("connection");
+        self.is_told_to_end = if head.starts_with("HTTP/1.0") {
+            said != Some("keep-alive")
+        } else {
+            said == Some("close")
+        };
+        response
     }
 
     /// Sends what the proxy takes; one that has answered and closed takes no more.

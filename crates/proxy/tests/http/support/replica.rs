@@ -180,6 +180,19 @@ impl Connection {
         self.send(request, Kind::Response, flags, 0, data);
     }
 
+    /// Several frames in one write, so that they are read together.
+    pub(crate) fn respond_at_once(&mut self, request: &Frame, parts: &[(Flags, &[u8])]) {
+        let mut out = BytesMut::new();
+        for (flags, data) in parts {
+            let header = &request.header;
+            let mut header = Header::new(Kind::Response, header.slot, header.sequence);
+            header.flags = *flags;
+            header.c = 1000;
+            Frame::new(header, Bytes::copy_from_slice(data)).encode(&mut out);
+        }
+        self.stream.write_all(&out).ok();
+    }
+
     /// A whole answer in one frame.
     pub(crate) fn answer(
         &mut self,
