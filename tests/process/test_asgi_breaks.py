@@ -227,6 +227,14 @@ async def headers_of_a_generator(scope, receive, send):
     await send(body(b"whole"))
 
 @case("right")
+async def looks_whether_trailers_are_offered(scope, receive, send):
+    # They would be lost, as would be what another extension sends.
+    extensions = scope["extensions"]
+    assert "http.response.trailers" not in extensions
+    await send(start())
+    await send(body(b"whole" if extensions == {} else repr(extensions).encode()))
+
+@case("right")
 async def never_receives(scope, receive, send):
     await send(start())
     await send(body(b"whole"))
