@@ -349,10 +349,11 @@ enum Stage {
     Answered(Response<Body>),
     /// Answered, and the body was let go of before its end. hyper learns that when it reads the next time: it takes the
     /// rest if that is short and there, else it gives up the connection. A head that is written after that says which;
-    /// one that was written before could not. The record stays as long: what is read meanwhile is no other request.
-    LetGo(Response<Body>, Option<Record>),
+    /// one that was written before could not. The record stays as long: what is read meanwhile is no other request. Boxed,
+    /// like all that is rarer.
+    LetGo(Box<(Response<Body>, Option<Record>)>),
     /// The same, when hyper has read.
-    Settled(Response<Body>, Option<Record>),
+    Settled(Box<(Response<Body>, Option<Record>)>),
     Gathering(Box<Gather>, Record),
     Waiting(Exchange, Upload, Record),
     Over,
@@ -377,12 +378,9 @@ impl Respond {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::Answered(response) => return Poll::Ready(response),
-                Stage::Settled(response, record) => {
-                    drop(record);
-                    return Poll::Ready(response);
-                }
-                Stage::LetGo(response, record) => {
-                    self.stage = Stage::Settled(response, record);
+                Stage::Settled(answered) => return Poll::Ready(answered.0),
+                Stage::LetGo(answered) => {
+                    self.stage = Stage::Settled(answered);
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -489,7 +487,7 @@ fn fail(failure: &Failure, upload: Upload, mut record: Record) -> Stage {
 fn answered(response: Response<Body>, upload: Upload, record: Record) -> Stage {
     drop(upload);
     if record.connection.settles() {
-        Stage::LetGo(response, Some(record))
+        Stage::LetGo(Box::new((response, Some(record))))
     } else {
         Stage::Answered(response)
     }
@@ -542,7 +540,7 @@ fn respond(answer: &Answer, exchange: Exchange, upload: Upload, mut record: Reco
     let settles = upload.is_over() && record.connection.settles();
     *response.body_mut() = Body::Stream(Box::new(Streaming::new(data, exchange, upload, record)));
     if settles {
-        Stage::LetGo(response, None)
+        Stage::LetGo(Box::new((response, None)))
     } else {
         Stage::Answered(response)
     }
