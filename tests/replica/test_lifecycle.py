@@ -50,6 +50,7 @@ def node(tmp_path: Path) -> Any:
             "CancelledError",
         ),
         ("class X:\n    def check_health(self):\n        raise ValueError('ill')", {}, "ValueError: ill"),
+        ("class X:\n    def check_health(self):\n        next(iter(()))", {}, "X.check_health raised StopIteration"),
         ("class X:\n    pass", {"f4": '{"a":1}'}, "has no reconfigure method"),
         ("def X():\n    pass", {"f4": "1"}, "user_config is set, but a function"),
     ],

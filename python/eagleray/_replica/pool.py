@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import math
 import os
 import threading
@@ -31,8 +30,7 @@ async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
     A cancellation waits for the thread: sync code cannot be interrupted, and its request keeps the slot until it ends.
     """
-    run = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-    running = asyncio.get_running_loop().run_in_executor(_threads, run)
+    running = _run(function, args, kwargs)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -45,8 +43,21 @@ async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Runs sync code in a thread. A cancellation comes at once, and the thread goes on by itself."""
-    run = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_threads, run)
+    return await _run(function, args, kwargs)
+
+
+def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
+    context = contextvars.copy_context()
+
+    def run() -> Any:
+        try:
+            return context.run(function, *args, **kwargs)
+        except StopIteration as error:
+            # No future takes one: whoever awaits would wait for ever. Coroutines and generators do as here (PEP 479).
+            name = getattr(function, "__qualname__", repr(function))
+            raise RuntimeError(f"{name} raised StopIteration") from error
+
+    return asyncio.get_running_loop().run_in_executor(_threads, run)
 
 
 def default_executor(num_cpus: float | None, **options: Any) -> ThreadPoolExecutor:
