@@ -336,23 +336,25 @@ def test_two_loaders_on_a_class() -> None:
 
 
 class Counted:
-    def __init__(self) -> None:
+    def __init__(self, error: Exception) -> None:
         self.unloads = 0
+        self._error = error
 
     def __del__(self) -> None:
         self.unloads += 1
         if self.unloads == 1:
-            raise RuntimeError("on purpose")
+            raise self._error
 
 
 @pytest.mark.contract("1.4/unload", "1.4/shutdown")
-def test_a_sync_destructor_runs_once_and_its_error_is_logged() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("on purpose"), StopIteration()])
+def test_a_sync_destructor_runs_once_and_its_error_is_logged(error: Exception) -> None:
     made: list[Counted] = []
 
     class Deployed:
         @serve.multiplexed(max_num_models_per_replica=1)
         async def load(self, model_id: str) -> Counted:
-            made.append(Counted())
+            made.append(Counted(error))
             return made[-1]
 
     async def main() -> None:
@@ -364,7 +366,7 @@ def test_a_sync_destructor_runs_once_and_its_error_is_logged() -> None:
         assert [model.unloads for model in made] == [1, 1]
 
     # Sync destructors run in threads.
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 20))
     for model in made:
         model.__del__()
         assert model.unloads == 1

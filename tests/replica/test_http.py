@@ -257,7 +257,6 @@ def test_numpy_without_importing_it_first(tmp_path: Path) -> None:
 
 @pytest.mark.contract("4.4/json-pandas")
 def test_a_frame_becomes_a_list_of_records(tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
     with serving(tmp_path, code(RETURNS)["Async"]) as (_, router):
         assert as_json(router.get("/?kind=pandas")) == {
             "frame": [

@@ -203,6 +203,8 @@ class ModelCache:
 
 async def _unload(model_id: str, model: Any) -> None:
     """Runs the model's `__del__`, sync in a thread or async, once. What it raises is logged."""
+    from eagleray._replica.pool import in_thread
+
     hook = getattr(model, "__del__", None)
     if not callable(hook):
         return
@@ -210,7 +212,7 @@ async def _unload(model_id: str, model: Any) -> None:
         if inspect.iscoroutinefunction(hook):
             await hook()
         else:
-            await asyncio.to_thread(hook)
+            await in_thread(hook)
     except (asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException:

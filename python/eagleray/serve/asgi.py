@@ -11,7 +11,6 @@ cannot be copied is made in the replica, by a builder function or by a method `_
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -228,4 +227,6 @@ async def _destroy(instance: Any, ingress: Ingress) -> None:
         if inspect.iscoroutinefunction(destroy):
             await destroy(instance)
         elif destroy is not None:
-            await asyncio.to_thread(destroy, instance)
+            from eagleray._replica.pool import in_thread
+
+            await in_thread(destroy, instance)
