@@ -184,8 +184,8 @@ class Shop:
 
     @app.get("/events")
     async def all_events(self):
-        found = list(events)
-        events.clear()
+        # One by one: background tasks append from threads, perhaps at this moment.
+        found = [events.pop(0) for _ in range(len(events))]
         return found
 
     # dependencies
