@@ -191,7 +191,7 @@ def test_a_remote_error_that_cannot_be_unpickled_is_named() -> None:
 def test_options_are_checked_and_copied(handle: DeploymentHandle[Any]) -> None:
     with pytest.raises(TypeError, match="did you mean 'method_name'"):
         handle.options(methode_name="x")
-    with pytest.raises(TypeError, match="it has method_name"):
+    with pytest.raises(TypeError, match="known are method_name"):
         handle.options(zzz=1)
     with pytest.raises(TypeError, match="stream must be of type bool, got str"):
         handle.options(stream="yes")

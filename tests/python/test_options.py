@@ -178,7 +178,6 @@ def test_serve_run_checks_its_arguments_before_it_starts_anything(
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("max_concurrent_queries", "it is called max_ongoing_requests"),
         ("route_prefix", "an application has one: serve.run"),
         ("num_gpus", "it goes into ray_actor_options"),
         ("max_replicas", "it goes into autoscaling_config"),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eagleray.serve import _log
+from eagleray.serve import _log, _old_names
 from eagleray.serve import deployment as _deployment_module  # the module first: the decorator takes its name below
 from eagleray.serve._run import RunTarget, run, run_many
 from eagleray.serve.api import (
@@ -83,4 +83,4 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"eagleray.serve.{_LATER[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'eagleray.serve' has no attribute {name!r}")
+    raise _old_names.gone("eagleray.serve", name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from eagleray.serve import _validate
+from eagleray.serve import _old_names, _validate
 from eagleray.serve._model import (
     Model,
     choice,
@@ -121,7 +121,7 @@ class AutoscalingConfig(Model):
         if isinstance(over, cls):
             given = {name: getattr(over, name) for name in over.model_fields_set}
         elif isinstance(over, dict):
-            given = over
+            given = _old_names.today(cls._called, over)
         else:
             given = {} if over is None else cls.model_validate(over).model_dump()
         return cls.model_validate({"min_replicas": 1, "max_replicas": 100, "target_ongoing_requests": 2.0, **given})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
-from eagleray.serve import _validate
+from eagleray.serve import _old_names, _validate
 
 #: Takes the option's full name and a value, and returns the value to keep.
 Check = Callable[[str, Any], Any]
@@ -110,6 +110,7 @@ class Model:  # noqa: PLW1641 - what can be changed has no hash
         cls._called = vars(cls).get("_called", cls.__name__)
 
     def __init__(self, **given: Any) -> None:
+        given = _old_names.today(self._called, given)
         _validate.unknown_keys(self._called, given, self._options)
         kept = vars(self)
         for name, known in self._options.items():
@@ -177,6 +178,7 @@ class Model:  # noqa: PLW1641 - what can be changed has no hash
         if isinstance(value, cls):
             return value
         if isinstance(value, dict):
+            value = _old_names.today(cls._called, value)
             _validate.unknown_keys(cls._called, value, cls._options)
             return cls(**value)
         raise _validate.invalid(cls._called, f"{cls._called} must be a {cls.__name__} or a dict, got {value!r}", value)

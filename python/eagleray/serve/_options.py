@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from eagleray.serve import _validate
+from eagleray.serve import _old_names, _validate
 from eagleray.serve._autoscaling_config import AutoscalingConfig
 from eagleray.serve._deployment_config import (
     BackpressureConfig,
@@ -97,7 +97,7 @@ class DeploymentConfig:
 def _num_replicas(value: Any) -> int:
     if value is None:
         return 1
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.strip().removesuffix(".0").isdecimal():
         message = f'num_replicas must be an integer of at least 1 or "auto", got {value!r}'
         raise _validate.invalid("num_replicas", message, value)
     return _validate.integer("num_replicas", value, minimum=1)
@@ -184,23 +184,6 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 """By name: takes what the user gave and returns what is kept."""
 
 
-#: Where to write what older programs, and users who guess, write as an option.
-_ELSEWHERE = {
-    "max_concurrent_queries": "; it is called max_ongoing_requests",
-    "route_prefix": "; an application has one: serve.run(..., route_prefix=...)",
-    "init_args": "; arguments of the constructor are given to bind()",
-    "init_kwargs": "; arguments of the constructor are given to bind()",
-    **dict.fromkeys(
-        ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "runtime_env"),
-        "; it goes into ray_actor_options={...}",
-    ),
-    **dict.fromkeys(
-        ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests"),
-        "; it goes into autoscaling_config={...}",
-    ),
-}
-
-
 def configure(base: DeploymentConfig, given: dict[str, Any]) -> DeploymentConfig:
     """`base`, with the options in `given` over it, checked one by one and together.
 
@@ -209,11 +192,12 @@ def configure(base: DeploymentConfig, given: dict[str, Any]) -> DeploymentConfig
         ValueError: a value is out of range, or two options exclude each other.
     """
     given = {key: value for key, value in given.items() if value is not UNSET}
+    given = _old_names.today("serve.deployment", given)
     for key in given:
         if key == "version":
             raise ValueError("version is no option: a deployment's version follows from its code and arguments")
         if key not in CHECKS:
-            where = _ELSEWHERE.get(key) or _validate.nearest(key, [*CHECKS, "name"])
+            where = _validate.hint("serve.deployment", key, [*CHECKS, "name"])
             raise TypeError(f"serve.deployment has no option {key!r}{where}")
     automatic = isinstance(given.get("num_replicas"), str) and given["num_replicas"] == "auto"
     if automatic:

@@ -56,6 +56,7 @@ def run(
     controller_options: Any = None,
     *,
     local_testing_mode: bool = False,
+    **unknown: Any,
 ) -> DeploymentHandle:
     """Deploys an application, waits until it runs and returns a handle to its ingress.
 
@@ -67,12 +68,15 @@ def run(
     in threads of this process, and nothing listens: for unit tests and debuggers. See `eagleray.testing`.
 
     Raises:
-        TypeError: `target` is not an `Application`, or an argument cannot be pickled.
+        TypeError: `target` is not an `Application`, an argument cannot be pickled, or there is no option of a name.
         ValueError: the route prefix is malformed, or an option is not available yet.
         RayServeException: the name or the prefix is not free.
         RuntimeError: the application failed to deploy, with the remote traceback; or the node did not start.
         Exception: in local testing mode, what a constructor raised.
     """
+    for key in unknown:
+        known = ("blocking", "name", "route_prefix", "logging_config", "local_testing_mode")
+        raise TypeError(f"serve.run() has no option {key!r}{_validate.hint('serve.run()', key, known)}")
     wanted = _checked(RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled))
     check_controller_options(controller_options)
     return _run(

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from eagleray.serve import _old_names
+
 
 def invalid(name: str, message: str, value: Any = None) -> ValueError:
     """The error for a value of the option `name`; `message` is the whole text."""
@@ -33,7 +35,7 @@ def integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) 
     number = value
     if isinstance(value, str):
         try:
-            number = int(value)
+            number = int(value.strip().removesuffix(".0"))
         except ValueError:
             number = None
     elif isinstance(value, float) and value.is_integer():
@@ -116,12 +118,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
 
 
+def hint(called: str, key: Any, known: Iterable[str]) -> str:
+    """How the message on the unknown option `key` of `called` goes on: where it is written today, or the nearest."""
+    return _old_names.elsewhere(called, key) or nearest(str(key), known)
+
+
 def unknown_keys(name: str, given: Iterable[Any], known: Iterable[str]) -> None:
     """Refuses keys that are not known, naming the nearest one that is."""
     known = list(known)
     for key in given:
         if key not in known:
-            raise invalid(str(key), f"unknown key {key!r} in {name}{nearest(str(key), known)}", key)
+            raise invalid(str(key), f"unknown key {key!r} in {name}{hint(name, key, known)}", key)
 
 
 def not_available(what: str, instead: str = "") -> ValueError:

@@ -46,14 +46,13 @@ def start(
 
     A node that runs already keeps its options; those that differ are named in a warning.
     """
-    for key in ("http_host", "http_port", "http_middlewares"):
-        if key in kwargs:
-            raise ValueError(f"{key} is given as http_options={{{key.removeprefix('http_')!r}: ...}}")
     if kwargs.pop("detached", False):
         # Programs for older releases of Ray Serve ask for what is the default there.
         _log.logger().warning("detached=True has no effect: for a node that outlives scripts, run `eagleray start`")
-    if kwargs:
-        raise TypeError(f"serve.start() has no option {sorted(kwargs)[0]!r}")
+    for key in kwargs:
+        error = ValueError if key.startswith("http_") else TypeError
+        known = ("proxy_location", "http_options", "grpc_options", "logging_config", "controller_options")
+        raise error(f"serve.start() has no option {key!r}{_validate.hint('serve.start()', key, known)}")
     if proxy_location is not None and ProxyLocation(proxy_location) is ProxyLocation.Disabled:
         raise _validate.not_available("proxy_location='Disabled'")
     if grpc_options is not None and gRPCOptions.model_validate(grpc_options).grpc_servicer_functions:

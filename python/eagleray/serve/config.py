@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from eagleray.serve import _limits, _validate
+from eagleray.serve import _limits, _old_names, _validate
 from eagleray.serve._autoscaling_config import (
     AggregationFunction,
     AutoscalingConfig,
@@ -198,3 +198,7 @@ class ControllerOptions(Model):
     _called = "controller_options"
 
     runtime_env: dict[str, Any] = option(_controller_environment, default=dict)
+
+
+def __getattr__(name: str) -> Any:
+    return _old_names.in_module(__name__, name)

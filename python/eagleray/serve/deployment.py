@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, overload
 
+from eagleray.serve import _old_names
 from eagleray.serve._autoscaling_config import AutoscalingConfig
 from eagleray.serve._deployment_config import (
     BackpressureConfig,
@@ -119,6 +120,9 @@ class Deployment:
     def init_kwargs(self) -> dict[str, Any]:
         """Always empty, as `init_args`."""
         return {}
+
+    def __getattr__(self, name: str) -> Any:
+        raise _old_names.gone("Deployment", name)
 
     def set_logging_config(self, logging_config: Any) -> None:
         """Replaces `logging_config`."""

@@ -7,7 +7,6 @@ calls return.
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from eagleray import _formats, _values
 from eagleray._request import current
-from eagleray.serve import _client, _replicas
+from eagleray.serve import _client, _old_names, _replicas, _validate
 from eagleray.serve._client import RemoteTraceback
 from eagleray.serve._replicas import DeploymentBroadcastResponse, ReplicaSelection
 from eagleray.serve._responses import DeploymentResponse, DeploymentResponseGenerator, _Pending
@@ -140,9 +139,8 @@ class DeploymentHandle(Generic[T]):
         """
         for key, value in options.items():
             if key not in _OPTIONS:
-                near = difflib.get_close_matches(key, _OPTIONS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(_OPTIONS)}"
-                raise TypeError(f"DeploymentHandle.options() has no option {key!r}; {hint}")
+                hint = _validate.hint("DeploymentHandle.options()", key, _OPTIONS)
+                raise TypeError(f"DeploymentHandle.options() has no option {key!r}{hint}")
             if type(value) is not type(_OPTIONS[key]) and not isinstance(value, type(_OPTIONS[key])):
                 wanted = type(_OPTIONS[key]).__name__
                 raise TypeError(f"{key} must be of type {wanted}, got {type(value).__name__}")
@@ -349,3 +347,7 @@ class DeploymentHandle(Generic[T]):
 
 def _restore(deployment_name: str, app_name: str, options: dict[str, Any]) -> DeploymentHandle[Any]:
     return DeploymentHandle(deployment_name, app_name, _options=options)
+
+
+def __getattr__(name: str) -> Any:
+    return _old_names.in_module(__name__, name)
