@@ -103,6 +103,9 @@ class Script:
 
     def __init__(self, machine: "Machine", command: list[str], directory: Path, environment: dict[str, str]):
         self.machine = machine
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # As behind `nohup make test &`: a child would ignore Ctrl-C too.
+            command = ["env", "--default-signal=INT", *command]
         self.process = subprocess.Popen(
             command,
             cwd=directory,
