@@ -115,6 +115,82 @@ def test_functions_and_sync_methods_and_no_arguments(machine: Machine) -> None:
     assert answer.json() == {"got": body, "body": len(json.dumps(body)), "query": {"q": "1"}}
 
 
+@pytest.mark.contract("4.4/request-sync", better="sync code has values at once; async code behind a plain decorator works")
+def test_async_code_behind_plain_functions_is_awaited_and_reads_its_request_as_starlette_has_it(machine: Machine) -> None:
+    script = machine.serve(
+        """
+        import asyncio
+        import functools
+
+        from eagleray import serve
+
+        def timed(function):
+            @functools.wraps(function)
+            def wrapper(*args, **kwargs):
+                return function(*args, **kwargs)
+            return wrapper
+
+        async def whole(request):
+            pieces = [piece async for piece in request.stream()]
+            return [await request.json(), len(await request.body()), len(b"".join(pieces))]
+
+        @serve.deployment
+        class Decorated:
+            @timed
+            async def __call__(self, request):
+                return await whole(request)
+
+            @timed
+            async def add(self, number):
+                await asyncio.sleep(0)
+                return number + 1
+
+            @timed
+            async def count(self, number):
+                for index in range(number):
+                    yield index
+
+        @serve.deployment
+        class RunsHelper:
+            def __call__(self, request):
+                return asyncio.run(whole(request)) + [request.json()]
+
+        @serve.deployment
+        class Streams:
+            @timed
+            async def __call__(self, request):
+                number = await request.json()
+                yield f"{number}\\n"
+                yield "end"
+
+        @serve.deployment
+        class Form:
+            def __call__(self, request):
+                return request.form()["name"] + asyncio.run(self.again(request))
+
+            async def again(self, request):
+                async with request.form() as form:
+                    return form["name"]
+
+        app = Decorated.bind()
+        serve.run(RunsHelper.bind(), name="helper", route_prefix="/helper")
+        serve.run(Streams.bind(), name="streams", route_prefix="/streams")
+        serve.run(Form.bind(), name="form", route_prefix="/form")
+        """,
+        run="""serve.run(app)
+local = serve.run(Decorated.bind(), name="local", local_testing_mode=True)""",
+    )
+    for name in ("handle", "local"):
+        assert script.do(f"{name}.add.remote(1).result()") == 2
+        assert script.do(f"list({name}.options(method_name='count', stream=True).remote(3))") == [0, 1, 2]
+    assert script.post("/", "null").json() == [None, 4, 4]
+    assert script.post("/", "3").json() == [3, 1, 1]
+    assert script.post("/helper", {"a": 1}).json() == [{"a": 1}, 8, 8, {"a": 1}]
+    assert script.post("/streams", "7").text == "7\nend"
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert script.post("/form", "name=Ann", headers=form).text == "AnnAnn"
+
+
 @pytest.mark.contract("4.4/root_path", "1.5/delete", "1.5/run")
 def test_applications_are_found_by_their_longest_route_prefix(machine: Machine) -> None:
     script = machine.serve(

@@ -1,6 +1,7 @@
 """Requests of plain handlers leave out starlette's constructor; they must be what it would have made of them."""
 
 import asyncio
+import json
 
 import pytest
 from starlette.requests import Request
@@ -14,6 +15,7 @@ class Native:
 
     def __init__(self, body=None, pieces=()):
         self.looks = 0
+        self.cancelled = False
         self._body = body
         self._pieces = list(pieces)
 
@@ -81,3 +83,53 @@ def test_a_body_is_read_whole_or_in_pieces_and_stays(came):
         return [await made.json(), await made.json(), await made.body(), [piece async for piece in made.stream()]]
 
     assert asyncio.run(read()) == [{"a": 1}, {"a": 1}, b'{"a":1}', [b'{"a":1}', b""]]
+
+
+FORM = b"name=Ann&name=Bo"
+
+
+class FormNative(Native):
+    def scope(self):
+        return super().scope() | {"headers": [(b"content-type", b"application/x-www-form-urlencoded")]}
+
+
+@pytest.mark.parametrize("text", ['{"a":1}', "[1,2]", '"text"', "3", "2.5", "true", "null"])
+def test_a_sync_request_gives_values_of_the_very_type_and_awaitables_in_a_coroutine(text):
+    made = SyncRequest(Native(text.encode()))
+    value = made.json()
+    assert type(value) is type(json.loads(text))
+    assert value == json.loads(text)
+    assert type(made.body()) is bytes
+    assert list(made.stream()) == [text.encode(), b""]
+
+    async def helper(request):
+        pieces = [piece async for piece in request.stream()]
+        return await request.json(), await request.body(), pieces, await request.is_disconnected()
+
+    for request in (made, SyncRequest(Native(text.encode()))):
+        assert asyncio.run(helper(request)) == (value, text.encode(), [text.encode(), b""], False)
+
+
+def test_the_form_of_a_sync_request_is_a_value_and_in_a_coroutine_what_starlette_gives():
+    assert SyncRequest(FormNative(FORM)).form().getlist("name") == ["Ann", "Bo"]
+
+    async def helper(request):
+        async with request.form(max_fields=5) as form:
+            return (await request.form()) is form, form.getlist("name")
+
+    assert asyncio.run(helper(SyncRequest(FormNative(FORM)))) == (True, ["Ann", "Bo"])
+
+
+def test_receive_of_a_sync_request_gives_the_body_then_waits_for_the_client_to_leave():
+    native = Native(b"abc")
+    made = SyncRequest(native)
+
+    async def helper():
+        wrapped = Request(made.scope, made.receive)
+        body = await wrapped.body()
+        waits = asyncio.ensure_future(made.receive())
+        done, _ = await asyncio.wait([waits], timeout=0.01)
+        native.cancelled = True
+        return body, done, (await asyncio.wait_for(waits, 10))["type"], await made.is_disconnected()
+
+    assert asyncio.run(helper()) == (b"abc", set(), "http.disconnect", True)

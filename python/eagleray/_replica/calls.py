@@ -62,6 +62,9 @@ class Calls:
                 call = to_its_end(method, *args, **kwargs)
                 del args, kwargs
                 result = await call
+                if inspect.isawaitable(result):
+                    # Of a plain function around an async one.
+                    result = await result
             if stream or answer != self._answer or type(result) in _GENERATORS:
                 await answer(request, result, name, stream)
             else:

@@ -4,7 +4,9 @@ when somebody looks at it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+import asyncio
+from asyncio import _get_running_loop as running_loop
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from eagleray import _core
 
+
+# How often code of a sync handler that waits for its client to leave looks whether it has.
+_LOOKS_EVERY_S = 0.05
 
 # What starlette's constructor looks at of a scope, and what it sets beside.
 _KIND = {"type": "http"}
@@ -78,44 +83,62 @@ class AsyncRequest(_Plain):
         return True
 
 
-class SyncRequest(_Plain):
-    """A starlette `Request` for code that cannot await."""
+class SyncRequest(AsyncRequest):
+    """A starlette `Request` whose methods give values at once, for code that cannot await.
+
+    In a coroutine they are starlette's own, for helpers that are written so: a coroutine that the handler runs with
+    `asyncio.run`, or the one that it returns because it is a plain decorator around an `async def`. Which it is shows in
+    whether a loop runs in this thread, so a value is never of another type than it should be, to be awaitable too.
+    """
+
+    _body_received = False
 
     def __init__(self, request: _core.Request) -> None:
         super().__init__(request)
         self._body = request.body() or b""
 
-    def body(self) -> bytes:  # type: ignore[override]
+    def body(self) -> Any:
         """The whole body."""
-        return self._body
+        return self._body if running_loop() is None else super().body()
 
     def json(self) -> Any:
         """The body as JSON."""
+        if running_loop() is not None:
+            return super().json()
         if not hasattr(self, "_json"):
             self._json = loads(self._body)
         return self._json
 
-    def stream(self) -> Iterator[bytes]:  # type: ignore[override]
+    def stream(self) -> Any:
         """The body in one piece, then the end."""
-        if self._body:
-            yield self._body
-        yield b""
+        return iter([self._body, b""] if self._body else [b""]) if running_loop() is None else super().stream()
 
-    def form(self, **limits: Any) -> FormData:  # type: ignore[override]
+    def form(self, **limits: Any) -> Any:
         """The form in the body, fields and files."""
-        import asyncio
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": self._body, "more_body": False}
+        if running_loop() is not None:
+            return super().form(**limits)
 
         async def parse() -> FormData:
-            return await Request(self.scope, receive).form(**limits)
+            return await Request.form(self, **limits)
 
         return asyncio.run(parse())
 
-    def is_disconnected(self) -> bool:  # type: ignore[override]
-        """Always False: a thread is not interrupted."""
-        return False
+    def is_disconnected(self) -> Any:
+        """Always False: a thread is not interrupted. In a coroutine whether the client has left."""
+        return False if running_loop() is None else self._is_left()
 
-    def close(self) -> None:  # type: ignore[override]
-        """Nothing is held open."""
+    def close(self) -> Any:
+        """Nothing is held open but the files of a form."""
+        return None if running_loop() is None else super().close()
+
+    async def _is_left(self) -> bool:
+        return self._native.cancelled
+
+    async def _receive(self) -> Message:
+        if not self._body_received:
+            self._body_received = True
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        # On any loop, also one that the handler runs: no future of the replica's own.
+        while not self._native.cancelled:
+            await asyncio.sleep(_LOOKS_EVERY_S)
+        return {"type": "http.disconnect"}
