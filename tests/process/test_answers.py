@@ -115,8 +115,12 @@ def test_functions_and_sync_methods_and_no_arguments(machine: Machine) -> None:
     assert answer.json() == {"got": body, "body": len(json.dumps(body)), "query": {"q": "1"}}
 
 
-@pytest.mark.contract("4.4/request-sync", better="sync code has values at once; async code behind a plain decorator works")
-def test_async_code_behind_plain_functions_is_awaited_and_reads_its_request_as_starlette_has_it(machine: Machine) -> None:
+@pytest.mark.contract(
+    "4.4/request-sync", better="sync code has values at once; async code behind a plain decorator works"
+)
+def test_async_code_behind_plain_functions_is_awaited_and_reads_its_request_as_starlette_has_it(
+    machine: Machine,
+) -> None:
     script = machine.serve(
         """
         import asyncio

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 import clock
-from batches import collect
+from batches import collect, turn
 from eagleray import serve
 from eagleray.serve._batch_item import STREAM_VALUES
 from eagleray.serve.exceptions import RayServeException
@@ -199,5 +199,95 @@ def test_a_reader_that_is_far_behind_makes_the_batch_wait_and_one_that_leaves_do
         reading.cancel()
         await closed.wait()
         assert await anext(endless([3])) > 0
+
+    clock.run(main())
+
+
+@pytest.mark.contract("1.3/generator-joins")
+def test_a_stream_is_in_its_batch_from_the_call_on() -> None:
+    sizes: list[int] = []
+
+    @serve.batch(max_batch_size=3, batch_wait_timeout_s=5)
+    async def spell(words: list[str]) -> Any:
+        sizes.append(len(words))
+        for number in range(2):
+            yield [word + str(number) for word in words]
+
+    async def main() -> None:
+        call: Any = spell
+        streams = [call(word) for word in "abc"]
+        assert [await collect(stream) for stream in streams] == [["a0", "a1"], ["b0", "b1"], ["c0", "c1"]]
+        assert (sizes, clock.now()) == ([3], 0)
+        with pytest.raises(TypeError, match=r"spell\(\): .*argument"):
+            call()
+
+    clock.run(main())
+
+
+def test_a_stream_that_nobody_began_to_read_leaves_its_batch_when_it_is_dropped() -> None:
+    batches: list[list[str]] = []
+    closed = asyncio.Event()
+
+    @serve.batch(max_batch_size=2, batch_wait_timeout_s=1)
+    async def endless(words: list[str]) -> Any:
+        batches.append(words)
+        try:
+            while True:
+                yield words
+        finally:
+            closed.set()
+
+    async def main() -> None:
+        call: Any = endless
+        dropped = call("waits")
+        del dropped
+        await turn()
+        begun = call("b")
+        call("c")  # dropped while its batch runs
+        assert await anext(begun) == "b"
+        assert batches == [["b", "c"]]
+        reading = asyncio.create_task(collect(begun))
+        for _ in range(5 * STREAM_VALUES):
+            await asyncio.sleep(0)
+        # The one that nobody reads does not hold the other up.
+        assert not reading.done()
+        reading.cancel()
+        await closed.wait()
+
+    clock.run(main())
+
+
+def test_a_stream_that_was_called_where_no_loop_runs_joins_when_it_is_read() -> None:
+    @serve.batch(max_batch_size=2, batch_wait_timeout_s=1)
+    async def twice(words: list[str]) -> Any:
+        for _ in range(2):
+            yield words
+
+    async def main() -> None:
+        call: Any = twice
+        streams = [await asyncio.to_thread(call, word) for word in "ab"]
+        assert await asyncio.gather(*map(collect, streams)) == [["a", "a"], ["b", "b"]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.contract("1.3/batch_size_fn")
+def test_a_size_that_cannot_be_said_costs_those_that_wait_and_none_that_come_later() -> None:
+    def size(items: list[Any]) -> int:
+        return len(sorted(items))  # a number and a text have no order
+
+    @serve.batch(max_batch_size=10, batch_wait_timeout_s=1, batch_size_fn=size)
+    async def double(items: list[Any]) -> Any:
+        yield [item * 2 for item in items]
+
+    async def main() -> None:
+        call: Any = double
+        failed = await asyncio.gather(*map(collect, (call(1), call("a"))), return_exceptions=True)
+        assert [type(error) for error in failed] == [TypeError, TypeError]
+        # Three wait, and one of them leaves: the count of those that left is its own only.
+        first, *rest = [asyncio.ensure_future(collect(call(number))) for number in (1, 2, 3)]
+        await turn()
+        first.cancel()
+        assert await asyncio.wait_for(asyncio.gather(*rest), 5) == [[4], [6]]
 
     clock.run(main())

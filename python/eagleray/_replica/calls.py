@@ -15,7 +15,7 @@ from eagleray import _formats, _values
 from eagleray._closing import is_closed
 from eagleray._replica import errors, log
 from eagleray._replica.pool import to_its_end
-from eagleray._replica.user_code import UserCode, is_async
+from eagleray._replica.user_code import UserCode, is_async, is_async_generator
 from eagleray._request import current
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Calls:
 
 def _kind_of(method: Any) -> tuple[bool, bool]:
     """Whether it is async, and whether it is a generator of either kind."""
-    return is_async(method), inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
+    return is_async(method), inspect.isgeneratorfunction(method) or is_async_generator(method)
 
 
 # Of plain functions, which are what they are.

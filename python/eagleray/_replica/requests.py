@@ -87,8 +87,8 @@ class SyncRequest(AsyncRequest):
     """A starlette `Request` whose methods give values at once, for code that cannot await.
 
     In a coroutine they are starlette's own, for helpers that are written so: a coroutine that the handler runs with
-    `asyncio.run`, or the one that it returns because it is a plain decorator around an `async def`. Which it is shows in
-    whether a loop runs in this thread, so a value is never of another type than it should be, to be awaitable too.
+    `asyncio.run`, or the one that it returns because it is a plain decorator around an `async def`. Whether a loop runs
+    in this thread tells which; so no value is of another type than it should be, in order to be awaitable too.
     """
 
     _body_received = False
@@ -139,6 +139,6 @@ class SyncRequest(AsyncRequest):
             self._body_received = True
             return {"type": "http.request", "body": self._body, "more_body": False}
         # On any loop, also one that the handler runs: no future of the replica's own.
-        while not self._native.cancelled:
+        while not self._native.cancelled:  # noqa: ASYNC110
             await asyncio.sleep(_LOOKS_EVERY_S)
         return {"type": "http.disconnect"}

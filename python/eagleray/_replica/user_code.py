@@ -15,12 +15,17 @@ def is_async(function: Any) -> bool:
     """Whether a call makes a coroutine or an async generator: it belongs on the loop, anything else in a thread."""
     while isinstance(function, functools.partial):
         function = function.func
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if inspect.iscoroutinefunction(function) or is_async_generator(function):
         return True
     if inspect.isroutine(function) or inspect.isclass(function):
         return False
     call = inspect.getattr_static(type(function), "__call__", None)
     return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+
+
+def is_async_generator(function: Any) -> bool:
+    """Whether a call makes an async generator; one under `@serve.batch` is a plain function that does."""
+    return inspect.isasyncgenfunction(function) or getattr(function, "_eagleray_streams", False) is True
 
 
 def takes_argument(function: Any) -> bool:

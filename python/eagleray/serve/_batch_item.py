@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -20,7 +21,19 @@ STREAM_VALUES = 256
 class Item:
     """One call by one caller."""
 
-    __slots__ = ("args", "arrived", "context", "future", "gone", "kwargs", "model_id", "queue", "stream", "waiting")
+    __slots__ = (
+        "args",
+        "arrived",
+        "context",
+        "future",
+        "gone",
+        "kwargs",
+        "model_id",
+        "queue",
+        "reader",
+        "stream",
+        "waiting",
+    )
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: BatchQueue) -> None:
         self.queue = queue
@@ -29,6 +42,8 @@ class Item:
         # Cheaper than the loop's `create_future`.
         self.future: asyncio.Future[Any] = asyncio.Future(loop=queue.loop)
         self.stream: Stream | None = None
+        # Of a stream: tells when the generator that reads it is gone, unread.
+        self.reader: weakref.ref[Any] | None = None
         self.arrived = queue.clock()
         self.model_id = get_multiplexed_model_id()
         # The batch runs in that of its oldest item, so that traces and the like have a parent.

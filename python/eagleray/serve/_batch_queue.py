@@ -233,6 +233,7 @@ class BatchQueue:
             return fits
         except Exception as error:
             for item in live:
+                item.waiting = False
                 item.fail(own_copy(error, first=item is live[0]))
             self._waiting.clear()
             self._gone = 0

@@ -9,8 +9,9 @@ class Classifier:
     async def __call__(self, request):
         return await self.predict(await request.json())
 
-The decorated function stays an `async def` (or an async generator): `await self.predict(image)`. Each instance has a
-queue of its own; how it works is in `_batch_queue`. Settings belong to the function, as the setters on it do.
+The decorated function stays an `async def`: `await self.predict(image)`. One that streams gives an async generator, and
+its item is in the queue from the call on. Each instance has a queue of its own; how it works is in `_batch_queue`.
+Settings belong to the function, as the setters on it do.
 
 A queue lives on one event loop: in a replica on the replica's. A call on another loop (`asyncio.run` in a sync method)
 is carried over to it, so that all callers meet in the same batches.
@@ -26,7 +27,8 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from asyncio import _get_running_loop as running_loop
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
@@ -218,7 +220,6 @@ class _Batcher:
     def __init__(self, function: Callable[..., Any], settings: Settings) -> None:
         self.settings = settings
         self._function = function
-        self._generator = inspect.isasyncgenfunction(function)
         self._columns = {method: Columns(function, is_method=method) for method in (False, True)}
         self._owners = Owners(function)
         # By identity: instances need not be hashable. The reference removes the entry with its instance.
@@ -306,8 +307,19 @@ class _Batcher:
         queue.put(item)
         return item
 
-    async def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One item of a generator: its values, one after the other."""
+    def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any]:
+        """One item of a generator, which waits for its batch from now on: its values, one after the other.
+
+        Where no loop runs, as in a sync method that returns the stream, the item comes when that is read.
+        """
+        item = None if running_loop() is None else self._put_stream(args, kwargs)
+        values = self._values(item, args, kwargs)
+        if item is not None:
+            # A generator that nobody began to read has no `finally` that would run.
+            item.reader = weakref.ref(values, functools.partial(_never_read, item))
+        return values
+
+    def _put_stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Item:
         loop = asyncio.get_running_loop()
         instance, own, columns = self.split(args)
         columns.check(own, kwargs)
@@ -320,6 +332,11 @@ class _Batcher:
         item = Item(own, kwargs, queue)
         item.stream = Stream(loop)
         queue.put(item)
+        return item
+
+    async def _values(self, item: Item | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any]:
+        item = item or self._put_stream(args, kwargs)
+        assert item.stream is not None
         try:
             while True:
                 try:
@@ -328,7 +345,8 @@ class _Batcher:
                     return
                 yield value
         finally:
-            queue.leave(item)
+            item.queue.leave(item)
+            item.reader = None
 
     # --- what the wrapper has as attributes ---
 
@@ -375,6 +393,13 @@ class _Batcher:
         return _Batcher, (self._function, self.settings)
 
 
+def _never_read(item: Item, _: Any) -> None:
+    """The stream of an item is gone, and nobody has read from it. On whatever thread the collector runs."""
+    item.reader = None
+    if not item.gone and not item.queue.loop.is_closed():
+        item.queue.loop.call_soon_threadsafe(item.queue.leave, item)
+
+
 def _stack_of(task: asyncio.Task[Any]) -> traceback.StackSummary:
     """All frames of a task that waits; `Task.get_stack` has only the outermost."""
     frames = []
@@ -394,14 +419,11 @@ def _decorate(function: Any, settings: Settings) -> Any:
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)
-        async def stream_one(*args: Any, **kwargs: Any) -> Any:
-            values = batcher.stream(args, kwargs)
-            try:
-                async for value in values:
-                    yield value
-            finally:
-                await values.aclose()
+        def stream_one(*args: Any, **kwargs: Any) -> Any:
+            return batcher.stream(args, kwargs)
 
+        # No `async def` shows what a call of it gives.
+        stream_one._eagleray_streams = True  # type: ignore[attr-defined]
         wrapper = stream_one
     else:
 
