@@ -56,6 +56,9 @@ struct HttpArguments {
     /// Port of HTTP, 0 for any [default: 8000, or `EAGLERAY_SERVE_DEFAULT_HTTP_PORT`].
     #[arg(long = "http-port", value_name = "PORT")]
     port: Option<u16>,
+    /// No HTTP: nothing listens, and applications are reached by handles.
+    #[arg(long, conflicts_with_all = ["host", "port", "ssl_certfile"])]
+    no_http: bool,
     /// Path before every route prefix.
     #[arg(long = "http-root-path", value_name = "PATH", default_value = "")]
     root_path: String,
@@ -227,6 +230,7 @@ impl HttpArguments {
                 Some(port) => port,
                 None => settings::default_http_port()?,
             },
+            no_http: self.no_http,
             proxy,
             owner_pid: None,
             owner_fd: None,
@@ -272,6 +276,15 @@ pub(crate) fn complain(message: &str) {
     drop(writeln!(io::stderr(), "eagleray: {message}"));
 }
 
+/// Where a node listens, after "is up" or "runs".
+fn place(http_address: &str) -> String {
+    if http_address.is_empty() {
+        " without HTTP".to_owned()
+    } else {
+        format!(" at {http_address}")
+    }
+}
+
 /// What the user of a node that came up wants to know.
 pub(crate) fn announce(up: &Up) {
     let name = if up.name == settings::DEFAULT_NAME {
@@ -283,8 +296,10 @@ pub(crate) fn announce(up: &Up) {
         complain(&format!("warning: {}", up.warning));
     }
     say(&format!(
-        "node {} is up at {} (process {})",
-        up.name, up.http_address, up.pid
+        "node {} is up{} (process {})",
+        up.name,
+        place(&up.http_address),
+        up.pid
     ));
     say(&format!(
         "run directory and logs: {}",

@@ -15,6 +15,7 @@ use crate::{
 
 pub(crate) fn controller() -> Result<(), String> {
     let (options, listener, node) = begin("controller")?;
+    let listener = listener.ok_or_else(|| format!("{} is not set", settings::LISTEN_FD))?;
     let options = eagleray_controller::Options {
         checkpoint_path: options.checkpoint,
         blob_directory: options.blob_directory,
@@ -41,7 +42,7 @@ pub(crate) fn proxy() -> Result<(), String> {
             .map_err(|problems| problems.join("; "))?
     };
     eagleray_proxy::run(
-        TcpListener::from(listener),
+        listener.map(TcpListener::from),
         UnixStream::from(control),
         options,
     )
@@ -68,12 +69,19 @@ pub(crate) fn leave_signals_to_the_node() -> Result<(), String> {
     Ok(())
 }
 
-type Begun = (ChildOptions, std::os::fd::OwnedFd, std::os::fd::OwnedFd);
+/// The options, the listener if there is one (a proxy without HTTP has none), the connection to the node.
+type Begun = (
+    ChildOptions,
+    Option<std::os::fd::OwnedFd>,
+    std::os::fd::OwnedFd,
+);
 
 fn begin(role: &'static str) -> Result<Begun, String> {
     // The descriptors first: nothing may be opened under their numbers before.
-    let listener =
-        inherited::from_environment(settings::LISTEN_FD).map_err(|error| error.to_string())?;
+    let listener = settings::set(settings::LISTEN_FD)
+        .map(|_| inherited::from_environment(settings::LISTEN_FD))
+        .transpose()
+        .map_err(|error| error.to_string())?;
     let control =
         inherited::from_environment(settings::CONTROL_FD).map_err(|error| error.to_string())?;
     let options: ChildOptions = settings::own_options()?;

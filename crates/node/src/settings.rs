@@ -34,6 +34,9 @@ pub(crate) struct NodeOptions {
     pub(crate) http_host: String,
     /// 0 takes any free port.
     pub(crate) http_port: u16,
+    /// Nothing listens for HTTP, and host and port mean nothing.
+    #[serde(default)]
+    pub(crate) no_http: bool,
     pub(crate) proxy: ProxyOptions,
     /// The script that owns the node; `None` for a resident one.
     pub(crate) owner_pid: Option<u32>,

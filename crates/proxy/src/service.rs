@@ -49,13 +49,14 @@ pub enum Error {
     Protocol(String),
 }
 
-/// Serves the listener until the node says `Drain` and the last request is answered, or the node is gone.
+/// Serves the listener until the node says `Drain` and the last request is answered, or the node is gone. Without a
+/// listener there is no HTTP: no client can come, and the rest goes on as ever.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the proxy owns its sockets and options until it ends"
 )]
 pub fn run(
-    listener: std::net::TcpListener,
+    listener: Option<std::net::TcpListener>,
     control: UnixStream,
     options: Options,
 ) -> Result<(), Error> {
@@ -71,7 +72,7 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(Error::Thread)?;
-    let mut threads = Threads::start(&listener, &options, sink.as_ref())?;
+    let mut threads = Threads::start(listener.as_ref(), &options, sink.as_ref())?;
     // The threads have their own, and close them when they drain: then new clients are refused, not left waiting.
     drop(listener);
     let result = runtime.block_on(converse(control, &mut threads));
@@ -105,7 +106,7 @@ struct Threads {
 
 impl Threads {
     fn start(
-        listener: &std::net::TcpListener,
+        listener: Option<&std::net::TcpListener>,
         options: &Options,
         sink: Option<&Sink>,
     ) -> Result<Self, Error> {
@@ -136,7 +137,10 @@ impl Threads {
         for index in 0..count {
             let (sender, receiver) = mpsc::channel(ORDERS);
             let start = Start {
-                listener: listener.try_clone().map_err(Error::Thread)?,
+                listener: listener
+                    .map(std::net::TcpListener::try_clone)
+                    .transpose()
+                    .map_err(Error::Thread)?,
                 options: options.clone(),
                 seed: fastrand::u64(..),
                 sink: sink.cloned(),

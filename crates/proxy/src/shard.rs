@@ -206,7 +206,8 @@ pub(crate) struct Shared {
 
 /// What a thread is started with.
 pub(crate) struct Start {
-    pub(crate) listener: TcpListener,
+    /// `None`: no HTTP.
+    pub(crate) listener: Option<TcpListener>,
     pub(crate) options: Options,
     pub(crate) seed: u64,
     pub(crate) sink: Option<Sink>,
@@ -228,6 +229,11 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
     result
 }
 
+fn for_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
 async fn serve(start: Start) -> io::Result<()> {
     let Start {
         listener,
@@ -238,8 +244,7 @@ async fn serve(start: Start) -> io::Result<()> {
         mut orders,
         done,
     } = start;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut listener = listener.map(for_tokio).transpose()?;
     let (router, driver) = Handle::with_driver(eagleray_router::service::Options {
         seed,
         limits: Arc::clone(&shared.router_limits),
@@ -258,7 +263,6 @@ async fn serve(start: Start) -> io::Result<()> {
     tasks.spawn_local(abandoned::read(Rc::clone(&shard)));
     tell(&done, Done::Started).await;
     let mut is_accepting = false;
-    let mut listener = Some(listener);
     loop {
         let order = tokio::select! {
             // A task first: without it no order can be carried out.

@@ -107,9 +107,11 @@ def launch(options: HTTPOptions) -> Launched:
         "--owner-pid", str(os.getpid()),
         "--owner-fd", str(owner_read),
         "--ready-fd", str(ready_write),
-        "--http-host", str(options.host),
-        "--http-port", str(options.port),
     ]  # fmt: skip
+    if options.disabled:
+        arguments.append("--no-http")
+    else:
+        arguments += ["--http-host", str(options.host), "--http-port", str(options.port)]
     if options.root_path:
         arguments += ["--http-root-path", options.root_path]
     if options.request_timeout_s is not None:
@@ -122,7 +124,7 @@ def launch(options: HTTPOptions) -> Launched:
         arguments += ["--http-limit", f"{key}={number}"]
     for name in ("certfile", "keyfile", "ca_certs"):
         file = getattr(options, f"ssl_{name}")
-        if file is not None:
+        if file is not None and not options.disabled:
             arguments += [f"--http-ssl-{name.replace('_', '-')}", file]
     try:
         pid = os.posix_spawn(

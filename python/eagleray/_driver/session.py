@@ -125,7 +125,10 @@ class Session:
         from eagleray.serve._log import logger
 
         route = settled["route_prefix"]
-        where = f" at {self.info['http_address']}{route}" if route else ""
+        where = ""
+        if route:
+            address = self.info["http_address"]
+            where = f" at {address}{route}" if address else ", without HTTP"
         logger().info("application %r is running%s", settled["name"], where)
 
     def _failure(self, settled: dict[str, Any]) -> str:
@@ -167,7 +170,7 @@ class Session:
 
     def block(self) -> None:
         """Sleeps until Ctrl-C, SIGTERM (which ends the script with status 143), or until the node ends."""
-        _exit_when_terminated()
+        exit_when_terminated()
         # In slices: a signal that lands on another thread, or just before the wait, does not wake this one.
         while not self._ended.wait(0.5):
             pass
@@ -205,7 +208,7 @@ class Session:
     def warn_of_other_address(self, options: HTTPOptions) -> None:
         """Says which of the options asked for differ from those that the node runs with."""
         scheme = "http" if options.ssl_certfile is None else "https"
-        wanted = f"{scheme}://{options.host}:{options.port}"
+        wanted = "" if options.disabled else f"{scheme}://{options.host}:{options.port}"
         if options.limits or options.request_timeout_s is not None or options.keep_alive_timeout_s != 90:
             from eagleray.serve._log import logger
 
@@ -214,18 +217,21 @@ class Session:
                 "to `eagleray start`",
                 self.info["name"],
             )
-        if options.port != 0 and self.info["http_address"] != wanted:
+        there = self.info["http_address"]
+        # Port 0 is whichever the node has.
+        same = bool(there) if options.port == 0 and wanted else there == wanted
+        if not same:
             from eagleray.serve._log import logger
 
             logger().warning(
                 "the node %r runs already and listens on %s; http_options asking for %s have no effect",
                 self.info["name"],
-                self.info["http_address"],
-                wanted,
+                there or "nothing",
+                wanted or "no HTTP",
             )
 
 
-def _exit_when_terminated() -> None:
+def exit_when_terminated() -> None:
     """SIGTERM as an orderly exit, so that the node finishes its requests; a handler of the user's own stays.
 
     Without one the script would die on the spot, and its node would give what runs a moment only.

@@ -6,6 +6,7 @@ this module too and needs none of it.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,17 @@ def start(
     """Starts this process's node, or joins the resident one, before anything is deployed.
 
     A node that runs already keeps its options; those that differ are named in a warning.
+
+    Args:
+        proxy_location: "EveryNode" (default) and "HeadOnly" are the same on one machine; "Disabled" is no HTTP: nothing
+            listens, and handles reach what runs. `location` in `http_options` goes before it.
+        http_options: Where HTTP listens, and its limits; None is the defaults.
+        grpc_options, logging_config, tracing_config, controller_options: Checked; what differs from the defaults is
+            refused, since it is not available yet.
+
+    Raises:
+        TypeError, ValueError: an option has the wrong type or value, is not known, or not available yet.
+        RuntimeError: the node did not start; the text says why.
     """
     if kwargs.pop("detached", False):
         # Programs for older releases of Ray Serve ask for what is the default there.
@@ -53,8 +65,6 @@ def start(
         error = ValueError if key.startswith("http_") else TypeError
         known = ("proxy_location", "http_options", "grpc_options", "logging_config", "controller_options")
         raise error(f"serve.start() has no option {key!r}{_validate.hint('serve.start()', key, known)}")
-    if proxy_location is not None and ProxyLocation(proxy_location) is ProxyLocation.Disabled:
-        raise _validate.not_available("proxy_location='Disabled'")
     if grpc_options is not None and gRPCOptions.model_validate(grpc_options).grpc_servicer_functions:
         raise _validate.not_available("the gRPC ingress (grpc_options with grpc_servicer_functions)")
     if logging_config is not None and LoggingConfig.take(logging_config) != LoggingConfig():
@@ -65,11 +75,14 @@ def start(
         raise _validate.not_available("tracing (tracing_config.enabled)")
     check_controller_options(controller_options)
     options = HTTPOptions._take(http_options)
+    if proxy_location is not None and options.location is None:
+        location = _validate.one_of("proxy_location", proxy_location, ProxyLocation)
+        options = dataclasses.replace(options, location=location)
     if ignored_here() or local_forced():
         return
     from eagleray import _driver
 
-    _driver.connect(options, explicit=http_options is not None)
+    _driver.connect(options, explicit=http_options is not None or options.disabled)
 
 
 def shutdown() -> None:
@@ -122,7 +135,9 @@ def status() -> ServeStatus:
             return ServeStatus(applications=here)
         info = session.node_info()
     applications = {application["name"]: _overview(application) for application in _statuses()} | here
-    return ServeStatus(proxies={info["node_id"]: ProxyStatus(info["proxy_status"])}, applications=applications)
+    # Without HTTP there is no proxy that anybody could reach.
+    proxies = {info["node_id"]: ProxyStatus(info["proxy_status"])} if info["http_address"] else {}
+    return ServeStatus(proxies=proxies, applications=applications)
 
 
 def _overview(application: dict[str, Any]) -> ApplicationStatusOverview:

@@ -68,17 +68,22 @@ def _port(name: str, value: Any) -> int:
 
 
 class ProxyLocation(str, Enum):
-    """On which machines a proxy runs. On one machine, `EveryNode` and `HeadOnly` are the same."""
+    """On which machines a proxy runs. On one machine `EveryNode` is `HeadOnly`; `Disabled` is no HTTP."""
 
     Disabled = "Disabled"
     HeadOnly = "HeadOnly"
     EveryNode = "EveryNode"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ProxyLocation | None:
+        return cls.Disabled if value == "NoServer" else None  # its name in older releases
 
 
 @dataclass
 class HTTPOptions:
     """Where the HTTP proxy listens, and what it bounds. Only a node that is not running yet can take them.
 
+    `host=None`, or `location="Disabled"`, is no HTTP at all: nothing listens, and handles reach what runs.
     `request_timeout_s` covers a request up to the last byte of its answer; None, or a negative number, is no limit.
     `limits` changes single limits of `docs/limits.md`, such as `{"header_count": 200}`.
     `trusted_proxies` names addresses and networks (`10.0.0.0/8`) whose `X-Forwarded-*` headers reach user code; from
@@ -86,7 +91,7 @@ class HTTPOptions:
     TLS; with `ssl_ca_certs` every client must show a certificate.
     """
 
-    host: str | None = None
+    host: str | None = field(default_factory=default_http_host)
     port: int | None = None
     root_path: str = ""
     request_timeout_s: float | None = None
@@ -103,8 +108,9 @@ class HTTPOptions:
     trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        self.host = default_http_host() if self.host is None else self.host
-        if not isinstance(self.host, str) or not self.host:
+        if self.host is None:
+            self.location = ProxyLocation.Disabled
+        elif not isinstance(self.host, str) or not self.host:
             raise _validate.invalid("host", f"host must be an address to listen on, got {self.host!r}", self.host)
         self.port = default_http_port() if self.port is None else _port("port", self.port)
         if not isinstance(self.root_path, str) or (self.root_path and not self.root_path.startswith("/")):
@@ -131,13 +137,15 @@ class HTTPOptions:
             except ValueError as error:
                 raise ValueError(f"trusted_proxies: {error}") from None
         self._check_tls()
-        later = {
-            "location": self.location not in (None, "EveryNode", "HeadOnly"),
-            "root_url": bool(self.root_url),
-        }
-        for name, given in later.items():
-            if given:
-                raise _validate.not_available(f"http_options.{name}")
+        if self.location is not None:
+            self.location = _validate.one_of("location", self.location, ProxyLocation)
+        if self.root_url:
+            raise _validate.not_available("http_options.root_url")
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing shall listen for HTTP."""
+        return self.location is ProxyLocation.Disabled
 
     def _check_tls(self) -> None:
         for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):

@@ -18,7 +18,7 @@ use rustix::{
     io::{FdFlags, fcntl_setfd},
 };
 
-use super::{StartArguments, announce, client, node_command, say};
+use super::{StartArguments, announce, client, node_command, place, say};
 use crate::{
     ready::{self, Kind, Up},
     replicas::process::pipe,
@@ -93,20 +93,27 @@ fn already_runs(
     wanted: &NodeOptions,
     running: &NodeRecord,
 ) -> Result<(), String> {
-    let asked = arguments.http.host.is_some() || arguments.http.port.is_some();
+    let http = &arguments.http;
+    let asked = http.host.is_some() || http.port.is_some() || http.no_http;
     let host = format!("{}://{}:", wanted.proxy.scheme(), wanted.http_host);
-    let same = running.http_address == format!("{host}{}", wanted.http_port)
-        || (wanted.http_port == 0 && running.http_address.starts_with(&host));
+    let same = if wanted.no_http {
+        running.http_address.is_empty()
+    } else {
+        running.http_address == format!("{host}{}", wanted.http_port)
+            || (wanted.http_port == 0 && running.http_address.starts_with(&host))
+    };
+    let runs = format!(
+        "node {} already runs{} (process {})",
+        running.name,
+        place(&running.http_address),
+        running.pid
+    );
     if asked && !same {
         return Err(format!(
-            "node {} already runs at {} (process {}); end it with `eagleray stop` first, or start another with --name",
-            running.name, running.http_address, running.pid
+            "{runs}; end it with `eagleray stop` first, or start another with --name"
         ));
     }
-    say(&format!(
-        "node {} already runs at {} (process {})",
-        running.name, running.http_address, running.pid
-    ));
+    say(&runs);
     Ok(())
 }
 

@@ -63,7 +63,12 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
 }
 
 fn whole(info: &NodeInfo, status: &Status) -> Tree {
-    let proxies = vec![(info.node_id.clone(), Tree::text(&info.proxy_status))];
+    // Without HTTP there is no proxy that anybody could reach.
+    let proxies = if info.http_address.is_empty() {
+        Vec::new()
+    } else {
+        vec![(info.node_id.clone(), Tree::text(&info.proxy_status))]
+    };
     let applications = status
         .applications
         .iter()

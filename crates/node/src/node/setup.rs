@@ -27,7 +27,8 @@ pub(super) struct Setup {
     pub(super) node_id: String,
     pub(super) directory: RunDirectory,
     pub(super) state: PathBuf,
-    pub(super) http: TcpListener,
+    /// `None`: no HTTP, and the address is empty.
+    pub(super) http: Option<TcpListener>,
     pub(super) http_address: String,
     /// For whoever started the node; empty: none.
     pub(super) warning: String,
@@ -78,20 +79,18 @@ impl Setup {
         }
         raise_descriptor_limit();
         let root = path.parent().unwrap_or(&path);
-        let http = listener::listen_for_http(root, &options.http_host, options.http_port).map_err(
-            |error| match error {
-                listener::Error::PortTaken(message) => Failure::new(Kind::PortTaken, message),
-                other @ listener::Error::Other { .. } => {
-                    Failure::new(Kind::Invalid, other.to_string())
-                }
-            },
-        )?;
-        let address = http.local_addr()?;
-        let warning = exposure(address);
+        let http = listen_for_http(root, options)?;
+        let (http_address, warning) = match &http {
+            Some(listener) => {
+                let address = listener.local_addr()?;
+                let address_text = format!("{}://{address}", options.proxy.scheme());
+                (address_text, exposure(address))
+            }
+            None => (String::new(), String::new()),
+        };
         if !warning.is_empty() {
             tracing::warn!("{warning}");
         }
-        let http_address = format!("{}://{address}", options.proxy.scheme());
         let state = match options.owner_pid {
             Some(_) => path.clone(),
             None => run_directory::state_directory(&options.name)
@@ -154,7 +153,10 @@ impl Setup {
             recipe(
                 Role::Proxy,
                 &child,
-                Some(self.http.as_fd().try_clone_to_owned()?),
+                self.http
+                    .as_ref()
+                    .map(|http| http.as_fd().try_clone_to_owned())
+                    .transpose()?,
             ),
         ])
     }
@@ -191,6 +193,18 @@ impl Setup {
             troubles: std::collections::BTreeMap::new(),
         }
     }
+}
+
+fn listen_for_http(root: &Path, options: &NodeOptions) -> Result<Option<TcpListener>, Failure> {
+    if options.no_http {
+        return Ok(None);
+    }
+    listener::listen_for_http(root, &options.http_host, options.http_port)
+        .map(Some)
+        .map_err(|error| match error {
+            listener::Error::PortTaken(message) => Failure::new(Kind::PortTaken, message),
+            other @ listener::Error::Other { .. } => Failure::new(Kind::Invalid, other.to_string()),
+        })
 }
 
 /// Leaves the run directory when the start fails after it was taken.

@@ -75,7 +75,7 @@ fn server() -> &'static Server {
             threads: 1.try_into().expect("one is not zero"),
             ..Options::default()
         };
-        std::thread::spawn(move || run(listener, theirs, options));
+        std::thread::spawn(move || run(Some(listener), theirs, options));
         let mut control = Control {
             stream,
             buffer: BytesMut::new(),

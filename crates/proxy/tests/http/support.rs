@@ -55,7 +55,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(PATIENCE)).unwrap();
-        let thread = std::thread::spawn(move || run(listener, theirs, options));
+        let thread = std::thread::spawn(move || run(Some(listener), theirs, options));
         let mut proxy = Self {
             address,
             control,
