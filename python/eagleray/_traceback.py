@@ -29,15 +29,25 @@ def line_of(error: BaseException) -> str:
 def place_of(error: BaseException) -> str:
     """Where in the users' code it was raised last, as `file:line in function`; empty if nowhere."""
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+    theirs = [frame for frame in frames if _is_theirs(frame)]
     return f"{theirs[-1].filename}:{theirs[-1].lineno} in {theirs[-1].name}" if theirs else ""
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether no code of a user was involved, so that its text says it all."""
+    return not place_of(error)
+
+
+def _is_theirs(frame: traceback.FrameSummary) -> bool:
+    # Frozen: the import system, between a line that imports and the module.
+    return not frame.filename.startswith((_OWN, "<frozen importlib"))
 
 
 def _strip(shown: traceback.TracebackException, error: BaseException | None, seen: set[int]) -> None:
     if id(shown) in seen:
         return
     seen.add(id(shown))
-    theirs = [frame for frame in shown.stack if not frame.filename.startswith(_OWN)]
+    theirs = [frame for frame in shown.stack if _is_theirs(frame)]
     if theirs or _explains_itself(error):
         shown.stack[:] = theirs
     for part, its_error in (

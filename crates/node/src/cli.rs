@@ -1,4 +1,4 @@
-//! The command line: `eagleray start`, `stop`, `status`. Success is exit status 0; what failed says why on stderr.
+//! The command line: `eagleray run`, `start`, `stop`, `status`. Success is exit status 0; what failed says why on stderr.
 
 use std::{
     env,
@@ -18,6 +18,7 @@ use crate::{
 
 mod client;
 mod counters;
+mod run;
 mod start;
 mod status;
 mod stop;
@@ -37,6 +38,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Sub {
+    /// Serve an application of a module in the foreground, until Ctrl-C.
+    Run(RunArguments),
     /// Start a resident node, which scripts join instead of starting their own.
     Start(StartArguments),
     /// End a resident node and everything that it runs.
@@ -98,6 +101,27 @@ struct HttpArguments {
 }
 
 #[derive(Debug, Args)]
+struct RunArguments {
+    /// What to serve, as MODULE:NAME: an application, or a function that builds one.
+    #[arg(value_name = "MODULE:NAME")]
+    target: String,
+    /// Arguments of the function that builds the application.
+    #[arg(value_name = "KEY=VALUE")]
+    arguments: Vec<String>,
+    /// Name of the application.
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// Path under which HTTP reaches the application.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    route_prefix: String,
+    /// Where the module is looked for first.
+    #[arg(short = 'd', long, value_name = "DIRECTORY", default_value = ".")]
+    app_dir: PathBuf,
+    #[command(flatten)]
+    http: HttpArguments,
+}
+
+#[derive(Debug, Args)]
 struct StartArguments {
     /// Name of the node [default: `default`, or `EAGLERAY_NODE_NAME`].
     #[arg(long)]
@@ -156,6 +180,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Sub::Run(arguments) => run::run(&arguments),
         Sub::Start(arguments) => start::run(&arguments),
         Sub::Stop(arguments) => stop::run(arguments.name.as_deref()),
         Sub::Status(arguments) if arguments.counters => counters::run(&arguments),

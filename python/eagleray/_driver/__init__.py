@@ -135,6 +135,16 @@ def shutdown() -> None:
         session.shutdown()
 
 
+def shutdown_own() -> bool:
+    """Ends what this process has started. Returns False where it uses a node that is not its own, which goes on."""
+    with _lock:
+        session = joined()
+        if session is not None and not session.owned:
+            return False
+        shutdown()
+        return True
+
+
 def rollback(name: str, revision: str = "") -> dict[str, Any]:
     """Takes an application back to a revision, code and all; to the one before the current one unless named."""
     session = joined()

@@ -70,7 +70,12 @@ def _argument(builder: Any, args: dict[str, Any], called: str) -> Any:
         annotation = typing.get_type_hints(builder).get(parameter.name)
     except Exception:  # a name that only type checkers see
         annotation = parameter.annotation
-    return annotation(**args) if _is_model(annotation) else args
+    if not _is_model(annotation):
+        return args
+    try:
+        return annotation(**args)
+    except ValueError as error:
+        raise error.with_traceback(None) from None  # the model's own frames say nothing more
 
 
 def _is_model(annotation: Any) -> bool:
