@@ -15,6 +15,7 @@ __all__ = [
     "Request",
     "Router",
     "Timer",
+    "in_forked_child",
     "parse_json",
 ]
 
@@ -113,6 +114,8 @@ def parse_json(data: bytes, /) -> Any:
 
 # --- replica side (crates/py/src/replica.rs) -----------------------------------------------------------------------
 
+def in_forked_child() -> bool: ...
+
 @final
 class Replica:
     """The replica of this process: its I/O thread, and the queues between it and user code."""
@@ -121,6 +124,7 @@ class Replica:
         cls, control_fd: int, listen_fd: int, stacks_fd: int, on_event: Callable[[str, Any], None]
     ) -> Replica: ...
     def fileno(self) -> int: ...
+    def hear_signals(self) -> None: ...
     def attach(self, event_loop: asyncio.AbstractEventLoop) -> None: ...
     def drain(self) -> list[Request]: ...
     def begin_batch(self, count: int) -> None: ...

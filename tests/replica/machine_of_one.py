@@ -20,13 +20,19 @@ import frames
 from frames import Answer, Connection, Frame, message, parse
 
 CONDITION = 6
+WITHOUT_UVLOOP = """
+import sys
+sys.modules["uvloop"] = None
+from eagleray._replica.main import main
+main()
+"""
 OPTIONS = {"f2": 100, "f4": "", "f6": 20.0, "f8": 5.0, "f15": 1 << 20}
 
 
 class Node:
     """Starts the process and speaks its control connection."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, uvloop: bool = True, **environment: str) -> None:
         self.folder = folder
         self.socket_path = str(folder / "replica.sock")
         listener = socket.socket(socket.AF_UNIX)
@@ -36,7 +42,7 @@ class Node:
         self.log_path = folder / "stderr"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "eagleray._replica"],
+                [sys.executable, *(["-m", "eagleray._replica"] if uvloop else ["-c", WITHOUT_UVLOOP])],
                 env={
                     **os.environ,
                     "EAGLERAY_CONTROL_FD": str(theirs.fileno()),

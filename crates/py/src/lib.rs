@@ -15,7 +15,7 @@ mod _core {
     #[pymodule_export]
     use crate::region::Region;
     #[pymodule_export]
-    use crate::replica::{Replica, Request};
+    use crate::replica::{Replica, Request, in_forked_child};
     #[pymodule_export]
     use crate::timer::Timer;
 }

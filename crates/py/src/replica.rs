@@ -12,12 +12,16 @@ use std::{
 
 use eagleray_replica::{Ended, Event, Handle, Handler, Next, Serving};
 use eagleray_types::control::{Failed, Outcome, Ready, ReplicaEvent, replica_event::Body};
-use eagleray_wire::ModelKey;
+use eagleray_wire::{
+    ModelKey,
+    fork::{self, Listed},
+};
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyList};
 use rustc_hash::FxHashMap;
 use rustix::event::{EventfdFlags, eventfd};
 
+mod child;
 mod command;
 mod headers;
 mod immediate;
@@ -76,6 +80,7 @@ pub(crate) struct Loop {
 /// The replica of this process: see `eagleray._replica`.
 #[pyclass(frozen, module = "eagleray._core")]
 pub(crate) struct Replica {
+    _listed: Option<Listed>,
     handle: Handle,
     wake: Arc<OwnedFd>,
     of_loop: Arc<Loop>,
@@ -90,7 +95,7 @@ impl Replica {
     /// Takes over three descriptors, the connection to the node, the listening socket and the file that the stacks are
     /// written to (see `eagleray._replica.stacks`), and starts the I/O thread.
     /// `on_event(kind, value)` is called by `drain`: "command" with a dict, "problem"
-    /// with a text for the log, "thread", "drained".
+    /// with a text for the log, "thread", "drained", "terminate".
     #[new]
     fn new(control_fd: i32, listen_fd: i32, stacks_fd: i32, on_event: Py<PyAny>) -> PyResult<Self> {
         let wake = Arc::new(
@@ -119,6 +124,7 @@ impl Replica {
             })?;
         let thread = Mutex::new(Some(thread));
         Ok(Self {
+            _listed: fork::list(&*wake),
             handle,
             wake,
             of_loop: Arc::default(),
@@ -144,9 +150,18 @@ impl Replica {
             .map_err(|_| PyRuntimeError::new_err("the replica is attached to a loop already"))
     }
 
+    /// From now on SIGTERM and SIGINT are the event "terminate"; children that are forked meet them as if this had not
+    /// been called.
+    fn hear_signals(&self) -> PyResult<()> {
+        Ok(self.handle.hear_signals()?)
+    }
+
     /// Handles events and returns new requests. When the list has more than one, `flush` must follow once all of
     /// them have begun.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        if child::came_back(py)? {
+            return Ok(PyList::empty(py));
+        }
         self.handle.turned();
         let began = Instant::now();
         let mut requests = Vec::new();
@@ -254,7 +269,7 @@ impl Replica {
     fn next_sync(&self, py: Python<'_>) -> PyResult<Option<Request>> {
         let mut woken = false;
         loop {
-            if eagleray_replica::in_forked_child() {
+            if child::came_back(py)? {
                 return Ok(None);
             }
             match self.handle.pool().next(woken) {
@@ -275,27 +290,35 @@ impl Replica {
         }
     }
 
-    fn tell_ready(&self, sync_bodies: bool, start_microseconds: u64) {
-        self.tell(Body::Ready(Ready {
-            sync_bodies,
-            start_microseconds,
-        }));
+    fn tell_ready(
+        &self,
+        py: Python<'_>,
+        sync_bodies: bool,
+        start_microseconds: u64,
+    ) -> PyResult<()> {
+        self.tell(
+            py,
+            Body::Ready(Ready {
+                sync_bodies,
+                start_microseconds,
+            }),
+        )
     }
 
-    fn tell_start_failed(&self, message: String) {
-        self.tell(Body::StartFailed(Failed { message }));
+    fn tell_start_failed(&self, py: Python<'_>, message: String) -> PyResult<()> {
+        self.tell(py, Body::StartFailed(Failed { message }))
     }
 
-    fn tell_health(&self, id: u64, failure: String) {
-        self.tell(Body::Health(Outcome { id, failure }));
+    fn tell_health(&self, py: Python<'_>, id: u64, failure: String) -> PyResult<()> {
+        self.tell(py, Body::Health(Outcome { id, failure }))
     }
 
-    fn tell_reconfigured(&self, id: u64, failure: String) {
-        self.tell(Body::Reconfigured(Outcome { id, failure }));
+    fn tell_reconfigured(&self, py: Python<'_>, id: u64, failure: String) -> PyResult<()> {
+        self.tell(py, Body::Reconfigured(Outcome { id, failure }))
     }
 
-    fn tell_drained(&self) {
-        self.tell(Body::Drained(eagleray_types::control::Empty {}));
+    fn tell_drained(&self, py: Python<'_>) -> PyResult<()> {
+        self.tell(py, Body::Drained(eagleray_types::control::Empty {}))
     }
 }
 
@@ -310,8 +333,11 @@ impl Replica {
         }
     }
 
-    fn tell(&self, body: Body) {
-        self.handle.tell(&ReplicaEvent { body: Some(body) });
+    fn tell(&self, py: Python<'_>, body: Body) -> PyResult<()> {
+        if !child::came_back(py)? {
+            self.handle.tell(&ReplicaEvent { body: Some(body) });
+        }
+        Ok(())
     }
 
     /// True: there may be more, but the loop should turn first.
@@ -358,6 +384,10 @@ impl Replica {
                 self.on_event
                     .call1(py, (intern!(py, "drained"), py.None()))?;
             }
+            Event::Terminate => {
+                self.on_event
+                    .call1(py, (intern!(py, "terminate"), py.None()))?;
+            }
             Event::Ready(serial) | Event::Cancelled(serial) => {
                 let request = self
                     .of_loop
@@ -372,6 +402,12 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+/// Whether this process was forked from one that had a replica, or a router, or memory that values are shared in.
+#[pyfunction]
+pub(crate) fn in_forked_child() -> bool {
+    eagleray_replica::in_forked_child()
 }
 
 #[expect(

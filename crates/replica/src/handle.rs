@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_types::control::ReplicaEvent;
-use eagleray_wire::ModelKey;
+use eagleray_wire::{ModelKey, fork::signals};
 
 use crate::{
     Handler,
@@ -54,6 +54,14 @@ pub fn build(
 }
 
 impl Handle {
+    /// From now on SIGTERM and SIGINT are events ([`Event::Terminate`]), in this process and in none that it forks.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn hear_signals(&self) -> io::Result<()> {
+        signals::hear(self.shared.poller.interrupter()?)
+    }
+
     /// Begins to take requests.
     pub fn serve(&self, serving: Serving) {
         self.set_limit(serving.max_ongoing_requests);

@@ -15,7 +15,7 @@ mod request;
 mod service;
 mod shared;
 
-pub use eagleray_wire::fork::in_forked_child;
+pub use eagleray_wire::fork::{in_forked_child, signals};
 pub use handle::{Handle, build};
 pub use pool::{Next, Pool};
 pub use request::{Body, Cancel, Message, Request, Room, Value};

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use eagleray_wire::fork::{self, Listed};
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
@@ -17,6 +18,7 @@ pub(crate) const INTERRUPT: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Poller {
+    _listed: [Listed; 2],
     epoll: OwnedFd,
     interrupt: OwnedFd,
 }
@@ -31,7 +33,21 @@ impl Poller {
             epoll::EventData::new_u64(INTERRUPT),
             epoll::EventFlags::IN,
         )?;
-        Ok(Self { epoll, interrupt })
+        let full = || io::Error::other("too many descriptors");
+        let listed = [
+            fork::list(&epoll).ok_or_else(full)?,
+            fork::list(&interrupt).ok_or_else(full)?,
+        ];
+        Ok(Self {
+            _listed: listed,
+            epoll,
+            interrupt,
+        })
+    }
+
+    /// What [`Poller::interrupt`] writes to, for who cannot call it: a signal's handler.
+    pub(crate) fn interrupter(&self) -> io::Result<OwnedFd> {
+        self.interrupt.try_clone()
     }
 
     pub(crate) fn add(&self, source: impl AsFd, token: u64) -> io::Result<()> {

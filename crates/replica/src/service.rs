@@ -175,6 +175,9 @@ impl Service {
         match event.data.u64() {
             INTERRUPT => {
                 self.shared.poller.clear_interrupt();
+                if fork::signals::heard() {
+                    self.shared.event(Event::Terminate);
+                }
                 self.begin();
             }
             LISTENER => self.accept(),

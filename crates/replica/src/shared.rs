@@ -117,6 +117,8 @@ pub enum Event {
     ThreadWanted,
     /// Draining, and the last request is over.
     Drained,
+    /// A signal asks the process to end: see [`Handle::hear_signals`](crate::Handle::hear_signals).
+    Terminate,
     /// For the log.
     Problem(String),
 }

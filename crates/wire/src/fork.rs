@@ -8,16 +8,20 @@
 //! What user code has in its hands, the child may read on: a value that arrived in a region. Such a region must
 //! never be written to again, so forks are counted, and whoever gives a region back says whether one came between.
 //!
+//! Signals: see [`signals`].
+//!
 //! A list of the process, since the handler of `pthread_atfork` takes no argument: atomics only, for nothing else
 //! is safe to touch between fork and exec.
 
 use std::{
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, RawFd},
     sync::{
         Once,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
 };
+
+pub mod signals;
 
 /// Far above the connections of one replica (threads of proxies and processes with handles) and its regions.
 const MOST: usize = 4096;
@@ -75,7 +79,7 @@ impl Drop for Listed {
     reason = "registers the fork handler; there is no safe interface to it"
 )]
 fn install() {
-    // SAFETY: the handlers touch atomics and call close(2), both allowed between fork and exec.
+    // SAFETY: the handlers touch atomics and call close(2) and sigaction(2), all allowed between fork and exec.
     unsafe {
         libc::pthread_atfork(Some(before_fork), None, Some(in_child));
     }
@@ -85,20 +89,25 @@ extern "C" fn before_fork() {
     FORKS.fetch_add(1, Ordering::Release);
 }
 
+extern "C" fn in_child() {
+    CHILD.store(true, Ordering::Relaxed);
+    LIFE.fetch_add(1, Ordering::Relaxed);
+    signals::in_child();
+    for cell in &DESCRIPTORS {
+        let raw = cell.swap(-1, Ordering::Relaxed);
+        if raw >= 0 {
+            close(raw);
+        }
+    }
+}
+
 #[expect(
     unsafe_code,
     reason = "close(2) on raw numbers; the owners do not exist in the child"
 )]
-extern "C" fn in_child() {
-    CHILD.store(true, Ordering::Relaxed);
-    LIFE.fetch_add(1, Ordering::Relaxed);
-    for cell in &DESCRIPTORS {
-        let raw = cell.swap(-1, Ordering::Relaxed);
-        if raw >= 0 {
-            // SAFETY: the descriptor was open in the parent at the fork, so this closes the child's copy of it.
-            unsafe {
-                libc::close(raw);
-            }
-        }
+fn close(raw: RawFd) {
+    // SAFETY: the descriptor was open in the parent at the fork, so this closes the child's copy of it.
+    unsafe {
+        libc::close(raw);
     }
 }

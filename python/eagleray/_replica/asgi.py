@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from eagleray._closing import is_closed
-from eagleray._replica import failure, log, websocket
+from eagleray._replica import children, failure, log, websocket
 from eagleray._replica.data import as_bytes
 from eagleray._request import current
 
@@ -173,6 +173,7 @@ class Exchange:
 
     def failed(self, error: BaseException) -> None:
         """The application raised."""
+        children.end_if_came_back(error)
         if self._sending is not None:
             self._sending.cancel()
         if self._phase == _ALL:

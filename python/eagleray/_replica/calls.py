@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray import _formats, _values
 from eagleray._closing import is_closed
-from eagleray._replica import errors, log
+from eagleray._replica import children, errors, log
 from eagleray._replica.pool import to_its_end
 from eagleray._replica.user_code import UserCode, is_async, is_async_generator
 from eagleray._request import current
@@ -226,6 +226,7 @@ def _dump(request: _core.Request, value: Any, what: str, name: str) -> Any:
 
 
 def _failed(request: _core.Request, error: BaseException) -> None:
+    children.end_if_came_back(error)
     if request.cancelled:
         request.done()
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from eagleray._replica import log
+from eagleray._replica import children, log
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -17,6 +17,7 @@ LATE = (408, _PLAIN_TYPE, b"408: the time limit of the request has passed")
 
 def failed(request: _core.Request, error: BaseException) -> None:
     """User code raised, or its answer cannot be sent. An answer of which part has left breaks off visibly."""
+    children.end_if_came_back(error)
     if request.cancelled:
         request.done()
         return

@@ -12,14 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 from eagleray import _values
-from eagleray._replica import pool
+from eagleray._replica import children, pool
 from eagleray._replica.user_code import UserCode, is_async
 
 
 async def run(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """An async hook on the loop, a sync one in a thread: requests go on meanwhile."""
     result = hook(*args, **kwargs) if is_async(hook) else await pool.in_thread(hook, *args, **kwargs)
-    return await result if inspect.isawaitable(result) else result
+    if inspect.isawaitable(result):
+        result = await result
+    children.end_if_came_back()
+    return result
 
 
 async def apply_user_config(user_code: UserCode, user_config: str, rank: Any) -> None:

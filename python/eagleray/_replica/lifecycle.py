@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eagleray import _traceback
-from eagleray._replica import asgi, hooks, http, log, stops, websocket
+from eagleray._replica import asgi, children, hooks, http, log, stops, websocket
 from eagleray._replica import context as replica_context
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool, default_executor
@@ -66,6 +66,8 @@ class Lifecycle:
         """Called by the native module's `drain`, and by pool threads for "thread"."""
         if kind == "thread":
             self._pool.start_thread()
+        elif kind == "terminate":
+            self.terminate()
         elif kind == "drained":
             self._drained.set()
         elif kind == "problem":
@@ -74,7 +76,7 @@ class Lifecycle:
             self._on_command(value)
 
     def terminate(self) -> None:
-        """SIGTERM: as the command to stop."""
+        """SIGTERM or SIGINT from outside: as the command to stop."""
         grace = self._options.get("graceful_shutdown_timeout_s", 20.0)
         self._stop_soon(grace)
 
@@ -125,6 +127,7 @@ class Lifecycle:
                 return
             self._serve(config)
         except BaseException as error:
+            children.end_if_came_back(error)
             text = _traceback.text_of(error)
             self._core.tell_start_failed(text)
             sys.stderr.write(text)
@@ -147,6 +150,7 @@ class Lifecycle:
         context = _set_context(config)
         self._rank = context.rank
         user_code = await UserCode.construct(func_or_class, args, kwargs)
+        children.end_if_came_back()
         self._context = contextvars.copy_context()
         context.servable_object = user_code.target
         self._user_code = user_code
@@ -211,6 +215,7 @@ class Lifecycle:
             if user_code.served is not None:
                 asgi.limit_threads(options["max_ongoing_requests"])
         except BaseException as error:
+            children.end_if_came_back(error)
             log.failure("reconfigure failed", error)
             failure = _traceback.text_of(error)
         self._core.tell_reconfigured(command["id"], failure)
@@ -245,6 +250,7 @@ class Lifecycle:
         except TimeoutError:
             failure = f"check_health did not return within {timeout} s"
         except BaseException as error:
+            children.end_if_came_back(error)
             log.failure("health check failed", error)
             failure = _traceback.text_of(error)
         self._core.tell_health(number, failure)
@@ -274,6 +280,7 @@ class Lifecycle:
             async with asyncio.timeout(max(_DESTRUCTOR_S, grace_s)):
                 await self._destroy()
         except BaseException as error:
+            children.end_if_came_back(error)
             log.failure("__del__ failed", error)
         self._loop.stop()
 

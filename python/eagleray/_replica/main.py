@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import faulthandler
 import logging
 import os
-import signal
 import sys
 from typing import NoReturn
 
 from eagleray import _core
-from eagleray._replica import stacks
+from eagleray._replica import children, stacks
 from eagleray._replica.lifecycle import Lifecycle
 
 
 def main() -> NoReturn:
     """Serves until the controller says stop or the node is gone. Does not return."""
-    faulthandler.enable()
     try:
         control = int(os.environ.pop("EAGLERAY_CONTROL_FD"))
         listener = int(os.environ.pop("EAGLERAY_LISTEN_FD"))
@@ -28,14 +25,28 @@ def main() -> NoReturn:
     asyncio.set_event_loop(loop)
     lifecycle = Lifecycle(loop)
     core = _core.Replica(control, listener, stacks.install(), lifecycle.on_event)
-    stacks.leave_to_io_thread()
     lifecycle.attach(core)
+    children.prepare(loop)
     # A replica leads its own session, so no terminal's Ctrl-C comes here; who sends one by hand wants an end in order.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lifecycle.terminate)
-    loop.run_forever()
+    core.hear_signals()
+    _run(loop, lifecycle)
     core.stop()
     _exit(lifecycle.exit_code)
+
+
+def _run(loop: asyncio.AbstractEventLoop, lifecycle: Lifecycle) -> None:
+    while True:
+        try:
+            loop.run_forever()
+            children.end_if_came_back()
+            return
+        except KeyboardInterrupt as error:
+            children.end_if_came_back(error)
+            # User code has put Python's own handler of SIGINT in the place of ours.
+            lifecycle.terminate()
+        except BaseException as error:
+            children.end_if_came_back(error)
+            raise
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -48,8 +59,9 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _exit(code: int) -> NoReturn:
-    """Ends the process without waiting for threads that user code left behind; exit handlers run."""
+    """Ends the process without waiting for threads and children that user code left behind; exit handlers run."""
     try:
+        children.end_all()
         atexit._run_exitfuncs()
         logging.shutdown()
         sys.stdout.flush()

@@ -13,8 +13,9 @@ import math
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+from eagleray._replica.children import Threads
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # Not the loop's default executor: that has few threads, and a stream holds one for as long as its client reads. Each
 # belongs to a request, so there are as many as the replica takes requests.
-_threads = ThreadPoolExecutor(max_workers=1 << 16, thread_name_prefix="eagleray-sync")
+_threads = Threads(max_workers=1 << 16, thread_name_prefix="eagleray-sync")
 
 
 async def to_its_end(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -60,16 +61,16 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     return asyncio.get_running_loop().run_in_executor(_threads, run)
 
 
-def default_executor(num_cpus: float | None, **options: Any) -> ThreadPoolExecutor:
+def default_executor(num_cpus: float | None, **options: Any) -> Threads:
     """For the loop: as many threads as a replica's CPUs and four, at most 32.
 
     Args:
         num_cpus: As stated in `ray_actor_options`; None where it is not. Then nothing is reserved, and the replica has
             the CPUs that this process may run on.
-        options: As for `ThreadPoolExecutor`.
+        options: As for `concurrent.futures.ThreadPoolExecutor`.
     """
     cpus = len(os.sched_getaffinity(0)) if num_cpus is None else math.ceil(num_cpus)
-    return ThreadPoolExecutor(min(32, cpus + 4), **{"thread_name_prefix": "asyncio", **options})
+    return Threads(min(32, cpus + 4), **{"thread_name_prefix": "asyncio", **options})
 
 
 class Pool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from eagleray._closing import is_closed
-from eagleray._replica import failure, log
+from eagleray._replica import children, failure, log
 from eagleray._replica.data import as_bytes
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class WebSocket:
 
     def failed(self, error: BaseException) -> None:
         """The application raised."""
+        children.end_if_came_back(error)
         request = self._request
         _open.discard(self)
         if self._phase in (_CONNECTING, _REFUSING):

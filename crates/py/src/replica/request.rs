@@ -20,7 +20,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyString},
 };
 
-use super::{Loop, headers, immediate::Immediate, scope};
+use super::{Loop, child, headers, immediate::Immediate, scope};
 use crate::region::{self, Content, Region};
 use promise::Promise;
 use waits::Waits;
@@ -49,17 +49,20 @@ pub(crate) struct Request {
 #[pymethods]
 impl Request {
     /// Claims the request. False: there is nothing to do.
-    fn claim(&self) -> bool {
+    fn claim(&self, py: Python<'_>) -> PyResult<bool> {
+        if child::came_back(py)? {
+            return Ok(false);
+        }
         let claimed = self.core.claim();
         if !claimed {
             self.forget();
         }
-        claimed
+        Ok(claimed)
     }
 
     /// Claims the request for user code and returns its scope; None: there is nothing to do.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        if !self.claim() {
+        if !self.claim(py)? {
             return Ok(None);
         }
         self.scope(py).map(Some)
@@ -209,11 +212,15 @@ impl Request {
     #[pyo3(signature = (status, headers, body, done = true))]
     fn respond(
         &self,
+        py: Python<'_>,
         status: u16,
         headers: &Bound<'_, PyAny>,
         body: &[u8],
         done: bool,
     ) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         let (pairs, length) = headers::from_python(headers)?;
         let fields = pairs
             .iter()
@@ -229,7 +236,10 @@ impl Request {
     }
 
     /// The whole answer with status 200: `kind` 0 is plain text, 1 the same in UTF-8, 2 JSON.
-    fn respond_plain(&self, kind: usize, body: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn respond_plain(&self, py: Python<'_>, kind: usize, body: &Bound<'_, PyAny>) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         let content_type = PLAIN
             .get(kind)
             .ok_or_else(|| PyValueError::new_err("no such kind of answer"))?;
@@ -244,7 +254,10 @@ impl Request {
     }
 
     /// The head of an answer whose body follows. 0: nobody wants it, 1: go on, 2: wait for room.
-    fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
+    fn start(&self, py: Python<'_>, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
+        if child::came_back(py)? {
+            return Ok(number(Room::Gone));
+        }
         let (pairs, length) = headers::from_python(headers)?;
         let fields = pairs
             .iter()
@@ -265,7 +278,10 @@ impl Request {
     /// More of the body. `end`: the last. As `start`. An error: it is not what the content-length promised; nothing
     /// was sent.
     #[pyo3(signature = (data, end = false))]
-    fn send(&self, data: &[u8], end: bool) -> PyResult<u8> {
+    fn send(&self, py: Python<'_>, data: &[u8], end: bool) -> PyResult<u8> {
+        if child::came_back(py)? {
+            return Ok(number(Room::Gone));
+        }
         let data = self.promise.part(data, end)?;
         Ok(number(
             self.core
@@ -274,15 +290,22 @@ impl Request {
     }
 
     /// The answer breaks off here, and whoever reads it can tell.
-    fn abort(&self) {
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         self.core
             .send(&[], Flags::END.with(Flags::DONE).with(Flags::ERROR));
         self.forget();
+        Ok(())
     }
 
     /// The pickled result of a call, or its pickled exception.
     #[pyo3(signature = (data, error = false))]
-    fn respond_value(&self, data: &Bound<'_, PyAny>, error: bool) -> PyResult<()> {
+    fn respond_value(&self, py: Python<'_>, data: &Bound<'_, PyAny>, error: bool) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         let mut flags = Flags::END.with(Flags::DONE);
         if error {
             flags = flags.with(Flags::ERROR);
@@ -293,18 +316,28 @@ impl Request {
     }
 
     /// One item of a streaming call. As `start`.
-    fn send_item(&self, data: &Bound<'_, PyAny>) -> PyResult<u8> {
+    fn send_item(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u8> {
+        if child::came_back(py)? {
+            return Ok(number(Room::Gone));
+        }
         self.send_body(data, Flags::END_OF_MESSAGE).map(number)
     }
 
     /// The end of a streaming call.
-    fn end_items(&self) {
+    fn end_items(&self, py: Python<'_>) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         self.core.send(&[], Flags::END.with(Flags::DONE));
         self.forget();
+        Ok(())
     }
 
     /// Accepts a WebSocket; the field for the subprotocol is among the headers. As `start`.
-    fn accept(&self, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
+    fn accept(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
+        if child::came_back(py)? {
+            return Ok(number(Room::Gone));
+        }
         let (pairs, _length) = headers::from_python(headers)?;
         let fields = pairs
             .iter()
@@ -316,14 +349,21 @@ impl Request {
     }
 
     /// A whole message of an accepted WebSocket: str as text, bytes as they are. As `start`.
-    fn send_message(&self, message: &Bound<'_, PyAny>) -> PyResult<u8> {
+    fn send_message(&self, py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<u8> {
+        if child::came_back(py)? {
+            return Ok(number(Room::Gone));
+        }
         let (data, is_text) = text_or_bytes(message, "a message")?;
         Ok(number(self.core.send_message(data, is_text)))
     }
 
     /// Closes an accepted WebSocket; nothing can be sent after it, and `done` is still to come.
-    fn close(&self, code: u16, reason: &str) {
+    fn close(&self, py: Python<'_>, code: u16, reason: &str) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         self.core.close_websocket(code, reason.as_bytes());
+        Ok(())
     }
 
     /// Awaitable: returns when there is room, or nobody wants the answer.
@@ -351,9 +391,13 @@ impl Request {
     }
 
     /// The request is over, its slot free.
-    fn done(&self) {
+    fn done(&self, py: Python<'_>) -> PyResult<()> {
+        if child::came_back(py)? {
+            return Ok(());
+        }
         self.core.done();
         self.forget();
+        Ok(())
     }
 }
 

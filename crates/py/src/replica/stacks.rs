@@ -1,15 +1,17 @@
 //! What Python's threads are doing, without their lock.
 //!
-//! `faulthandler` writes all stacks from a signal's handler, in whichever thread the signal arrives. This process
-//! blocks the signal in every thread but the I/O thread (`eagleray._replica.stacks`), so no system call of user code is
-//! interrupted by it, and what was asked for is written when the call that asks returns.
+//! `faulthandler` writes all stacks from a signal's handler, in whichever thread the signal arrives. The I/O thread sends
+//! it to itself alone, so no system call of user code is interrupted by it, no thread has to block it (children would
+//! inherit that, through exec too), and what was asked for is written when the call that asks returns.
 
 use std::os::fd::OwnedFd;
 
+use eagleray_replica::signals;
+use eagleray_wire::fork::{self, Listed};
 use rustix::{
     fs::{SeekFrom, ftruncate, seek},
     io::pread,
-    process::{Signal, getpid, kill_process},
+    process::Signal,
 };
 
 /// Nothing else uses it; `eagleray._replica.stacks` names the same.
@@ -21,12 +23,21 @@ const MOST_READ: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Stacks {
+    _listed: Option<Listed>,
     file: OwnedFd,
 }
 
 impl Stacks {
-    pub(super) const fn new(file: OwnedFd) -> Self {
-        Self { file }
+    /// Takes the file that the handler writes to; the handler, in place by now, is not for children.
+    pub(super) fn new(file: OwnedFd) -> Self {
+        if is_caught(SIGNAL) {
+            // It fails for no number of a signal.
+            signals::keep_from_children(SIGNAL.as_raw()).ok();
+        }
+        Self {
+            _listed: fork::list(&file),
+            file,
+        }
     }
 
     /// Empty: they cannot be had.
@@ -34,7 +45,7 @@ impl Stacks {
         if !is_caught(SIGNAL) || ftruncate(&self.file, 0).is_err() {
             return String::new();
         }
-        kill_process(getpid(), SIGNAL).ok();
+        signals::raise_here(SIGNAL.as_raw());
         let length = seek(&self.file, SeekFrom::End(0)).unwrap_or(0);
         let mut bytes = vec![0; usize::try_from(length.min(MOST_READ)).unwrap_or(0)];
         let read = pread(&self.file, &mut bytes, 0).unwrap_or(0);
