@@ -377,7 +377,7 @@ class Shop:
     async def talk(self, socket: WebSocket, room: int, paging: Annotated[Paging, Depends()],
                    hits: Annotated[int, Depends(hit)], outer: Annotated[str, Depends(socket_session)]):
         await socket.accept()
-        await socket.send_json([room, paging.limit, hits > 0, outer, app is not socket.app])
+        await socket.send_json([room, paging.limit, hits > 0, outer, app is socket.app])
         await socket.send_text(await socket.receive_text())
 
     @router.websocket("/guarded")

@@ -1,5 +1,7 @@
 """`@serve.ingress` with FastAPI, end to end: what a client sees of one served application."""
 
+import pytest
+
 from machine import Machine, request
 
 SERVICE = """
@@ -124,3 +126,141 @@ def test_a_class_made_by_a_function_has_its_endpoints(machine: Machine) -> None:
     names = ["make.<locals>.Shop.Inner", "make.<locals>.Shop"]
     assert script.get("/").json() == ["hello", *names]
     assert script.get("/inherited").json() == "inherited"
+
+
+APP_MODULE = """
+from fastapi import APIRouter, FastAPI
+
+app = FastAPI()
+router = APIRouter()
+
+def make():
+    return FastAPI()
+"""
+
+CHANGES = """
+import importlib
+from fastapi import APIRouter, Request
+from eagleray import serve
+
+class Refused(Exception):
+    pass
+
+def deployment_of(app, word):
+    @serve.deployment
+    @serve.ingress(app)
+    class Changes:
+        def __init__(self, word):
+            inner = APIRouter()
+            inner.get("/routed")(lambda: "routed")
+
+            @app.get("/late")
+            async def late():
+                return "late"
+
+            @app.middleware("http")
+            async def mark(request, call_next):
+                response = await call_next(request)
+                response.headers["x-marked"] = word
+                return response
+
+            async def refuse(request, error):
+                from fastapi.responses import PlainTextResponse
+
+                return PlainTextResponse("refused", 418)
+
+            app.include_router(inner)
+            app.add_exception_handler(Refused, refuse)
+            app.state.word = word
+
+        @app.get("/" + word)
+        async def early(self, request: Request):
+            return [request.app.state.word, request.app is app]
+
+        @app.get("/refuse")
+        async def refuse_this(self):
+            raise Refused
+
+    app.get("/after")(lambda: "after the decorator")
+    return Changes
+"""
+
+
+@pytest.mark.contract("1.2/constructor-changes", "1.2/frozen")
+def test_what_a_constructor_changes_of_the_application_is_served(machine: Machine) -> None:
+    machine.write("apps.py", APP_MODULE)
+    machine.write("changes.py", CHANGES)
+    machine.write(
+        "whole.py",
+        "from apps import make\nfrom changes import deployment_of\napp = make()\nWhole = deployment_of(app, 'early')\n",
+    )
+    script = machine.serve(
+        CHANGES
+        + """
+import apps, whole
+from apps import app as alias
+from fastapi import FastAPI
+
+own = FastAPI()
+apps.app.get("/imported")(lambda: "changed after its import")
+shared = FastAPI()
+first, second = deployment_of(shared, "early"), deployment_of(shared, "other")
+served = {
+    "own": deployment_of(own, "early"),
+    "imported": deployment_of(alias, "early"),
+    "made": deployment_of(apps.make(), "early"),
+    "module": whole.Whole,
+    "first": first,
+    "second": second,
+}
+whole.app.get("/imported")(lambda: "of a module that the replica imports itself")
+""",
+        run="[serve.run(made.bind(name), name=name, route_prefix='/' + name) for name, made in served.items()]",
+    )
+    for name in ("own", "imported", "made", "module", "first", "second"):
+        under = f"/{name}"
+        path = "other" if name == "second" else "early"
+        early = script.get(f"{under}/{path}")
+        assert (early.json(), early.headers["x-marked"]) == ([name, True], name)
+        assert script.get(f"{under}/late").json() == "late", name
+        assert script.get(f"{under}/routed").json() == "routed", name
+        refused = script.get(f"{under}/refuse")
+        assert (refused.status, refused.text) == (418, "refused"), name
+        assert script.get(f"{under}/after").status == (200 if name == "second" else 404), name
+        assert script.get(f"{under}/imported").status == (200 if name == "imported" else 404), name
+
+
+def test_a_module_and_the_script_have_one_application(machine: Machine) -> None:
+    """The script decorates a class with an application of a module, whose functions use it by their own name for it."""
+    machine.write(
+        "app_of_module.py",
+        """
+        from fastapi import FastAPI
+        app = FastAPI()
+
+        @app.get("/in-module")
+        def in_module():
+            return app.state.word
+        """,
+    )
+    machine.write("other.py", "import app_of_module\ndef word():\n    return app_of_module.app.state.word\n")
+    script = machine.serve(
+        """
+        from app_of_module import app
+        from eagleray import serve
+        import other
+
+        @serve.deployment
+        @serve.ingress(app)
+        class Service:
+            def __init__(self):
+                app.state.word = "of the constructor"
+
+            @app.get("/in-script")
+            def in_script(self):
+                return [app.state.word, other.word()]
+        """,
+        run="serve.run(Service.bind())",
+    )
+    assert script.get("/in-module").json() == "of the constructor"
+    assert script.get("/in-script").json() == ["of the constructor"] * 2

@@ -12,6 +12,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 
 from eagleray import serve
+from eagleray._code import pickling
+from eagleray._code.identity import identify
 from eagleray._driver.build import build
 from eagleray.serve import _views
 from eagleray.serve.exceptions import RayServeException
@@ -115,7 +117,7 @@ def test_without_an_application_the_class_makes_one() -> None:
 @pytest.mark.parametrize("kind", [FastAPI, Starlette])
 def test_an_application_that_cannot_be_pickled_raises_where_it_is_decorated(kind: Any) -> None:
     app = kind()
-    app.state.lock = threading.Lock()
+    app.state.words = (word for word in ("a",))
     with pytest.raises(TypeError, match="function without parameters"):
         serve.ingress(app)(Plain)
 
@@ -164,10 +166,49 @@ def test_what_happens_to_the_application_later_is_not_seen() -> None:
     made: Any = serve.ingress(app)(Plain)
     app.title = "after"
     app.get("/late")(lambda: None)
-    frozen = made._eagleray_ingress.app
-    assert frozen.title == "before"
-    assert "/late" not in [route.path for route in frozen.routes]
-    assert "/openapi.json" in [route.path for route in frozen.routes]
+    made.__module__ = made._eagleray_ingress.user_class.__module__ = "__main__"
+    for served in (_copy(made), _sent(made)._eagleray_ingress.app):
+        assert served.title == "before"
+        assert "/late" not in [route.path for route in served.routes]
+        assert "/openapi.json" in [route.path for route in served.routes]
+    assert app.title == "after"
+    assert "/late" in [route.path for route in app.routes], "where it was decorated it stays as it is"
+
+
+def _sent(made: type) -> Any:
+    """The class as it arrives in a replica."""
+    with pickling.as_decorated(made):
+        return pickle.loads(pickling.dumps(made))
+
+
+@pytest.mark.contract("1.2/locks")
+def test_locks_of_an_application_arrive_new_and_open() -> None:
+    app = FastAPI()
+    app.state.held, app.state.again, app.state.ready = threading.Lock(), threading.RLock(), threading.Condition()
+    app.state.held.acquire()
+    held = app.state.held
+
+    class Uses:
+        __module__ = "__main__"
+
+        @app.get("/")
+        def root(self) -> bool:
+            return held.locked()
+
+    made: Any = serve.ingress(app)(Uses)
+    first = identify(made)
+    held.release()
+    assert identify(made) == first, "it can be compared with the one before, whoever holds a lock of it"
+    held.acquire()
+    copied, sent = _copy(made), _sent(made)
+    for state in (copied.state, sent._eagleray_ingress.app.state):
+        assert not state.held.locked()
+        assert state.again.acquire(blocking=False)
+        with state.ready:
+            state.ready.notify_all()
+    assert sent.root.__closure__[0].cell_contents is sent._eagleray_ingress.app.state.held, "one lock stays one"
+    with pytest.raises(TypeError, match="lock"):
+        pickle.loads(pickling.dumps(Uses))
 
 
 def test_the_schema_of_the_copy_is_that_of_its_own_routes() -> None:
@@ -193,10 +234,7 @@ def test_the_schema_of_the_copy_is_that_of_its_own_routes() -> None:
 
 
 def _copy(made: Any) -> Any:
-    from eagleray.serve import _freeze
-
-    app = made._eagleray_ingress.app
-    return _freeze.copy(app, _views.endpoints(app, made))
+    return made._eagleray_ingress.snapshot.copy()
 
 
 @pytest.mark.contract("1.2/one-per-application")
@@ -212,6 +250,8 @@ import sys
 from fastapi import FastAPI, Depends
 from pydantic import BaseModel
 from eagleray import serve
+from eagleray._code import pickling
+from eagleray._code.identity import identify
 from eagleray._driver.build import build
 
 app = FastAPI()
@@ -253,9 +293,30 @@ def test_importing_serve_imports_no_fastapi() -> None:
     assert subprocess.run([sys.executable, "-c", check], check=True, capture_output=True).stdout == b"False\n"
 
 
-def test_the_class_pickles_with_its_application() -> None:
-    from eagleray._code import pickling
+@pytest.mark.contract("1.2/starlette")
+@pytest.mark.parametrize(
+    "order", ["import starlette\nfrom eagleray import serve", "from eagleray import serve\nimport starlette"]
+)
+def test_importing_starlette_alone_is_enough_for_annotations(order: str) -> None:
+    check = f"""
+{order}
+import sys
 
+@serve.deployment
+class Upper:
+    async def __call__(self, request: starlette.requests.Request) -> starlette.responses.Response: ...
+
+print(Upper.func_or_class.__call__.__annotations__["request"].__name__)
+try:
+    starlette.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert _run(check).splitlines() == ["Request", "module 'starlette' has no attribute 'nothing'"]
+    assert _run("import sys, eagleray.serve; print('starlette.requests' in sys.modules)") == "False\n"
+
+
+def test_the_class_pickles_with_its_application() -> None:
     app = FastAPI()
     app.include_router(APIRouter(), prefix="/x")
     made: Any = serve.ingress(app)(type("Made", (), {"__module__": "__main__"}))

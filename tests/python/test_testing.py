@@ -211,6 +211,35 @@ def test_fastapi_answers_as_it_does_when_served() -> None:
         assert client.get("/api/nothing").status_code == 404
 
 
+@pytest.mark.contract("1.2/constructor-changes")
+def test_what_a_constructor_changes_of_the_application_is_served_here_too() -> None:
+    shared = FastAPI()
+
+    @serve.deployment
+    @serve.ingress(shared)
+    class Changes:
+        def __init__(self, word: str) -> None:
+            shared.state.word = word
+            shared.get("/late")(lambda: word)
+
+        @shared.get("/early")
+        async def early(self, request: Request) -> Any:
+            return request.app.state.word
+
+    empty = serve.deployment(serve.ingress(shared)())
+    before = list(shared.routes)
+    for word in ("first", "second"):
+        with testing.client(Changes.bind(word)) as client:
+            assert (client.get("/early").json(), client.get("/late").json()) == (word, word)
+    assert list(shared.routes) == before, "the module's application is again what it was"
+    assert not hasattr(shared.state, "word")
+    with testing.client(Changes.bind("one")) as client, testing.client(Views.bind(Plain.bind())) as other:
+        assert (client.get("/early").json(), other.get("/add/2").json()) == ("one", 42)
+        with testing.client(empty.bind()) as third:
+            assert third.get("/early").status_code == 404, "a copy, while the first is served"
+        assert client.get("/early").json() == "one"
+
+
 def test_the_call_of_an_ingress_is_for_http_only() -> None:
     with testing.client(Views.bind(None)) as client:
         with pytest.raises(RayServeException, match="no method '__call__'; available methods: add"):

@@ -8,7 +8,7 @@ from machine_of_one import Node, as_json, code, serving
 
 FASTAPI = """
 from __future__ import annotations
-import asyncio, threading
+import asyncio, functools, inspect, threading
 from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
@@ -40,6 +40,24 @@ class Base:
     def greeting(self):
         return "greeting of the base"
 
+def limited(function):
+    # As rate limiters write it: the request by its name, or by its place in the signature.
+    place = list(inspect.signature(function).parameters).index("request")
+
+    @functools.wraps(function)
+    async def wrapper(*args, **kwargs):
+        request = kwargs.get("request", args[place] if args else None)
+        return [request.url.path, await function(*args, **kwargs)]
+
+    return wrapper
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(this, *args, **kwargs):
+        return [this.name, function(this, *args, **kwargs)]
+
+    return wrapper
+
 @serve.ingress(app)
 class Service(Base):
     def __init__(self, name):
@@ -56,6 +74,16 @@ class Service(Base):
     @app.post("/items", status_code=201)
     async def item(self, item: Item) -> Item:
         return Item(name=self.name + item.name, price=item.price)
+
+    @app.get("/limited/{number}")
+    @limited
+    async def limited(self, request: Request, number: int):
+        return [self.name, number]
+
+    @app.get("/logged")
+    @logged
+    def logged(self, number: int):
+        return number
 
     @app.get("/depends")
     async def depends(self, start: Annotated[int, Depends(page)], using: str = Depends(session)):
@@ -118,6 +146,8 @@ def test_fastapi_endpoints_are_methods_of_the_instance(tmp_path: Path) -> None:
             "/inherited": "inherited by Service mine",
             "/sync/3?add=4": {"number": 7, "main": False},
             "/under/routed": "routed mine",
+            "/limited/3": ["/limited/3", ["mine", 3]],
+            "/logged?number=4": ["mine", 4],
             "/depends?page=2": [20, "session", "mine"],
             "/events": ["open", "close"],
             "/plain": "views",

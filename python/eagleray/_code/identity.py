@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from eagleray._code.pickling import NAMEABLE, reduce_nameable
+from eagleray.serve._freeze import LOCKS
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)})
 #: Parts of a class's namespace that say where it was written, or that follow from the rest. What pydantic compiles
@@ -244,6 +245,10 @@ class _Walker:
         try:
             reduce = reduce_nameable if kind in NAMEABLE else copyreg.dispatch_table.get(kind)
             parts = reduce(value) if reduce is not None else value.__reduce_ex__(5)
+            if parts is NotImplemented and kind in LOCKS:
+                # One that was pickled is made anew where it arrives: one is like another.
+                self.tag("lock", kind.__name__)
+                return
             if parts is NotImplemented:
                 raise TypeError("it has no pickle")
         except RecursionError:

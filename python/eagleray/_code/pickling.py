@@ -1,28 +1,35 @@
 """Pickles a deployment's callable and arguments for its replicas.
 
-cloudpickle with three rules more. A class or function that an imported module defines under `@serve.deployment` goes by
+cloudpickle with these rules more. A class or function that an imported module defines under `@serve.deployment` goes by
 reference, since the name in the module now belongs to the `Deployment` around it and cloudpickle would not find it. A
 context variable or a lock, which has no pickle, goes as its name in the imported module that has it, so that both sides
 of a `from module import name` share it; a context variable of the script is made anew, with its name and default.
+
+The ASGI application of a class under `@serve.ingress` goes as it was when the class was decorated (`ingress_of`), with
+its locks as new and open ones, and with the names that the user's modules have for it and its parts.
 
 A class that goes by value keeps its qualified name, which cloudpickle drops: `@serve.ingress` knows methods by it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import importlib
 import inspect
 import io
 import sys
-import threading
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
 
+from eagleray._code.places import is_user_file
+from eagleray.serve._freeze import LOCKS, Snapshot, new_lock, teach_pickle
 from eagleray.serve.deployment import Deployment
 
-NAMEABLE = (contextvars.ContextVar, type(threading.Lock()), type(threading.RLock()))
+NAMEABLE = (contextvars.ContextVar, *LOCKS)
 """Types without a pickle whose objects are known by where they are."""
 
 
@@ -33,7 +40,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
             if module_name != "__main__" and _is_decorated(obj, module_name):
                 return undecorated, (module_name, obj.__qualname__)
         if isinstance(obj, NAMEABLE):
-            return reduce_nameable(obj)
+            named = reduce_nameable(obj)
+            return new_lock(obj) if named is NotImplemented and id(obj) in _locks.get() else named
+        # By its name: its module needs asyncio, which a script without ASGI application does not load for this.
+        if type(obj).__qualname__ == "Ingress" and isinstance(getattr(obj, "snapshot", None), Snapshot):
+            make, arguments, state = obj.__reduce_ex__(5)[:3]
+            return make, arguments, {**state, "names": _names_of(obj.snapshot)}
         reduced = super().reducer_override(obj)
         if (
             inspect.isclass(obj)
@@ -44,6 +56,45 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
             # Its attributes, as they are set on the class when it is made again.
             reduced[2][0]["__qualname__"] = obj.__qualname__
         return reduced
+
+
+_locks: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar(
+    "locks of ASGI applications", default=frozenset()
+)
+
+
+@contextlib.contextmanager
+def as_decorated(func_or_class: Any) -> Iterator[None]:
+    """While it lasts, the ASGI application of a class is as it was when the class was decorated, and can be sent."""
+    bases = reversed(func_or_class.__mro__) if inspect.isclass(func_or_class) else ()
+    ingresses = [vars(base)["_eagleray_ingress"] for base in bases if "_eagleray_ingress" in vars(base)]
+    locks = {id(lock) for one in ingresses if one.snapshot is not None for lock in one.snapshot.locks}
+    token = _locks.set(_locks.get() | locks)
+    try:
+        with contextlib.ExitStack() as stack:
+            for one in ingresses:
+                if one.snapshot is not None:
+                    stack.enter_context(one.snapshot.in_place())
+            yield
+    finally:
+        _locks.reset(token)
+
+
+def _names_of(snapshot: Snapshot) -> tuple[tuple[str, str, Any], ...]:
+    """The names that the user's imported modules have for the application and its parts."""
+    parts = {id(part): part for part in snapshot.parts}
+    return tuple(
+        (name, attribute, parts[id(value)])
+        for name, module in list(sys.modules.items())
+        if _is_of_the_user(name, module)
+        for attribute, value in list(vars(module).items())
+        if id(value) in parts
+    )
+
+
+def _is_of_the_user(name: str, module: Any) -> bool:
+    path = getattr(module, "__file__", None) if isinstance(module, types.ModuleType) else None
+    return name != "__main__" and isinstance(path, str) and is_user_file(path)
 
 
 def reduce_nameable(value: Any) -> Any:
@@ -87,6 +138,7 @@ def undecorated(module_name: str, qualname: str) -> Any:
 
 def dumps(value: Any) -> bytes:
     """The pickle of `value`, as replicas load it with the standard library's `pickle.loads`."""
+    teach_pickle()
     with io.BytesIO() as file:
         _Pickler(file, protocol=5).dump(value)
         return file.getvalue()

@@ -88,9 +88,12 @@ class _Graph:
         self.keep.append(application)
         deployment = application._bound_deployment
         what = (deployment.func_or_class, application._init_args, application._init_kwargs)
-        pickled = self.pickle(application, what)
+        from eagleray._code import pickling
+
+        with pickling.as_decorated(deployment.func_or_class):
+            pickled = self.pickle(application, what)
+            identity, imports, note = _identity(what)
         name = self.name(application)
-        identity, imports, note = _identity(what)
         self.nodes.append(_Node(name, deployment._config, pickled, identity, imports, note))
 
     def pickle(self, application: Application, what: tuple[Any, ...]) -> bytes:

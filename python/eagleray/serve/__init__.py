@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eagleray.serve import _log, _old_names
+from eagleray.serve import _log, _old_names, _starlette
 from eagleray.serve import deployment as _deployment_module  # the module first: the decorator takes its name below
 from eagleray.serve._run import RunTarget, run, run_many
 from eagleray.serve.api import (
@@ -71,6 +71,8 @@ __all__ = [
 ]
 
 del _deployment_module
+
+_starlette.import_later()
 
 # Imported when they are first used: they need asyncio, which would double the time of this import.
 _LATER = {"batch": "batching", "ingress": "asgi", "get_multiplexed_model_id": "multiplex", "multiplexed": "multiplex"}

@@ -13,6 +13,7 @@ FastAPI is not imported before the user has done so.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -185,7 +186,24 @@ def _bound(route: Any, instance: Any) -> Any:
     if getattr(route, "stream_item_type", None) is not None and options.get("response_model") is None:
         # Else the type of the items, which it found in the annotation, would be lost.
         del options["response_model"]
-    return type(route)(endpoint=types.MethodType(route.endpoint, instance), **options)
+    return type(route)(endpoint=_method(route.endpoint, instance), **options)
+
+
+def _method(endpoint: Any, instance: Any) -> Any:
+    """The endpoint bound to `instance`.
+
+    A decorator's function that takes whatever comes gets it by name, as Ray Serve gives it: those of packages look for
+    the request among the positional arguments, by its place in the signature, if there are any.
+    """
+    signature = inspect.signature(endpoint)
+    first, *others = signature.parameters.values()
+    # Of its code, since its signature is that of what it wraps.
+    has_positions = endpoint.__code__.co_argcount > 0 or not endpoint.__code__.co_flags & inspect.CO_VARARGS
+    if has_positions or first.kind is not first.POSITIONAL_OR_KEYWORD:
+        return types.MethodType(endpoint, instance)
+    bound: Any = functools.update_wrapper(functools.partial(endpoint, **{first.name: instance}), endpoint)
+    bound.__signature__ = signature.replace(parameters=others)
+    return bound
 
 
 def _answer_errors_of_ours(app: Any) -> None:

@@ -1,22 +1,29 @@
 """`@serve.ingress`: an ASGI application answers the HTTP requests of a deployment.
 
-The decorator makes a subclass of the user's class whose instances are built in this order: the user's constructor, the
-application, its lifespan. Everything that a request needs is decided there, so that a request costs what the
+The decorator makes a subclass of the user's class whose instances are built in this order: the application is put back
+to what it was when the class was decorated, the user's constructor (which may change it), the endpoints that are
+methods, the lifespan. Everything that a request needs is decided there, so that a request costs what the
 application itself costs: FastAPI endpoints that are methods of the class are bound to the instance once, instead of
 looking it up by a dependency on every request (`_views`).
 
-An application object is copied when the class is decorated (`_freeze`): what is done to it later is not seen. What
-cannot be copied is made in the replica, by a builder function or by a method `__serve_build_asgi_app__` of the class.
+An application object is remembered as it is when the class is decorated (`_freeze`): what is done to it between that
+and the constructor is not seen. What cannot be pickled is made in the replica, by a builder function or by a method
+`__serve_build_asgi_app__` of the class.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eagleray.serve._lifespan import Lifespan
+
+if TYPE_CHECKING:
+    from eagleray.serve._freeze import Snapshot
 
 __all__ = ["ingress"]
 
@@ -31,11 +38,32 @@ _WRITE_APP = (
 
 @dataclass(frozen=True)
 class Ingress:
-    """What `@serve.ingress` was given, kept on the class that it made as `_eagleray_ingress`."""
+    """What `@serve.ingress` was given, kept on the class that it made as `_eagleray_ingress`.
+
+    `snapshot` is of `app`, in the process that ran the decorator. Elsewhere `app` has arrived as the decorator saw it,
+    and `names` are those of imported modules for it and for its parts: module, name, object.
+    """
 
     user_class: type
     app: Any
     builder: Callable[[], Any] | None
+    snapshot: Snapshot | None = None
+    names: tuple[tuple[str, str, Any], ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "snapshot": None, "names": ()}
+
+
+@dataclass(frozen=True)
+class _Lease:
+    """An application that nobody else changes until `end` is called."""
+
+    app: Any
+    end: Callable[[], None]
+
+
+_leased: set[int] = set()
+"""Ids of applications that answer for an instance themselves."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +72,7 @@ class Served:
 
     app: ASGIApplication
     lifespan: Lifespan
+    end: Callable[[], None]
 
 
 def ingress(app: Any = None) -> Callable[..., type]:
@@ -70,7 +99,7 @@ def ingress(app: Any = None) -> Callable[..., type]:
         `serve.deployment(serve.ingress(app)())`.
 
     Raises:
-        TypeError: `app` is none of these, or (from the decorator) it cannot be copied.
+        TypeError: `app` is none of these, or (from the decorator) it cannot be pickled.
         ValueError: (from the decorator) what is decorated is no class, or has a `__call__`; or `app` is None and the
             class has no `__serve_build_asgi_app__`.
         RayServeException: (from the decorator) an endpoint in the body of the class has no `self`.
@@ -88,9 +117,9 @@ def ingress(app: Any = None) -> Callable[..., type]:
             return _wrap(user_class, None, app)
         from eagleray.serve import _freeze, _views
 
-        frozen = _freeze.copy(app, _views.endpoints(app, user_class))
-        _views.check(frozen, user_class)
-        return _wrap(user_class, frozen, None)
+        _views.check(app, user_class)
+        snapshot = _freeze.Snapshot(app, _views.endpoints(app, user_class))
+        return _wrap(user_class, app, None, snapshot)
 
     return decorate
 
@@ -140,7 +169,7 @@ class _Empty:
         pass
 
 
-def _wrap(cls: type, app: Any, builder: Any) -> type:
+def _wrap(cls: type, app: Any, builder: Any, snapshot: Snapshot | None = None) -> type:
     # The methods are pickled with the class wherever that goes by value, so they hold nothing but calls.
     async def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         await _construct(self, made._eagleray_ingress, args, kwargs)
@@ -162,7 +191,7 @@ def _wrap(cls: type, app: Any, builder: Any) -> type:
             "__del__": __del__,
             "__call__": __call__,
             "__init_subclass__": classmethod(_check_subclass),
-            "_eagleray_ingress": Ingress(cls, app, builder),
+            "_eagleray_ingress": Ingress(cls, app, builder, snapshot),
         },
     )
     made.__init__.__wrapped__ = cls.__init__  # type: ignore[misc]
@@ -183,17 +212,21 @@ def _check_subclass(cls: type, /, **kwargs: Any) -> None:
 
 
 async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    # A further @serve.ingress may be around this class; then its application is the one.
+    is_outermost = type(instance)._eagleray_ingress is ingress
+    lease = _lease(ingress) if is_outermost else _Lease(None, _nothing)
     try:
         result: Any = ingress.user_class.__init__(instance, *args, **kwargs)  # type: ignore[misc]
         if inspect.isawaitable(result):
             await result
-        if type(instance)._eagleray_ingress is not ingress:
-            return  # a further @serve.ingress is around this class, and its application is the one
-        app = await _build(instance, ingress)
+        if not is_outermost:
+            return
+        app = await _build(instance, ingress, lease.app)
         lifespan = Lifespan(app)
         await lifespan.startup()
-        instance._eagleray_served = Served(app, lifespan)
+        instance._eagleray_served = Served(app, lifespan, lease.end)
     except BaseException:
+        lease.end()
         # Else the interpreter calls the async destructor of what was never made, and complains that nobody awaits it.
         from eagleray._replica.hooks import without_destructor
 
@@ -201,14 +234,47 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
         raise
 
 
-async def _build(instance: Any, ingress: Ingress) -> ASGIApplication:
-    from eagleray.serve import _freeze, _root_path, _views
+def _lease(ingress: Ingress) -> _Lease:
+    """The application as it was when the class was decorated.
+
+    The object itself, under every name that it has; a copy while it answers for another instance, which happens in
+    local testing mode only.
+    """
+    app, snapshot = ingress.app, ingress.snapshot
+    if id(app) in _leased and snapshot is not None:
+        return _Lease(snapshot.copy(), _nothing)
+    undo = _nothing if snapshot is None else snapshot.put_back()
+    _leased.add(id(app))
+    _name_it(ingress.names)
+
+    def end() -> None:
+        _leased.discard(id(app))
+        undo()
+
+    return _Lease(app, end)
+
+
+def _name_it(names: tuple[tuple[str, str, Any], ...]) -> None:
+    """Binds what arrived by value to the names that imported modules had for it, where it was sent from."""
+    for module, name, value in names:
+        if module not in sys.modules:
+            try:
+                importlib.import_module(module)
+            except Exception:
+                # Whoever needs it imports it, and is told why that fails.
+                continue
+        setattr(sys.modules[module], name, value)
+
+
+def _nothing() -> None:
+    pass
+
+
+async def _build(instance: Any, ingress: Ingress, app: Any) -> ASGIApplication:
+    from eagleray.serve import _root_path, _views
 
     build = getattr(instance, _HOOK, None) or ingress.builder
-    if build is None:
-        # A copy again: in local testing mode two instances of a class live in one process.
-        app = _freeze.copy(ingress.app, _views.endpoints(ingress.app, ingress.user_class))
-    else:
+    if build is not None:
         app = build()
         if inspect.isawaitable(app):
             app = await app
@@ -221,7 +287,10 @@ async def _destroy(instance: Any, ingress: Ingress) -> None:
     served = vars(instance).get("_eagleray_served")
     try:
         if served is not None and type(instance)._eagleray_ingress is ingress:
-            await served.lifespan.shutdown()
+            try:
+                await served.lifespan.shutdown()
+            finally:
+                served.end()
     finally:
         destroy = getattr(ingress.user_class, "__del__", None)
         if inspect.iscoroutinefunction(destroy):
