@@ -56,16 +56,16 @@ class Connection:
                 raise ConnectionError("the connection ended")
             self._input += more
 
-    def ask(self, path: str, method: str = "GET", body: bytes = b"") -> Answer:
-        """Sends a request, with up to 60 KB of body, and reads its answer.
+    def ask(self, path: str, method: str = "GET", body: bytes = b"", fields: dict[str, str] | None = None) -> Answer:
+        """Sends a request, with up to 60 KB of body and more `fields` of its head, and reads its answer.
 
         Raises:
             ConnectionError: the proxy ended the connection.
         """
         self._stream += 2
         stream = self._stream
-        fields = ((":method", method), (":scheme", "http"), (":path", path), (":authority", "test"))
-        block = b"".join(bytes([0, len(n)]) + n.encode() + bytes([len(v)]) + v.encode() for n, v in fields)
+        head = {":method": method, ":scheme": "http", ":path": path, ":authority": "test", **(fields or {})}
+        block = b"".join(bytes([0, len(n)]) + n.encode() + bytes([len(v)]) + v.encode() for n, v in head.items())
         self._send(HEADERS, END_HEADERS | (0 if body else END_STREAM), stream, block)
         for start in range(0, len(body), 16_384):
             piece = body[start : start + 16_384]

@@ -29,7 +29,8 @@ class Chat:
         await socket.accept(subprotocol=socket.scope["subprotocols"][-1] if socket.scope["subprotocols"] else None)
         await socket.send_json({"name": name, "greeting": greeting, "scheme": socket.url.scheme,
                                 "root": socket.scope["root_path"], "path": socket.scope["path"],
-                                "agent": socket.headers.get("user-agent")})
+                                "agent": socket.headers.get("user-agent"), "named": socket.headers.get("x-named"),
+                                "asked": [socket.headers.get("connection"), socket.headers.get("upgrade")]})
         try:
             while True:
                 message = await socket.receive()
@@ -190,16 +191,20 @@ def refused(script: Script, path: str, **options: object) -> Refused:
     return caught.value
 
 
-@pytest.mark.contract("4.4/websocket")
+@pytest.mark.contract("4.4/websocket", "4.4/websocket-upgrade")
 def test_fastapi_gets_path_query_headers_and_subprotocol_and_answers_every_kind_of_message(script: Script) -> None:
     with connect(
-        script, "/chat/echo/jo%20e?greeting=hello", subprotocols="a, b", headers={"user-agent": "test"}
+        script,
+        "/chat/echo/jo%20e?greeting=hello",
+        subprotocols="a, b",
+        headers={"user-agent": "test", "connection": "keep-alive, Upgrade, x-named", "x-named": "ends here"},
     ) as socket:
         assert socket.headers["sec-websocket-protocol"] == "b"
         assert "x-request-id" in socket.headers
         said = socket.receive()
         assert said == (
-            '{"name":"jo e","greeting":"hello","scheme":"ws","root":"/chat","path":"/chat/echo/jo e","agent":"test"}'
+            '{"name":"jo e","greeting":"hello","scheme":"ws","root":"/chat","path":"/chat/echo/jo e","agent":"test",'
+            '"named":null,"asked":["keep-alive, Upgrade, x-named","websocket"]}'
         )
         for message in ["grüße", "", b"\x00\xff", b"", "x" * 1_000_000, b"y" * 5_000_000]:
             socket.send(message)

@@ -71,7 +71,8 @@ struct HttpArguments {
     /// How long a connection may be idle between requests [default: 90].
     #[arg(long = "http-keep-alive-timeout-s", value_name = "SECONDS")]
     keep_alive_timeout_s: Option<f64>,
-    /// An address or network, such as 10.0.0.0/8, whose `X-Forwarded-*` reach user code [default: loopback only].
+    /// An address or network, such as 10.0.0.0/8, whose `X-Forwarded-*` and `Forwarded` say who the client is. Loopback
+    /// always may [default: those of `FORWARDED_ALLOW_IPS`].
     #[arg(long = "http-trusted-proxy", value_name = "NETWORK")]
     trusted_proxies: Vec<String>,
     /// A limit of docs/limits.md, such as `header_count=200`. May be given many times.
@@ -238,7 +239,11 @@ impl HttpArguments {
             root_path: self.root_path.trim_end_matches('/').to_owned(),
             request_timeout_s: self.request_timeout_s,
             keep_alive_timeout_s: self.keep_alive_timeout_s,
-            trusted_proxies: self.trusted_proxies.clone(),
+            trusted_proxies: if self.trusted_proxies.is_empty() {
+                settings::trusted_proxies()
+            } else {
+                self.trusted_proxies.clone()
+            },
             limits: self.limits.iter().cloned().collect(),
             tls: self.tls()?,
         };

@@ -23,6 +23,8 @@ pub(crate) const NODE_NAME: &str = "EAGLERAY_NODE_NAME";
 pub(crate) const LOG: &str = "EAGLERAY_LOG";
 pub(crate) const HTTP_HOST: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_HOST";
 pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
+/// Named by uvicorn.
+const TRUSTED_PROXIES: &str = "FORWARDED_ALLOW_IPS";
 
 pub(crate) const DEFAULT_NAME: &str = "default";
 
@@ -203,9 +205,42 @@ pub(crate) fn set(variable: &str) -> Option<String> {
     env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
+/// The networks of `FORWARDED_ALLOW_IPS`, which servers of Python read as well: addresses and networks between commas, or
+/// `*` for all. Names are left out, since nothing here has one.
+pub(crate) fn trusted_proxies() -> Vec<String> {
+    set(TRUSTED_PROXIES).map_or_else(Vec::new, |text| networks_in(&text))
+}
+
+fn networks_in(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .flat_map(|entry| match entry {
+            "*" => vec!["0.0.0.0/0", "::/0"],
+            entry => vec![entry],
+        })
+        .filter(|entry| entry.parse::<eagleray_proxy::Network>().is_ok())
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
 /// The options in this process's environment.
 pub(crate) fn own_options<T: serde::de::DeserializeOwned>() -> Result<T, String> {
     let text = env::var(OPTIONS)
         .map_err(|_| format!("{OPTIONS} is not set; this process is started by a node"))?;
     serde_json::from_str(&text).map_err(|error| format!("{OPTIONS}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_the_environment_are_those_that_can_be_read() {
+        assert_eq!(
+            networks_in("10.0.0.1, 172.16.0.0/12"),
+            ["10.0.0.1", "172.16.0.0/12"]
+        );
+        assert_eq!(networks_in("*"), ["0.0.0.0/0", "::/0"]);
+        assert_eq!(networks_in("nginx,,10.0.0.0/99,::1"), ["::1"]);
+    }
 }

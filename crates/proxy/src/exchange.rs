@@ -225,6 +225,7 @@ impl Service {
             parts,
             ingress,
             &self.connection,
+            &self.shard.trusted_proxies,
             &record.request_id,
             record.handshake.is_some(),
         )

@@ -2,8 +2,9 @@
 //!
 //! To the replica goes what the client sent, nothing decoded, without what belongs to the connection and without
 //! names with underscores (which CGI-like code cannot tell from hyphens), except two that are ours, and without what only
-//! a trusted proxy may say. From the replica
-//! comes whatever user code made up, so every field is checked: a line break in one would be a second response.
+//! a trusted proxy may say; client and scheme are those that it names. A WebSocket's `Connection` and `Upgrade` go too:
+//! Engine.IO tells by them that it is one. From the replica comes whatever user code made up, so every field is checked:
+//! a line break in one would be a second response.
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
@@ -15,8 +16,12 @@ use http::{
 };
 
 use crate::{
-    answer::REQUEST_ID, connection::Connection, exchange::Body, routes::Ingress,
-    trust::is_about_client,
+    answer::REQUEST_ID,
+    connection::Connection,
+    exchange::Body,
+    origin::{Origin, is_about_origin},
+    routes::Ingress,
+    trust::{Network, is_about_client},
 };
 
 const TRACEPARENT: &str = "traceparent";
@@ -61,19 +66,22 @@ pub(crate) fn encode_request(
     parts: &Parts,
     ingress: &Ingress,
     connection: &Connection,
+    trusted_proxies: &[Network],
     request_id: &HeaderValue,
     websocket: bool,
 ) -> Result<Encoded, HeadError> {
     let mut model = None;
     let mut session = None;
     let mut outlives_client = false;
+    let mut tells_origin = false;
     let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
     let fields = parts
         .headers
         .iter()
         .filter(|(name, value)| {
-            forwarded(name, value, request_id, peers.trusted) && !named.contains(name)
+            websocket && is_of_handshake(name)
+                || forwarded(name, value, request_id, peers.trusted) && !named.contains(name)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
         .inspect(|(name, value)| {
@@ -84,8 +92,16 @@ pub(crate) fn encode_request(
                 session = SessionKey::of(value);
             }
             outlives_client |= *name == DISCONNECT_DISABLED && *value == TRUE;
+            tells_origin |= is_about_origin(name);
         });
     let headers = Headers::build(&mut scratch.fields, fields)?;
+    // Such fields of others than trusted proxies have not come so far.
+    let origin = if tells_origin {
+        Origin::of(&parts.headers, trusted_proxies)
+    } else {
+        Origin::default()
+    };
+    let client = origin.client.map(|(ip, port)| (ip.to_string(), port));
     let head = HttpHead {
         websocket,
         request_id: request_id.as_bytes(),
@@ -100,12 +116,16 @@ pub(crate) fn encode_request(
             _ => 11,
         },
         priority: 0,
-        tls: connection.is_tls,
+        tls: origin.tls.unwrap_or(connection.is_tls),
         method: parts.method.as_str().as_bytes(),
         path: parts.uri.path().as_bytes(),
         query: parts.uri.query().unwrap_or_default().as_bytes(),
         root_path: &ingress.root_path,
-        client: (peers.client.0.as_bytes(), peers.client.1),
+        client: client
+            .as_ref()
+            .map_or((peers.client.0.as_bytes(), peers.client.1), |(ip, port)| {
+                (ip.as_bytes(), *port)
+            }),
         server: (peers.server.0.as_bytes(), peers.server.1),
         headers,
     };
@@ -136,6 +156,11 @@ fn forwarded(
     !text.as_bytes().contains(&b'_')
         || is_model_header(text.as_bytes())
         || is_session_header(text.as_bytes())
+}
+
+/// Of a WebSocket's handshake, what user code is to see although it is the connection's.
+fn is_of_handshake(name: &HeaderName) -> bool {
+    *name == header::CONNECTION || *name == header::UPGRADE
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

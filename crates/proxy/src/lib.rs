@@ -20,6 +20,7 @@ mod identity;
 mod limits;
 mod memory;
 mod options;
+mod origin;
 mod routes;
 mod rules;
 mod service;

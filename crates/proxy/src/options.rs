@@ -17,7 +17,7 @@ pub struct Options {
     pub keep_alive: Duration,
     /// The bounds on what clients may cost.
     pub limits: Limits,
-    /// Whose `X-Forwarded-*` and the like reach user code, besides loopback.
+    /// Whose `X-Forwarded-*` and the like are believed and reach user code, besides loopback.
     pub trusted_proxies: Vec<Network>,
     /// Certificate and key; `None`: plain TCP.
     pub tls: Option<TlsOptions>,

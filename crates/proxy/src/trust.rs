@@ -2,7 +2,7 @@
 //!
 //! `Forwarded`, `X-Forwarded-*` and `X-Eagleray-*` say what a proxy in front of this one knows. From anybody else they are
 //! a way to lie to user code about who asks, so they are passed on from loopback and from the networks that the user
-//! names, and dropped from all others.
+//! names, and dropped from all others. What they say of the client's address and scheme is in `origin`.
 
 use std::{net::IpAddr, str::FromStr};
 

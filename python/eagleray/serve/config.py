@@ -86,9 +86,10 @@ class HTTPOptions:
     `host=None`, or `location="Disabled"`, is no HTTP at all: nothing listens, and handles reach what runs.
     `request_timeout_s` covers a request up to the last byte of its answer; None, or a negative number, is no limit.
     `limits` changes single limits of `docs/limits.md`, such as `{"header_count": 200}`.
-    `trusted_proxies` names addresses and networks (`10.0.0.0/8`) whose `X-Forwarded-*` headers reach user code; from
-    other clients than loopback they are dropped. With `ssl_certfile` and `ssl_keyfile` HTTP is served over
-    TLS; with `ssl_ca_certs` every client must show a certificate.
+    `trusted_proxies` names addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-*` and `Forwarded`
+    headers say who the client is, and reach user code; loopback always may, and from others they are dropped. If it is
+    empty, the variable `FORWARDED_ALLOW_IPS` names them. With `ssl_certfile` and `ssl_keyfile` HTTP is served over TLS;
+    with `ssl_ca_certs` every client must show a certificate.
     """
 
     host: str | None = field(default_factory=default_http_host)
