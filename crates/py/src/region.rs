@@ -3,7 +3,8 @@
 use std::{ffi::c_int, sync::Arc};
 
 use bytes::Bytes;
-use eagleray_wire::region::{Attachment, CHARGE_BYTES, Lent};
+use eagleray_client::Content;
+use eagleray_wire::region::{Attachment, Lent};
 use pyo3::{buffer::PyBuffer, exceptions::PyBufferError, ffi, prelude::*, types::PyBytes};
 
 /// The body of a value that lies in shared memory, or came in its place. `memoryview` shows it.
@@ -130,48 +131,18 @@ pub(crate) fn lent(lent: Option<Arc<Lent>>) -> Option<Region> {
     lent.map(|lent| Region::new(Attachment::Lent(lent)))
 }
 
-/// The body of a value, wherever it is.
-#[derive(Clone, Debug)]
-pub(crate) enum Content {
-    Bytes(Bytes),
-    Region(Attachment),
+/// From `bytes` or a `Region`; `None`: it is neither.
+pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> Option<Content> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Some(Content::Bytes(Bytes::copy_from_slice(bytes.as_bytes())));
+    }
+    let region = value.cast::<Region>().ok()?;
+    Some(Content::Region(region.get().attachment().clone()))
 }
 
-impl Content {
-    /// The body of a message. One that is empty, with one attachment beside it, is that attachment; what is left over
-    /// are the attachments that its segments name.
-    pub(crate) fn of(data: Bytes, mut attachments: Vec<Attachment>) -> (Self, Vec<Attachment>) {
-        if !data.is_empty() || attachments.len() != 1 {
-            return (Self::Bytes(data), attachments);
-        }
-        match attachments.pop() {
-            None => (Self::Bytes(data), attachments),
-            Some(Attachment::Data(data)) => (Self::Bytes(data), attachments),
-            Some(region) => (Self::Region(region), attachments),
-        }
-    }
-
-    /// From `bytes` or a `Region`; `None`: it is neither.
-    pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> Option<Self> {
-        if let Ok(bytes) = value.cast::<PyBytes>() {
-            return Some(Self::Bytes(Bytes::copy_from_slice(bytes.as_bytes())));
-        }
-        let region = value.cast::<Region>().ok()?;
-        Some(Self::Region(region.get().attachment().clone()))
-    }
-
-    pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self {
-            Self::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
-            Self::Region(attachment) => Bound::new(py, Region::new(attachment.clone()))?.into_any(),
-        })
-    }
-
-    /// What it weighs while it waits in this process.
-    pub(crate) fn weight(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Region(attachment) => attachment.length().min(CHARGE_BYTES) as usize,
-        }
-    }
+pub(crate) fn to_python<'py>(content: &Content, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match content {
+        Content::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
+        Content::Region(attachment) => Bound::new(py, Region::new(attachment.clone()))?.into_any(),
+    })
 }

@@ -32,7 +32,7 @@ mod stacks;
 pub(crate) use request::Request;
 use stacks::Stacks;
 
-use crate::client::Orders;
+use eagleray_client::Orders;
 
 /// One drain hands over so many requests, or takes so long; then the loop gets its turn.
 const DRAIN_REQUESTS: usize = 64;
@@ -329,7 +329,8 @@ impl Replica {
         if let Some(thread) = self.of_loop.thread.get()
             && self.orders.set(Arc::clone(orders)).is_ok()
         {
-            orders.hold_in_batches(self.handle.clone(), *thread);
+            let handle = self.handle.clone();
+            orders.hold_in_batches(*thread, move || handle.in_batch());
         }
     }
 

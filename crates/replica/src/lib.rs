@@ -18,7 +18,7 @@ mod shared;
 pub use eagleray_wire::fork::{in_forked_child, signals};
 pub use handle::{Handle, build};
 pub use pool::{Next, Pool};
-pub use request::{Body, Cancel, Message, Request, Room, Value};
+pub use request::{Body, Message, Request, Room, Value};
 pub use service::{Ended, Service};
 pub use shared::{Event, Serving};
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use eagleray_types::Cancel;
 use eagleray_wire::{
     Claims, Flags, HeadError, Header, Kind, NO_DEADLINE, RequestHead, fork, region::Arrival,
 };
@@ -62,12 +63,6 @@ pub(crate) enum Runs {
     InThread,
     /// On the loop, as messages both ways once user code has accepted it.
     AsWebSocket,
-}
-
-/// Something that a request started and that ends with it.
-pub trait Cancel: std::fmt::Debug + Send + Sync {
-    /// Asks it to end. Must neither wait nor call back.
-    fn cancel(&self);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,12 @@
 //! needs it. The messages are protobuf (derived, so no protoc) because processes of two releases talk to each
 //! other during an upgrade: fields are added, never renumbered.
 
+mod cancel;
 mod error;
 mod id;
 
 pub mod control;
 
+pub use cancel::Cancel;
 pub use error::ErrorCode;
 pub use id::{DeploymentKey, ReplicaId, replica_log_name};

@@ -2,6 +2,7 @@
 
 use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
+use eagleray_client::Conversation;
 use eagleray_types::control::{
     ApiRequest, ApiResponse, AwaitApplication, Empty, NodeRequest, NodeResponse, Rollback,
     api_request, api_response, node_request, node_response,
@@ -14,7 +15,7 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 
-use super::{control, convert};
+use super::{asking, convert};
 
 /// Calls to one socket: a node's or a controller's.
 #[pyclass(frozen, module = "eagleray._core")]
@@ -32,7 +33,7 @@ impl Client {
     ) -> PyResult<api_response::Body> {
         let request = ApiRequest { body: Some(body) }.encode_to_vec();
         let answer = answer_in_time(
-            control::call(py, &self.path, &request, seconds(timeout_s))?,
+            asking::call(py, &self.path, &request, seconds(timeout_s))?,
             timeout_s,
         )?;
         match ApiResponse::decode(answer).map_err(unreadable)?.body {
@@ -44,7 +45,7 @@ impl Client {
 
     fn node(&self, py: Python<'_>, body: node_request::Body) -> PyResult<node_response::Body> {
         let request = NodeRequest { body: Some(body) }.encode_to_vec();
-        let answer = answer_in_time(control::call(py, &self.path, &request, None)?, None)?;
+        let answer = answer_in_time(asking::call(py, &self.path, &request, None)?, None)?;
         match NodeResponse::decode(answer).map_err(unreadable)?.body {
             Some(node_response::Body::Error(error)) => Err(convert::refused(py, &error)),
             Some(body) => Ok(body),
@@ -154,7 +155,7 @@ impl Client {
 #[pyclass(frozen, module = "eagleray._core")]
 #[derive(Debug)]
 pub(crate) struct OutputWatch {
-    conversation: Mutex<control::Conversation>,
+    conversation: Mutex<Conversation>,
     closer: UnixStream,
 }
 
@@ -166,7 +167,7 @@ impl OutputWatch {
             body: Some(node_request::Body::WatchOutput(Empty {})),
         }
         .encode_to_vec();
-        let conversation = py.detach(|| control::Conversation::open(path, &request))?;
+        let conversation = py.detach(|| Conversation::open(path, &request))?;
         let closer = conversation.closer()?;
         // Only a daemon thread of ours reads: it need not look at signals, and a slice would be a wake-up for nothing.
         closer.set_read_timeout(None)?;
@@ -179,7 +180,7 @@ impl OutputWatch {
     /// Waits for the next line; `None` when the node has ended or `close` was called.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         loop {
-            let step = py.detach(|| self.conversation.lock().next());
+            let step = py.detach(|| self.conversation.lock().read());
             let Ok(payload) = step else { return Ok(None) };
             let Some(payload) = payload else { continue };
             if let Some(node_response::Body::Output(line)) =

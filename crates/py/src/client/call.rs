@@ -1,38 +1,28 @@
-//! The caller's end of one call through a handle.
+//! `Call`: the caller's end of one call through a handle, as Python sees it.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use eagleray_replica::Cancel;
-use pyo3::prelude::*;
+use eagleray_client::{Arguments, Dispatched, Outcome, Refusal, SLICE, Segment};
+use eagleray_types::Cancel as _;
+use pyo3::{exceptions::PyTypeError, prelude::*};
 
-use super::{
-    arguments::Arguments,
-    completions::Completions,
-    control::SLICE,
-    state::{Dispatched, Outcome, State},
-};
-
-/// `max_queued_requests`, and status and seconds of the HTTP answer, of a queue that is full.
-type Refusal = Option<(i64, u32, u32)>;
+use super::completions::Completions;
+use crate::region;
 
 /// The end of a call at its caller. Dropping it leaves the call alone.
 #[pyclass(frozen, module = "eagleray._core")]
 #[derive(Debug)]
 pub(crate) struct Call {
-    state: Arc<State>,
+    call: Arc<eagleray_client::Call>,
     request_id: String,
 }
 
 impl Call {
-    pub(super) fn new(state: Arc<State>, request_id: String) -> Self {
-        Self { state, request_id }
-    }
-
-    pub(super) fn state(&self) -> &Arc<State> {
-        &self.state
+    pub(super) const fn new(call: Arc<eagleray_client::Call>, request_id: String) -> Self {
+        Self { call, request_id }
     }
 }
 
@@ -52,7 +42,7 @@ impl Call {
         loop {
             let slice = Instant::now() + SLICE;
             let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            if py.detach(|| self.state.wait_until(until)) {
+            if py.detach(|| self.call.wait_until(until)) {
                 return Ok(true);
             }
             py.check_signals()?;
@@ -64,36 +54,36 @@ impl Call {
 
     /// Whether there is an item, or the end.
     fn ready(&self) -> bool {
-        self.state.is_ready()
+        self.call.is_ready()
     }
 
     /// Puts `token` into the queue once the call is ready. False: it is, and the queue hears nothing.
     fn notify(&self, completions: &Completions, token: u64) -> bool {
-        self.state.notify(&completions.queue, token)
+        self.call.notify(&completions.completions, token)
     }
 
     /// Asks for the end of the call. The outcome is a failure with code `Cancelled`, unless it was there first.
     fn cancel(&self) {
-        Cancel::cancel(&*self.state);
+        self.call.cancel();
     }
 
     /// The next item; `None`: none is there.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let item = self.state.pop();
-        item.map(|item| item.to_python(py)).transpose()
+        let item = self.call.pop();
+        item.map(|item| region::to_python(&item, py)).transpose()
     }
 
     /// Gives the call that the reserved slot runs. `arguments` as `Router.call` has them.
     fn dispatch(&self, arguments: &Bound<'_, PyAny>, stream: bool) -> PyResult<()> {
-        let arguments = Arguments::from_python(arguments)?;
-        self.state.dispatch(Dispatched { arguments, stream });
+        let arguments = arguments_from_python(arguments)?;
+        self.call.dispatch(Dispatched { arguments, stream });
         Ok(())
     }
 
     /// Code and text of why there is no answer; `None` if there is one, or the call goes on. With code `Upstream` the
     /// text is the number of the argument, among those that are answers.
-    fn failure(&self) -> Option<(&'static str, String, Refusal)> {
-        match self.state.outcome()? {
+    fn failure(&self) -> Option<(&'static str, String, Option<Refusal>)> {
+        match self.call.outcome()? {
             Outcome::Failure(failed) => Some((failed.code, failed.message, failed.refusal)),
             Outcome::Upstream(number) => Some(("Upstream", number.to_string(), None)),
             Outcome::Answer(..) | Outcome::End => None,
@@ -102,11 +92,33 @@ impl Call {
 
     /// The body of the result or exception, `bytes` or a `Region`, and whether it is an exception.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, bool)>> {
-        match self.state.outcome() {
+        match self.call.outcome() {
             Some(Outcome::Answer(content, is_error)) => {
-                Ok(Some((content.to_python(py)?, is_error)))
+                Ok(Some((region::to_python(&content, py)?, is_error)))
             }
             _ => Ok(None),
         }
     }
+}
+
+/// From `bytes` or a `Region`, or from a list of `(kind, bytes, Region or Call)`.
+pub(super) fn arguments_from_python(value: &Bound<'_, PyAny>) -> PyResult<Arguments> {
+    if let Some(content) = region::from_python(value) {
+        return Ok(Arguments::Whole(content));
+    }
+    let mut segments = Vec::new();
+    for entry in value.try_iter()? {
+        let (kind, content): (u8, Bound<'_, PyAny>) = entry?.extract()?;
+        let segment = if let Some(content) = region::from_python(&content) {
+            Segment::Content(content)
+        } else if let Ok(call) = content.cast::<Call>() {
+            Segment::Answer(Arc::clone(&call.get().call))
+        } else {
+            return Err(PyTypeError::new_err(
+                "a segment is bytes, a Region or a Call",
+            ));
+        };
+        segments.push((kind, segment));
+    }
+    Ok(Arguments::Segments(segments))
 }

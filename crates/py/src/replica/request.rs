@@ -8,6 +8,7 @@ mod waits;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use eagleray_client::Content;
 use eagleray_replica::Room;
 use eagleray_wire::{
     Flags, Headers, RequestHead, is_model_header, is_session_header, region::Attachment,
@@ -21,7 +22,7 @@ use pyo3::{
 };
 
 use super::{Loop, child, headers, immediate::Immediate, scope};
-use crate::region::{self, Content, Region};
+use crate::region::{self, Region};
 use promise::Promise;
 use waits::Waits;
 
@@ -438,7 +439,7 @@ impl Request {
         }
         let (content, others) = Content::of(data, attachments);
         *self.attachments.lock() = others;
-        content.to_python(py)
+        region::to_python(&content, py)
     }
 
     /// What lies behind it, for a call that user code makes while it serves this request.

@@ -3,8 +3,11 @@
 use std::{io::Read, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use eagleray_replica::{Cancel, Event};
-use eagleray_types::control::{Condition, ReplicaEvent, replica_event};
+use eagleray_replica::Event;
+use eagleray_types::{
+    Cancel,
+    control::{Condition, ReplicaEvent, replica_event},
+};
 use eagleray_wire::{Claims, Decoder, Flags, Kind};
 use prost::Message;
 

@@ -1,4 +1,4 @@
-//! One call, as its caller and the router's thread share it.
+//! One call, as its caller and the router's thread share it. Dropping the caller's end leaves the call alone.
 //!
 //! Two things come: items, of a call whose result is iterated over, and one outcome, which ends it. The call is *ready*
 //! when there is an item to take or the outcome is there. Whoever waits, a thread or an event loop, waits for that.
@@ -11,12 +11,11 @@ use std::{
     time::Instant,
 };
 
-use eagleray_replica::Cancel;
+use eagleray_types::Cancel;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::{arguments::Arguments, completions::Queue};
-use crate::region::Content;
+use crate::{arguments::Arguments, completions::Completions, content::Content};
 
 /// Bytes of items that may wait for the caller. A producer is at most so far ahead of its consumer, and the credit of its
 /// answer (64 KiB; 256 KiB once it has taken a MiB), and one item.
@@ -24,7 +23,7 @@ const HELD_BYTES: usize = 64 * 1024;
 
 /// How a call ended.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// The body of the result, or with `true` of the exception.
     Answer(Content, bool),
     /// All items have been handed over.
@@ -34,19 +33,22 @@ pub(super) enum Outcome {
     Failure(Failed),
 }
 
+/// What a full queue says: `max_queued_requests`, and status and seconds of the HTTP answer.
+pub type Refusal = (i64, u32, u32);
+
 /// Why there is no answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failed {
+pub struct Failed {
     /// The name of the code in the error table.
-    pub(super) code: &'static str,
+    pub code: &'static str,
     /// What is known besides; may be empty.
-    pub(super) message: String,
-    /// Of a full queue: `max_queued_requests`, and status and seconds of the HTTP answer.
-    pub(super) refusal: Option<(i64, u32, u32)>,
+    pub message: String,
+    /// Of a full queue.
+    pub refusal: Option<Refusal>,
 }
 
 impl Failed {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -57,45 +59,46 @@ impl Failed {
 
 /// What a caller gives to the slot that it has reserved.
 #[derive(Debug)]
-pub(super) struct Dispatched {
-    pub(super) arguments: Arguments,
+pub struct Dispatched {
+    pub arguments: Arguments,
     /// The caller iterates over the result.
-    pub(super) stream: bool,
+    pub stream: bool,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+struct Progress {
     items: VecDeque<Content>,
     held_bytes: usize,
     outcome: Option<Outcome>,
     /// Event loops to tell.
-    waiting: Vec<(Arc<Queue>, u64)>,
+    waiting: Vec<(Arc<Completions>, u64)>,
     /// Calls that wait for the outcome, since it is an argument of theirs.
     dependents: Vec<Waker>,
     dispatched: Option<Dispatched>,
 }
 
 impl Progress {
-    pub(super) fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         !self.items.is_empty() || self.outcome.is_some()
     }
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+/// The end of a call at its caller, shared with the router's thread.
+pub struct Call {
     progress: Mutex<Progress>,
     ready: Condvar,
     /// The caller wants no answer any more.
-    pub(super) cancelled: Notify,
+    pub(crate) cancelled: Notify,
     /// The caller has taken items.
     room: Notify,
     /// `dispatch` was called.
     dispatch: Notify,
 }
 
-impl State {
+impl Call {
     /// Stores the outcome, the first one only, and wakes whoever waits.
-    pub(super) fn finish(&self, outcome: Outcome) {
+    pub(crate) fn finish(&self, outcome: Outcome) {
         let mut progress = self.progress.lock();
         if progress.outcome.is_none() {
             progress.outcome = Some(outcome);
@@ -106,7 +109,7 @@ impl State {
     }
 
     /// Hands an item to the caller.
-    pub(super) fn push(&self, item: Content) {
+    pub(crate) fn push(&self, item: Content) {
         let mut progress = self.progress.lock();
         progress.held_bytes += item.weight();
         progress.items.push_back(item);
@@ -117,20 +120,20 @@ impl State {
         let waiting = std::mem::take(&mut progress.waiting);
         drop(progress);
         self.ready.notify_all();
-        for (queue, token) in waiting {
-            queue.push(token);
+        for (completions, token) in waiting {
+            completions.push(token);
         }
     }
 
     /// Waits until the caller has taken enough for another item.
-    pub(super) async fn room(&self) {
+    pub(crate) async fn room(&self) {
         while self.progress.lock().held_bytes >= HELD_BYTES {
             self.room.notified().await;
         }
     }
 
     /// The next item.
-    pub(super) fn pop(&self) -> Option<Content> {
+    pub fn pop(&self) -> Option<Content> {
         let mut progress = self.progress.lock();
         let item = progress.items.pop_front()?;
         let was_full = progress.held_bytes >= HELD_BYTES;
@@ -141,16 +144,18 @@ impl State {
         Some(item)
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    /// Whether there is an item, or the end.
+    pub fn is_ready(&self) -> bool {
         self.progress.lock().is_ready()
     }
 
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
         self.progress.lock().outcome.clone()
     }
 
     /// Waits in a thread until `until`. Whether the call is ready.
-    pub(super) fn wait_until(&self, until: Instant) -> bool {
+    pub fn wait_until(&self, until: Instant) -> bool {
         let mut progress = self.progress.lock();
         if !progress.is_ready() {
             self.ready.wait_until(&mut progress, until);
@@ -159,17 +164,17 @@ impl State {
     }
 
     /// The queue gets the token when the call is ready. False: it is.
-    pub(super) fn notify(&self, queue: &Arc<Queue>, token: u64) -> bool {
+    pub fn notify(&self, completions: &Arc<Completions>, token: u64) -> bool {
         let mut progress = self.progress.lock();
         if progress.is_ready() {
             return false;
         }
-        progress.waiting.push((Arc::clone(queue), token));
+        progress.waiting.push((Arc::clone(completions), token));
         true
     }
 
     /// Waits for the outcome.
-    pub(super) async fn ended(&self) -> Outcome {
+    pub(crate) async fn ended(&self) -> Outcome {
         poll_fn(|context| {
             let mut progress = self.progress.lock();
             if let Some(outcome) = &progress.outcome {
@@ -182,13 +187,13 @@ impl State {
     }
 
     /// Gives the reserved slot its call.
-    pub(super) fn dispatch(&self, dispatched: Dispatched) {
+    pub fn dispatch(&self, dispatched: Dispatched) {
         self.progress.lock().dispatched = Some(dispatched);
         self.dispatch.notify_one();
     }
 
     /// Waits for `dispatch`.
-    pub(super) async fn dispatched(&self) -> Dispatched {
+    pub(crate) async fn dispatched(&self) -> Dispatched {
         loop {
             if let Some(dispatched) = self.progress.lock().dispatched.take() {
                 return dispatched;
@@ -198,7 +203,7 @@ impl State {
     }
 }
 
-impl Cancel for State {
+impl Cancel for Call {
     fn cancel(&self) {
         self.cancelled.notify_one();
     }

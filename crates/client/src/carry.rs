@@ -14,12 +14,12 @@ use tokio::{
     time::{Duration, timeout_at},
 };
 
-use super::{
+use crate::{
     arguments::{Arguments, Resolved},
-    state::{Dispatched, Failed, Outcome, State},
+    call::{Call, Dispatched, Failed, Outcome},
+    content::Content,
     targets::Targets,
 };
-use crate::region::Content;
 
 /// How long a call waits for news of a deployment that is not known.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const RESOLVING: usize = 65_536;
 
 /// What kind of answer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Value,
     Items,
     /// The call names its method and arguments later, and reserves a slot until then.
@@ -37,30 +37,30 @@ pub(super) enum Answer {
 
 /// A call on its way to the router's thread.
 #[derive(Debug)]
-pub(super) struct Order {
-    pub(super) request: Request,
-    pub(super) state: Unfinished,
+pub(crate) struct Order {
+    pub(crate) request: Request,
+    pub(crate) call: Unfinished,
 }
 
 /// What is asked of whom.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) key: DeploymentKey,
+pub(crate) struct Request {
+    pub(crate) key: DeploymentKey,
     /// The only replica that the call may go to; empty: any.
-    pub(super) replica_id: String,
-    pub(super) head: Bytes,
-    pub(super) arguments: Arguments,
-    pub(super) answer: Answer,
+    pub(crate) replica_id: String,
+    pub(crate) head: Bytes,
+    pub(crate) arguments: Arguments,
+    pub(crate) answer: Answer,
     /// The multiplexed model that it asks for.
-    pub(super) model: Option<ModelKey>,
+    pub(crate) model: Option<ModelKey>,
     /// The session that it belongs to.
-    pub(super) session: Option<SessionKey>,
-    pub(super) deadline: Option<Instant>,
+    pub(crate) session: Option<SessionKey>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Ends the call when whatever held it is dropped, at whichever step: a caller never waits for nothing.
 #[derive(Debug)]
-pub(super) struct Unfinished(pub(super) Arc<State>);
+pub(crate) struct Unfinished(pub(crate) Arc<Call>);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
@@ -73,29 +73,29 @@ impl Drop for Unfinished {
 
 /// What all calls of the router's thread share.
 #[derive(Clone, Debug)]
-pub(super) struct Shared {
-    pub(super) handle: Handle,
-    pub(super) targets: Arc<Targets>,
-    pub(super) news: watch::Receiver<u64>,
-    pub(super) resolving: Rc<Cell<usize>>,
+pub(crate) struct Shared {
+    pub(crate) handle: Handle,
+    pub(crate) targets: Arc<Targets>,
+    pub(crate) news: watch::Receiver<u64>,
+    pub(crate) resolving: Rc<Cell<usize>>,
     /// Regions for arguments.
-    pub(super) regions: Arc<Pool>,
+    pub(crate) regions: Arc<Pool>,
 }
 
 impl Shared {
-    pub(super) async fn carry_out(self, order: Order) {
-        let Order { request, state } = order;
+    pub(crate) async fn carry_out(self, order: Order) {
+        let Order { request, call } = order;
         tokio::select! {
-            outcome = self.outcome(request, &state.0) => state.0.finish(outcome),
-            () = state.0.cancelled.notified() => {
-                state.0.finish(Outcome::Failure(Failed::new("Cancelled", "")));
+            outcome = self.outcome(request, &call.0) => call.0.finish(outcome),
+            () = call.0.cancelled.notified() => {
+                call.0.finish(Outcome::Failure(Failed::new("Cancelled", "")));
             }
         }
     }
 
-    async fn outcome(&self, request: Request, state: &State) -> Outcome {
+    async fn outcome(&self, request: Request, call: &Call) -> Outcome {
         let key = request.key.clone();
-        match self.run(request, state).await {
+        match self.run(request, call).await {
             Ok(outcome) => outcome,
             Err(failure) => {
                 let mut failed = Failed::new(name(failure.code), failure.message);
@@ -107,7 +107,7 @@ impl Shared {
         }
     }
 
-    async fn run(&self, request: Request, state: &State) -> Result<Outcome, Failure> {
+    async fn run(&self, request: Request, call: &Call) -> Result<Outcome, Failure> {
         let Request {
             key,
             replica_id,
@@ -148,8 +148,8 @@ impl Shared {
         let exchange = self.submit(&key, &replica_id, outgoing, deadline).await?;
         match answer {
             Answer::Value => collect(exchange).await,
-            Answer::Items => Items::new(exchange).hand_over(state).await,
-            Answer::Reservation => self.reserved(exchange, state, deadline).await,
+            Answer::Items => Items::new(exchange).hand_over(call).await,
+            Answer::Reservation => self.reserved(exchange, call, deadline).await,
         }
     }
 
@@ -252,17 +252,17 @@ impl Shared {
     async fn reserved(
         &self,
         exchange: Exchange,
-        state: &State,
+        call: &Call,
         deadline: Option<Instant>,
     ) -> Result<Outcome, Failure> {
         let mut items = Items::new(exchange);
         match items.next().await? {
-            Item::Whole(identity) => state.push(identity),
+            Item::Whole(identity) => call.push(identity),
             Item::Error(error) => return Ok(Outcome::Answer(error, true)),
             Item::End => return Err(Failure::new(ErrorCode::Internal)),
         }
         let Dispatched { arguments, stream } = tokio::select! {
-            dispatched = state.dispatched() => dispatched,
+            dispatched = call.dispatched() => dispatched,
             // The replica says nothing more before it has the call, so this is its end.
             ended = items.next() => {
                 return Err(ended.err().unwrap_or_else(|| Failure::new(ErrorCode::Internal)));
@@ -279,7 +279,7 @@ impl Shared {
         }
         exchange.end_body();
         if stream {
-            return items.hand_over(state).await;
+            return items.hand_over(call).await;
         }
         match items.next().await? {
             Item::Whole(value) => {
@@ -346,11 +346,11 @@ impl Items {
         }
     }
 
-    async fn hand_over(mut self, state: &State) -> Result<Outcome, Failure> {
+    async fn hand_over(mut self, call: &Call) -> Result<Outcome, Failure> {
         loop {
-            state.room().await;
+            call.room().await;
             match self.next().await? {
-                Item::Whole(item) => state.push(item),
+                Item::Whole(item) => call.push(item),
                 Item::Error(error) => return Ok(Outcome::Answer(error, true)),
                 Item::End => return Ok(Outcome::End),
             }

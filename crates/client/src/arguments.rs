@@ -7,64 +7,42 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use eagleray_wire::region::{Attachment, Pool};
-use pyo3::{exceptions::PyTypeError, prelude::*};
 
-use super::{
-    call::Call,
-    state::{Outcome, State},
+use crate::{
+    call::{Call, Outcome},
+    content::Content,
 };
-use crate::region::Content;
 
 const ENVELOPE: u8 = 1;
 /// In a kind: the segment is the number (u32) of an attachment, where its bytes are.
 const ATTACHED: u8 = 0x80;
 
+/// The arguments of a call.
 #[derive(Debug)]
-pub(super) enum Arguments {
+pub enum Arguments {
     Whole(Content),
     /// Kinds and contents of segments.
     Segments(Vec<(u8, Segment)>),
 }
 
+/// A part of them: what is there, or the answer of a call.
 #[derive(Debug)]
-pub(super) enum Segment {
+pub enum Segment {
     Content(Content),
-    Answer(Arc<State>),
+    Answer(Arc<Call>),
 }
 
 /// A body that is there: its chunks, and what goes beside them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Resolved {
-    pub(super) chunks: VecDeque<Bytes>,
-    pub(super) attachments: Vec<Attachment>,
+pub(crate) struct Resolved {
+    pub(crate) chunks: VecDeque<Bytes>,
+    pub(crate) attachments: Vec<Attachment>,
 }
 
 impl Arguments {
-    /// From `bytes` or a `Region`, or from a list of `(kind, bytes, Region or Call)`.
-    pub(super) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Some(content) = Content::from_python(value) {
-            return Ok(Self::Whole(content));
-        }
-        let mut segments = Vec::new();
-        for entry in value.try_iter()? {
-            let (kind, content): (u8, Bound<'_, PyAny>) = entry?.extract()?;
-            let segment = if let Some(content) = Content::from_python(&content) {
-                Segment::Content(content)
-            } else if let Ok(call) = content.cast::<Call>() {
-                Segment::Answer(Arc::clone(call.get().state()))
-            } else {
-                return Err(PyTypeError::new_err(
-                    "a segment is bytes, a Region or a Call",
-                ));
-            };
-            segments.push((kind, segment));
-        }
-        Ok(Self::Segments(segments))
-    }
-
     /// Waits for the answers that are part of it. At most `regions` contents stay regions; the others become part of the
     /// body. An error: the segment, counted among the answers, that has none.
-    pub(super) async fn resolve(self, pool: &Arc<Pool>, regions: usize) -> Result<Resolved, usize> {
+    pub(crate) async fn resolve(self, pool: &Arc<Pool>, regions: usize) -> Result<Resolved, usize> {
         let segments = match self {
             Self::Whole(Content::Bytes(bytes)) => {
                 return Ok(Resolved {

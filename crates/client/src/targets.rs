@@ -35,7 +35,7 @@ const RECONNECT_LAST: Duration = Duration::from_secs(1);
 
 /// Shared by the router's thread, which writes, and by threads that ask.
 #[derive(Debug, Default)]
-pub(super) struct Targets {
+pub(crate) struct Targets {
     known: Mutex<BTreeMap<DeploymentKey, DeploymentTarget>>,
     changed: Condvar,
     /// Views by the name under which the router knows them.
@@ -44,7 +44,7 @@ pub(super) struct Targets {
 
 impl Targets {
     /// Replicas of a deployment, in a stable order; `None` if it is not known by `until`.
-    pub(super) fn replicas(&self, key: &DeploymentKey, until: Instant) -> Option<Vec<String>> {
+    pub(crate) fn replicas(&self, key: &DeploymentKey, until: Instant) -> Option<Vec<String>> {
         let mut known = self.known.lock();
         loop {
             if let Some(target) = known.get(key) {
@@ -58,7 +58,7 @@ impl Targets {
     }
 
     /// `max_queued_requests`, and status and seconds of the HTTP answer, for a queue that is full.
-    pub(super) fn refusal(&self, key: &DeploymentKey) -> Option<(i64, u32, u32)> {
+    pub(crate) fn refusal(&self, key: &DeploymentKey) -> Option<(i64, u32, u32)> {
         let known = self.known.lock();
         let target = known.get(key)?;
         Some((
@@ -69,7 +69,7 @@ impl Targets {
     }
 
     /// The view of one replica, made if need be. `None`: the deployment has no such replica.
-    pub(super) fn view(
+    pub(crate) fn view(
         &self,
         handle: &Handle,
         key: &DeploymentKey,
@@ -144,7 +144,7 @@ fn view_of(
 }
 
 /// Applies the controller's targets for as long as the thread lives.
-pub(super) async fn follow(
+pub(crate) async fn follow(
     path: &str,
     handle: &Handle,
     targets: &Targets,

@@ -8,17 +8,16 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{Decoder, Frame, Kind};
-use pyo3::{exceptions::PyConnectionError, prelude::*};
 
 /// How long a wait lasts before signals are looked at.
-pub(super) const SLICE: Duration = Duration::from_millis(100);
+pub const SLICE: Duration = Duration::from_millis(100);
 /// A controller that ends is started again by its node within this time.
 const RECONNECT_FOR: Duration = Duration::from_secs(15);
 const SEQUENCE: u64 = 1;
 
 /// A connection that has one call on it, or one stream of answers.
 #[derive(Debug)]
-pub(super) struct Conversation {
+pub struct Conversation {
     stream: UnixStream,
     buffer: BytesMut,
     decoder: Decoder,
@@ -26,7 +25,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Connects and sends.
-    pub(super) fn open(path: &str, request: &[u8]) -> std::io::Result<Self> {
+    pub fn open(path: &str, request: &[u8]) -> std::io::Result<Self> {
         let mut stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(SLICE))?;
         let mut out = BytesMut::new();
@@ -40,12 +39,12 @@ impl Conversation {
     }
 
     /// A second handle of the socket, to end a read from another thread.
-    pub(super) fn closer(&self) -> std::io::Result<UnixStream> {
+    pub fn closer(&self) -> std::io::Result<UnixStream> {
         self.stream.try_clone()
     }
 
     /// Waits for the next answer, for one slice. `Ok(None)`: nothing came.
-    pub(super) fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+    pub fn read(&mut self) -> std::io::Result<Option<Bytes>> {
         loop {
             let frame = self
                 .decoder
@@ -75,47 +74,51 @@ impl Conversation {
     }
 }
 
-/// Makes one call and waits for its answer. All calls are idempotent, so one whose connection ends is made again
-/// while the process at the other end is being restarted. `None` after `timeout`.
-pub(super) fn call(
-    py: Python<'_>,
-    path: &str,
-    request: &[u8],
-    timeout: Option<Duration>,
-) -> PyResult<Option<Bytes>> {
-    let begun = Instant::now();
-    let mut lost: Option<Instant> = None;
-    let mut conversation: Option<Conversation> = None;
-    loop {
-        let step = py.detach(|| {
-            if conversation.is_none() {
-                conversation = Some(Conversation::open(path, request)?);
-            }
-            conversation.as_mut().map_or(Ok(None), Conversation::next)
+/// One call and the wait for its answer. All calls are idempotent, so one whose connection ends is made again while the
+/// process at the other end is being restarted.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    path: &'a str,
+    request: &'a [u8],
+    conversation: Option<Conversation>,
+    /// Since when there is no connection.
+    lost: Option<Instant>,
+}
+
+impl<'a> Asking<'a> {
+    pub const fn new(path: &'a str, request: &'a [u8]) -> Self {
+        Self {
+            path,
+            request,
+            conversation: None,
+            lost: None,
+        }
+    }
+
+    /// Waits for the answer for about one [`SLICE`]; `None`: it has not come yet. After `Some` or an error it is over.
+    ///
+    /// # Errors
+    /// Nobody listens there, or the connection broke and was not to be had again.
+    pub fn step(&mut self) -> std::io::Result<Option<Bytes>> {
+        let conversation = match self.conversation.take() {
+            Some(conversation) => Ok(conversation),
+            None => Conversation::open(self.path, self.request),
+        };
+        let step = conversation.and_then(|mut conversation| {
+            let answer = conversation.read()?;
+            self.conversation = Some(conversation);
+            Ok(answer)
         });
-        match step {
-            Ok(Some(answer)) => return Ok(Some(answer)),
-            Ok(None) => {}
-            Err(error) => {
-                conversation = None;
-                let since = *lost.get_or_insert_with(Instant::now);
-                let gone = matches!(
-                    error.kind(),
-                    ErrorKind::NotFound
-                        | ErrorKind::ConnectionRefused
-                        | ErrorKind::PermissionDenied
-                );
-                if gone || since.elapsed() > RECONNECT_FOR {
-                    return Err(PyConnectionError::new_err(format!(
-                        "no answer from {path}: {error}"
-                    )));
-                }
-                py.detach(|| std::thread::sleep(SLICE));
-            }
+        let Err(error) = step else { return step };
+        let since = *self.lost.get_or_insert_with(Instant::now);
+        let gone = matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
+        );
+        if gone || since.elapsed() > RECONNECT_FOR {
+            return Err(error);
         }
-        py.check_signals()?;
-        if timeout.is_some_and(|timeout| begun.elapsed() > timeout) {
-            return Ok(None);
-        }
+        std::thread::sleep(SLICE);
+        Ok(None)
     }
 }

@@ -1,0 +1,272 @@
+//! The router that all handles of a process share, on a thread of its own.
+//!
+//! It follows the controller's targets and keeps the last ones while the controller is away. A call for a
+//! deployment that is not known (yet) waits for news of it, for a while: targets come on another connection than the
+//! answer that told the caller of the deployment.
+
+use std::{cell::Cell, rc::Rc, sync::Arc, thread::JoinHandle, time::Instant};
+
+use bytes::BytesMut;
+use eagleray_router::service::{Handle, Options};
+use eagleray_types::DeploymentKey;
+use eagleray_wire::{
+    Attachments, CallHead, HeadError, ModelKey, RequestHead, SessionKey,
+    region::{Held, Lent, Pool},
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::{
+    arguments::Arguments,
+    call::{Call, Failed, Outcome},
+    carry::{self, Answer, Shared, Unfinished},
+    orders::Orders,
+    targets::{Targets, follow},
+};
+
+/// One call, as its caller wants it.
+#[derive(Debug)]
+pub struct Order<'a> {
+    pub key: DeploymentKey,
+    /// The only replica that it may go to; empty: any.
+    pub replica_id: &'a str,
+    /// Empty: the call reserves a slot, and [`Call::dispatch`] says what runs there.
+    pub method: &'a str,
+    pub multiplexed_model_id: &'a str,
+    pub session_id: &'a str,
+    pub arguments: Arguments,
+    /// The caller iterates over the result.
+    pub stream: bool,
+    /// Of the request that makes the call, or a fresh one ([`request_id`]).
+    pub request_id: &'a str,
+    /// Of the request that makes the call.
+    pub route: &'a str,
+    pub deadline: Option<Instant>,
+}
+
+/// The process's router. Dropping it leaves its thread alone: [`Router::close`] ends it.
+#[derive(Debug)]
+pub struct Router {
+    orders: Arc<Orders>,
+    targets: Arc<Targets>,
+    /// For arguments.
+    regions: Arc<Pool>,
+    stop: Arc<Notify>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    pid: u32,
+}
+
+impl Router {
+    /// Starts the thread, which follows the targets of the controller behind this socket.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(controller_socket_path: String) -> std::io::Result<Self> {
+        let (orders, receiver) = Orders::new();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let targets = Arc::new(Targets::default());
+        let of_thread = Arc::clone(&targets);
+        let warm = Arc::new(Notify::new());
+        let on_warm = Arc::clone(&warm);
+        let regions = Pool::new(move || on_warm.notify_one());
+        let on_idle = Arc::clone(&warm);
+        let kept = Regions {
+            pool: Arc::clone(&regions),
+            held: Held::new(move || on_idle.notify_one()),
+            warm,
+        };
+        let thread = std::thread::Builder::new()
+            .name("eagleray-router".to_owned())
+            .spawn(move || {
+                run(
+                    &controller_socket_path,
+                    receiver,
+                    &stopped,
+                    &of_thread,
+                    kept,
+                );
+            })?;
+        Ok(Self {
+            orders,
+            targets,
+            regions,
+            stop,
+            thread: Mutex::new(Some(thread)),
+            pid: std::process::id(),
+        })
+    }
+
+    /// Whether this process is a fork of the one whose router it is: it has no thread here.
+    pub fn is_forked(&self) -> bool {
+        self.pid != std::process::id()
+    }
+
+    /// By which calls leave together.
+    pub const fn orders(&self) -> &Arc<Orders> {
+        &self.orders
+    }
+
+    /// Sends a call. Never waits.
+    ///
+    /// # Errors
+    /// A name is too long for a head.
+    pub fn call(&self, order: Order<'_>) -> Result<Arc<Call>, HeadError> {
+        let reserves = order.method.is_empty();
+        let mut head = BytesMut::with_capacity(128);
+        RequestHead::Call(CallHead {
+            request_id: order.request_id.as_bytes(),
+            revision: b"",
+            traceparent: b"",
+            priority: 0,
+            method: order.method.as_bytes(),
+            multiplexed_model_id: order.multiplexed_model_id.as_bytes(),
+            session_id: order.session_id.as_bytes(),
+            stream: order.stream || reserves,
+            route: order.route.as_bytes(),
+            attachments: Attachments::default(),
+        })
+        .encode(&mut head)?;
+        let call = Arc::new(Call::default());
+        let request = carry::Request {
+            key: order.key,
+            replica_id: order.replica_id.to_owned(),
+            head: head.freeze(),
+            arguments: order.arguments,
+            answer: match (reserves, order.stream) {
+                (true, _) => Answer::Reservation,
+                (false, true) => Answer::Items,
+                (false, false) => Answer::Value,
+            },
+            model: ModelKey::of(order.multiplexed_model_id.as_bytes()),
+            session: SessionKey::of(order.session_id.as_bytes()),
+            deadline: order.deadline,
+        };
+        self.orders.send(carry::Order {
+            request,
+            call: Unfinished(Arc::clone(&call)),
+        });
+        Ok(call)
+    }
+
+    /// Copies bytes, one after the other, into a region: the body of a call. `None`: there is no room, and they go as
+    /// bytes.
+    pub fn share(&self, parts: &[&[u8]]) -> Option<Arc<Lent>> {
+        self.regions.lend(parts)
+    }
+
+    /// Ids of the replicas of a deployment, in a stable order. Waits for news of it until then; `None`: it is not known.
+    pub fn replicas(&self, key: &DeploymentKey, until: Instant) -> Option<Vec<String>> {
+        self.targets.replicas(key, until)
+    }
+
+    /// Ends the thread and waits for it; calls that go on fail.
+    pub fn close(&self) {
+        self.stop.notify_one();
+        let thread = self.thread.lock().take();
+        if let (Some(thread), false) = (thread, self.is_forked()) {
+            // A panic there was reported where it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A fresh UUID4, for a call that no request makes.
+pub fn request_id() -> String {
+    let bits = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
+}
+
+/// The regions that a router's thread looks after.
+struct Regions {
+    /// Of arguments.
+    pool: Arc<Pool>,
+    /// Of results.
+    held: Arc<Held>,
+    /// Some are warm, or idle.
+    warm: Arc<Notify>,
+}
+
+impl Regions {
+    fn poll_timeout(&self) -> Option<Instant> {
+        let times = [self.pool.poll_timeout(), self.held.poll_timeout()];
+        times.into_iter().flatten().min()
+    }
+
+    /// Gives warm memory back in time, for as long as the thread lives.
+    async fn look_after(self) {
+        loop {
+            self.warm.notified().await;
+            while let Some(at) = self.poll_timeout() {
+                tokio::time::sleep_until(at.into()).await;
+                let now = Instant::now();
+                self.pool.on_timeout(now);
+                self.held.on_timeout(now);
+            }
+        }
+    }
+}
+
+fn run(
+    path: &str,
+    mut orders: mpsc::Receiver<carry::Order>,
+    stop: &Notify,
+    targets: &Arc<Targets>,
+    regions: Regions,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return fail_all(
+            orders,
+            "the router's thread cannot start: no descriptors are left",
+        );
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let handle = Handle::new(Options {
+            seed: fastrand::u64(..),
+            regions: Some(Arc::clone(&regions.held)),
+            ..Options::default()
+        });
+        let (sender, news) = watch::channel(0_u64);
+        let shared = Shared {
+            handle: handle.clone(),
+            targets: Arc::clone(targets),
+            news,
+            resolving: Rc::new(Cell::new(0)),
+            regions: Arc::clone(&regions.pool),
+        };
+        tokio::task::spawn_local(regions.look_after());
+        let serve = async {
+            while let Some(order) = orders.recv().await {
+                tokio::task::spawn_local(shared.clone().carry_out(order));
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = follow(path, &handle, targets, sender) => {}
+            () = stop.notified() => {}
+        }
+    });
+    drop(local);
+    fail_all(orders, "the router of this process has ended");
+}
+
+fn fail_all(mut orders: mpsc::Receiver<carry::Order>, message: &str) {
+    orders.close();
+    // Until nothing more can come: a sender that was let in before the close may still be on its way.
+    while let Some(order) = orders.blocking_recv() {
+        let failed = Failed::new("Unavailable", message);
+        order.call.0.finish(Outcome::Failure(failed));
+    }
+}
