@@ -95,7 +95,11 @@ def options(**changed: Any) -> bytes:
 
 
 @pytest.mark.contract("4.1/reconfigure-later")
-@pytest.mark.contract("2/reconfigure-routing", "G/19", better="a replica is routed to while it is reconfigured")
+@pytest.mark.contract(
+    "2/reconfigure-routing",
+    "G/19",
+    better="a replica stays routable while it is reconfigured, and others are preferred",
+)
 def test_reconfigure_while_serving(node: Node) -> None:
     node.start(code(STATE)["State"], str(node.folder / "deleted"), options={"f4": '{"v":1}'})
     node.ready()

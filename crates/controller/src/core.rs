@@ -19,6 +19,7 @@ mod apply;
 mod backoff;
 mod change;
 mod condition;
+mod configure;
 mod failures;
 mod health;
 mod model;

@@ -102,13 +102,14 @@ impl Handle {
     }
 
     /// User code that may take its time (`reconfigure`) begins or is over: until then neither this process nor its
-    /// routers take a loop or a process that does not turn for one that hangs.
+    /// routers take a loop or a process that does not turn for one that hangs, and routers prefer other replicas.
     pub fn set_exempt(&self, exempt: bool) {
         // SeqCst: a connection that is made meanwhile either sees the flag or is in the list.
         self.shared.exempt.store(exempt, Ordering::SeqCst);
         for connection in self.shared.connections.lock().iter() {
             connection.page.set_exempt(exempt);
         }
+        self.shared.tell_avoid(Instant::now());
     }
 
     /// The next request for the loop. Does not wait.

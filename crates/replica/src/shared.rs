@@ -163,7 +163,9 @@ pub(crate) struct Shared {
     pub(crate) loop_turns: AtomicU64,
     /// The loop has not turned for long; whoever sees it turn wakes the I/O thread.
     pub(crate) hung: AtomicBool,
-    /// `reconfigure` runs: the loop may take its time.
+    /// For how long, when that was last said; 0: it turns.
+    pub(crate) hung_milliseconds: AtomicU32,
+    /// `reconfigure` runs: the loop may take its time, and routers shall prefer others meanwhile.
     pub(crate) exempt: AtomicBool,
     /// Requests that run although nobody wants their answer.
     pub(crate) abandoned: AtomicU32,
@@ -218,6 +220,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             loop_turns: AtomicU64::new(0),
             hung: AtomicBool::new(false),
+            hung_milliseconds: AtomicU32::new(0),
             exempt: AtomicBool::new(false),
             abandoned: AtomicU32::new(0),
             models: Mutex::default(),
@@ -225,6 +228,26 @@ impl Shared {
             sleeps_until: AtomicU64::new(u64::MAX),
             began: now,
         }
+    }
+
+    /// Tells routers whether a request would wait here. Both threads whose doing that is call this after they have
+    /// changed their flag; the lock makes the last word right, whoever has it.
+    pub(crate) fn tell_avoid(&self, now: Instant) {
+        let connections = self.connections.lock();
+        let header = self.avoid_header();
+        for connection in connections.iter() {
+            connection.out.frame(now, false, header, &[], &[]);
+        }
+    }
+
+    /// HUNG as it is now.
+    pub(crate) fn avoid_header(&self) -> Header {
+        let mut header = Header::new(Kind::Hung, 0, 0);
+        // SeqCst: see `tell_avoid`.
+        let hung = self.hung_milliseconds.load(Ordering::SeqCst);
+        let exempt = self.exempt.load(Ordering::SeqCst);
+        header.a = hung.max(u32::from(exempt));
+        header
     }
 
     /// Queues an event and wakes the loop.

@@ -72,8 +72,8 @@ pub enum Kind {
     /// Either way, on connections with a channel: the region with the number in `sequence` is not needed any more.
     /// `a`: 1, nobody sees it; 0, somebody may, so it must never be written to again.
     Release = 14,
-    /// Replica to router. `a`: milliseconds for which its event loop has not turned, so a request would wait there;
-    /// 0: it turns again.
+    /// Replica to router. `a`: milliseconds for which its event loop has not turned, or 1 while `reconfigure` runs, so a
+    /// request might wait there; 0: neither is so any more.
     Hung = 128,
     /// Replica to router: the multiplexed models that it holds or loads, all of them. Payload: see
     /// [`ModelKey`](crate::ModelKey).

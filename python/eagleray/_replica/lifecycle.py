@@ -41,11 +41,13 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._draining = False
-        self._exempt = 0
+        self._configuring = asyncio.Lock()
         self._user_code: UserCode | None = None
         # The variables that the constructor set.
         self._context = contextvars.Context()
         self._user_config = ""
+        # It has taken that; after a failure nobody knows what it has.
+        self._configured = True
         self._options: dict[str, Any] = {}
         self._rank: Any = None
         self._run_http: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
@@ -204,21 +206,43 @@ class Lifecycle:
             user_code = self._user_code
             if user_code is None:
                 raise RuntimeError("the replica has not started yet")
-            changed = options["user_config"] != self._user_config
-            if options["logging"] != self._options["logging"]:
-                log.apply(options["logging"])
-            self._options, self._user_config = options, options["user_config"]
-            changed |= self._take_place(command["rank"], command["world_size"]) and hooks.wants_rank(user_code)
-            if changed:
-                await self._apply_exempt(user_code)
-            self._core.set_limit(options["max_ongoing_requests"])
-            if user_code.served is not None:
-                asgi.limit_threads(options["max_ongoing_requests"])
+            self._take_options(user_code, options)
+            moved = self._take_place(command["rank"], command["world_size"]) and hooks.wants_rank(user_code)
+            config = None if command["keep_user_config"] else options["user_config"]
+            if moved or config is not None:
+                await self._configure(user_code, config, moved)
         except BaseException as error:
             children.end_if_came_back(error)
             log.failure("reconfigure failed", error)
             failure = _traceback.text_of(error)
         self._core.tell_reconfigured(command["id"], failure)
+
+    def _take_options(self, user_code: UserCode, options: dict[str, Any]) -> None:
+        """All but `user_config`: they wait for nothing."""
+        if options["logging"] != self._options["logging"]:
+            log.apply(options["logging"])
+        self._options = options
+        self._core.set_limit(options["max_ongoing_requests"])
+        if user_code.served is not None:
+            asgi.limit_threads(options["max_ongoing_requests"])
+
+    async def _configure(self, user_code: UserCode, config: str | None, moved: bool) -> None:
+        """Calls `reconfigure` if the configuration (None: the one that it has) or the rank is another one.
+
+        One at a time: a controller that has just begun asks again for what its predecessor asked for.
+        """
+        async with self._configuring:
+            wanted = self._user_config if config is None else config
+            if not moved and wanted == self._user_config and self._configured:
+                return
+            self._user_config, self._configured = wanted, False
+            # It may take its time, on the loop too.
+            self._core.set_exempt(True)
+            try:
+                await hooks.apply_user_config(user_code, wanted, self._rank)
+            finally:
+                self._core.set_exempt(False)
+            self._configured = True
 
     def _take_place(self, rank: int | None, world_size: int) -> bool:
         """Its place among its siblings as it is now; returns whether the rank is another one."""
@@ -230,16 +254,6 @@ class Lifecycle:
             return False
         self._rank = context.rank = ReplicaRank(rank, 0, rank)
         return True
-
-    async def _apply_exempt(self, user_code: UserCode) -> None:
-        # It may take its time, on the loop too; two of them may overlap.
-        self._exempt += 1
-        self._core.set_exempt(True)
-        try:
-            await hooks.apply_user_config(user_code, self._user_config, self._rank)
-        finally:
-            self._exempt -= 1
-            self._core.set_exempt(self._exempt > 0)
 
     async def _check_health(self, number: int) -> None:
         failure = ""

@@ -3,7 +3,8 @@
 //! A replica carries its label through the node, so a controller that begins anew knows what each process runs.
 //! Those that desired state wants, or may still need (an older version during an update), are adopted with their
 //! state; all others are stopped. What options an adopted replica last heard of is not known, so it is told again:
-//! the same `user_config` twice does not call user code.
+//! the same `user_config` twice does not call user code. It is told that in steps all the same, since the last
+//! controller may have ended in the middle of a change.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use super::{
     health::Health,
     model::{Application, Deployment, Revision, VersionSpec},
     reconcile::{relay, stop_command},
-    replica::Replica,
+    replica::{Replica, Told},
 };
 use crate::store::checkpoint::{Loaded, RootApplication};
 
@@ -140,7 +141,7 @@ impl Core {
             (false, false) => ReplicaState::Starting,
         };
         let mut health = Health::default();
-        health.plan(now, spec.options(), self.random.f64());
+        health.plan(now, self.random.f64());
         self.order = self.order.max(label.order);
         let socket_path = match listed.socket_path.as_str() {
             "" => self.socket_path(&listed.replica_id),
@@ -159,8 +160,9 @@ impl Core {
             sync_bodies: ready.as_ref().is_some_and(|ready| ready.sync_bodies),
             spawned_at: now,
             ready_at: ready.as_ref().map(|_| now),
-            applied: None,
-            sent: None,
+            view: Told::unknown(),
+            config: Told::unknown(),
+            configured_at: now,
             health,
             condition: Condition::default(),
         };

@@ -47,6 +47,8 @@ pub(crate) struct Attempts {
     pub(crate) proven: bool,
     /// It never came up and is not tried again before the next deploy.
     pub(crate) gave_up: bool,
+    /// A replica failed to take the `user_config` of the newest revision: none is asked to any more.
+    pub(crate) config_refused: bool,
     pub(crate) last_error: String,
     pub(crate) crash_loop: Option<CrashLoop>,
     /// Replicas fail and none has settled: so many may have failed of late or be on trial, and one after that.

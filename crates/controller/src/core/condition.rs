@@ -87,7 +87,7 @@ impl Core {
         if said.hung_milliseconds == 0 {
             condition.hung_since = None;
             if was_hung {
-                replica.health.excuse(now, replica.spec.options(), spread);
+                replica.health.excuse(now, spread);
                 let message = format!(
                     "{}: the event loop of replica {id} turns again",
                     deployment.key

@@ -9,7 +9,7 @@ use std::{borrow::Cow, time::Duration};
 use eagleray_types::replica_log_name;
 
 use super::{
-    Core, Level, backoff,
+    Core, Level, backoff, configure,
     model::{Deployment, VersionSpec},
     replica::Replica,
     status::{Status, StatusInput},
@@ -41,7 +41,15 @@ impl Core {
             attempts.start_failed(now, settled, options, error.clone().into_owned());
         let (failures, gave_up) = (attempts.failures, attempts.gave_up);
         let crash_loop = attempts.crash_loop.as_ref().map(|one| one.describe(now));
+        let speaks = deployment.speaks_for(spec.version());
+        let refused = limit_reached && !gave_up && configure::brings_config(deployment, spec);
+        let refused = refused && configure::refuse(deployment);
         let next = match &crash_loop {
+            _ if refused => {
+                "It came with a new user_config, so the update has stopped, and the replicas keep the one that they \
+                 had before, or go back to it. Correct the error below and deploy again."
+                    .to_owned()
+            }
             _ if gave_up => {
                 let others_serve = deployment.routable().next().is_some();
                 let kept = if others_serve {
@@ -63,11 +71,14 @@ impl Core {
             self.log_path(deployment, id),
         );
         self.log_failure(deployment, &message);
-        if deployment.is_target(spec.version()) {
+        if speaks {
             if limit_reached {
-                deployment
-                    .status
-                    .on(StatusInput::StartFailed, message.as_str());
+                let input = if refused {
+                    StatusInput::ConfigRefused
+                } else {
+                    StatusInput::StartFailed
+                };
+                deployment.status.on(input, message.as_str());
             }
             if deployment.status.status != Status::Healthy {
                 deployment.status.message = message;
@@ -105,7 +116,7 @@ impl Core {
             ),
             None => format!("{what} and is being replaced; its output is in {output}"),
         };
-        if deployment.is_target(spec.version()) {
+        if deployment.speaks_for(spec.version()) {
             if limit_reached || deployment.status.status != Status::Updating {
                 deployment
                     .status
@@ -116,12 +127,12 @@ impl Core {
         self.log_failure(deployment, &message);
     }
 
-    fn log_failure(&mut self, deployment: &Deployment, message: &str) {
+    pub(super) fn log_failure(&mut self, deployment: &Deployment, message: &str) {
         let message = format!("{}: {}", deployment.key, clip(message, IN_LOG));
         self.log(Level::Warning, message);
     }
 
-    fn log_path(&self, deployment: &Deployment, id: &str) -> String {
+    pub(super) fn log_path(&self, deployment: &Deployment, id: &str) -> String {
         self.options
             .run_directory
             .join("logs")

@@ -2,22 +2,29 @@
 //!
 //! One question at a time, every `health_check_period_s` give or take a tenth; no answer within
 //! `health_check_timeout_s` is a failure; three in a row and the replica is to be replaced. Constructors and
-//! `reconfigure` may take their time: no question is asked while they run. Nor while the replica is hung.
+//! `reconfigure` may take their time: no question is asked while they run. Nor while the replica is hung. Times follow
+//! from the options of the moment, so a redeploy that changes them counts for the question that is open, too.
 
 use std::time::Duration;
 
 use eagleray_types::control::DeploymentOptions;
 
-use super::ReplicaState;
-
 pub(crate) const FAILURES_UNTIL_REPLACED: u32 = 3;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Health {
-    next_at: Option<Duration>,
-    /// Id and deadline of the question that is open.
+    planned: Option<Planned>,
+    /// Id of the question that is open, and when it was asked.
     asked: Option<(u64, Duration)>,
     failures: u32,
+}
+
+/// The next question, as it was planned. When it is due follows from the options of the moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Planned {
+    from: Duration,
+    /// Between 0 and 1: moves the question by up to a tenth either way.
+    spread: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,45 +35,46 @@ pub(crate) enum HealthStep {
 }
 
 impl Health {
-    /// What is due. After `Ask` the caller sends the question and calls [`Health::asked`].
-    pub(crate) fn due(&mut self, now: Duration, state: ReplicaState) -> HealthStep {
-        if !checked(state) {
+    /// What is due. `checked`: it is asked at all. After `Ask` the caller sends the question and calls
+    /// [`Health::asked`].
+    pub(crate) fn due(
+        &mut self,
+        now: Duration,
+        options: &DeploymentOptions,
+        checked: bool,
+    ) -> HealthStep {
+        if !checked {
             self.asked = None;
             return HealthStep::Nothing;
         }
-        match self.asked {
-            Some((_, deadline)) if deadline <= now => {
-                self.asked = None;
-                HealthStep::TimedOut
-            }
-            Some(_) => HealthStep::Nothing,
-            None if self.next_at.is_none_or(|at| at <= now) => HealthStep::Ask,
-            None => HealthStep::Nothing,
+        let due = self.next_timeout(options, checked);
+        if due.is_some_and(|at| at > now) {
+            HealthStep::Nothing
+        } else if self.asked.take().is_some() {
+            HealthStep::TimedOut
+        } else {
+            HealthStep::Ask
         }
     }
 
     /// Plans the next question. `spread` is between 0 and 1 and moves it by up to a tenth either way.
-    pub(crate) fn plan(&mut self, now: Duration, options: &DeploymentOptions, spread: f64) {
-        self.next_at = Some(now + seconds(options.health_check_period_s * (0.9 + 0.2 * spread)));
+    pub(crate) fn plan(&mut self, now: Duration, spread: f64) {
+        self.planned = Some(Planned { from: now, spread });
     }
 
-    pub(crate) fn asked(&mut self, id: u64, now: Duration, options: &DeploymentOptions) {
-        self.asked = Some((id, now + seconds(options.health_check_timeout_s)));
+    pub(crate) fn asked(&mut self, id: u64, now: Duration) {
+        self.asked = Some((id, now));
     }
 
     /// Takes the answer `id`; `false` when nobody waits for it.
     pub(crate) fn answered(&mut self, id: u64) -> bool {
-        let expected = self.asked.is_some_and(|(asked, _)| asked == id);
-        if expected {
-            self.asked = None;
-        }
-        expected
+        self.asked.take_if(|(asked, _)| *asked == id).is_some()
     }
 
     /// Forgets the question that is open: the replica could not answer, for a reason that another rule deals with.
-    pub(crate) fn excuse(&mut self, now: Duration, options: &DeploymentOptions, spread: f64) {
+    pub(crate) fn excuse(&mut self, now: Duration, spread: f64) {
         self.asked = None;
-        self.plan(now, options, spread);
+        self.plan(now, spread);
     }
 
     pub(crate) fn passed(&mut self) {
@@ -79,16 +87,23 @@ impl Health {
         self.failures >= FAILURES_UNTIL_REPLACED
     }
 
-    pub(crate) fn next_timeout(&self, state: ReplicaState) -> Option<Duration> {
-        if !checked(state) {
+    /// When [`Health::due`] has something to say; `None`: not for itself, or at once.
+    pub(crate) fn next_timeout(
+        &self,
+        options: &DeploymentOptions,
+        checked: bool,
+    ) -> Option<Duration> {
+        if !checked {
             return None;
         }
-        self.asked.map(|(_, deadline)| deadline).or(self.next_at)
+        let asked = self
+            .asked
+            .map(|(_, at)| at + seconds(options.health_check_timeout_s));
+        asked.or_else(|| {
+            let Planned { from, spread } = self.planned?;
+            Some(from + seconds(options.health_check_period_s * (0.9 + 0.2 * spread)))
+        })
     }
-}
-
-const fn checked(state: ReplicaState) -> bool {
-    matches!(state, ReplicaState::Running)
 }
 
 fn seconds(value: f64) -> Duration {

@@ -156,6 +156,28 @@ impl Deployment {
             .is_some_and(|target| target.version() == version)
     }
 
+    /// A replica refused the `user_config` of the target.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.target_attempts()
+            .is_some_and(|attempts| attempts.config_refused)
+    }
+
+    /// What becomes of a replica of `version` is said in the status. Not of one that keeps serving after a change that
+    /// was refused: the status says why that was.
+    pub(crate) fn speaks_for(&self, version: &str) -> bool {
+        self.is_target(version) && !self.is_refused()
+    }
+
+    /// What shall run of the target's version: the target, or what it had before, when its `user_config` was refused.
+    pub(crate) fn wanted(&self) -> Option<&VersionSpec> {
+        let target = self.target.as_ref()?;
+        let before = self
+            .serving
+            .as_ref()
+            .filter(|serving| self.is_refused() && serving.version() == target.version());
+        Some(before.unwrap_or(target))
+    }
+
     /// The serving version, when it is another than the target's.
     pub(crate) fn fallback(&self) -> Option<&VersionSpec> {
         self.serving
@@ -168,16 +190,18 @@ impl Deployment {
         let proven = self
             .target_attempts()
             .is_some_and(|attempts| attempts.proven);
-        match (&self.target, &self.serving) {
+        match (self.wanted(), self.serving.as_ref()) {
             (Some(target), Some(serving)) => Some(if proven { target } else { serving }),
-            (target, serving) => target.as_ref().or(serving.as_ref()),
+            (target, serving) => target.or(serving),
         }
     }
 
-    /// Replicas of `version` that serve and have the options that are wanted.
-    pub(crate) fn running(&self, version: &str) -> usize {
+    /// Replicas that serve, as `spec` wants them.
+    pub(crate) fn running(&self, spec: &VersionSpec) -> usize {
         let running = |replica: &&Replica| {
-            replica.state == super::ReplicaState::Running && replica.spec.version() == version
+            replica.state == super::ReplicaState::Running
+                && replica.spec.version() == spec.version()
+                && replica.config.is(&spec.options().user_config)
         };
         self.replicas.values().filter(running).count()
     }
@@ -276,7 +300,10 @@ impl Deployment {
             .replicas
             .values()
             .filter(|replica| !replica.condition.is_hung())
-            .filter_map(|replica| replica.health.next_timeout(replica.state));
+            .filter_map(|replica| {
+                let (options, checked) = (replica.spec.options(), replica.is_checked());
+                replica.health.next_timeout(options, checked)
+            });
         let hung = self.replicas.values().filter_map(Replica::hang_ends_at);
         let starts = self
             .attempts

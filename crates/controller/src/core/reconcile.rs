@@ -18,7 +18,7 @@ use super::{
     health::Health,
     model::{Deployment, VersionSpec},
     ranks,
-    replica::{Replica, ReplicaView},
+    replica::{Replica, ReplicaView, Told},
     rollout::{self, Fleet, Member, Phase, Version, Want},
     routed::settle_route,
     status::{Status, StatusInput},
@@ -55,52 +55,22 @@ impl Core {
     }
 
     fn reconcile_deployment(&mut self, deployment: &mut Deployment, now: Duration) {
-        self.reconfigure(deployment);
+        self.reconfigure(deployment, now);
         self.give_up_ranks(deployment);
         let plan = rollout::plan(&fleet(deployment, now));
         for id in &plan.stop {
             self.stop(deployment, id);
         }
-        if let Some(target) = deployment.target.clone() {
+        if let Some(target) = deployment.wanted().cloned() {
             (0..plan.start_target).for_each(|_| self.spawn(deployment, &target, now));
         }
         if let Some(serving) = deployment.serving.clone() {
             (0..plan.start_fallback).for_each(|_| self.spawn(deployment, &serving, now));
         }
         if ranks::settle(deployment) {
-            self.reconfigure(deployment);
+            self.reconfigure(deployment, now);
         }
         notice_target_reached(deployment);
-    }
-
-    /// Tells replicas of a version that is kept what its options are now.
-    fn reconfigure(&mut self, deployment: &mut Deployment) {
-        let (target, serving) = (deployment.target.clone(), deployment.serving.clone());
-        for replica in deployment
-            .replicas
-            .values_mut()
-            .filter(|one| one.state.serving())
-        {
-            let same_version = |spec: &&VersionSpec| spec.version() == replica.spec.version();
-            let Some(spec) = target.iter().chain(&serving).find(same_version) else {
-                continue;
-            };
-            replica.spec = spec.clone();
-            let view = ReplicaView::of(spec.options(), replica.rank);
-            if replica.needs(&view) && replica.step(ReplicaInput::Reconfigure) {
-                let id = self.next_question();
-                replica.sent = Some((id, view));
-                let body = replica_command::Body::Reconfigure(Reconfigure {
-                    id,
-                    options: spec.options().clone(),
-                    world_size: spec.options().num_replicas,
-                    revision: spec.application().revision.clone(),
-                    rank: Some(replica.rank),
-                    replaced: false,
-                });
-                self.commands.push(relay(&replica.id, body));
-            }
-        }
     }
 
     /// Before their successors start. Whether they hear of it changes nothing here.
@@ -118,6 +88,7 @@ impl Core {
                 revision: replica.spec.application().revision.clone(),
                 rank: Some(replica.rank),
                 replaced: true,
+                keep_user_config: true,
             });
             self.commands.push(relay(&id, body));
         }
@@ -139,8 +110,9 @@ impl Core {
             sync_bodies: false,
             spawned_at: now,
             ready_at: None,
-            applied: Some(ReplicaView::of(spec.options(), rank)),
-            sent: None,
+            view: Told::known(ReplicaView::of(spec.options(), rank)),
+            config: Told::known(spec.options().user_config.clone()),
+            configured_at: now,
             health: Health::default(),
             condition: Condition::default(),
         };
@@ -294,10 +266,7 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
         })
     });
     Fleet {
-        target: deployment
-            .target
-            .as_ref()
-            .map(|spec| want(deployment, spec, now)),
+        target: deployment.wanted().map(|spec| want(deployment, spec, now)),
         fallback: deployment
             .fallback()
             .map(|spec| want(deployment, spec, now)),
@@ -316,7 +285,7 @@ fn notice_target_reached(deployment: &mut Deployment) {
         .filter(|replica| replica.state.live())
         .count();
     let wanted = target.options().num_replicas as usize;
-    if live != wanted || deployment.running(target.version()) != wanted {
+    if live != wanted || deployment.running(&target) != wanted || deployment.is_refused() {
         return;
     }
     // Ready again is not well again: that is for the ten seconds to show.

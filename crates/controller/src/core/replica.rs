@@ -3,7 +3,7 @@
 //! The states are Ray Serve's words. Every change goes through [`ReplicaState::next`], and a test walks every pair
 //! of state and event, so a new event cannot be forgotten in some state. `UPDATING` and `RECOVERING` stay
 //! routable: a replica that takes a new `user_config`, or is met again after a restart of the controller, answers
-//! requests all the while.
+//! requests all the while, though routers prefer others while its `reconfigure` runs.
 
 use std::time::Duration;
 
@@ -106,33 +106,97 @@ impl ReplicaState {
     }
 }
 
-/// What lives in the replica, of the options and of its place among its siblings: when it changes, the replica hears
-/// of it.
+/// What a replica knows of its options and of its place among its siblings, but for `user_config`: when it changes, the
+/// replica hears of it at once.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ReplicaView {
-    user_config: String,
-    max_ongoing_requests: u32,
-    graceful_shutdown_wait_loop_s: f64,
-    access_log: bool,
-    max_body_bytes: u64,
-    logging: String,
+    options: DeploymentOptions,
     rank: u32,
-    world_size: u32,
 }
 
 impl ReplicaView {
     pub(crate) fn of(options: &DeploymentOptions, rank: u32) -> Self {
+        let mut options = options.clone();
+        options.user_config.clear();
+        // What routers and the controller obey. Everything else goes along, so that no option can be forgotten.
+        options.max_queued_requests = 0;
+        options.backpressure_status = 0;
+        options.backpressure_retry_after_s = 0.0;
+        options.health_check_period_s = 0.0;
+        options.hang_timeout_s = 0.0;
+        options.max_constructor_retry_count = 0;
+        options.rolling_update_percentage = 0.0;
+        options.max_surge_percent = 0;
+        Self { options, rank }
+    }
+}
+
+/// Something that a replica is told: what it has confirmed, and what is on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told<T> {
+    /// `None` after a restart of the controller, which cannot know.
+    confirmed: Option<T>,
+    sent: Option<(u64, T)>,
+}
+
+impl<T: Clone + PartialEq> Told<T> {
+    pub(crate) const fn known(value: T) -> Self {
         Self {
-            rank,
-            world_size: options.num_replicas,
-            logging: options.logging.clone(),
-            user_config: options.user_config.clone(),
-            max_ongoing_requests: options.max_ongoing_requests,
-            graceful_shutdown_wait_loop_s: options.graceful_shutdown_wait_loop_s,
-            access_log: options.access_log,
-            max_body_bytes: options.max_body_bytes,
+            confirmed: Some(value),
+            sent: None,
         }
     }
+
+    pub(crate) const fn unknown() -> Self {
+        Self {
+            confirmed: None,
+            sent: None,
+        }
+    }
+
+    /// Whether the newest that it was told is another, or not known.
+    pub(crate) fn needs(&self, wanted: &T) -> bool {
+        self.sent().or(self.confirmed.as_ref()) != Some(wanted)
+    }
+
+    /// Whether it has confirmed this and was told nothing since.
+    pub(crate) fn is(&self, wanted: &T) -> bool {
+        self.is_settled() && !self.needs(wanted)
+    }
+
+    pub(crate) fn sent(&self) -> Option<&T> {
+        self.sent.as_ref().map(|(_, value)| value)
+    }
+
+    pub(crate) const fn on_its_way(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.sent.is_none() && self.confirmed.is_some()
+    }
+
+    pub(crate) fn send(&mut self, id: u64, value: T) {
+        self.sent = Some((id, value));
+    }
+
+    /// Takes the answer `id`. Returns what it is about; `None` when nobody waits for it.
+    pub(crate) fn answered(&mut self, id: u64, fine: bool) -> Option<Answered<T>> {
+        let (_, value) = self.sent.take_if(|(sent, _)| *sent == id)?;
+        let news = self.confirmed.as_ref() != Some(&value);
+        if fine {
+            self.confirmed = Some(value.clone());
+        }
+        Some(Answered { value, news })
+    }
+}
+
+/// An answer that was waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answered<T> {
+    pub(crate) value: T,
+    /// It is another than was confirmed before.
+    pub(crate) news: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -151,10 +215,11 @@ pub(crate) struct Replica {
     pub(crate) sync_bodies: bool,
     pub(crate) spawned_at: Duration,
     pub(crate) ready_at: Option<Duration>,
-    /// What the replica has confirmed; `None` after a restart of the controller, which cannot know.
-    pub(crate) applied: Option<ReplicaView>,
-    /// The reconfiguration on its way.
-    pub(crate) sent: Option<(u64, ReplicaView)>,
+    pub(crate) view: Told<ReplicaView>,
+    /// Its `user_config`. While one is on its way, `reconfigure` of user code may run.
+    pub(crate) config: Told<String>,
+    /// When that was sent.
+    pub(crate) configured_at: Duration,
     pub(crate) health: Health,
     pub(crate) condition: Condition,
 }
@@ -190,14 +255,20 @@ impl Replica {
             .filter(|_| self.state.routable())
     }
 
-    /// Whether it must be told `view`.
-    pub(crate) fn needs(&self, view: &ReplicaView) -> bool {
-        let known = self
-            .sent
-            .as_ref()
-            .map(|(_, sent)| sent)
-            .or(self.applied.as_ref());
-        known != Some(view)
+    /// Whether it is asked for its health: `reconfigure` may take its time.
+    pub(crate) fn is_checked(&self) -> bool {
+        match self.state {
+            ReplicaState::Running => true,
+            ReplicaState::Recovering => !self.config.on_its_way(),
+            _ => false,
+        }
+    }
+
+    /// It confirmed everything that it was told.
+    pub(crate) fn settle(&mut self) {
+        if self.view.is_settled() && self.config.is_settled() {
+            self.step(ReplicaInput::Reconfigured);
+        }
     }
 }
 

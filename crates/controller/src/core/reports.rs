@@ -112,7 +112,7 @@ impl Core {
         }
         replica.ready_at = Some(now);
         replica.sync_bodies = ready.sync_bodies;
-        replica.health.plan(now, replica.spec.options(), spread);
+        replica.health.plan(now, spread);
         let (pid, version) = (replica.pid, replica.spec.version().to_owned());
         deployment.attempts_of(&version).proven = true;
         if pid == 0 && !self.listing {
@@ -157,7 +157,7 @@ impl Core {
             return;
         }
         let version = replica.spec.version().to_owned();
-        if deployment.is_target(&version) {
+        if deployment.speaks_for(&version) {
             deployment.status.on(StatusInput::HealthFailed, message);
         }
         self.log(Level::Warning, format!("{}: {message}", deployment.key));
@@ -189,16 +189,23 @@ impl Core {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
         };
-        let Some((_, view)) = replica.sent.take_if(|(sent, _)| *sent == outcome.id) else {
+        let fine = outcome.failure.is_empty();
+        let config = replica.config.answered(outcome.id, fine);
+        let view = replica.view.answered(outcome.id, fine);
+        if config.is_none() && view.is_none() {
             return;
-        };
-        if outcome.failure.is_empty() {
-            if replica.step(ReplicaInput::Reconfigured) {
-                replica.applied = Some(view);
-            }
+        }
+        if fine {
+            replica.settle();
         } else if replica.step(ReplicaInput::ReconfigureFailed) {
             let spec = replica.spec.clone();
-            self.start_failed(deployment, id, &spec, &outcome.failure, now);
+            let config = config.filter(|answered| answered.news);
+            let refused = config.is_some_and(|answered| {
+                self.config_refused(deployment, id, &answered.value, &outcome.failure)
+            });
+            if !refused {
+                self.start_failed(deployment, id, &spec, &outcome.failure, now);
+            }
         }
     }
 
@@ -232,7 +239,16 @@ impl Core {
             _ => {
                 let reason = replica.condition.reason();
                 let reason = reason.as_deref().unwrap_or(&exited.reason);
-                self.died(&mut deployment, &replica, reason, now);
+                let refused = replica.config.sent().is_some_and(|config| {
+                    let error = format!(
+                        "the replica ended meanwhile: {reason}\n{}",
+                        exited.stderr_tail
+                    );
+                    self.config_refused(&mut deployment, id, config, &error)
+                });
+                if !refused {
+                    self.died(&mut deployment, &replica, reason, now);
+                }
             }
         }
         self.put_back(deployment);
@@ -282,7 +298,8 @@ impl Core {
                 if replica.condition.is_hung() {
                     continue;
                 }
-                match replica.health.due(now, replica.state) {
+                let checked = replica.is_checked();
+                match replica.health.due(now, replica.spec.options(), checked) {
                     HealthStep::Nothing => {}
                     step => due.push((replica.id.clone(), step)),
                 }
@@ -320,8 +337,8 @@ impl Core {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
         };
-        replica.health.plan(now, replica.spec.options(), spread);
-        replica.health.asked(question, now, replica.spec.options());
+        replica.health.plan(now, spread);
+        replica.health.asked(question, now);
         self.commands.push(relay(
             id,
             replica_command::Body::CheckHealth(CheckHealth { id: question }),

@@ -12,6 +12,7 @@ use eagleray_types::control::{ApplicationStatus, DeploymentStatus, ReplicaStatus
 use super::{
     ReplicaState,
     condition::hung_text,
+    configure,
     model::{Application, Deployment},
 };
 
@@ -49,6 +50,8 @@ pub(crate) enum StatusInput {
     TargetReached,
     StartFailed,
     HealthFailed,
+    /// A new `user_config` was refused, and the update stopped.
+    ConfigRefused,
     Delete,
 }
 
@@ -129,6 +132,7 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
         (S::Updating | S::DeployFailed, I::StartFailed) => {
             (S::DeployFailed, T::ReplicaStartupFailed)
         }
+        (_, I::ConfigRefused) => (S::DeployFailed, T::ReplicaStartupFailed),
         (S::Updating, I::HealthFailed) => (S::DeployFailed, T::HealthCheckFailed),
         (S::Upscaling | S::Downscaling, I::StartFailed) => (S::Unhealthy, T::ReplicaStartupFailed),
         (S::Healthy | S::Upscaling | S::Downscaling | S::Unhealthy, I::HealthFailed) => {
@@ -213,6 +217,9 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
     }
     if let Some(slow) = slow_start(deployment, now).filter(|_| message.is_empty()) {
         message = slow;
+    }
+    if let Some(progress) = configure::progress(deployment, now).filter(|_| message.is_empty()) {
+        message = progress;
     }
     for hung in deployment
         .replicas
@@ -316,6 +323,7 @@ mod tests {
             (I::ScaledDown, [None, down, None, None, down, down]),
             (I::TargetReached, [done(T::ConfigUpdateCompleted), None, done(T::Unspecified), done(T::Unspecified), done(T::UpscaleCompleted), done(T::DownscaleCompleted)]),
             (I::StartFailed, [start_failed, None, None, start_failed, Some((S::Unhealthy, T::ReplicaStartupFailed)), Some((S::Unhealthy, T::ReplicaStartupFailed))]),
+            (I::ConfigRefused, [start_failed; 6]),
             (I::HealthFailed, [Some((S::DeployFailed, T::HealthCheckFailed)), sick, sick, None, sick, sick]),
         ];
         for (input, row) in table {

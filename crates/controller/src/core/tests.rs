@@ -1,6 +1,7 @@
 //! The core against a simulated node, store and router: [`world`] plays all three and checks what must always hold.
 
 mod adoption;
+mod configure;
 mod deploys;
 mod failures;
 mod parts;

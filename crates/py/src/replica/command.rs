@@ -26,6 +26,7 @@ pub(super) fn to_dict<'py>(
             dict.set_item("revision", &command.revision)?;
             dict.set_item("rank", command.rank)?;
             dict.set_item("replaced", command.replaced)?;
+            dict.set_item("keep_user_config", command.keep_user_config)?;
             "reconfigure"
         }
         Body::CheckHealth(command) => {

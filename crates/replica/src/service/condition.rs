@@ -6,7 +6,6 @@ use std::{
 };
 
 use eagleray_types::control::{self, ReplicaEvent, replica_event};
-use eagleray_wire::{Header, Kind};
 
 use super::Service;
 use crate::{
@@ -52,15 +51,6 @@ impl Condition {
     }
 }
 
-/// HUNG, as routers get it; `None`: the loop turns.
-pub(super) fn hung_header(hung_for: Option<Duration>) -> Header {
-    let mut header = Header::new(Kind::Hung, 0, 0);
-    header.a = hung_for.map_or(0, |time| {
-        u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
-    });
-    header
-}
-
 impl Service {
     /// Looks whether the loop turns, and tells whoever should know.
     pub(super) fn look_after(&mut self, now: Instant) {
@@ -88,10 +78,14 @@ impl Service {
 
     fn turns(&mut self, now: Instant, turns: bool) {
         self.shared.hung.store(!turns, Ordering::Relaxed);
-        let header = hung_header(self.condition.hung_for(now));
-        for connection in self.shared.connections.lock().iter() {
-            connection.out.frame(now, false, header, &[], &[]);
-        }
+        let hung_for = self.condition.hung_for(now).map_or(0, |time| {
+            u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
+        });
+        // SeqCst: see `tell_avoid`.
+        self.shared
+            .hung_milliseconds
+            .store(hung_for, Ordering::SeqCst);
+        self.shared.tell_avoid(now);
         self.condition.tell_again = true;
     }
 

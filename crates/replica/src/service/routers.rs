@@ -23,7 +23,7 @@ use rustix::{
     net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown},
 };
 
-use super::{FIRST_CONNECTION, Router, Service, condition};
+use super::{FIRST_CONNECTION, Router, Service};
 use crate::{admission::ConnectionKey, out::Outgoing, shared::Connection};
 
 /// Fewest words of a claim page: a router may have more under way than a small limit lets start.
@@ -214,14 +214,16 @@ impl Service {
             requests: Mutex::default(),
             _listed: listed,
         });
-        self.shared.connections.lock().push(Arc::clone(&connection));
+        let mut connections = self.shared.connections.lock();
+        connections.push(Arc::clone(&connection));
+        let avoid = self.shared.avoid_header();
+        if avoid.a > 0 {
+            connection.out.frame(now, false, avoid, &[], &[]);
+        }
+        drop(connections);
         connection
             .page
             .set_exempt(self.shared.exempt.load(Ordering::SeqCst));
-        if let Some(hung_for) = self.condition.hung_for(now) {
-            let header = condition::hung_header(Some(hung_for));
-            connection.out.frame(now, false, header, &[], &[]);
-        }
         self.shared.tell_models(now, &connection);
         self.routers[index] = Some(Router::Live { connection, input });
         let mut admission = self.shared.admission.lock();

@@ -56,21 +56,34 @@ fn a_loop_that_does_not_turn_is_reported_and_reported_again_when_it_turns() {
 }
 
 #[test]
-fn while_it_reconfigures_nothing_is_hung() {
+fn while_it_reconfigures_routers_prefer_others_and_nothing_is_hung() {
     let replica = Replica::start(10);
     let mut router = replica.router();
     replica.handle.set_exempt(true);
+    assert_eq!(router.frame(Kind::Hung).header.a, 1, "at once");
     router.get();
     let turns = router.page.turns();
     while router.page.turns() < turns + 8 {
         std::thread::yield_now();
     }
     assert!(router.page.exempt());
-    assert!(replica.router().page.exempt());
+    let mut later = replica.router();
+    assert!(later.page.exempt());
+    assert_eq!(later.frame(Kind::Hung).header.a, 1);
     assert!(router.try_read().is_none(), "no word of hanging");
     replica.handle.set_exempt(false);
     assert!(!router.page.exempt());
-    router.frame(Kind::Hung);
+    assert_eq!(router.frame(Kind::Hung).header.a, 0);
+    // From now on it may be hung: a request waits.
+    assert!(router.frame(Kind::Hung).header.a >= 1_000);
+    replica.handle.set_exempt(true);
+    assert!(router.frame(Kind::Hung).header.a >= 1_000);
+    replica.handle.turned();
+    assert_eq!(
+        router.frame(Kind::Hung).header.a,
+        1,
+        "it turns, and still reconfigures"
+    );
 }
 
 #[test]

@@ -78,6 +78,9 @@ pub struct Reconfigure {
     /// The replica is being replaced, and gives its rank up: it takes the rank, and user code is not called.
     #[prost(bool, tag = "6")]
     pub replaced: bool,
+    /// It keeps the `user_config` that it has, whatever `options` says: its turn to take a new one has not come.
+    #[prost(bool, tag = "7")]
+    pub keep_user_config: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

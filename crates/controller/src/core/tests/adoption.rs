@@ -20,7 +20,7 @@ fn a_restarted_controller_adopts_what_lives_and_starts_nothing() {
     }
     let words = world.take_words();
     assert!(
-        words.iter().all(|word| word.starts_with("reconfigure")),
+        words.iter().all(|word| word.starts_with("options")),
         "{words:?}"
     );
     assert_eq!(world.status("a").status, "RUNNING");

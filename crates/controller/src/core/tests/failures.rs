@@ -530,29 +530,6 @@ fn health_checks_come_at_their_period_and_healthy_replicas_stay() {
 }
 
 #[test]
-fn a_failed_reconfigure_replaces_the_replica() {
-    let mut world = World::new(1);
-    world.deploy(simple("v1", 1));
-    world.run();
-    world
-        .behaviours
-        .insert("v1".into(), Behaviour::ReconfigureFails);
-    let before = world.routed_to("d");
-    let mut spec = simple("v1", 1);
-    spec.deployments[0].options.user_config = "1".into();
-    world.deploy(with_revision(spec));
-    world.run_for(MINUTE);
-    assert!(world.routed_to("d").is_disjoint(&before));
-    assert_eq!(
-        (
-            world.routed_to("d").len(),
-            world.status("a").status.as_str()
-        ),
-        (1, "RUNNING")
-    );
-}
-
-#[test]
 fn one_application_that_fails_leaves_the_others_alone() {
     let mut world = World::new(1);
     world.deploy(application("b", vec![deployment("d", "v1", 1)]));

@@ -30,11 +30,14 @@ impl World {
                 assert_eq!(config.replica_id, spawn.replica_id);
                 let told = (config.rank, config.world_size);
                 let (version, ready, failed) = (config.version, false, false);
+                let config = config.options.user_config;
                 let process = Process {
                     version,
                     ready,
                     failed,
                     draining: false,
+                    config,
+                    taking: None,
                     told,
                     stopping: None,
                     spawn,
@@ -147,19 +150,31 @@ impl World {
                 process.draining = true;
             }
             replica_command::Body::Reconfigure(reconfigure) => {
-                self.words
-                    .push(format!("reconfigure {}", reconfigure.options.user_config));
                 let rank = reconfigure.rank.expect("the rank goes along");
                 process.told = (rank, reconfigure.world_size);
-                let failure = if behaviour == Behaviour::ReconfigureFails {
-                    "TypeError"
-                } else {
-                    ""
-                };
-                self.say(
-                    &relay.replica_id,
-                    replica_event::Body::Reconfigured(answer(reconfigure.id, failure)),
+                let config = reconfigure.options.user_config;
+                let same = reconfigure.keep_user_config || config == process.config;
+                let word = if same { "options" } else { "reconfigure" };
+                self.words
+                    .push(format!("{word} {config}").trim_end().to_owned());
+                assert!(
+                    same || process.taking.is_none(),
+                    "two reconfigure at the same time"
                 );
+                if same {
+                    let outcome = answer(reconfigure.id, "");
+                    let body = replica_event::Body::Reconfigured(outcome);
+                    return self.say(&relay.replica_id, body);
+                }
+                process.taking = Some((reconfigure.id, config));
+                match behaviour {
+                    Behaviour::ReconfigureHangs => {}
+                    Behaviour::ReconfigureCrashes => self.die(&relay.replica_id),
+                    Behaviour::ReconfigureFails => {
+                        self.finish_reconfigure(&relay.replica_id, "TypeError");
+                    }
+                    _ => self.finish_reconfigure(&relay.replica_id, ""),
+                }
             }
             replica_command::Body::CheckHealth(check) => match behaviour {
                 Behaviour::Silent => {}
@@ -174,6 +189,20 @@ impl World {
             },
             other => panic!("{other:?}"),
         }
+    }
+
+    /// `reconfigure` of user code returns, or raises.
+    pub(super) fn finish_reconfigure(&mut self, id: &str, failure: &str) {
+        let process = self.processes.get_mut(id).unwrap();
+        let (command, config) = process.taking.take().unwrap();
+        if failure.is_empty() {
+            process.config = config;
+        }
+        let outcome = Outcome {
+            id: command,
+            failure: failure.to_owned(),
+        };
+        self.say(id, replica_event::Body::Reconfigured(outcome));
     }
 
     /// At any moment no two processes of a version know one rank, but for those that are being killed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::{Behaviour, World, application, deployment};
 
-const BEHAVIOURS: [Behaviour; 7] = [
+const BEHAVIOURS: [Behaviour; 8] = [
     Behaviour::Healthy,
     Behaviour::StartFails,
     Behaviour::StartCrashes,
@@ -12,6 +12,7 @@ const BEHAVIOURS: [Behaviour; 7] = [
     Behaviour::Sick,
     Behaviour::Silent,
     Behaviour::ReconfigureFails,
+    Behaviour::ReconfigureCrashes,
 ];
 
 fn disturb(world: &mut World, random: &mut fastrand::Rng) {

@@ -35,8 +35,12 @@ pub(super) enum Behaviour {
     Sick,
     /// It does not answer `check_health`.
     Silent,
-    /// `reconfigure` raises.
+    /// `reconfigure` with another `user_config` than before raises.
     ReconfigureFails,
+    /// It does not return.
+    ReconfigureHangs,
+    /// The process ends in it.
+    ReconfigureCrashes,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +50,9 @@ pub(super) struct Process {
     pub(super) ready: bool,
     pub(super) failed: bool,
     pub(super) draining: bool,
+    /// The `user_config` that it has taken, and the one that it is taking, with the id of the command.
+    pub(super) config: String,
+    pub(super) taking: Option<(u64, String)>,
     /// The rank and the number of siblings that it heard of last.
     pub(super) told: (u32, u32),
     pub(super) stopping: Option<u64>,
@@ -329,8 +336,16 @@ impl World {
             .collect()
     }
 
-    /// The process dies without having been told to.
+    /// The process dies without having been told to, and the controller hears of it if nothing else is on its way.
     pub(super) fn kill(&mut self, id: &str) {
+        self.die(id);
+        if self.pending.len() == 1 {
+            self.step(0);
+        }
+    }
+
+    /// The process dies without having been told to.
+    pub(super) fn die(&mut self, id: &str) {
         let process = self.processes.remove(id).unwrap();
         self.dead.insert(id.to_owned());
         let exited = Exited {
@@ -341,9 +356,6 @@ impl World {
         };
         self.pending
             .push_back(Event::Node(node_event::Body::Exited(exited)));
-        if self.pending.len() == 1 {
-            self.step(0);
-        }
     }
 
     pub(super) fn say(&mut self, id: &str, body: replica_event::Body) {
