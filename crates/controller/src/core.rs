@@ -20,6 +20,7 @@ mod backoff;
 mod change;
 mod condition;
 mod configure;
+mod departure;
 mod failures;
 mod health;
 mod model;

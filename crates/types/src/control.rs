@@ -499,6 +499,9 @@ pub struct DeploymentSpec {
     /// Why this version could not be compared with the one before ("the closure of X cannot be hashed"); or empty.
     #[prost(string, tag = "5")]
     pub version_note: String,
+    /// Deployments of the application that it has handles of, as far as its arguments tell.
+    #[prost(string, repeated, tag = "6")]
+    pub calls: Vec<String>,
 }
 
 /// The options of `@serve.deployment` that a running system needs. Names and defaults are Ray Serve's.

@@ -39,6 +39,7 @@ class _Node:
     identity: str
     imports: frozenset[str]
     note: str
+    calls: frozenset[str]
 
 
 class _UnpicklableError(TypeError):
@@ -60,13 +61,17 @@ class _Graph:
         self.names: dict[int, str] = {}
         self.begun: set[int] = set()
         self.nodes: list[_Node] = []
+        # Those that are being pickled, the innermost last, and what they have handles of.
+        self.open: list[set[str]] = []
         self.keep: list[Application] = []
         self.warnings: list[str] = []
 
     def handle(self, application: Application) -> DeploymentHandle:
         if id(application) not in self.begun:
             self.add(application)
-        return DeploymentHandle(self.name(application), self.app_name)
+        name = self.name(application)
+        self.open[-1].add(name)
+        return DeploymentHandle(name, self.app_name)
 
     def name(self, application: Application) -> str:
         if id(application) not in self.names:
@@ -90,11 +95,13 @@ class _Graph:
         what = (deployment.func_or_class, application._init_args, application._init_kwargs)
         from eagleray._code import pickling
 
+        self.open.append(set())
         with pickling.as_decorated(deployment.func_or_class):
             pickled = self.pickle(application, what)
             identity, imports, note = _identity(what)
         name = self.name(application)
-        self.nodes.append(_Node(name, deployment._config, pickled, identity, imports, note))
+        calls = frozenset(self.open.pop())
+        self.nodes.append(_Node(name, deployment._config, pickled, identity, imports, note, calls))
 
     def pickle(self, application: Application, what: tuple[Any, ...]) -> bytes:
         from eagleray._code import pickling
@@ -172,6 +179,7 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
             "callable_blob": _blob(built, node.pickled),
             "options": _options(node.config, logging_config),
             "version_note": node.note,
+            "calls": sorted(node.calls),
         })  # fmt: skip
     spec = {
         "name": name,

@@ -163,6 +163,7 @@ impl Core {
             view: Told::unknown(),
             config: Told::unknown(),
             configured_at: now,
+            drained: false,
             health,
             condition: Condition::default(),
         };

@@ -52,11 +52,14 @@ impl Core {
             .applications
             .entry(name.clone())
             .or_insert_with(|| Application::new(&name));
-        let notes = notes::notes(
+        let was_deleting = application.deleting() && !application.deployments.is_empty();
+        let mut notes = notes::notes(
             application.target.as_ref().map(|old| &old.spec),
             &revision.spec,
         );
-        let was_deleting = application.deleting();
+        if was_deleting {
+            notes.insert(0, notes::DELETE_ENDS.to_owned());
+        }
 
         application
             .history

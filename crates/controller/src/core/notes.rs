@@ -7,6 +7,10 @@ use eagleray_types::control::{ApplicationSpec, CodeFile, DeploymentOptions, Depl
 /// File names that one line names; the rest are counted.
 const NAMED: usize = 3;
 
+/// Of a deploy that comes while the application is being deleted.
+pub(crate) const DELETE_ENDS: &str = "the application was being deleted, which ends with this deploy: replicas that \
+                                      had not been told to stop are kept if they run what is deployed";
+
 pub(crate) fn notes(old: Option<&ApplicationSpec>, new: &ApplicationSpec) -> Vec<String> {
     let mut notes = Vec::new();
     for deployment in &new.deployments {

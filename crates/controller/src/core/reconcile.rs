@@ -15,8 +15,9 @@ use super::{
     Command, Core, ReplicaInput, ReplicaState,
     adopt::Label,
     condition::Condition,
+    departure,
     health::Health,
-    model::{Deployment, VersionSpec},
+    model::{Application, Deployment, VersionSpec},
     ranks,
     replica::{Replica, ReplicaView, Told},
     rollout::{self, Fleet, Member, Phase, Version, Want},
@@ -29,21 +30,10 @@ impl Core {
         let Some(mut application) = self.applications.remove(name) else {
             return;
         };
-        for deployment in application.deployments.values_mut() {
-            self.reconcile_deployment(deployment, now);
-        }
-        let settled =
-            |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
-        if application.deployments.values().all(settled) {
-            // Deployments that the new revision does not have go last: what called them is replaced by now.
-            for deployment in application
-                .deployments
-                .values_mut()
-                .filter(|one| one.target.is_none())
-            {
-                deployment.serving = None;
-                self.reconcile_deployment(deployment, now);
-            }
+        if application.deleting() {
+            self.dismiss(&mut application, now);
+        } else {
+            self.reconcile_deployments(&mut application, now);
         }
         application.deployments.retain(|_, one| {
             one.target.is_some() || one.serving.is_some() || !one.replicas.is_empty()
@@ -51,6 +41,35 @@ impl Core {
         settle_route(&mut application);
         if !(application.deleting() && application.deployments.is_empty()) {
             self.applications.insert(name.to_owned(), application);
+        }
+    }
+
+    fn reconcile_deployments(&mut self, application: &mut Application, now: Duration) {
+        for deployment in application.deployments.values_mut() {
+            self.reconcile_deployment(deployment, now);
+        }
+        let settled =
+            |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
+        if application.deployments.values().all(settled) {
+            // Deployments that the new revision does not have go last: what called them is replaced by now.
+            self.dismiss(application, now);
+        }
+    }
+
+    /// Deployments without a target go, but for those that are still called.
+    fn dismiss(&mut self, application: &mut Application, now: Duration) {
+        let waiting = departure::waiting(application);
+        for deployment in application
+            .deployments
+            .values_mut()
+            .filter(|one| one.target.is_none())
+        {
+            if !waiting.contains(&deployment.key.deployment) {
+                deployment.serving = None;
+                self.reconcile_deployment(deployment, now);
+            } else if deployment.serving.is_none() {
+                self.stop_starting(deployment);
+            }
         }
     }
 
@@ -113,6 +132,7 @@ impl Core {
             view: Told::known(ReplicaView::of(spec.options(), rank)),
             config: Told::known(spec.options().user_config.clone()),
             configured_at: now,
+            drained: false,
             health: Health::default(),
             condition: Condition::default(),
         };
@@ -174,7 +194,7 @@ impl Core {
     }
 
     /// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain.
-    fn stop(&mut self, deployment: &mut Deployment, id: &str) {
+    pub(super) fn stop(&mut self, deployment: &mut Deployment, id: &str) {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
         };

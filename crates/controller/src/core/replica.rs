@@ -220,6 +220,8 @@ pub(crate) struct Replica {
     pub(crate) config: Told<String>,
     /// When that was sent.
     pub(crate) configured_at: Duration,
+    /// It was told to drain, and has nothing left to do.
+    pub(crate) drained: bool,
     pub(crate) health: Health,
     pub(crate) condition: Condition,
 }

@@ -93,8 +93,12 @@ impl Core {
             replica_event::Body::Reconfigured(outcome) => {
                 self.on_reconfigured(&mut deployment, id, &outcome, now);
             }
-            // The replica ends by itself, or the node ends it: either way `Exited` follows.
-            replica_event::Body::Drained(_) => {}
+            // `Exited` follows; but what it called need not wait for that.
+            replica_event::Body::Drained(_) => {
+                if let Some(replica) = deployment.replicas.get_mut(id) {
+                    replica.drained = true;
+                }
+            }
             replica_event::Body::Condition(condition) => {
                 self.on_condition(&mut deployment, id, &condition, now);
             }

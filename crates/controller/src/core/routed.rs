@@ -12,9 +12,10 @@ use super::{
 use crate::targets::ApplicationTargets;
 
 impl Core {
-    /// What routers shall know of an application; `None` once it is deleted.
+    /// What routers shall know of an application; `None` once it is gone. While it is deleted, that is what its replicas
+    /// may still call.
     pub(super) fn application_targets(&self, name: &str) -> Option<ApplicationTargets> {
-        let application = self.applications.get(name).filter(|one| !one.deleting())?;
+        let application = self.applications.get(name)?;
         let mut targets = ApplicationTargets {
             route: application.route.clone(),
             ..Default::default()
@@ -57,7 +58,11 @@ pub(super) fn settle_route(application: &mut Application) {
 }
 
 fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {
-    let options = deployment.answering()?.options();
+    let last = || {
+        let newest = deployment.routable().max_by_key(|replica| replica.order);
+        newest.map(|replica| &replica.spec)
+    };
+    let options = deployment.answering().or_else(last)?.options();
     let mut versions: BTreeMap<&str, Vec<&Replica>> = BTreeMap::new();
     for replica in deployment.routable() {
         versions

@@ -144,7 +144,8 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
     })
 }
 
-/// The status of an application, from those of its deployments, in the order of the contract.
+/// The status of an application, from those of its deployments, in the order of the contract. One that it no longer has
+/// may still drain, which is no part of the deploy.
 pub(crate) fn application_word(application: &Application) -> &'static str {
     if application.deleting() {
         return "DELETING";
@@ -153,6 +154,7 @@ pub(crate) fn application_word(application: &Application) -> &'static str {
         application
             .deployments
             .values()
+            .filter(|one| one.target.is_some())
             .any(|one| wanted.contains(&one.status.status))
     };
     if any(&[Status::DeployFailed]) {

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod configure;
+mod departure;
 mod deploys;
 mod failures;
 mod parts;

@@ -277,7 +277,7 @@ impl Stage {
             version: version.into(),
             callable_blob,
             options,
-            version_note: String::new(),
+            ..Default::default()
         };
         ApplicationSpec {
             name: "app".into(),

@@ -62,6 +62,7 @@ fn deployment_spec(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentSpec> {
         callable_blob: field(dict, "callable_blob")?,
         options: deployment_options(&field(dict, "options")?)?,
         version_note: field(dict, "version_note")?,
+        calls: field(dict, "calls")?,
     })
 }
 

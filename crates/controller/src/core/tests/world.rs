@@ -110,7 +110,7 @@ pub(super) fn deployment(name: &str, version: &str, num_replicas: u32) -> Deploy
         version: version.to_owned(),
         callable_blob: sha256_hex(version.as_bytes()),
         options: options(num_replicas),
-        version_note: String::new(),
+        ..Default::default()
     }
 }
 
