@@ -11,7 +11,9 @@
 mod http1;
 mod http2;
 mod io;
+mod linger;
 mod progress;
+mod socket;
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,10 +27,7 @@ use std::{
 use bytes::Bytes;
 use slab::Slab;
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
@@ -42,6 +41,7 @@ use crate::{
 };
 
 pub(crate) use progress::{Pace, Progress};
+use socket::{Socket, Transport};
 
 /// Bytes of an answer that may wait in the kernel. With more, a slow reader costs more, and seems to move only once
 /// in a long while.
@@ -123,6 +123,16 @@ impl Peers {
     }
 }
 
+/// HTTP/1.1: how far an answer is that has broken off. hyper forgets what it holds when it hears of that, so it does not
+/// hear of it before all that was made of the answer is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BrokenOff {
+    No,
+    /// What was made of it is on its way.
+    Delivering,
+    Delivered,
+}
+
 /// How a connection that broke a limit ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -153,6 +163,7 @@ pub(crate) struct Connection {
     holds_bodies: Cell<bool>,
     /// An answer waits for the socket.
     is_holding: Cell<bool>,
+    broken_off: Cell<BrokenOff>,
     /// A first request has come.
     pub(crate) has_asked: Cell<bool>,
     end: Cell<Option<End>>,
@@ -177,7 +188,7 @@ impl Connection {
     pub(crate) fn end_request(&self, tick: u32) {
         let requests = self.requests.get().saturating_sub(1);
         self.requests.set(requests);
-        if requests == 0 {
+        if requests == 0 && self.phase.get() == Phase::Busy {
             self.phase.set(Phase::Idle(tick));
         }
     }
@@ -220,6 +231,8 @@ impl Connection {
                 counters.heads_timed_out.add();
                 self.end_with(End::Silent);
             }
+            // The last answer is not out yet: how fast it goes is judged above.
+            Phase::Idle(_) if self.answer.is_waiting() => self.phase.set(Phase::Idle(tick)),
             Phase::Idle(since) if late(since, patience.idle) => {
                 counters.connections_idle.add();
                 self.end_with(End::Silent);
@@ -259,6 +272,28 @@ impl Connection {
     /// Something went out. True if an answer has waited for it.
     fn goes_on(&self) -> bool {
         self.is_holding.take()
+    }
+
+    /// The answer has broken off. True: what was made of it must go out before anybody hears of that; the task is
+    /// woken when it has.
+    pub(crate) fn delivers(&self) -> bool {
+        if self.holds_bodies.get() && self.broken_off.get() == BrokenOff::No {
+            self.broken_off.set(BrokenOff::Delivering);
+        }
+        self.broken_off.get() == BrokenOff::Delivering
+    }
+
+    /// All that was written is with the socket. True if that was waited for.
+    fn has_delivered(&self) -> bool {
+        let waited = self.broken_off.get() == BrokenOff::Delivering;
+        if waited {
+            self.broken_off.set(BrokenOff::Delivered);
+        }
+        waited
+    }
+
+    fn has_broken_off(&self) -> bool {
+        self.broken_off.get() != BrokenOff::No
     }
 
     fn end_with(&self, end: End) {
@@ -319,6 +354,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         bodies: RefCell::new(Slab::new()),
         holds_bodies: Cell::new(true),
         is_holding: Cell::new(false),
+        broken_off: Cell::new(BrokenOff::No),
         has_asked: Cell::new(false),
         end: Cell::new(None),
         wants_ping: Cell::new(false),
@@ -332,7 +368,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         _place: place,
     };
     match shard.tls.clone() {
-        None => speak(shard, state, stream, Protocol::Unknown).await,
+        None => {
+            let socket = Socket::new(stream, Rc::clone(&state), true);
+            speak(shard, state, socket, Protocol::Unknown).await;
+        }
         // Boxed, like all that is rarer: a task of plain HTTP/1.1 does not hold room for it.
         Some(tls) => Box::pin(secure(shard, state, stream, tls)).await,
     }
@@ -345,8 +384,9 @@ async fn secure(
     stream: TcpStream,
     tls: Arc<rustls::ServerConfig>,
 ) {
-    let handshake = TlsAcceptor::from(tls).accept(stream);
-    let stream = match tokio::time::timeout(shard.limits.tls_handshake_s, handshake).await {
+    let socket = Socket::new(stream, Rc::clone(&state), false);
+    let handshake = TlsAcceptor::from(tls).accept(socket);
+    let mut stream = match tokio::time::timeout(shard.limits.tls_handshake_s, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shard.counters.tls_handshakes_failed.add();
@@ -363,6 +403,7 @@ async fn secure(
     } else {
         Protocol::Http1
     };
+    stream.socket().meter();
     state.phase.set(Phase::Idle(shard.tick()));
     speak(shard, state, stream, protocol).await;
 }
@@ -378,7 +419,7 @@ enum Protocol {
 
 async fn speak<S>(shard: Rc<Shard>, state: Rc<Connection>, stream: S, protocol: Protocol)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     let http2 = if protocol == Protocol::Http2 {
         Some((stream, Bytes::new()))

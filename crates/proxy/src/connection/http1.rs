@@ -9,9 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Connection, End, io::Io};
+use super::{Connection, End, Transport, io::Io};
 use crate::{counters::Counters, exchange::Service, shard::Shard, websocket};
 
 /// Serves a connection until it ends. `is_known`: it is HTTP/1.1, whatever it begins with. Gives it back, with the
@@ -23,7 +22,7 @@ pub(super) async fn serve<S>(
     is_known: bool,
 ) -> Option<(S, Bytes)>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     let service = Service::new(Rc::clone(&shard), Rc::clone(&state));
     let io = Io::new(stream, is_known, Rc::clone(&shard), Rc::clone(&state));
@@ -65,7 +64,7 @@ where
         .await;
         return None;
     }
-    if state.may_upgrade.get() && task.ended_well {
+    if (state.may_upgrade.get() && task.ended_well) || state.has_broken_off() {
         let mut io = parts.io;
         poll_fn(|context| {
             state.wake_by(context.waker());
@@ -82,7 +81,7 @@ where
 
 struct Task<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     /// Taken away when nothing of it may be used any more.
     connection: Option<hyper::server::conn::http1::Connection<Io<S>, Service>>,
@@ -95,7 +94,7 @@ where
 
 impl<S> Future for Task<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     type Output = ();
 

@@ -12,6 +12,7 @@ mod date;
 mod frames;
 mod io;
 mod meter;
+mod piece;
 mod stream;
 
 use std::{
@@ -29,19 +30,16 @@ use h2::{
     server::{Builder, SendResponse},
 };
 use http::{Method, Request, StatusCode, header};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinSet,
-    time::Sleep,
-};
+use tokio::{task::JoinSet, time::Sleep};
 
 use self::{
     date::Date,
     io::Io,
     meter::Meter,
+    piece::Piece,
     stream::{Open, Stream},
 };
-use super::{Connection, Phase, io::PREFACE};
+use super::{Connection, Phase, Transport, io::PREFACE};
 use crate::{
     exchange::{Incoming, Service},
     limits::Limits,
@@ -58,7 +56,7 @@ const LOCAL_RESETS: usize = 1024;
 /// Serves a connection until it ends. `first`: what was read of it already.
 pub(super) async fn serve<S>(shard: Rc<Shard>, state: Rc<Connection>, stream: S, first: Bytes)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     state.phase.set(Phase::Idle(shard.tick()));
     state.holds_bodies.set(false);
@@ -67,7 +65,7 @@ where
         Rc::clone(&state),
         PREFACE.len(),
     ));
-    let io = Io::new(stream, first, Rc::clone(&meter), Rc::clone(&state));
+    let io = Io::new(stream, first, Rc::clone(&meter));
     let mut handshake = builder(&shard.limits).handshake(io);
     let connection = poll_fn(|context| {
         state.wake_by(context.waker());
@@ -115,7 +113,7 @@ fn builder(limits: &Limits) -> Builder {
 }
 
 struct Serving<S> {
-    connection: h2::server::Connection<Io<S>, Bytes>,
+    connection: h2::server::Connection<Io<S>, Piece>,
     streams: JoinSet<()>,
     service: Service,
     date: Rc<Date>,
@@ -129,10 +127,13 @@ struct Serving<S> {
 
 impl<S> Serving<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.state.wake_by(context.waker());
+        if self.state.is_to_end() && matches!(self.state.phase.get(), Phase::Lingering(_)) {
+            return Poll::Ready(());
+        }
         if !self.told_to_end && self.shard.ends(self.state.has_asked.get()) {
             self.told_to_end = true;
             self.connection.graceful_shutdown();
@@ -200,7 +201,7 @@ where
         }
     }
 
-    fn open(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
+    fn open(&mut self, request: Request<RecvStream>, reply: SendResponse<Piece>) {
         let (mut parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
         let expects = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);

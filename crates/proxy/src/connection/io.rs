@@ -5,9 +5,8 @@
 //! under the time limit of a head. If they are the preface of HTTP/2, hyper is told that the read failed, and the
 //! connection goes on without it.
 //!
-//! Notes the first bytes of a head and whether the client takes its answer. At the end it goes on reading for a while
-//! what a client still sends that has been refused: a socket closed over unread bytes is reset, and a reset can
-//! overtake the answer that says why.
+//! Notes the first bytes of a head, and that an answer which broke off is out as far as it was made. At the end it
+//! lingers over what a client still sends that has been refused.
 
 use std::{
     io,
@@ -18,15 +17,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use hyper::rt::ReadBufCursor;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite as _, ReadBuf};
 
-use super::{Connection, Phase};
+use super::{Connection, Phase, Transport, linger::Linger};
 use crate::shard::Shard;
 
-/// Most that is read and thrown away after the answer, within the time of lingering. A client that sends more than this
-/// without reading is cut, and may never see the answer: so an upload that is too long by as much as is common still does.
-const MOST_DISCARDED: usize = 64 * 1024 * 1024;
-const DISCARD_BYTES: usize = 16 * 1024;
 const LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -49,7 +44,7 @@ pub(super) struct Io<S> {
     shard: Rc<Shard>,
     state: Rc<Connection>,
     is_shut: bool,
-    discarded: usize,
+    linger: Linger,
 }
 
 impl<S> Io<S> {
@@ -65,7 +60,7 @@ impl<S> Io<S> {
             shard,
             state,
             is_shut: false,
-            discarded: 0,
+            linger: Linger::default(),
         }
     }
 
@@ -81,28 +76,9 @@ impl<S> Io<S> {
     pub(super) fn into_stream(self) -> S {
         self.stream
     }
-
-    fn wrote(
-        &self,
-        context: &Context<'_>,
-        wrote: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        match wrote {
-            Poll::Ready(Ok(bytes)) => {
-                self.state.answer.moved(bytes);
-                if self.state.goes_on() {
-                    // hyper asks for more of an answer before it flushes, and not after.
-                    context.waker().wake_by_ref();
-                }
-            }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.state.answer.waits(),
-        }
-        wrote
-    }
 }
 
-impl<S: AsyncWrite + Unpin> Io<S> {
+impl<S: Transport> Io<S> {
     /// Says that the head came too late, if that can be said at once: nothing else is being written then.
     pub(super) fn say_late(mut self) {
         // Nobody waits for a client that is slow: what does not fit is not said.
@@ -116,7 +92,7 @@ impl<S: AsyncWrite + Unpin> Io<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Io<S> {
+impl<S: Transport> Io<S> {
     /// Reads into the cursor without advancing it: the first bytes may not be for hyper.
     #[expect(
         unsafe_code,
@@ -178,7 +154,7 @@ impl<S: AsyncRead + Unpin> Io<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
+impl<S: Transport> hyper::rt::Read for Io<S> {
     #[expect(
         unsafe_code,
         reason = "hyper lends memory that is not initialised, and tokio fills it"
@@ -202,19 +178,23 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
+impl<S: Transport> hyper::rt::Write for Io<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let wrote = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.wrote(context, wrote)
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(context))?;
+        // hyper comes here when it holds nothing itself.
+        if this.state.has_delivered() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -224,24 +204,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
             return Poll::Ready(Ok(()));
         }
         if !this.is_shut {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if this.state.has_broken_off() {
+                // TLS says no goodbye: to a client of HTTP/1.0 that would be the end of a whole answer.
+                ready!(Pin::new(this.stream.socket()).poll_shutdown(context))?;
+            } else {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            }
             this.is_shut = true;
             this.state.phase.set(Phase::Lingering(this.shard.tick()));
         }
-        let mut trash = [0; DISCARD_BYTES];
-        while this.discarded < MOST_DISCARDED {
-            let mut buffer = ReadBuf::new(&mut trash);
-            match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    this.discarded += buffer.filled().len();
-                }
-                Poll::Ready(_) => break,
-                // Nothing more is on its way, as far as is known.
-                Poll::Pending if this.discarded == 0 && !this.state.may_send() => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
+        let may_send = this.state.may_send();
+        this.linger
+            .poll(&mut this.stream, context, may_send)
+            .map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -253,8 +228,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let wrote = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.wrote(context, wrote)
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
     }
 }

@@ -66,7 +66,7 @@ impl http_body::Body for Body {
     }
 }
 
-/// The answer broke off; hyper cuts the connection, which is the only way left to say so.
+/// The answer broke off, and what was made of it is out; hyper cuts the connection, which is the only way left to say so.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off: {0:?}")]
 pub(crate) struct BrokenOff(ErrorCode);
@@ -79,6 +79,7 @@ pub(crate) struct Streaming {
     exchange: Option<Exchange>,
     upload: Upload,
     record: Record,
+    broken_off: Option<ErrorCode>,
 }
 
 impl Streaming {
@@ -88,6 +89,7 @@ impl Streaming {
             exchange: Some(exchange),
             upload,
             record,
+            broken_off: None,
         }
     }
 
@@ -95,26 +97,41 @@ impl Streaming {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }
+        if let Some(code) = self.broken_off {
+            return self.break_off(code);
+        }
         let Some(exchange) = &mut self.exchange else {
             return Poll::Ready(None);
         };
         if let Err(failure) = self.upload.pump(exchange, context) {
             self.record.count(failure.code);
-            return Poll::Ready(Some(Err(BrokenOff(failure.code))));
+            return self.break_off(failure.code);
         }
         if self.record.connection.holds_body() {
             return Poll::Pending;
         }
-        exchange.poll_data(context).map(|data| {
-            data.map(|data| {
-                data.map(|data| Frame::data(data.bytes))
-                    .map_err(|failure| BrokenOff(failure.code))
-            })
-        })
+        match exchange.poll_data(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Ok(data))) => Poll::Ready(Some(Ok(Frame::data(data.bytes)))),
+            Poll::Ready(Some(Err(failure))) => self.break_off(failure.code),
+        }
+    }
+
+    /// Ends the request, and says that the answer has broken off when what came of it is out.
+    fn break_off(&mut self, code: ErrorCode) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.broken_off = Some(code);
+        self.exchange = None;
+        if self.record.connection.delivers() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(BrokenOff(code))))
     }
 
     fn is_end(&self) -> bool {
-        self.first.is_empty() && self.exchange.as_ref().is_none_or(Exchange::is_finished)
+        self.first.is_empty()
+            && self.broken_off.is_none()
+            && self.exchange.as_ref().is_none_or(Exchange::is_finished)
     }
 }
 

@@ -110,7 +110,7 @@ fn a_drain_waits_for_requests_that_outlive_their_clients() {
     proxy.command(proxy_command::Body::Drain(Empty {}));
     // Until it has closed its listener, or somebody else has the port.
     let since = Instant::now();
-    while since.elapsed() < PATIENCE && TcpStream::connect(proxy.address).is_ok() {
+    while since.elapsed() < PATIENCE && TcpStream::connect(proxy.own_address).is_ok() {
         std::thread::yield_now();
     }
     connection.answer_long(&request, &[b'x'; LENGTH]);

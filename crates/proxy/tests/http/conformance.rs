@@ -129,9 +129,9 @@ impl Expect {
 
 fn run(proxy: &Proxy, case: &Case) -> Result<(), String> {
     let mut raw = if case.bare {
-        Raw::bare(proxy.address)
+        Raw::bare(proxy.http2)
     } else {
-        Raw::connect(proxy.address)
+        Raw::connect(proxy.http2)
     };
     (case.send)(&mut raw);
     raw.frame(PING, 0, 0, PROBE);

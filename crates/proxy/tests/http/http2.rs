@@ -20,7 +20,7 @@ use crate::support::{
 fn a_request_reaches_user_code_as_one_of_http_1_would() {
     let replica = Replica::start("a", 10);
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     let mut connection = replica.accept();
     client.head(
         1,
@@ -40,7 +40,10 @@ fn a_request_reaches_user_code_as_one_of_http_1_would() {
     let (RequestHead::Http(head), body) = RequestHead::decode(&request.payload).unwrap() else {
         panic!("not http")
     };
-    assert_eq!((head.version, head.tls, body.len()), (20, false, 0));
+    assert_eq!(
+        (head.version, head.tls, body.len()),
+        (20, crate::OVER_TLS, 0)
+    );
     assert_eq!((head.path, head.query), (&b"/a%2fb"[..], &b"x=1"[..]));
     let mut fields: Vec<_> = head.headers.iter().collect();
     fields.sort_unstable();
@@ -60,7 +63,7 @@ fn a_request_reaches_user_code_as_one_of_http_1_would() {
 fn many_streams_share_a_connection() {
     let replica = Replica::serving("a", 100, answer_all);
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     for round in 0..5 {
         let streams: Vec<u32> = (0..100)
             .map(|number| 1 + 2 * (round * 100 + number))
@@ -122,7 +125,7 @@ fn uploads_and_downloads_of_any_length_pass_under_flow_control() {
         connection.answer_long(&request, &body);
     });
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::with_settings(proxy.address, &[(4, 1_000_000)]);
+    let mut client = Raw::with_settings(proxy.http2, &[(4, 1_000_000)]);
     let body: Vec<u8> = (0..1_000_000_u32)
         .map(|number| b'a' + (number % 23) as u8)
         .collect();
@@ -149,7 +152,7 @@ fn uploads_and_downloads_of_any_length_pass_under_flow_control() {
 #[test]
 fn a_stream_that_is_reset_or_whose_connection_ends_is_cancelled_at_the_replica() {
     let (proxy, replica) = silent(Limits::default());
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     let mut connection = replica.accept();
     for stream in [1, 3] {
         client.get(stream);
@@ -170,7 +173,7 @@ fn a_stream_that_is_reset_or_whose_connection_ends_is_cancelled_at_the_replica()
 fn an_answer_that_breaks_off_resets_its_stream_only() {
     let replica = Replica::start("a", 10);
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     let mut connection = replica.accept();
     client.get(1);
     let request = connection.expect(Kind::Request);
@@ -190,7 +193,7 @@ fn an_answer_that_breaks_off_resets_its_stream_only() {
 #[test]
 fn drain_finishes_the_streams_that_are_open() {
     let (mut proxy, replica) = silent(Limits::default());
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     let mut connection = replica.accept();
     client.get(1);
     let request = connection.expect(Kind::Request);
@@ -212,7 +215,7 @@ fn a_head_that_is_too_large_gets_a_431_and_costs_nobody_else() {
     let big = "x".repeat(12_000);
     let long: Vec<_> = [raw::GET, &[("x", big.as_str()), ("y", big.as_str())]].concat();
     for fields in [crumbs, long] {
-        let mut client = Raw::connect(proxy.address);
+        let mut client = Raw::connect(proxy.http2);
         let block = raw::block(&fields);
         let (first, rest) = block.split_at(block.len().min(16_384));
         let over = if rest.is_empty() { raw::END_HEADERS } else { 0 };
@@ -246,8 +249,8 @@ fn an_answer_that_is_not_taken_is_reset_whatever_window_updates_come() {
         ..Limits::default()
     }));
     proxy.snapshot(&[("/", target("D", &[&replica]))]);
-    let mut client = Raw::with_settings(proxy.address, &[(4, 1)]);
-    let mut drip = Raw::with_settings(proxy.address, &[(4, 1)]);
+    let mut client = Raw::with_settings(proxy.http2, &[(4, 1)]);
+    let mut drip = Raw::with_settings(proxy.http2, &[(4, 1)]);
     for number in 0..10 {
         client.get(1 + 2 * number);
         drip.get(1 + 2 * number);
@@ -295,7 +298,7 @@ fn streams_above_the_limit_are_refused_and_counted() {
         h2_streams: 3,
         ..Limits::default()
     });
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     for number in 0..5 {
         client.get(1 + 2 * number);
     }
@@ -308,7 +311,7 @@ fn streams_above_the_limit_are_refused_and_counted() {
 
 /// Sends until the proxy has ended the connection; with which code it did.
 fn flood(proxy: &Proxy, mut send: impl FnMut(&mut Raw, u32) -> bool) -> Option<u32> {
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     // What the proxy answers must be read, or it would not read either.
     let mut reader = client.reader();
     let goodbye = std::thread::spawn(move || reader.goodbye());
@@ -409,7 +412,7 @@ fn whoever_floods_a_connection_loses_it_and_nobody_else_notices() {
 fn a_client_that_resets_some_of_many_requests_keeps_its_connection() {
     let replica = Replica::serving("a", 1000, answer_when_whole);
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     for number in 0..400 {
         let stream = 1 + 4 * number;
         client.get(stream);
@@ -435,15 +438,15 @@ fn slow_and_idle_connections_are_closed() {
         proxy.snapshot(&[("/", target("D", &[&replica]))]);
         (proxy, replica)
     };
-    let mut idle = Raw::connect(proxy.address);
-    let mut part_of_preface = Raw::bare(proxy.address);
+    let mut idle = Raw::connect(proxy.http2);
+    let mut part_of_preface = Raw::bare(proxy.http2);
     part_of_preface.bytes(&raw::PREFACE[..20]);
-    let mut no_settings = Raw::bare(proxy.address);
+    let mut no_settings = Raw::bare(proxy.http2);
     no_settings.bytes(raw::PREFACE);
-    let mut open_block = Raw::connect(proxy.address);
+    let mut open_block = Raw::connect(proxy.http2);
     open_block.get(1);
     open_block.frame(raw::HEADERS, raw::END_STREAM, 3, &raw::block(raw::GET));
-    let mut part_of_head = Raw::connect(proxy.address);
+    let mut part_of_head = Raw::connect(proxy.http2);
     part_of_head.bytes(&raw::frame(raw::HEADERS, 5, 1, &raw::block(raw::GET))[..20]);
     assert_eq!(idle.goodbye(), Some(raw::NO_ERROR));
     for client in [&mut no_settings, &mut open_block, &mut part_of_head] {
@@ -456,7 +459,7 @@ fn slow_and_idle_connections_are_closed() {
 fn a_client_that_expects_a_word_before_its_body_gets_one() {
     let replica = Replica::serving("a", 1000, answer_when_whole);
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     let mut fields = raw::POST.to_vec();
     fields.push(("expect", "100-continue"));
     client.head(1, 0, &fields);

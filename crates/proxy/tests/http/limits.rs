@@ -9,7 +9,11 @@ use eagleray_proxy::{Limits, Options};
 use eagleray_types::control::DeploymentTarget;
 use eagleray_wire::{Flags, Kind, RequestHead};
 
-use crate::support::{Client, PATIENCE, Proxy, Replica, answer_all, sync_target, target};
+use crate::support::{
+    Client, Connection, PATIENCE, Proxy, Replica, answer_all,
+    raw::{self, Raw},
+    sync_target, target,
+};
 
 pub(crate) fn with(target: DeploymentTarget, limits: &[(&str, f64)]) -> Proxy {
     let mut options = Options {
@@ -138,6 +142,87 @@ fn a_reader_that_takes_nothing_of_its_answer_is_cut_and_its_request_cancelled() 
     // The part that was on its way, then the end: a reset, or a body that is cut.
     client.stream.read_to_end(&mut rest).ok();
     assert!(!rest.ends_with(b"0\r\n\r\n"));
+}
+
+/// Answers each request with as many bytes as its path says, all at once.
+fn whole_answers(mut connection: Connection) {
+    while let Some(request) = connection.try_frame() {
+        if request.header.kind != Kind::Request || !connection.start(&request) {
+            continue;
+        }
+        let Ok((RequestHead::Http(head), _)) = RequestHead::decode(&request.payload) else {
+            panic!("not http")
+        };
+        let length = std::str::from_utf8(&head.path[1..]).unwrap();
+        connection.answer(&request, 200, &[], &vec![b'x'; length.parse().unwrap()]);
+    }
+}
+
+/// From what any socket swallows to what none does.
+const LENGTHS: [usize; 12] = [
+    10_000, 60_000, 100_000, 150_000, 200_000, 250_000, 300_000, 400_000, 500_000, 600_000,
+    800_000, 1_000_000,
+];
+
+/// A proxy whose clients may be idle for so long between requests, and so long in the middle of an answer.
+fn impatient(replica: &Replica, keep_alive: Duration, answer_idle: Duration) -> Proxy {
+    let mut proxy = Proxy::with(Options {
+        threads: 1.try_into().unwrap(),
+        keep_alive,
+        limits: Limits {
+            answer_idle_s: answer_idle,
+            ..Limits::default()
+        },
+        ..Options::default()
+    });
+    proxy.snapshot(&[("/", target("D", &[replica]))]);
+    proxy
+}
+
+#[test]
+fn whoever_never_reads_is_cut_whatever_the_length_of_its_answer() {
+    let replica = Replica::serving("a", 100, whole_answers);
+    let limit = Duration::from_millis(300);
+    let mut proxy = impatient(&replica, limit, limit);
+    let mut held = Vec::new();
+    for length in LENGTHS {
+        let mut client = proxy.client();
+        client.send(format!("GET /{length} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        held.push(client.stream);
+        // With a window that bounds nothing.
+        let mut client = Raw::with_settings(proxy.http2, &[(4, 1 << 30)]);
+        client.window(0, 1 << 30);
+        let path = format!("/{length}");
+        let fields = [raw::GET[0], raw::GET[1], (":path", &path), raw::GET[3]];
+        client.head(1, raw::END_STREAM, &fields);
+        held.push(client.stream);
+    }
+    wait_for(&mut proxy, "connections_open", 0);
+    assert!(proxy.counter("slow_readers") > 0);
+}
+
+#[test]
+fn an_answer_that_is_still_going_out_is_no_idle_connection() {
+    let replica = Replica::serving("a", 100, whole_answers);
+    let idle = Duration::from_millis(100);
+    let mut proxy = impatient(&replica, idle, PATIENCE);
+    let mut clients: Vec<(Client, usize)> = LENGTHS
+        .map(|length| {
+            let mut client = proxy.client();
+            client.send(format!("GET /{length} HTTP/1.1\r\nhost: test\r\n\r\n"));
+            (client, length)
+        })
+        .into();
+    // Some answers fit into the sockets: their connections are idle, and end.
+    let since = Instant::now();
+    while proxy.counter("connections_idle") == 0 {
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for (client, length) in &mut clients {
+        let response = client.response();
+        assert_eq!((response.body.len(), response.cut), (*length, false));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod abandoned;
+mod broken_off;
 mod closing;
 mod conformance;
 mod failures;
@@ -19,3 +20,6 @@ mod streams;
 mod support;
 mod tls;
 mod websocket;
+
+/// Clients speak plainly with the proxy.
+const OVER_TLS: bool = false;

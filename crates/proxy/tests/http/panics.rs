@@ -33,7 +33,7 @@ fn a_panic_ends_its_stream_or_its_connection_and_nothing_else() {
         known.unwrap().1 = path;
         fields
     };
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     client.head(1, raw::END_STREAM, &path("/panic/later"));
     client.expect_on(1, raw::RST_STREAM);
     client.get(3);
@@ -43,7 +43,7 @@ fn a_panic_ends_its_stream_or_its_connection_and_nothing_else() {
         "the others of its connection go on"
     );
     counted(&mut proxy, "panics", 1);
-    let mut ended = Raw::connect(proxy.address);
+    let mut ended = Raw::connect(proxy.http2);
     ended.head(1, raw::END_STREAM, &path("/panic"));
     while ended.next().is_some() {}
     counted(&mut proxy, "panics", 2);

@@ -67,7 +67,7 @@ impl Begun {
     fn http2() -> (Self, Raw) {
         let mut client = None;
         let begun = Self::new(|proxy| {
-            let mut made = Raw::connect(proxy.address);
+            let mut made = Raw::connect(proxy.http2);
             made.get(1);
             client = Some(made);
         });

@@ -6,6 +6,7 @@ mod client;
 pub(crate) mod raw;
 pub(crate) mod record;
 mod replica;
+mod tunnel;
 pub(crate) mod websocket;
 
 use std::{
@@ -30,12 +31,19 @@ use prost::Message;
 
 pub(crate) use client::{Client, Response};
 pub(crate) use replica::{Connection, Replica, answer_all};
+use tunnel::{Identity, Tunnel};
 
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Proxy {
+    /// Where a client of HTTP/1.1 connects: the proxy's own address, or that of a tunnel to it.
     pub(crate) address: SocketAddr,
+    /// The same for HTTP/2.
+    pub(crate) http2: SocketAddr,
+    /// Where the proxy listens.
+    pub(crate) own_address: SocketAddr,
+    _tunnel: Option<(Identity, Tunnel)>,
     pub(crate) control: UnixStream,
     buffer: BytesMut,
     thread: Option<JoinHandle<Result<(), Error>>>,
@@ -50,14 +58,29 @@ impl Proxy {
         })
     }
 
-    pub(crate) fn with(options: Options) -> Self {
+    /// With TLS, and a tunnel to it, if that is what the tests of this crate are run over.
+    pub(crate) fn with(mut options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let own_address = listener.local_addr().unwrap();
+        let tunnel = (crate::OVER_TLS && options.tls.is_none()).then(|| {
+            let identity = Identity::new();
+            let tunnel = Tunnel::new(own_address, &identity);
+            options.tls = Some(identity.options());
+            (identity, tunnel)
+        });
+        let (address, http2) = tunnel
+            .as_ref()
+            .map_or((own_address, own_address), |(_, tunnel)| {
+                (tunnel.http1, tunnel.http2)
+            });
         let (control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(PATIENCE)).unwrap();
         let thread = std::thread::spawn(move || run(Some(listener), theirs, options));
         let mut proxy = Self {
             address,
+            http2,
+            own_address,
+            _tunnel: tunnel,
             control,
             buffer: BytesMut::new(),
             thread: Some(thread),

@@ -104,7 +104,7 @@ impl Authority {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = TcpStream::connect(proxy.address).unwrap();
+        let stream = TcpStream::connect(proxy.own_address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         StreamOwned::new(connection, stream)
     }
@@ -187,11 +187,11 @@ fn what_is_no_handshake_or_does_not_end_is_closed() {
         ..Limits::default()
     };
     let mut proxy = authority.proxy(&replica, false, limits);
-    let mut plain = Raw::bare(proxy.address);
+    let mut plain = Raw::bare(proxy.own_address);
     plain.bytes(REQUEST);
     plain.close_whatever_comes();
     counted(&mut proxy, "tls_handshakes_failed", 1);
-    let mut silent = Raw::bare(proxy.address);
+    let mut silent = Raw::bare(proxy.own_address);
     silent.bytes(&[0x16, 3, 1]);
     silent.close_whatever_comes();
     counted(&mut proxy, "tls_handshakes_timed_out", 1);

@@ -1,8 +1,5 @@
 //! The socket of an HTTP/2 connection: what was read before it was known to be one comes first, and every byte is
-//! metered on its way.
-//!
-//! A client that does not take what is written is noticed here: h2 has bounded what waits, but only the socket knows
-//! that nothing goes out.
+//! metered on its way. At the end it lingers: a client that broke a rule may be sending still, and is to read why.
 
 use std::{
     io,
@@ -15,37 +12,24 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
-use crate::connection::Connection;
+use crate::connection::linger::Linger;
 
 pub(super) struct Io<S> {
     stream: S,
     first: Bytes,
     meter: Rc<Meter>,
-    state: Rc<Connection>,
+    is_shut: bool,
+    linger: Linger,
 }
 
 impl<S> Io<S> {
-    pub(super) fn new(stream: S, first: Bytes, meter: Rc<Meter>, state: Rc<Connection>) -> Self {
+    pub(super) fn new(stream: S, first: Bytes, meter: Rc<Meter>) -> Self {
         Self {
             stream,
             first,
             meter,
-            state,
-        }
-    }
-
-    /// Notes whether the client takes what is written.
-    fn wrote(&self, result: &Poll<io::Result<usize>>) -> usize {
-        match result {
-            Poll::Pending => {
-                self.state.answer.waits();
-                0
-            }
-            Poll::Ready(Err(_)) => 0,
-            Poll::Ready(Ok(length)) => {
-                self.state.answer.moved(*length);
-                *length
-            }
+            is_shut: false,
+            linger: Linger::default(),
         }
     }
 }
@@ -74,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,8 +66,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, bytes);
-        let length = this.wrote(&result);
-        this.meter.written(bytes.get(..length).unwrap_or_default());
+        if let Poll::Ready(Ok(length)) = result {
+            this.meter.written(bytes.get(..length).unwrap_or_default());
+        }
         result
     }
 
@@ -94,7 +79,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        let mut length = this.wrote(&result);
+        let mut length = match result {
+            Poll::Ready(Ok(length)) => length,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
         for slice in slices {
             let part = length.min(slice.len());
             this.meter.written(slice.get(..part).unwrap_or_default());
@@ -112,6 +100,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if !this.is_shut {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            this.is_shut = true;
+            this.meter.lingers();
+        }
+        let has_failed = this.meter.has_failed();
+        this.linger
+            .poll(&mut this.stream, context, has_failed)
+            .map(Ok)
     }
 }

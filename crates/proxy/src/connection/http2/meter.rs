@@ -65,6 +65,8 @@ struct Inner {
     part_since: Option<u32>,
     last_kind: u8,
     excess: Option<Excess>,
+    /// A GOAWAY went out that names a fault of the client.
+    has_failed: bool,
 }
 
 /// What happened in the present stretch of time.
@@ -113,6 +115,7 @@ impl Meter {
                 part_since: None,
                 last_kind: SETTINGS,
                 excess: None,
+                has_failed: false,
             }),
             shard,
             state,
@@ -122,6 +125,16 @@ impl Meter {
     /// What the client did too much of.
     pub(super) fn excess(&self) -> Option<Excess> {
         self.inner.borrow().excess
+    }
+
+    /// Whether the connection ends for a fault of the client, which may be sending still.
+    pub(super) fn has_failed(&self) -> bool {
+        self.inner.borrow().has_failed
+    }
+
+    /// Our last word is out.
+    pub(super) fn lingers(&self) {
+        self.state.phase.set(Phase::Lingering(self.shard.tick()));
     }
 
     /// h2 is given an answer that is all head.
@@ -228,16 +241,18 @@ impl Inner {
                     shard.counters.h2_protocol_errors.add();
                 }
             }
-            GOAWAY => match (frame.code, self.excess) {
-                (NO_ERROR, _) => {}
-                (ENHANCE_YOUR_CALM, Some(Excess::ControlFrames)) => {
-                    shard.counters.h2_control_floods.add();
+            GOAWAY if frame.code != NO_ERROR => {
+                self.has_failed = true;
+                match (frame.code, self.excess) {
+                    (ENHANCE_YOUR_CALM, Some(Excess::ControlFrames)) => {
+                        shard.counters.h2_control_floods.add();
+                    }
+                    // Ours, or h2's for resets before a stream is accepted, or for streams that it had to reset.
+                    (ENHANCE_YOUR_CALM, _) => shard.counters.h2_reset_floods.add(),
+                    (FLOW_CONTROL_ERROR, _) => shard.counters.h2_flow_control_errors.add(),
+                    _ => shard.counters.h2_protocol_errors.add(),
                 }
-                // Ours, or h2's for resets before a stream is accepted, or for streams that it had to reset.
-                (ENHANCE_YOUR_CALM, _) => shard.counters.h2_reset_floods.add(),
-                (FLOW_CONTROL_ERROR, _) => shard.counters.h2_flow_control_errors.add(),
-                _ => shard.counters.h2_protocol_errors.add(),
-            },
+            }
             _ => {}
         }
     }

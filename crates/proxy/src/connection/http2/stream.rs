@@ -8,6 +8,9 @@
 //! A stream that the client lets wait for its window is reset: after `h2_stall_s` if the answer is complete, after
 //! `h2_streaming_stall_s` if it is still being made. Window updates that let less than [`PROGRESS`] pass in that time
 //! change nothing.
+//!
+//! An answer that breaks off is reset when what was made of it is out: h2 forgets what it holds of a stream that is
+//! reset, its head too.
 
 use std::{
     future::Future,
@@ -23,7 +26,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
-use super::{date::Date, meter::Meter};
+use super::{
+    date::Date,
+    meter::Meter,
+    piece::{Delivered, Piece},
+};
 use crate::{
     connection::Connection,
     exchange::{Body, Respond},
@@ -35,7 +42,7 @@ const PROGRESS: usize = 1024;
 
 pub(super) struct Stream {
     stage: Stage,
-    reply: SendResponse<Bytes>,
+    reply: SendResponse<Piece>,
     is_head: bool,
     /// The client waits for a word before it sends its body.
     expects: bool,
@@ -53,7 +60,7 @@ impl Stream {
     /// A request that goes its way. `expects`: `100-continue`, unless its answer is ready at once.
     pub(super) fn responding(
         respond: Respond,
-        reply: SendResponse<Bytes>,
+        reply: SendResponse<Piece>,
         is_head: bool,
         expects: bool,
         date: Rc<Date>,
@@ -72,7 +79,7 @@ impl Stream {
     /// A request that is answered by its head.
     pub(super) fn answered(
         response: Response<Body>,
-        reply: SendResponse<Bytes>,
+        reply: SendResponse<Piece>,
         is_head: bool,
         date: Rc<Date>,
         open: Open,
@@ -129,6 +136,7 @@ impl Stream {
                 out,
                 chunk: Bytes::new(),
                 stall: Stall::default(),
+                broken_off: None,
             }),
             Ok(_) => None,
             Err(error) => {
@@ -173,10 +181,12 @@ impl Future for Stream {
 /// An answer whose head is sent.
 struct Sending {
     body: Body,
-    out: SendStream<Bytes>,
+    out: SendStream<Piece>,
     /// What came of the body and does not fit yet.
     chunk: Bytes,
     stall: Stall,
+    /// The answer has broken off, and what was made of it is on its way.
+    broken_off: Option<Delivered>,
 }
 
 impl Sending {
@@ -185,16 +195,29 @@ impl Sending {
             if self.out.poll_reset(context).is_ready() {
                 return Poll::Ready(());
             }
+            if let Some(delivered) = &mut self.broken_off {
+                if delivered.poll(context).is_pending() {
+                    let limit = shard.limits.h2_streaming_stall_s;
+                    ready!(self.stall.poll(limit, context));
+                    shard.counters.h2_streams_stalled.add();
+                }
+                self.out.send_reset(Reason::INTERNAL_ERROR);
+                return Poll::Ready(());
+            }
             if self.chunk.is_empty() {
                 match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                     Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
                     Some(Err(error)) => {
                         tracing::debug!(%error, "an answer broke off");
-                        self.out.send_reset(Reason::INTERNAL_ERROR);
-                        return Poll::Ready(());
+                        let (mark, delivered) = Piece::mark();
+                        if !self.send(mark, false) {
+                            return Poll::Ready(());
+                        }
+                        self.stall = Stall::default();
+                        self.broken_off = Some(delivered);
                     }
                     None => {
-                        self.send(Bytes::new(), true);
+                        self.send(Piece::Data(Bytes::new()), true);
                         return Poll::Ready(());
                     }
                 }
@@ -223,15 +246,15 @@ impl Sending {
             let part = self.chunk.split_to(room);
             self.stall.took(room);
             let is_last = self.chunk.is_empty() && self.body.is_end_stream();
-            if !self.send(part, is_last) || is_last {
+            if !self.send(Piece::Data(part), is_last) || is_last {
                 return Poll::Ready(());
             }
         }
     }
 
     /// False if the stream is gone.
-    fn send(&mut self, data: Bytes, is_last: bool) -> bool {
-        match self.out.send_data(data, is_last) {
+    fn send(&mut self, piece: Piece, is_last: bool) -> bool {
+        match self.out.send_data(piece, is_last) {
             Ok(()) => true,
             Err(error) => {
                 tracing::debug!(%error, "a stream ended before its answer");

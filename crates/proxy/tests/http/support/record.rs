@@ -14,6 +14,10 @@ pub(crate) fn scenario(number: u32, what: &str, counted: &[(&str, usize)]) {
 
 /// The same for one of several tests of a scenario, which is called `name`.
 pub(crate) fn scenario_of(number: u32, name: &str, what: &str, counted: &[(&str, usize)]) {
+    if crate::OVER_TLS {
+        // Noted by the run over plain sockets.
+        return;
+    }
     let folder = std::env::var_os("EAGLERAY_SCENARIO_RESULTS")
         .map_or_else(|| build().join("scenarios"), PathBuf::from);
     std::fs::create_dir_all(&folder).unwrap();
