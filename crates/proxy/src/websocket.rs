@@ -10,6 +10,7 @@
 
 pub(crate) mod frame;
 pub(crate) mod handshake;
+mod output;
 mod session;
 mod utf8;
 

@@ -1,7 +1,7 @@
 //! An accepted WebSocket, until both sides know its end.
 //!
-//! One task with one loop: write what is put together, take more of the answer when that is out, read when the replica has
-//! room. So a slow client stops the answer and a slow replica stops the client, each at a bounded cost. Pings are
+//! One task with one loop: write what is put together, take more of the answer when that is out (not before the transport
+//! has sent what it took), read when the replica has room. So a slow client stops the answer and a slow replica stops the client, each at a bounded cost. Pings are
 //! answered here. The end travels as the data of a closing frame does: code and reason. Whoever ends it, user code is
 //! told before the exchange is let go, in order after the messages that came before.
 
@@ -13,13 +13,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use eagleray_router::service::{Data, Exchange};
 use eagleray_types::ErrorCode;
 use eagleray_wire::Flags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::frame::{self, Broken, Decoder, Event, code};
+use super::{
+    frame::{self, Broken, Decoder, Event, code},
+    output::Output,
+};
 use crate::{
     connection::{Connection, Phase},
     exchange::Record,
@@ -27,8 +30,6 @@ use crate::{
 };
 
 const READ_BYTES: usize = 16 * 1024;
-/// With more than this put together, no more of the answer is taken.
-const WRITE_BYTES: usize = 16 * 1024;
 /// Steps before anybody else of the thread gets a turn.
 const STEPS: usize = 64;
 /// Most that is read and thrown away while the client's closing frame is awaited.
@@ -66,7 +67,7 @@ struct Session<S> {
     /// `None`: what comes cannot be understood any more.
     decoder: Option<Decoder>,
     input: BytesMut,
-    output: BytesMut,
+    output: Output,
     stage: Stage,
     /// The middle of a message has been put together.
     is_in_message: bool,
@@ -99,7 +100,7 @@ pub(crate) async fn serve<S>(
         first: accepted.first,
         decoder: Some(Decoder::new(shard.limits.websocket_message_bytes)),
         input: BytesMut::from(&input[..]),
-        output: BytesMut::new(),
+        output: Output::default(),
         stage: Stage::Open,
         is_in_message: false,
         has_ended: false,
@@ -189,7 +190,7 @@ where
         }
         if self.stage == Stage::Open && self.connection.wants_ping() && !self.pinged {
             self.pinged = true;
-            frame::put_ping(&mut self.output);
+            frame::put_ping(&mut self.output.bytes);
         }
     }
 
@@ -218,11 +219,10 @@ where
 
     /// Nothing is sent after this but what the client's closing frame asks for.
     fn put_close(&mut self, close: Option<(u16, &[u8])>) {
-        frame::put_close(&mut self.output, close);
+        frame::put_close(&mut self.output.bytes, close);
         self.stage = Stage::Closing;
-        self.connection
-            .phase
-            .set(Phase::Lingering(self.shard.tick()));
+        // How fast it goes out is judged at the socket.
+        self.connection.phase.set(Phase::Busy);
     }
 
     /// The connection is of no more use.
@@ -232,7 +232,7 @@ where
         }
         self.end(Some((code::BROKEN_OFF, b"")));
         self.stream = None;
-        self.output = BytesMut::new();
+        self.output = Output::default();
         self.input = BytesMut::new();
         self.stage = Stage::Gone;
         self.connection.phase.set(Phase::Busy);
@@ -250,10 +250,10 @@ where
     }
 
     fn shut_down(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.output.is_empty() {
+        if !self.output.is_out() {
             return false;
         }
-        let Some(stream) = &mut self.stream else {
+        let Some(stream) = self.stream.as_mut() else {
             return false;
         };
         let done = pin!(stream).poll_shutdown(context).is_ready();
@@ -265,46 +265,30 @@ where
 
     // --- out ----------------------------------------------------------------------------------------------------
 
-    /// True: something was written.
+    /// Writes what is put together. True: something moved.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
-        let before = self.output.len();
-        while !self.output.is_empty() {
-            let Some(stream) = &mut self.stream else {
-                return false;
-            };
-            match pin!(stream).poll_write(context, &self.output) {
-                Poll::Ready(Ok(written)) if written > 0 => {
-                    self.output.advance(written);
-                    self.connection.answer.moved(written);
-                }
-                Poll::Ready(_) => {
-                    self.hang_up();
-                    return true;
-                }
-                Poll::Pending => {
-                    self.connection.answer.waits();
-                    return self.output.len() < before;
-                }
-            }
-        }
-        if before == 0 {
+        let Some(stream) = &mut self.stream else {
             return false;
-        }
-        self.output = BytesMut::new();
-        if let Some(stream) = &mut self.stream
-            && let Poll::Ready(Err(_)) = pin!(stream).poll_flush(context)
-        {
+        };
+        let Ok(moved) = self.output.send(stream, context) else {
             self.hang_up();
+            return true;
+        };
+        if moved && self.stage == Stage::Closing && self.output.is_out() {
+            // From here on the client has to answer.
+            self.connection
+                .phase
+                .set(Phase::Lingering(self.shard.tick()));
         }
-        true
+        moved
     }
 
     /// Puts together what may be sent next. True: there was something.
     fn answer(&mut self, context: &mut Context<'_>) -> bool {
-        let before = self.output.len();
-        while self.stage == Stage::Open && self.output.len() <= WRITE_BYTES {
+        let before = self.output.bytes.len();
+        while self.stage == Stage::Open && self.output.has_room() {
             if let Some(payload) = self.pong.take() {
-                frame::put_pong(&mut self.output, &payload);
+                frame::put_pong(&mut self.output.bytes, &payload);
             }
             let next = match self.first.take() {
                 Some(first) => Some(Ok(first)),
@@ -325,7 +309,7 @@ where
                 None => self.closed_by_user(&[]),
             }
         }
-        self.output.len() > before
+        self.output.bytes.len() > before
     }
 
     fn put_data(&mut self, data: &Data) {
@@ -333,7 +317,13 @@ where
         let is_complete = data.flags.contains(Flags::END_OF_MESSAGE);
         let begins = !self.is_in_message;
         self.is_in_message = !is_complete;
-        frame::put_data(&mut self.output, &data.bytes, is_text, begins, is_complete);
+        frame::put_data(
+            &mut self.output.bytes,
+            &data.bytes,
+            is_text,
+            begins,
+            is_complete,
+        );
     }
 
     fn closed_by_user(&mut self, last: &[u8]) {
@@ -360,7 +350,10 @@ where
                     self.connection.phase.set(Phase::Busy);
                     return took;
                 }
-                if self.connection.phase.get() == Phase::Busy {
+                if !self.output.is_out() {
+                    // It may have no ping to answer yet, and is judged by what it takes.
+                    self.connection.phase.set(Phase::Busy);
+                } else if self.connection.phase.get() == Phase::Busy {
                     self.heard();
                 }
             }
@@ -393,6 +386,11 @@ where
                         self.hang_up();
                     }
                 }
+                true
+            }
+            Poll::Ready(Ok(_)) if self.stage == Stage::Closing => {
+                // It says nothing more, and may still listen.
+                self.stage = Stage::Closed;
                 true
             }
             Poll::Ready(_) => {

@@ -1,19 +1,23 @@
 //! A side that is slow stops the other one, at a bounded cost.
 
-use std::io::{ErrorKind, Write};
+use std::{
+    io::{ErrorKind, Write},
+    sync::mpsc::channel,
+    time::Duration,
+};
 
 use eagleray_wire::{Flags, Frame, Kind, MESSAGE_COST};
 
 use super::start;
 use crate::support::{
     Connection, Replica,
-    websocket::{BINARY, PING, PONG, Socket, TEXT, masked},
+    websocket::{BINARY, CLOSE, PING, PONG, Socket, TEXT, close_of, masked},
 };
 
 /// Writes until nothing more is taken; the bytes that were.
 fn fill(socket: &mut Socket, bytes: &[u8]) -> usize {
     // Long enough that a proxy with room would have read.
-    let short = std::time::Duration::from_millis(300);
+    let short = Duration::from_millis(300);
     socket.client.stream.set_write_timeout(Some(short)).unwrap();
     let mut written = 0;
     loop {
@@ -46,7 +50,7 @@ fn a_replica_that_does_not_read_stops_the_client() {
         let mut cost = 0;
         connection
             .stream
-            .set_read_timeout(Some(std::time::Duration::from_millis(300)))
+            .set_read_timeout(Some(Duration::from_millis(300)))
             .unwrap();
         while let Some(frame) = connection.try_frame() {
             if frame.header.kind == Kind::Body {
@@ -96,7 +100,7 @@ fn send_until_stopped(connection: &mut Connection, request: &Frame) -> usize {
     let mut credit = 64 * 1024;
     let mut sent = 0;
     let cost = Flags::END_OF_MESSAGE.cost(DATA.len());
-    let short = std::time::Duration::from_millis(300);
+    let short = Duration::from_millis(300);
     connection.stream.set_read_timeout(Some(short)).unwrap();
     loop {
         while credit >= cost {
@@ -155,4 +159,61 @@ fn pings_that_nobody_reads_the_answers_of_cost_nothing_and_the_last_is_answered(
         }
     }
     assert!(answered <= 50_000);
+}
+
+/// A message of so many bytes, as there is credit for it.
+fn send_long(connection: &mut Connection, request: &Frame, length: usize) {
+    let mut credit = 64 * 1024;
+    let mut sent = 0;
+    while sent < length {
+        let part = (length - sent).min(10_000);
+        let flags = if sent + part < length {
+            Flags::NONE
+        } else {
+            Flags::END_OF_MESSAGE
+        };
+        while credit < flags.cost(part) {
+            credit += connection.expect(Kind::Credit).header.a as usize;
+        }
+        credit -= flags.cost(part);
+        connection.respond(request, flags, &vec![sent as u8; part]);
+        sent += part;
+    }
+}
+
+#[test]
+fn a_client_that_reads_slower_than_is_sent_gets_every_byte_and_the_code_of_the_end() {
+    // The last takes longer than a client has for its own closing frame.
+    for (length, pause_ms) in [(100_000, 1), (300_000, 1), (1_000_000, 1), (3_000_000, 10)] {
+        // With the end right behind it, and with nothing behind it until it has come whole.
+        for is_awaited in [false, true] {
+            let replica = Replica::start("a", 10);
+            let (proxy, mut connection) = start(&replica);
+            let (mut socket, request) = Socket::open(&proxy, &mut connection, "", &[]);
+            let (tell, told) = channel();
+            let sender = std::thread::spawn(move || {
+                send_long(&mut connection, &request, length);
+                if is_awaited {
+                    told.recv_timeout(crate::support::PATIENCE).unwrap();
+                }
+                connection.close(&request, 4001, "that was all");
+                connection
+            });
+            let mut received = 0;
+            let end = loop {
+                let (first, payload) = socket.frame().expect("cut");
+                if first == CLOSE {
+                    break close_of(&payload);
+                }
+                received += payload.len();
+                if received == length {
+                    tell.send(()).ok();
+                }
+                std::thread::sleep(Duration::from_millis(pause_ms));
+            };
+            assert_eq!(received, length);
+            assert_eq!(end, (4001, "that was all".to_owned()));
+            sender.join().unwrap();
+        }
+    }
 }
