@@ -101,6 +101,14 @@ pub enum Event {
     DeleteAll {
         call: CallId,
     },
+    BeginDelete {
+        call: CallId,
+        name: String,
+    },
+    AwaitDeleted {
+        call: CallId,
+        name: String,
+    },
     Await {
         call: CallId,
         wait: AwaitApplication,
@@ -268,6 +276,8 @@ impl Core {
             }
             Event::Delete { call, name } => self.enqueue(Change::Delete { call, name }),
             Event::DeleteAll { call } => self.enqueue(Change::DeleteAll { call }),
+            Event::BeginDelete { call, name } => self.enqueue(Change::BeginDelete { call, name }),
+            Event::AwaitDeleted { call, name } => self.on_await_deleted(call, name),
             Event::Await { call, wait } => self.on_await(call, wait),
             Event::Status { call } => {
                 let applications = self.statuses(now);

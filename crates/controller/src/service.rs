@@ -245,6 +245,8 @@ impl Service {
                 wall_time_s,
             },
             api_request::Body::DeleteAll(_) => Event::DeleteAll { call },
+            api_request::Body::BeginDelete(name) => Event::BeginDelete { call, name },
+            api_request::Body::AwaitDeleted(name) => Event::AwaitDeleted { call, name },
             api_request::Body::WatchTargets(_) => {
                 self.clients.watch(call, self.core.snapshot());
                 return Ok(());

@@ -349,7 +349,7 @@ pub struct AppliedUpdate {
 /// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ApiRequest {
-    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: Option<api_request::Body>,
 }
 
@@ -380,6 +380,12 @@ pub mod api_request {
         /// Deletes every application, answered by `Done`; the node goes on.
         #[prost(message, tag = "7")]
         DeleteAll(super::Empty),
+        /// Deletes an application, answered by `Done` once that is durable: what is asked for later comes later.
+        #[prost(string, tag = "8")]
+        BeginDelete(String),
+        /// Answered by `Done` once the application is gone, or has been deployed again. Deletes nothing.
+        #[prost(string, tag = "9")]
+        AwaitDeleted(String),
     }
 }
 

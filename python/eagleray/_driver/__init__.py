@@ -2,6 +2,10 @@
 
 `node` finds and starts, `session` is the connection to one node, `build` turns an application into a request, and
 `output` prints what replicas write. A process has one session at a time; after a fork the child begins anew.
+
+Calls that change something (connect, deploy, delete, shutdown, rollback) take effect in the order in which they were
+made, from any threads: each waits until what was asked for before is durable (`order`). What follows, until an
+application runs or is gone, they wait for side by side.
 """
 
 from __future__ import annotations
@@ -10,13 +14,17 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from eagleray._driver.order import Order
+
 if TYPE_CHECKING:
+    from eagleray._driver.build import Built
     from eagleray._driver.session import Session
     from eagleray.serve._run import Wanted
     from eagleray.serve.config import HTTPOptions
     from eagleray.serve.handle import DeploymentHandle
 
 _lock = threading.RLock()
+_order = Order()
 _session: Session | None = None
 _session_pid = 0
 
@@ -56,7 +64,7 @@ def connect(options: HTTPOptions, *, explicit: bool) -> Session:
     With `explicit`, the user asked for these options: a node that runs with others is named in a warning.
     """
     global _session, _session_pid  # noqa: PLW0603
-    with _lock:
+    with _order, _lock:
         session = joined()
         if session is not None:
             if explicit:
@@ -75,9 +83,18 @@ def deploy(wanted: list[Wanted], *, wait: bool) -> list[DeploymentHandle]:
 
     A node that was started for it ends again if they cannot even be sent.
     """
+    from eagleray.serve.handle import DeploymentHandle
+
+    with _order:
+        session, built = _built(wanted)
+        deployed = session.deploy(built)
+    session.settle(deployed, wait=wait)
+    return [DeploymentHandle(one.spec["ingress"], one.spec["name"]) for one in built]
+
+
+def _built(wanted: list[Wanted]) -> tuple[Session, list[Built]]:
     from eagleray._driver.build import build
     from eagleray.serve.config import HTTPOptions
-    from eagleray.serve.handle import DeploymentHandle
 
     session = joined()
     pending = None
@@ -98,8 +115,30 @@ def deploy(wanted: list[Wanted], *, wait: bool) -> list[DeploymentHandle]:
     if pending is not None:
         session = _adopt(pending)
     assert session is not None
-    session.deploy(built, wait=wait)
-    return [DeploymentHandle(one.spec["ingress"], one.spec["name"]) for one in built]
+    return session, built
+
+
+def delete(name: str, *, blocking: bool) -> None:
+    """Deletes an application, and with `blocking` waits until it is gone.
+
+    Raises:
+        RayServeException: nothing is running.
+        TimeoutError: it is not gone in time.
+    """
+    with _order:
+        session = _running()
+        session.begin_delete(name)
+    if blocking:
+        session.await_deleted(name)
+
+
+def _running() -> Session:
+    session = joined()
+    if session is None:
+        from eagleray.serve.exceptions import RayServeException
+
+        raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
+    return session
 
 
 def _adopt(pending: object) -> Session:
@@ -124,7 +163,7 @@ def block() -> None:
 def shutdown() -> None:
     """Ends all applications, and the node if it is this process's own."""
     global _session  # noqa: PLW0603
-    with _lock:
+    with _order, _lock:
         session = joined()
         _session = None
         if session is None:
@@ -137,7 +176,7 @@ def shutdown() -> None:
 
 def shutdown_own() -> bool:
     """Ends what this process has started. Returns False where it uses a node that is not its own, which goes on."""
-    with _lock:
+    with _order, _lock:
         session = joined()
         if session is not None and not session.owned:
             return False
@@ -147,7 +186,19 @@ def shutdown_own() -> bool:
 
 def rollback(name: str, revision: str = "") -> dict[str, Any]:
     """Takes an application back to a revision, code and all; to the one before the current one unless named."""
-    session = joined()
-    if session is None:
-        raise RuntimeError("nothing is running: there is no node, neither of this process nor resident")
-    return session.rollback(name, revision)
+    with _order:
+        session = joined()
+        if session is None:
+            raise RuntimeError("nothing is running: there is no node, neither of this process nor resident")
+        deployed = session.rollback(name, revision)
+    session.await_rollback(name, deployed)
+    return deployed
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    _order.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

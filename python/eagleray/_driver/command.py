@@ -164,9 +164,7 @@ def _end(name: str) -> None:
     try:
         if not _driver.shutdown_own():
             _log.logger().info("deleting application %r, which this command served; the node goes on", name)
-            found = _driver.joined()
-            if found is not None:
-                found.delete(name, blocking=True)
+            _driver.delete(name, blocking=True)
     except KeyboardInterrupt:
         _complain("not waited for; what runs still ends by itself")
         sys.exit(130)

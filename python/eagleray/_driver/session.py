@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eagleray import _core
 from eagleray._driver.node import Address
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 #: `serve.shutdown` waits this long for the applications of a node that goes on, then warns.
 SHUTDOWN_TIMEOUT_S = 30.0
+#: `serve.delete` waits this long.
+DELETE_TIMEOUT_S = 60.0
+
+
+class Deployed(NamedTuple):
+    """What became of applications that were sent: name and revision of each that was taken, errors of the others."""
+
+    sent: list[tuple[str, str]]
+    refused: list[Exception]
 
 
 class Session:
@@ -54,25 +63,33 @@ class Session:
         """Status of every application."""
         return self._controller.status()
 
-    def deploy(self, built: list[Built], *, wait: bool) -> None:
-        """Stores the blobs and deploys; with `wait`, returns when all applications run.
+    def deploy(self, built: list[Built]) -> Deployed:
+        """Stores the blobs and deploys. Returns when what was not refused is durable; `settle` waits for it.
 
-        All are sent before the first is waited for, so they start side by side. One that the controller refuses, or
-        that fails, does not keep the others from it.
+        All are sent before the first is waited for, so they start side by side. One that the controller refuses does
+        not keep the others from it.
 
         Raises:
             RayServeException: a route prefix is used by another application; of several, nothing was sent then.
-            ValueError: the controller refused one; the others run.
-            RuntimeError: some failed; with the remote tracebacks.
         """
         if len(built) > 1:
             self._check_prefixes(built)
-        sent, refused = [], []
+        deployed = Deployed([], [])
         for one in built:
             try:
-                sent.append((one.spec["name"], self._send(one)))
+                deployed.sent.append((one.spec["name"], self._send(one)))
             except (ValueError, RayServeException) as error:
-                refused.append(error)
+                deployed.refused.append(error)
+        return deployed
+
+    def settle(self, deployed: Deployed, *, wait: bool) -> None:
+        """Raises what was refused; with `wait`, returns when all applications run.
+
+        Raises:
+            ValueError, RayServeException: the controller refused one; the others run.
+            RuntimeError: some failed; with the remote tracebacks.
+        """
+        sent, refused = deployed
         failures = self._settle(sent) if wait else []
         if (refused and failures) or len(refused) > 1:
             raise RuntimeError("\n\n".join([*map(str, refused), *failures]))
@@ -146,27 +163,27 @@ class Session:
             f"Next: correct what the error names and run again{logs}"
         )
 
-    def delete(self, name: str, *, blocking: bool) -> None:
-        """Deletes an application and waits until it is gone, unless told not to wait."""
-        if blocking:
-            self._controller.delete(name, 60.0)
-        else:
-            thread = threading.Thread(target=self._delete_quietly, args=(name,), daemon=True)
-            thread.start()
+    def begin_delete(self, name: str) -> None:
+        """Deletes an application. Returns when that is durable: what is asked for later comes later."""
+        self._controller.begin_delete(name)
 
-    def _delete_quietly(self, name: str) -> None:
-        try:
-            _core.Client(self.info["controller_socket_path"]).delete(name, 60.0)
-        except (OSError, RuntimeError):
-            pass  # the caller chose not to hear
+    def await_deleted(self, name: str) -> None:
+        """Waits until the application is gone, or deployed again.
+
+        Raises:
+            TimeoutError: it is neither within `DELETE_TIMEOUT_S`.
+        """
+        self._controller.await_deleted(name, DELETE_TIMEOUT_S)
 
     def rollback(self, name: str, revision: str = "") -> dict[str, Any]:
-        """Back to a revision, the one before the current one unless named; waits until it runs."""
-        deployed = self._controller.rollback(name, revision)
+        """Back to a revision, the one before the current one unless named. Returns when that is durable."""
+        return self._controller.rollback(name, revision)
+
+    def await_rollback(self, name: str, deployed: dict[str, Any]) -> None:
+        """Waits until the revision runs."""
         settled = self._controller.await_application(name, deployed["revision"])
         if settled["status"] != "RUNNING":
             raise RuntimeError(self._failure(settled))
-        return deployed
 
     def block(self) -> None:
         """Sleeps until Ctrl-C, SIGTERM (which ends the script with status 143), or until the node ends."""

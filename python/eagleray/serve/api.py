@@ -104,7 +104,17 @@ async def shutdown_async() -> None:
 
 
 def delete(name: str, _blocking: bool = True) -> None:
-    """Deletes an application. With `_blocking`, returns when its replicas are gone. An unknown name is no error."""
+    """Deletes an application. An unknown name is no error.
+
+    Args:
+        name: The application's.
+        _blocking: Wait until its replicas are gone. Without it the call returns when the deletion is certain: a
+            `serve.run` of the same name after it deploys anew, and is not deleted.
+
+    Raises:
+        RayServeException: nothing is running.
+        TimeoutError: the application is not gone within 60 s; it goes on ending.
+    """
     check_name(name)
     if ignored_here():
         return
@@ -112,10 +122,7 @@ def delete(name: str, _blocking: bool = True) -> None:
         return
     from eagleray import _driver
 
-    session = _driver.joined()
-    if session is None:
-        raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
-    session.delete(name, blocking=_blocking)
+    _driver.delete(name, blocking=_blocking)
 
 
 def status() -> ServeStatus:

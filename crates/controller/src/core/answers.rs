@@ -66,6 +66,21 @@ impl Core {
         }
     }
 
+    pub(super) fn on_await_deleted(&mut self, call: CallId, name: String) {
+        if self.deleting.len() >= WAITS_KEPT {
+            let message =
+                "too many clients wait for the end of applications; try again in a moment";
+            let error = api_error("internal", message);
+            return self.reply(call, api_response::Body::Error(error));
+        }
+        // Answered at once where there is nothing to wait for.
+        self.deleting.push(Wait {
+            call,
+            name,
+            revision: String::new(),
+        });
+    }
+
     pub(super) fn fail_waits(&mut self, name: &str) {
         for wait in self
             .awaiting
@@ -106,7 +121,11 @@ impl Core {
         let gone = |wait: &Wait| {
             let gone = match wait.name.as_str() {
                 "" => !self.applications.values().any(super::Application::deleting),
-                name => !self.applications.contains_key(name),
+                // Deployed again counts too: what was there is not any more.
+                name => self
+                    .applications
+                    .get(name)
+                    .is_none_or(|application| !application.deleting()),
             };
             gone.then_some((wait.call, api_response::Body::Done(Empty {})))
         };

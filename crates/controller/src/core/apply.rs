@@ -41,6 +41,10 @@ impl Core {
                     revision: String::new(),
                 });
             }
+            Change::BeginDelete { call, name } => {
+                self.delete(&name);
+                self.reply(call, api_response::Body::Done(Empty {}));
+            }
             Change::Rollback { .. } | Change::Progress => {}
         }
     }

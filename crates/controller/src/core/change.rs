@@ -39,6 +39,10 @@ pub(super) enum Change {
     DeleteAll {
         call: CallId,
     },
+    BeginDelete {
+        call: CallId,
+        name: String,
+    },
     /// What the core learnt by itself.
     Progress,
 }
@@ -49,6 +53,7 @@ impl Change {
             Self::Deploy { call, .. }
             | Self::Rollback { call, .. }
             | Self::Delete { call, .. }
+            | Self::BeginDelete { call, .. }
             | Self::DeleteAll { call } => Some(*call),
             Self::Progress => None,
         }
@@ -125,7 +130,9 @@ impl Core {
                 revisions.push((revision.blob.clone(), spec.encode_to_vec()));
                 deploy_in_root(&mut root, &spec.name, revision.blob, *wall_time_s);
             }
-            Change::Delete { name, .. } => root.applications.retain(|one| one.name != *name),
+            Change::Delete { name, .. } | Change::BeginDelete { name, .. } => {
+                root.applications.retain(|one| one.name != *name);
+            }
             Change::DeleteAll { .. } => root.applications.clear(),
             Change::Rollback { .. } | Change::Progress => {}
         }

@@ -117,6 +117,19 @@ impl Client {
             .map(drop)
     }
 
+    /// Deletes an application; returns when that is durable, and does not wait until it is gone.
+    fn begin_delete(&self, py: Python<'_>, name: String) -> PyResult<()> {
+        self.controller(py, api_request::Body::BeginDelete(name), None)
+            .map(drop)
+    }
+
+    /// Waits until the application is gone, or has been deployed again.
+    #[pyo3(signature = (name, timeout_s=None))]
+    fn await_deleted(&self, py: Python<'_>, name: String, timeout_s: Option<f64>) -> PyResult<()> {
+        self.controller(py, api_request::Body::AwaitDeleted(name), timeout_s)
+            .map(drop)
+    }
+
     #[pyo3(signature = (timeout_s=None))]
     fn delete_all(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<()> {
         self.controller(py, api_request::Body::DeleteAll(Empty {}), timeout_s)

@@ -322,6 +322,37 @@ fn a_deleted_application_leaves_nothing() {
 }
 
 #[test]
+fn a_delete_that_has_begun_is_durable_and_deletes_nothing_that_comes_later() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run();
+    let begun = world.begin_delete("a");
+    while world.reply(begun).is_none() {
+        assert!(world.step(0));
+    }
+    assert!(world.stored.root.applications.is_empty());
+    assert_eq!(world.status("a").status, "DELETING");
+    let waiting = world.await_deleted("a");
+    assert!(world.reply(waiting).is_none());
+    world.deploy(simple("v1", 1));
+    world.run();
+    assert!(
+        world.reply(waiting).is_some(),
+        "what it waited for is not there any more"
+    );
+    for _ in 0..2 {
+        let late = world.await_deleted("a");
+        world.run();
+        assert!(world.reply(late).is_some());
+        assert_eq!(world.status("a").status, "RUNNING");
+    }
+    world.begin_delete("a");
+    let waiting = world.await_deleted("a");
+    world.run();
+    assert!(world.reply(waiting).is_some() && world.processes.is_empty());
+}
+
+#[test]
 fn an_application_that_is_deployed_while_it_is_deleted_lives() {
     let mut world = World::new(1);
     world.deploy(simple("v1", 1));

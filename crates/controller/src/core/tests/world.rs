@@ -259,6 +259,20 @@ impl World {
         call
     }
 
+    pub(super) fn begin_delete(&mut self, name: &str) -> CallId {
+        let call = self.call();
+        let name = name.into();
+        self.feed(Event::BeginDelete { call, name });
+        call
+    }
+
+    pub(super) fn await_deleted(&mut self, name: &str) -> CallId {
+        let call = self.call();
+        let name = name.into();
+        self.feed(Event::AwaitDeleted { call, name });
+        call
+    }
+
     pub(super) fn wait_for(&mut self, name: &str) -> CallId {
         let call = self.call();
         self.feed(Event::Await {
