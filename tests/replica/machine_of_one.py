@@ -23,8 +23,9 @@ CONDITION = 6
 WITHOUT_UVLOOP = """
 import sys
 sys.modules["uvloop"] = None
+from eagleray._bootstrap import Paths
 from eagleray._replica.main import main
-main()
+main(Paths(None))
 """
 OPTIONS = {"f2": 100, "f4": "", "f6": 20.0, "f8": 5.0, "f15": 1 << 20}
 

@@ -16,6 +16,9 @@ pub(crate) const NODE: &str = "EAGLERAY_NODE";
 pub(crate) const REPLICA: &str = "EAGLERAY_REPLICA";
 pub(crate) const CONTROL_FD: &str = "EAGLERAY_CONTROL_FD";
 pub(crate) const LISTEN_FD: &str = "EAGLERAY_LISTEN_FD";
+/// Where `PYTHONPATH` waits until the modules of our own are imported in a Python that we start
+/// (`python/eagleray/_bootstrap.py`).
+pub(crate) const PYTHON_PATH: &str = "EAGLERAY_PYTHONPATH";
 pub(crate) const RUN_DIRECTORY: &str = "EAGLERAY_RUN_DIR";
 pub(crate) const RUNTIME_ROOT: &str = "EAGLERAY_RUNTIME_DIR";
 /// Name of the resident node that the command line means.

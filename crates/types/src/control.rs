@@ -143,7 +143,7 @@ pub struct Spawn {
     /// Shown as `eagleray: replica APP/DEPLOYMENT ID`.
     #[prost(message, required, tag = "3")]
     pub deployment: DeploymentKey,
-    /// The interpreter that runs `-m eagleray._replica`.
+    /// The interpreter that runs `bootstrap`.
     #[prost(string, tag = "4")]
     pub python: String,
     #[prost(string, tag = "5")]
@@ -157,6 +157,10 @@ pub struct Spawn {
     /// Opaque to the node, handed back by `List`: what the controller needs to adopt the replica.
     #[prost(bytes = "vec", tag = "8")]
     pub label: Vec<u8>,
+    /// Path of `eagleray/_bootstrap.py` of the package that is meant, which keeps the user's directories off the path
+    /// until our own modules are imported. Empty in a revision of an older release: `-m eagleray._replica`.
+    #[prost(string, tag = "9")]
+    pub bootstrap: String,
 }
 
 /// Ends a replica. Graceful: the node sends `ReplicaCommand::Stop` and kills what is left after the time.
@@ -481,6 +485,9 @@ pub struct ApplicationSpec {
     /// Environment of the replicas, over the node's own.
     #[prost(btree_map = "string, string", tag = "11")]
     pub environment: std::collections::BTreeMap<String, String>,
+    /// As in [`Spawn`].
+    #[prost(string, tag = "12")]
+    pub bootstrap: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import linecache
 import os
 import sys
 from collections.abc import Sequence
@@ -40,8 +41,6 @@ class CapturedLoader(importlib.machinery.SourceFileLoader):
         """Runs the captured source in `module`."""
         # linecache believes the file on disk where there is one; an entry without a modification time is never
         # compared with it.
-        import linecache
-
         source = self._archive.source(self.name)
         lines = importlib.util.decode_source(source).splitlines(keepends=True)
         linecache.cache[self.path] = (len(source), None, lines, self.path)

@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from eagleray import _bootstrap
 from eagleray._driver import engine
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application
@@ -189,6 +190,7 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
         "code_blob": code_blob,
         "code_files": [{"path": path, "sha256": sha256} for path, sha256 in captured.files],
         "python": sys.executable,
+        "bootstrap": os.path.abspath(_bootstrap.__file__),  # noqa: PTH100
         "working_directory": working_directory,
         "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100
         "environment": {},

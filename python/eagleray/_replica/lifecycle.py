@@ -16,15 +16,20 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eagleray import _traceback
+import cloudpickle  # noqa: F401
+
+from eagleray import _code, _traceback
+from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
 from eagleray._replica import asgi, children, hooks, http, log, stops, websocket
 from eagleray._replica import context as replica_context
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool, default_executor
 from eagleray._replica.user_code import UserCode, is_async
+from eagleray.serve import context as serve_context
 
 if TYPE_CHECKING:
     from eagleray import _core
+    from eagleray._bootstrap import Paths
 
 # What is left of the grace for the destructor, at least.
 _DESTRUCTOR_S = 1.0
@@ -33,8 +38,9 @@ _DESTRUCTOR_S = 1.0
 class Lifecycle:
     """Owns everything in this process that is not native."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, paths: Paths) -> None:
         self.exit_code = 0
+        self._paths = paths
         self._loop = loop
         self._make_task = http.task_factory(loop)
         self._drained = asyncio.Event()
@@ -143,10 +149,9 @@ class Lifecycle:
         _set_title(f"eagleray: replica {component} {config['replica_id']}")
         who = log.Component(config["application"], config["deployment"], config["replica_id"])
         log.configure(who, self._options["logging"])
-        _set_path(config["sys_path"])
+        # The last moment before user code. From here on a module of the user's may have the name of any other.
+        self._paths.open(config["sys_path"])
         self._loop.set_default_executor(default_executor(self._options["num_cpus"]))
-        from eagleray import _code
-
         _code.install(config["code_path"])
         func_or_class, args, kwargs = _load(config["callable_path"])
         context = _set_context(config)
@@ -246,13 +251,11 @@ class Lifecycle:
 
     def _take_place(self, rank: int | None, world_size: int) -> bool:
         """Its place among its siblings as it is now; returns whether the rank is another one."""
-        from eagleray.serve.context import ReplicaRank, get_replica_context
-
-        context = get_replica_context()
+        context = serve_context.get_replica_context()
         context.world_size = world_size or context.world_size
         if rank is None or rank == self._rank.rank:
             return False
-        self._rank = context.rank = ReplicaRank(rank, 0, rank)
+        self._rank = context.rank = serve_context.ReplicaRank(rank, 0, rank)
         return True
 
     async def _check_health(self, number: int) -> None:
@@ -339,24 +342,14 @@ def _set_title(title: str) -> None:
     setproctitle.setproctitle(title)
 
 
-def _set_path(driver: list[str]) -> None:
-    """The driver's places first, then whatever this interpreter has beside them."""
-    if driver:
-        # `python -m` puts the working directory first; the driver says whether it belongs there.
-        here = Path.cwd()
-        sys.path[:] = driver + [entry for entry in sys.path if entry not in driver and Path(entry) != here]
-
-
 def _set_context(config: dict[str, Any]) -> Any:
-    from eagleray.serve import context
-
-    made = context.ReplicaContext(
-        replica_id=context.ReplicaID(
-            config["replica_id"], context.DeploymentID(config["deployment"], config["application"])
+    made = serve_context.ReplicaContext(
+        replica_id=serve_context.ReplicaID(
+            config["replica_id"], serve_context.DeploymentID(config["deployment"], config["application"])
         ),
-        rank=context.ReplicaRank(config["rank"], 0, config["rank"]),
+        rank=serve_context.ReplicaRank(config["rank"], 0, config["rank"]),
         world_size=config["world_size"],
         code_version=config["version"],
     )
-    context._set_replica_context(made)
+    serve_context._set_replica_context(made)
     return made

@@ -7,15 +7,22 @@ import atexit
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from eagleray import _core
 from eagleray._replica import children, stacks
 from eagleray._replica.lifecycle import Lifecycle
 
+if TYPE_CHECKING:
+    from eagleray._bootstrap import Paths
 
-def main() -> NoReturn:
-    """Serves until the controller says stop or the node is gone. Does not return."""
+
+def main(paths: Paths) -> NoReturn:
+    """Serves until the controller says stop or the node is gone. Does not return.
+
+    Args:
+        paths: Where user code is looked for, which is opened when the first command says what is to run.
+    """
     try:
         control = int(os.environ.pop("EAGLERAY_CONTROL_FD"))
         listener = int(os.environ.pop("EAGLERAY_LISTEN_FD"))
@@ -23,7 +30,7 @@ def main() -> NoReturn:
         sys.exit("eagleray._replica is started by a node; to serve an application call eagleray.serve.run")
     loop = _new_loop()
     asyncio.set_event_loop(loop)
-    lifecycle = Lifecycle(loop)
+    lifecycle = Lifecycle(loop, paths)
     core = _core.Replica(control, listener, stacks.install(), lifecycle.on_event)
     lifecycle.attach(core)
     children.prepare(loop)

@@ -190,6 +190,7 @@ impl Core {
             }
             .encode_to_vec(),
             label: Label::of(deployment, replica).encode_to_vec(),
+            bootstrap: application.bootstrap.clone(),
         }
     }
 

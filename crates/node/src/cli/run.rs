@@ -16,8 +16,6 @@ use serde_json::{Map, Value, json};
 use super::{HttpArguments, RunArguments};
 use crate::settings;
 
-/// Where `PYTHONPATH` waits meanwhile.
-const PYTHON_PATH: &str = "EAGLERAY_PYTHONPATH";
 /// `sys` and `os` are there before any path is looked at. What is on `PYTHONPATH` comes last, in case we are.
 const BOOT: &str = "import os, sys
 if sys.path[:1] == ['']: del sys.path[0]
@@ -41,7 +39,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
     command.arg("-c").arg(BOOT).args(env::args_os().skip(1));
     command.env(settings::OPTIONS, options.to_string());
     if let Some(path) = env::var_os("PYTHONPATH") {
-        command.env(PYTHON_PATH, path).env_remove("PYTHONPATH");
+        command
+            .env(settings::PYTHON_PATH, path)
+            .env_remove("PYTHONPATH");
     }
     let error = command.exec();
     Err(format!("cannot start {}: {error}", python.display()))

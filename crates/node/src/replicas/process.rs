@@ -1,6 +1,8 @@
 //! A replica's process: its sockets and pipes, its environment, its command line.
 
 use std::{
+    env,
+    ffi::OsString,
     fs::{self, Permissions},
     io,
     os::{
@@ -63,8 +65,14 @@ pub(super) fn start(
     // be written over the environment, by which the processes of a replica are found. SPT_NOENV keeps
     // `setproctitle` within it.
     let title = format!("eagleray: replica {} {id}", spawn.deployment);
-    command.args(["-m", "eagleray._replica", &title]);
+    match spawn.bootstrap.as_str() {
+        "" => command.args(["-P", "-m", "eagleray._replica", &title]),
+        bootstrap => command.args([bootstrap, "eagleray._replica.main", &title]),
+    };
     command.envs(&spawn.environment).env("SPT_NOENV", "1");
+    if !spawn.bootstrap.is_empty() {
+        hold_python_path_back(&mut command, spawn);
+    }
     command
         .env_remove(settings::ROLE)
         .env_remove(settings::OPTIONS);
@@ -90,6 +98,15 @@ pub(super) fn start(
         stdout,
         stderr,
     })
+}
+
+/// The interpreter would look there for modules before the bootstrap can say where from: that puts it back.
+fn hold_python_path_back(command: &mut Command, spawn: &Spawn) {
+    let given = spawn.environment.get("PYTHONPATH").map(OsString::from);
+    if let Some(path) = given.or_else(|| env::var_os("PYTHONPATH")) {
+        command.env(settings::PYTHON_PATH, path);
+    }
+    command.env_remove("PYTHONPATH");
 }
 
 /// What to do about a limit of the machine.

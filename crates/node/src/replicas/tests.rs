@@ -1,5 +1,5 @@
-//! Replica processes as a controller sees them. The module that a replica runs is a few lines that do what the
-//! test needs; it is found in the working directory.
+//! Replica processes as a controller sees them. What a replica runs, in the place of the bootstrap, is a few lines that
+//! do what the test needs.
 
 use std::{io, os::unix::net::UnixStream};
 
@@ -48,10 +48,9 @@ impl Bench {
             .prefix("er")
             .tempdir_in("/tmp")
             .unwrap();
-        for inside in ["r", "logs", "work/eagleray"] {
+        for inside in ["r", "logs", "work"] {
             fs::create_dir_all(directory.path().join(inside)).unwrap();
         }
-        fs::write(directory.path().join("work/eagleray/__init__.py"), "").unwrap();
         let (sender, news) = mpsc::channel(64);
         let replicas = Replicas::new(
             directory.path(),
@@ -68,8 +67,8 @@ impl Bench {
     }
 
     fn spawn_command(&self, id: &str, epoch: u64, code: &str) -> Spawn {
-        let module = self.directory.path().join("work/eagleray/_replica.py");
-        fs::write(module, format!("{PRELUDE}{code}")).unwrap();
+        let module = self.directory.path().join("work/replica.py");
+        fs::write(&module, format!("{PRELUDE}{code}")).unwrap();
         Spawn {
             replica_id: id.into(),
             epoch,
@@ -89,6 +88,7 @@ impl Bench {
             }
             .encode_to_vec(),
             label: b"label".to_vec(),
+            bootstrap: module.to_string_lossy().into_owned(),
         }
     }
 

@@ -52,6 +52,7 @@ pub(super) fn application_spec(dict: &Bound<'_, PyDict>) -> PyResult<Application
         working_directory: field(dict, "working_directory")?,
         sys_path: field(dict, "sys_path")?,
         environment: field::<BTreeMap<_, _>>(dict, "environment")?,
+        bootstrap: field(dict, "bootstrap")?,
     })
 }
 
