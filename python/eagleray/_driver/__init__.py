@@ -29,6 +29,13 @@ _session: Session | None = None
 _session_pid = 0
 
 
+def had_session() -> bool:
+    """Whether this process, or the one that it was forked from, has ever reached a node."""
+    from eagleray._driver.session import Session
+
+    return Session.any_made
+
+
 def joined() -> Session | None:
     """The session of this process, or one with the resident node; None where neither is. Starts nothing."""
     global _session, _session_pid  # noqa: PLW0603 - one session for a process is the point

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from eagleray import _core
 from eagleray._driver.node import Address
@@ -34,6 +34,8 @@ class Deployed(NamedTuple):
 class Session:
     """Calls to one node. Any thread may use it; calls wait for their answers and Ctrl-C ends the wait."""
 
+    any_made: ClassVar[bool] = False
+
     def __init__(self, address: Address) -> None:
         self._address = address
         self._node = _core.Client(address.socket_path)
@@ -42,6 +44,7 @@ class Session:
         self._ended = threading.Event()
         self._printer = OutputPrinter(address.socket_path, self._ended)
         self._closed = False
+        Session.any_made = True
 
     @property
     def owned(self) -> bool:

@@ -240,6 +240,10 @@ def _path_in_script() -> str:
         raise RayServeException(
             "nothing is running: the node of this handle has ended, or serve.shutdown() was called; call serve.run "
             "again, after which handles that you have work as before"
+            if _driver.had_session()
+            else "this process reaches no node: it has started none, and no resident one runs. The node of a script is "
+            "for that script, the children that it forks, and its replicas; for handles in other processes run "
+            "`eagleray start` before the script, and all of them join that node"
         )
     return str(session.info["controller_socket_path"])
 
