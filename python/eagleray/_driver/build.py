@@ -154,6 +154,8 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     _active.graph = graph
     try:
         graph.add(application)
+    except _UnpicklableError as error:
+        raise TypeError(str(error)) from None
     finally:
         _active.graph = None
     configured = [(node.name, node.config) for node in graph.nodes]

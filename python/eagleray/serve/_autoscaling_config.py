@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from eagleray._shortened import users_stacklevel
 from eagleray.serve import _old_names, _validate
 from eagleray.serve._model import (
     Model,
@@ -106,7 +107,7 @@ class AutoscalingConfig(Model):
                 f"autoscaling_config.look_back_period_s ({self.look_back_period_s:g}) is at most metrics_interval_s "
                 f"({self.metrics_interval_s:g}), so each decision rests on one measurement at most; give a longer one",
                 FutureWarning,
-                stacklevel=4,
+                stacklevel=users_stacklevel(),
             )
 
     @property

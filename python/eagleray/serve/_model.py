@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
+from eagleray._shortened import shortened
 from eagleray.serve import _old_names, _validate
 
 #: Takes the option's full name and a value, and returns the value to keep.
@@ -109,6 +110,7 @@ class Model:  # noqa: PLW1641 - what can be changed has no hash
             delattr(cls, name)
         cls._called = vars(cls).get("_called", cls.__name__)
 
+    @shortened
     def __init__(self, **given: Any) -> None:
         given = _old_names.today(self._called, given)
         _validate.unknown_keys(self._called, given, self._options)
@@ -132,6 +134,7 @@ class Model:  # noqa: PLW1641 - what can be changed has no hash
     def _check_together(self) -> None:
         """Rules across options; raises what `_validate.invalid` returns."""
 
+    @shortened
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self._options:
             _validate.unknown_keys(self._called, [name], self._options)
@@ -169,6 +172,7 @@ class Model:  # noqa: PLW1641 - what can be changed has no hash
         return self.model_dump(exclude_unset=exclude_unset)
 
     @classmethod
+    @shortened
     def model_validate(cls, value: Any) -> Self:
         """The object for a dict; an object of this class is returned as it is.
 
@@ -184,6 +188,7 @@ class Model:  # noqa: PLW1641 - what can be changed has no hash
         raise _validate.invalid(cls._called, f"{cls._called} must be a {cls.__name__} or a dict, got {value!r}", value)
 
     @classmethod
+    @shortened
     def parse_obj(cls, value: Any) -> Self:
         """As `model_validate`."""
         return cls.model_validate(value)

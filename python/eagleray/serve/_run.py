@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eagleray._shortened import shortened
 from eagleray.serve import _validate
 from eagleray.serve.config import ControllerOptions
 from eagleray.serve.context import building, in_replica
@@ -45,6 +46,7 @@ class Wanted:
     logging_config: LoggingConfig | None
 
 
+@shortened
 def run(
     target: Application,
     blocking: bool = False,
@@ -84,6 +86,7 @@ def run(
     )[0]
 
 
+@shortened
 def run_many(
     targets: Sequence[RunTarget],
     blocking: bool = False,

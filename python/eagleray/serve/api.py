@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eagleray._shortened import shortened
 from eagleray.serve import _log, _validate
 from eagleray.serve._run import check_controller_options, check_name, ignored_here, local_forced
 from eagleray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from eagleray.serve.handle import DeploymentHandle
 
 
+@shortened
 def start(
     proxy_location: str | ProxyLocation | None = None,
     http_options: HTTPOptions | dict[str, Any] | None = None,
@@ -85,6 +87,7 @@ def start(
     _driver.connect(options, explicit=http_options is not None or options.disabled)
 
 
+@shortened
 def shutdown() -> None:
     """Ends every application; a node that this process started ends too, the resident one goes on. Idempotent."""
     if ignored_here():
@@ -103,6 +106,7 @@ async def shutdown_async() -> None:
     await asyncio.to_thread(shutdown)
 
 
+@shortened
 def delete(name: str, _blocking: bool = True) -> None:
     """Deletes an application. An unknown name is no error.
 
@@ -168,6 +172,7 @@ def _overview(application: dict[str, Any]) -> ApplicationStatusOverview:
     )
 
 
+@shortened
 def get_app_handle(name: str) -> DeploymentHandle:
     """A handle to the ingress of a running application.
 
@@ -180,6 +185,7 @@ def get_app_handle(name: str) -> DeploymentHandle:
     return DeploymentHandle(application["ingress"], name)
 
 
+@shortened
 def get_deployment_handle(
     deployment_name: str,
     app_name: str | None = None,
@@ -265,6 +271,7 @@ def _statuses() -> list[dict[str, Any]]:
     return session.status()
 
 
+@shortened
 def get_replica_context() -> ReplicaContext:
     """Who the replica is that this code runs in. Outside a replica: `RayServeException`."""
     return _get_replica_context()

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eagleray._shortened import shortened
 from eagleray.serve._lifespan import Lifespan
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Served:
     end: Callable[[], None]
 
 
+@shortened
 def ingress(app: Any = None) -> Callable[..., type]:
     """Makes an ASGI application answer the HTTP requests of a deployment.
 
@@ -106,6 +108,7 @@ def ingress(app: Any = None) -> Callable[..., type]:
     """
     builder = _is_builder(app)
 
+    @shortened
     def decorate(cls: Any = None) -> type:
         user_class = _Empty if cls is None else _checked(cls)
         if app is None and not callable(getattr(user_class, _HOOK, None)):

@@ -32,6 +32,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
+from eagleray._shortened import shortened
 from eagleray.serve._batch_columns import Columns
 from eagleray.serve._batch_item import Item, Stream
 from eagleray.serve._batch_learning import make_queue
@@ -73,6 +74,7 @@ def batch(
 ) -> Callable[[F], F]: ...
 
 
+@shortened
 def batch(
     _func: Any = None,
     /,
@@ -126,7 +128,7 @@ def batch(
             settings.wait_s = math.inf
     if _func is None:
         # Settings of its own for each function.
-        return lambda function: _decorate(function, replace(settings))
+        return shortened(lambda function: _decorate(function, replace(settings)))
     return _decorate(_func, settings)
 
 

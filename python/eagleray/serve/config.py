@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from eagleray._shortened import shortened
 from eagleray.serve import _limits, _old_names, _validate
 from eagleray.serve._autoscaling_config import (
     AggregationFunction,
@@ -176,6 +177,9 @@ class HTTPOptions:
             _validate.unknown_keys("http_options", value, [field.name for field in fields(cls)])
             return cls(**value)
         raise TypeError(f"http_options must be HTTPOptions or a dict, got {type(value).__name__}")
+
+
+HTTPOptions.__init__ = shortened(HTTPOptions.__init__)  # type: ignore[method-assign]
 
 
 def _servicers(name: str, value: Any) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, overload
 
+from eagleray._shortened import shortened
 from eagleray.serve import _old_names
 from eagleray.serve._autoscaling_config import AutoscalingConfig
 from eagleray.serve._deployment_config import (
@@ -124,10 +125,12 @@ class Deployment:
     def __getattr__(self, name: str) -> Any:
         raise _old_names.gone("Deployment", name)
 
+    @shortened
     def set_logging_config(self, logging_config: Any) -> None:
         """Replaces `logging_config`."""
         self._config = replace(self._config, logging_config=LoggingConfig.take(logging_config))
 
+    @shortened
     def options(self, func_or_class: Any = None, **options: Any) -> Deployment:
         """A copy with the options given here; what is not given stays as it is.
 
@@ -143,6 +146,7 @@ class Deployment:
             _internal=True,
         )
 
+    @shortened
     def bind(self, *args: Any, **kwargs: Any) -> Application:
         """Binds constructor arguments. Applications among them become handles when the result is deployed."""
         if not inspect.isclass(self._func_or_class) and (args or kwargs):
@@ -208,6 +212,7 @@ def deployment(
     rolling_update_percentage: float = ...,
     max_surge_percent: int = ...,
 ) -> Callable[[Callable[..., Any]], Deployment]: ...
+@shortened
 def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
     """Makes a class or function a deployment.
 
@@ -236,6 +241,7 @@ def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
     checked_name = None if name is UNSET else _name(name)
     config = configure(DeploymentConfig(), options)
 
+    @shortened
     def decorate(target: Any) -> Deployment:
         return Deployment(checked_name or _target(target).__name__, _target(target), config, _internal=True)
 

@@ -25,6 +25,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from eagleray._shortened import shortened
 from eagleray.serve._methods import Owners
 from eagleray.serve._model_cache import ModelCache
 from eagleray.serve._shared_work import get_multiplexed_model_id, owner, work_for
@@ -43,6 +44,7 @@ def multiplexed(func: F) -> F: ...
 def multiplexed(func: None = None, max_num_models_per_replica: int = 3) -> Callable[[F], F]: ...
 
 
+@shortened
 def multiplexed(func: Any = None, max_num_models_per_replica: int = 3) -> Any:
     """Makes an `async def` that loads a model by its id keep the models that it has loaded.
 
@@ -68,7 +70,7 @@ def multiplexed(func: Any = None, max_num_models_per_replica: int = 3) -> Any:
             f"max_num_models_per_replica must be at least 1, or -1 for no limit, got {max_num_models_per_replica}"
         )
     if func is None:
-        return lambda function: _decorate(function, max_num_models_per_replica)
+        return shortened(lambda function: _decorate(function, max_num_models_per_replica))
     return _decorate(func, max_num_models_per_replica)
 
 
