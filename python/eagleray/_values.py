@@ -80,8 +80,8 @@ class Hole:
 def dump(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
     """The pickle of a value. `buffers` gets the out-of-band buffers; without it, everything is in band.
 
-    The plain pickler is written in C and several times faster; cloudpickle takes over for what it refuses, and for what
-    lives in `__main__`, which the plain one would name and the other side would not find.
+    The plain pickler is written in C and several times faster; that of deployments (`_code/pickling.py`) takes over for
+    what it refuses, and for what lives in `__main__`, which the plain one would name and the other side would not find.
 
     Raises:
         Exception: what the value's own pickling raised; mostly TypeError or `pickle.PicklingError`.
@@ -94,11 +94,11 @@ def dump(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
             raise
         data = b"__main__"
     if b"__main__" in data:
-        import cloudpickle
+        from eagleray._code import pickling
 
         if buffers is not None:
             buffers.clear()
-        data = bytes(cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep))
+        data = pickling.dumps(value, keep, with_text=False)
     return data
 
 

@@ -40,7 +40,7 @@ handle = serve.run(Cell.bind())
 """
 
 
-@pytest.mark.contract("2/main")
+@pytest.mark.contract("2/main", "2/tracebacks")
 def test_cells_are_deployed_by_value_and_again_after_an_edit(machine: Machine) -> None:
     machine.write("helper.py", "def text():\n    return ' from a file'\n")
     kernel = machine.start([sys.executable, "-c", KERNEL])
@@ -58,6 +58,16 @@ def test_cells_are_deployed_by_value_and_again_after_an_edit(machine: Machine) -
     assert machine.replicas() == before, "the same cell again restarts nothing"
     cell('WORD = "second"\nserve.run(Cell.bind())')
     assert kernel.get("/").text == "second! from a file"
+    cell("""
+@serve.deployment
+def fails(request):
+    raise LookupError("of a cell")  # this line
+
+serve.run(fails.bind(), name="fails", route_prefix="/fails")
+""")
+    assert kernel.get("/fails").status == 500
+    assert kernel.wait_for_line(r'File "(/tmp/ipykernel_1/\d+\.py)", line 4, in fails').group(1)
+    assert kernel.wait_for_line(r'raise LookupError\("of a cell"\)  # this line')
     cell("serve.shutdown()")
     eventually(lambda: not machine.pids("eagleray: "), "shutdown ends the node of the notebook")
     cell(DEFINE)

@@ -56,6 +56,8 @@ def test_an_exception_that_pickle_cannot_build_again_arrives_as_its_own_type() -
     keywords = arrived(KeywordsOnly(code=3))
     assert (type(keywords), str(keywords), keywords.code) == (KeywordsOnly, "code 3", 3)  # type: ignore[attr-defined]
     assert not hasattr(keywords, "lock"), "an attribute that cannot be pickled stays behind"
+    demanding = arrived(Demanding(key="k"))
+    assert (type(demanding), str(demanding)) == (Demanding, "k")
     missing = arrived(NoFile("/data", hint="mount it"))
     assert isinstance(missing, NoFile)
     assert (missing.errno, missing.filename, missing.hint) == (2, "/data", "mount it")
@@ -66,10 +68,34 @@ def test_an_exception_that_pickle_cannot_build_again_arrives_as_its_own_type() -
 
 @pytest.mark.contract("3.3/exception")
 def test_an_exception_that_cannot_be_built_at_all_says_what_it_was() -> None:
-    demanding = arrived(Demanding(key="k"))
-    assert type(demanding) is RayServeException
-    assert "Demanding: k (the exception itself cannot be pickled" in str(demanding)
-    assert "test_remote_errors.py" in str(demanding.__cause__)
+    locked = arrived(LookupError("k", threading.Lock()))
+    assert type(locked) is RayServeException
+    assert "LookupError: ('k', <unlocked" in str(locked)
+    assert "(the exception itself cannot be pickled" in str(locked)
+    assert "test_remote_errors.py" in str(locked.__cause__)
+
+
+class Group(ExceptionGroup[Exception]):
+    def __new__(cls, code: int, errors: list[Exception]) -> "Group":
+        made = super().__new__(cls, f"code {code}", errors)
+        made.code = code  # type: ignore[attr-defined]
+        return made
+
+    def __init__(self, code: int, errors: list[Exception]) -> None: ...
+
+
+@pytest.mark.contract("3.3/exception")
+def test_a_group_keeps_its_type_and_its_members_theirs() -> None:
+    inner = ExceptionGroup("inner", [TwoArguments(7, "too late"), LookupError(threading.Lock())])
+    group: Any = arrived(ExceptionGroup("outer", [ValueError("plain"), inner]))
+    assert (type(group), group.message) == (ExceptionGroup, "outer")
+    plain, nested = group.exceptions
+    assert (type(plain), str(plain), type(nested)) == (ValueError, "plain", ExceptionGroup)
+    two, lost = nested.exceptions
+    assert (type(two), two.code) == (TwoArguments, 7)
+    assert (type(lost), "LookupError" in str(lost)) == (RayServeException, True)
+    own: Any = arrived(Group(5, [Demanding(key="k")]))
+    assert (type(own), own.code, type(own.exceptions[0])) == (Group, 5, Demanding)
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(3), StopAsyncIteration()])

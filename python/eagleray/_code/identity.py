@@ -21,8 +21,10 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from eagleray._code import kinds
 from eagleray._code.pickling import NAMEABLE, reduce_nameable
 from eagleray.serve._freeze import LOCKS
+from eagleray.serve.deployment import Deployment
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)})
 #: Parts of a class's namespace that say where it was written, or that follow from the rest. What pydantic compiles
@@ -147,6 +149,8 @@ class _Walker:
         self.tag("code", value.co_name)
         numbers = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)
         self.tag("shape", repr((numbers, value.co_varnames, value.co_freevars, value.co_cellvars)))
+        if value.co_names:
+            self.modules |= imported_names(value)
         if _BODY_NOISE.isdisjoint(value.co_names):
             self.tag("bytecode", value.co_code)
             self.tag("names", repr(value.co_names))
@@ -201,6 +205,11 @@ class _Walker:
             self.tag("member", name)
             self.feed(namespace[name])
 
+    def deployment(self, value: Deployment) -> None:
+        # Without its options: what needs new processes among them is in the version of the deployment that has them.
+        self.tag("deployment", value.name)
+        self.feed(value.func_or_class)
+
     def descriptor(self, value: Any) -> None:
         self.tag("descriptor", f"{type(value).__name__} {value.__name__}")
 
@@ -243,8 +252,10 @@ class _Walker:
                 self.tag(kind.__name__)
                 return
         try:
-            reduce = reduce_nameable if kind in NAMEABLE else copyreg.dispatch_table.get(kind)
-            parts = reduce(value) if reduce is not None else value.__reduce_ex__(5)
+            parts = reduce_nameable(value) if kind in NAMEABLE else kinds.reduce(value)
+            if parts is NotImplemented and kind not in NAMEABLE:
+                reduce = copyreg.dispatch_table.get(kind)
+                parts = reduce(value) if reduce is not None else value.__reduce_ex__(5)
             if parts is NotImplemented and kind in LOCKS:
                 # One that was pickled is made anew where it arrives: one is like another.
                 self.tag("lock", kind.__name__)
@@ -304,6 +315,7 @@ _WALKS: dict[type, Callable[[_Walker, Any], None]] = {
     types.WrapperDescriptorType: _Walker.descriptor,
     types.MethodDescriptorType: _Walker.descriptor,
     types.ClassMethodDescriptorType: _Walker.descriptor,
+    Deployment: _Walker.deployment,
     property: _Walker.property_,
     staticmethod: _Walker.wrapped,
     classmethod: _Walker.wrapped,
@@ -313,7 +325,7 @@ _WALKS: dict[type, Callable[[_Walker, Any], None]] = {
 def _by_reference(value: Any) -> bool:
     """Whether only the name is pickled: an importable module has this very object, or its Deployment, under it."""
     module_name = getattr(value, "__module__", None)
-    if not isinstance(module_name, str) or module_name == "__main__" or _registered_by_value(module_name):
+    if not isinstance(module_name, str) or module_name == "__main__" or kinds.is_registered_by_value(module_name):
         return False
     found: Any = sys.modules.get(module_name)
     if found is None:
@@ -325,17 +337,17 @@ def _by_reference(value: Any) -> bool:
     return found is value or module_name == "builtins"
 
 
-def _registered_by_value(module_name: str) -> bool:
-    cloudpickle = sys.modules.get("cloudpickle")
-    registered = cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else ()
-    return bool(registered) and any(module_name == name or module_name.startswith(name + ".") for name in registered)
-
-
 def _annotations(value: types.FunctionType) -> Any:
     try:
         return value.__annotations__
     except NameError:  # Python 3.14 evaluates them only now
         return None
+
+
+def imported_names(code: types.CodeType) -> set[str]:
+    """Top-level names of the modules that `code` imports while it runs."""
+    steps = dis.get_instructions(code)
+    return {step.argval.partition(".")[0] for step in steps if step.opname == "IMPORT_NAME"} - {""}
 
 
 def global_names(code: types.CodeType) -> set[str]:

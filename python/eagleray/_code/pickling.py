@@ -8,7 +8,8 @@ of a `from module import name` share it; a context variable of the script is mad
 The ASGI application of a class under `@serve.ingress` goes as it was when the class was decorated (`ingress_of`), with
 its locks as new and open ones, and with the names that the user's modules have for it and its parts.
 
-A class that goes by value keeps its qualified name, which cloudpickle drops: `@serve.ingress` knows methods by it.
+A class that goes by value keeps its qualified name, which cloudpickle drops: `@serve.ingress` knows methods by it. The
+kinds of objects that pickle has wrong are in `kinds`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import contextvars
 import importlib
 import inspect
 import io
+import pickle
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
 
+from eagleray._code import kinds
 from eagleray._code.places import is_user_file
 from eagleray.serve._freeze import LOCKS, Snapshot, new_lock, teach_pickle
 from eagleray.serve.deployment import Deployment
@@ -34,7 +37,13 @@ NAMEABLE = (contextvars.ContextVar, *LOCKS)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-ignore]
+    def __init__(self, file: io.BytesIO, buffer_callback: Callable[[Any], Any] | None, *, with_text: bool) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._sources = kinds.Sources(with_text=with_text)
+
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.CodeType):
+            return self._sources.reduce(obj, self.dispatch_table[types.CodeType](obj))
         if inspect.isclass(obj) or inspect.isfunction(obj):
             module_name = getattr(obj, "__module__", None)
             if module_name != "__main__" and _is_decorated(obj, module_name):
@@ -46,6 +55,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
         if type(obj).__qualname__ == "Ingress" and isinstance(getattr(obj, "snapshot", None), Snapshot):
             make, arguments, state = obj.__reduce_ex__(5)[:3]
             return make, arguments, {**state, "names": _names_of(obj.snapshot)}
+        reduced = kinds.reduce(obj)
+        if reduced is not NotImplemented:
+            return reduced
         reduced = super().reducer_override(obj)
         if (
             inspect.isclass(obj)
@@ -136,9 +148,20 @@ def undecorated(module_name: str, qualname: str) -> Any:
     return found.func_or_class if isinstance(found, Deployment) else found
 
 
-def dumps(value: Any) -> bytes:
-    """The pickle of `value`, as replicas load it with the standard library's `pickle.loads`."""
+def dumps(
+    value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None, *, with_text: bool = True
+) -> bytes:
+    """The pickle of `value`, as every process loads it with the standard library's `pickle.loads`.
+
+    Args:
+        value: What to pickle.
+        buffer_callback: Takes out-of-band buffers; None: everything is in band.
+        with_text: Whether the text of the files that code by value is from goes along, for tracebacks.
+
+    Raises:
+        Exception: what the value's own pickling raised; mostly TypeError or `pickle.PicklingError`.
+    """
     teach_pickle()
     with io.BytesIO() as file:
-        _Pickler(file, protocol=5).dump(value)
+        _Pickler(file, buffer_callback, with_text=with_text).dump(value)
         return file.getvalue()

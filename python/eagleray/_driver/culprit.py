@@ -7,6 +7,7 @@ innermost part that has a name and cannot be pickled. Only done on the way to an
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,10 @@ def _parts(value: Any) -> Iterator[tuple[str, Any, str]]:
     elif isinstance(value, property):
         for accessor in (value.fget, value.fset, value.fdel):
             yield from _parts(accessor)
+    elif hasattr(value, "cache_parameters"):
+        yield from _parts(value.__wrapped__)
+    elif isinstance(value, functools.cached_property):
+        yield from _parts(value.func)
     elif isinstance(value, types.FunctionType):
         user = f"that {value.__qualname__} uses"
         for name in sorted(identity.global_names(value.__code__)):

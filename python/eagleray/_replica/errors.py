@@ -5,7 +5,8 @@ its type and text. So what cannot be unpickled at the other end, or pickled here
 
 The rule: an exception arrives as its own type if that is possible at all. Many a class pickles and cannot be built
 again, since pickle calls it with `args` and its constructor wants something else: such a one is built without its
-constructor, from what pickle has of it, less the attributes that cannot be pickled.
+constructor, from what pickle has of it, less the attributes that cannot be pickled. Of a group each member is one of
+these by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from eagleray import _traceback, _values
 
 def dump(error: BaseException) -> bytes:
     """The body for an exception. Never fails."""
-    shown = f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
+    shown = _shown(error)
     return _values.dump((_pickled(error, shown), _traceback.text_of(error), shown))
 
 
@@ -44,6 +45,16 @@ def _checked(value: Any, error: BaseException) -> bytes:
     return pickled
 
 
+class _Member:
+    """Pickles an exception of a group by itself, however it can be."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _values.load, (_pickled(self.error, _shown(self.error)),)
+
+
 class _Bare:
     """Pickles an exception as what `built` makes."""
 
@@ -52,20 +63,25 @@ class _Bare:
 
     def __reduce__(self) -> tuple[Any, ...]:
         reduced: Any = self.error.__reduce__()
+        kind, args = reduced[:2]
+        if isinstance(self.error, BaseExceptionGroup):
+            args = (self.error.message, [_Member(member) for member in self.error.exceptions])
         attributes = {name: value for name, value in vars(self.error).items() if _pickles(value)}
-        return built, (*reduced[:2], attributes)
+        return built, (kind, args, attributes)
 
 
 def built(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
     """An exception of this class, made by the constructor of its nearest base that is native."""
-    error = kind.__new__(kind, *args)
-    for base in kind.__mro__:
-        own = vars(base).get("__init__")
-        if own is not None and not isinstance(own, types.FunctionType):
-            own(error, *args)
-            break
+    error: BaseException = _native(kind, "__new__")(kind, *args)
+    _native(kind, "__init__")(error, *args)
     error.__dict__.update(attributes)
     return error
+
+
+def _native(kind: type, name: str) -> Any:
+    """The method of the nearest base that has none in Python."""
+    found = (vars(base)[name] for base in kind.__mro__ if name in vars(base))
+    return next(one for one in found if not isinstance(one, (types.FunctionType, staticmethod)))
 
 
 def _pickles(value: Any) -> bool:
@@ -74,6 +90,10 @@ def _pickles(value: Any) -> bool:
     except Exception:
         return False
     return True
+
+
+def _shown(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
 
 
 def _text(error: BaseException) -> str:
