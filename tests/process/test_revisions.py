@@ -262,3 +262,65 @@ def test_a_restarted_node_serves_the_revision_not_the_disk(machine: Machine) -> 
 def serving(address: str) -> dict[str, str] | None:
     answer = request("GET", address + "/")
     return answer.json() if answer.status == 200 else None
+
+
+ONGOING = """
+import os
+from eagleray import serve
+
+@serve.deployment(user_config={"word": "first"})
+class Service:
+    def reconfigure(self, config):
+        self.word = config["word"]
+
+    def __call__(self, request):
+        return [self.word, os.getpid(), Service.name]
+
+app = Service.bind()
+"""
+
+
+@pytest.mark.contract("2/rerun", "4.1/reconfigure-later")
+def test_what_the_driver_imports_later_restarts_nothing(machine: Machine) -> None:
+    machine.write("notes.py", "import pandas\nfrom elsewhere import plots\n")
+    machine.write("elsewhere/__init__.py", "")
+    machine.write("elsewhere/plots.py", "size = 1\n")
+    machine.write("aside/__init__.py", "")
+    script = machine.serve(ONGOING)
+    word, pid, name = script.get("/").json()
+    assert (word, name) == ("first", "Service")
+    for statement in ("import pandas", "import aside", "import notes", "import xml.dom"):
+        script.do(f"exec({statement!r}, globals())")
+        script.do("serve.run(Service.bind()) and None")
+        assert script.get("/").json() == ["first", pid, "Service"], statement
+    script.do("serve.run(Service.options(user_config={'word': 'second'}, num_replicas=1).bind()) and None")
+    assert script.get("/").json() == ["second", pid, "Service"], "its own name is not its options"
+    machine.write("elsewhere/plots.py", "size = 2\n")
+    script.do("serve.run(Service.bind()) and None")
+    assert script.get("/").json()[1] != pid, "a module that something names counts"
+
+
+def test_a_module_imported_later_counts_for_who_uses_it(machine: Machine) -> None:
+    machine.write("later/__init__.py", "word = 'old'\n")
+    script = machine.serve(ONGOING)
+    script.do("exec('import later', globals())")
+    define = """
+@serve.deployment
+def user(request):
+    def inner():
+        from later import word
+        return word
+    return [inner(), os.getpid()]
+
+serve.run(user.bind(), name="user", route_prefix="/user")
+"""
+    script.do(f"exec({define!r}, globals())")
+    word, pid = script.get("/user").json()
+    assert word == "old"
+    before = script.get("/").json()
+    machine.write("later/__init__.py", "word = 'new'\n")
+    script.do(f"exec({define!r}, globals())")
+    word, after = script.get("/user").json()
+    assert (word, after != pid) == ("new", True)
+    script.do("serve.run(app) and None")
+    assert script.get("/").json() == before

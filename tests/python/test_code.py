@@ -18,7 +18,7 @@ from eagleray._code.capture import capture
 captured = capture()
 with open("blob", "wb") as file:
     file.write(captured.blob or b"")
-print(json.dumps([[path for path, _ in captured.files], captured.warnings]))
+print(json.dumps([[file.path for file in captured.files], captured.warnings]))
 """
 
 REPLICA = """

@@ -3,7 +3,10 @@
 What is the user's: every imported module with a source file that is neither the standard library's, nor in a
 site-packages directory, nor Eagleray's own. An editable install lies outside site-packages, so it is the user's.
 With each such module come the files that its code may import later, inside a function: all ``.py`` files of the
-packages that were imported, and those beside a top-level module or beside the script.
+packages that were imported or that import statements name, and those beside a top-level module or beside the script.
+
+All of it counts for a deployment's version, except what the process has imported since it captured first and nothing
+names: whoever goes on working in a notebook keeps the replicas.
 
 Data files, namespace packages and extension modules stay where they are; extension modules are hashed, so that a
 rebuilt one is a new version.
@@ -19,7 +22,7 @@ import sys
 import types
 
 from eagleray._code.archive import Module, pack
-from eagleray._code.places import is_user_file
+from eagleray._code.places import is_installed, is_user_file
 
 MAX_CODE_BYTES = 100 * 1024 * 1024
 """Sources beyond this are not captured: the application is deployed unsealed, with a warning."""
@@ -29,20 +32,52 @@ _IMPORT = re.compile(rb"^[ \t]*(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILIN
 
 
 @dataclasses.dataclass(frozen=True)
+class File:
+    """A captured file, or an extension module.
+
+    Attributes:
+        path: Where it is.
+        sha256: Of what is in it.
+        top: The top-level name that its module is under.
+        imports: Top-level names that it imports.
+        late: Whether the process had nothing under this name when it captured first.
+    """
+
+    path: str
+    sha256: str
+    top: str
+    imports: frozenset[str]
+    late: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Capture:
     """The code of an application.
 
     Attributes:
         blob: The packed sources; ``None`` when there was more than `MAX_CODE_BYTES`.
-        files: ``(path, sha256)`` of every captured file and extension module, sorted.
-        imports: Top-level names that the captured sources import.
+        files: Every captured file and extension module, sorted by path.
         warnings: What the user should know, one line each.
     """
 
     blob: bytes | None
-    files: list[tuple[str, str]]
-    imports: frozenset[str]
+    files: list[File]
     warnings: list[str]
+
+    def needed(self, names: frozenset[str]) -> tuple[list[tuple[str, str]], frozenset[str]]:
+        """``(path, sha256)`` of the files that code which names these modules may use, and all names imported there."""
+        counted = [file for file in self.files if not file.late]
+        late = [file for file in self.files if file.late]
+        wanted = names.union(*(file.imports for file in counted))
+        while more := [file for file in late if file.top in wanted]:
+            counted += more
+            late = [file for file in late if file.top not in wanted]
+            wanted = wanted.union(*(file.imports for file in more))
+        return sorted((file.path, file.sha256) for file in counted), wanted
+
+
+_first: set[str] = set()
+"""Top-level names of what this process captured first."""
 
 
 def capture() -> Capture:
@@ -53,37 +88,80 @@ def capture() -> Capture:
         the replica.
     """
     found: dict[str, tuple[str, bool]] = {}
-    extensions: dict[str, str] = {}
+    extensions: dict[str, tuple[str, str]] = {}
     warnings: list[str] = []
+    unread: set[str] = set()
     for name, module in sorted(sys.modules.items()):
         if name != "__main__" and isinstance(module, types.ModuleType):
             _add_loaded(name, module, found, extensions, warnings)
     _add_beside_main(found)
-    modules, size = [], 0
-    for name, (path, is_package) in sorted(found.items()):
-        try:
-            source = _read(path)
-        except OSError as error:
-            warnings.append(f"module {name} is not captured: {error}; replicas load it from disk")
+    modules: list[Module] = []
+    size = 0
+    while left := sorted(found.keys() - {module.name for module in modules} - unread):
+        for name in left:
+            path, is_package = found[name]
+            try:
+                source = _read(path)
+            except OSError as error:
+                unread.add(name)
+                warnings.append(f"module {name} is not captured: {error}; replicas load it from disk")
+                continue
+            size += len(source)
+            if size > MAX_CODE_BYTES:
+                warnings.append(
+                    f"more than {MAX_CODE_BYTES >> 20} MiB of source: deployed unsealed, so replicas load code from "
+                    "disk, as it is when they start"
+                )
+                return Capture(None, _files([], extensions), warnings)
+            modules.append(Module(name, path, is_package, source))
+            _add_imported(_imports(source), found)
+    return Capture(pack(modules), _files(modules, extensions), warnings)
+
+
+def _imports(source: bytes) -> frozenset[str]:
+    return frozenset(match.decode() for match in _IMPORT.findall(source))
+
+
+def _add_imported(names: frozenset[str], found: dict[str, tuple[str, bool]]) -> None:
+    """Those that are the user's, imported or not yet: what is captured must not depend on what ran before."""
+    for name in names:
+        if name in found or name in sys.stdlib_module_names:
             continue
-        size += len(source)
-        if size > MAX_CODE_BYTES:
-            warnings.append(
-                f"more than {MAX_CODE_BYTES >> 20} MiB of source: deployed unsealed, so replicas load code from disk, "
-                "as it is when they start"
-            )
-            return Capture(None, sorted(extensions.items()), frozenset(), warnings)
-        modules.append(Module(name, path, is_package, source))
-    files = [(module.path, hashlib.sha256(module.source).hexdigest()) for module in modules]
-    imports = frozenset(match.decode() for module in modules for match in _IMPORT.findall(module.source))
-    return Capture(pack(modules), sorted(files + list(extensions.items())), imports, warnings)
+        for directory in sys.path:
+            path = os.path.join(os.path.abspath(directory or "."), name)  # noqa: PTH100, PTH118
+            if os.path.isfile(f"{path}/__init__.py"):  # noqa: PTH113
+                if not is_installed(path):
+                    _add_package(name, path, found)
+                break
+            if os.path.isfile(f"{path}.py"):  # noqa: PTH113
+                if is_user_file(f"{path}.py") and f"{path}.py" != _main_file():
+                    found[name] = (f"{path}.py", False)
+                break
+
+
+def _files(modules: list[Module], extensions: dict[str, tuple[str, str]]) -> list[File]:
+    if not _first:
+        _first.update(module.name.partition(".")[0] for module in modules)
+        _first.update(name.partition(".")[0] for name, _ in extensions.values())
+        _first.add("")
+    files = [_file(path, sha256, name, frozenset()) for path, (name, sha256) in extensions.items()]
+    for module in modules:
+        files.append(
+            _file(module.path, hashlib.sha256(module.source).hexdigest(), module.name, _imports(module.source))
+        )
+    return sorted(files, key=lambda file: file.path)
+
+
+def _file(path: str, sha256: str, name: str, imports: frozenset[str]) -> File:
+    top = name.partition(".")[0]
+    return File(path, sha256, top, imports, top not in _first)
 
 
 def _add_loaded(
     name: str,
     module: types.ModuleType,
     found: dict[str, tuple[str, bool]],
-    extensions: dict[str, str],
+    extensions: dict[str, tuple[str, str]],
     warnings: list[str],
 ) -> None:
     spec = getattr(module, "__spec__", None)
@@ -96,7 +174,7 @@ def _add_loaded(
     if not origin.endswith(".py"):
         if origin.endswith((".so", ".pyd")):
             try:
-                extensions[origin] = hashlib.sha256(_read(origin)).hexdigest()
+                extensions[origin] = name, hashlib.sha256(_read(origin)).hexdigest()
             except OSError as error:
                 warnings.append(f"extension module {name} cannot be hashed: {error}")
         return
@@ -158,31 +236,32 @@ def _read(path: str) -> bytes:
 
 
 def package_versions(names: set[str] | frozenset[str]) -> dict[str, str]:
-    """Versions of the installed packages behind some top-level module names.
+    """Versions of the installed packages behind some top-level module names, imported or not.
 
     Args:
         names: Module names. Those of the standard library, of the user's code, and unknown ones are left out.
 
     Returns:
-        Name to version, sorted. A package without metadata is named with its module's ``__version__``.
+        Name to version, sorted. A package whose metadata is under another name is known by the size and the time of its
+        first file, and by its directory.
     """
-    wanted = {
-        name
-        for name in names
-        if name not in sys.stdlib_module_names and name in sys.modules and _is_installed(sys.modules[name])
-    }
-    versions: dict[str, str] = {}
-    if wanted:
-        known = _installed_distributions()
-        for name in sorted(wanted):
-            version = known.get(name.lower().replace("_", "-"))
-            versions[name] = version or str(getattr(sys.modules[name], "__version__", "unknown"))
-    return versions
+    wanted = sorted(name for name in names if name not in sys.stdlib_module_names)
+    known = _installed_distributions() if wanted else {}
+    versions = {name: _version(name, known) for name in wanted}
+    return {name: version for name, version in versions.items() if version}
 
 
-def _is_installed(module: types.ModuleType) -> bool:
-    origin = getattr(module, "__file__", None)
-    return isinstance(origin, str) and not is_user_file(origin)
+def _version(name: str, known: dict[str, str]) -> str:
+    version = known.get(name.lower().replace("_", "-"), "")
+    for directory in sys.path:
+        for file in (f"{directory or '.'}/{name}/__init__.py", f"{directory or '.'}/{name}.py"):
+            try:
+                found = os.stat(file)  # noqa: PTH116
+            except OSError:
+                continue
+            is_of_the_user = not is_installed(os.path.abspath(directory or "."))  # noqa: PTH100
+            return "" if is_of_the_user else version or f"{file} {found.st_size} {found.st_mtime_ns}"
+    return version
 
 
 def _installed_distributions() -> dict[str, str]:

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from eagleray import _bootstrap
+from eagleray import _bootstrap, _user_config
 from eagleray._driver import engine
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application
@@ -170,11 +170,12 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     built.warnings += captured.warnings
     code_blob = "" if captured.blob is None else _blob(built, captured.blob)
     # The working directory counts: a relative path in user code means something else elsewhere.
-    shared = [code_blob, captured.files, sys.executable, sys.version, working_directory]
+    shared = [bool(code_blob), sys.executable, sys.version, working_directory]
     deployments = []
     for node in graph.nodes:
-        packages = capture.package_versions(captured.imports | node.imports)
-        own = [node.identity, packages, node.config.resources, node.config.env_vars, node.config.max_body_bytes]
+        files, imports = captured.needed(node.imports)
+        packages = capture.package_versions(imports)
+        own = [files, node.identity, packages, node.config.resources, node.config.env_vars, node.config.max_body_bytes]
         version = _hash([shared, own])[:16]
         deployments.append({
             "name": node.name,
@@ -190,7 +191,7 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
         "ingress": graph.name(application),
         "deployments": deployments,
         "code_blob": code_blob,
-        "code_files": [{"path": path, "sha256": sha256} for path, sha256 in captured.files],
+        "code_files": [{"path": file.path, "sha256": file.sha256} for file in captured.files],
         "python": sys.executable,
         "bootstrap": os.path.abspath(_bootstrap.__file__),  # noqa: PTH100
         "working_directory": working_directory,
@@ -229,16 +230,12 @@ def _check_ingresses(graph: _Graph) -> None:
 
 
 def _options(config: DeploymentConfig, of_application: LoggingConfig | None) -> dict[str, Any]:
-    from eagleray.serve import _validate
-
     logging_config = config.logging_config or of_application or LoggingConfig()
-
-    user_config = "" if config.user_config is None else _validate.to_json("user_config", config.user_config)
     return {
         "num_replicas": config.held_replicas,
         "max_ongoing_requests": config.max_ongoing_requests,
         "max_queued_requests": config.max_queued_requests,
-        "user_config": user_config,
+        "user_config": _user_config.encode(config.user_config),
         "graceful_shutdown_wait_loop_s": config.graceful_shutdown_wait_loop_s,
         "graceful_shutdown_timeout_s": config.graceful_shutdown_timeout_s,
         "health_check_period_s": config.health_check_period_s,

@@ -12,10 +12,11 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from eagleray import _user_config
 from eagleray._replica import asgi, hooks, http, pool
 from eagleray._replica.calls import Calls
 from eagleray._replica.user_code import UserCode, is_async
-from eagleray.serve import _validate, context
+from eagleray.serve import context
 
 if TYPE_CHECKING:
     from eagleray._local.exchange import Request
@@ -106,8 +107,7 @@ class Replica:
         self._variables = contextvars.copy_context()
         self._context.servable_object = user_code.target
         self.user_code = user_code
-        user_config = self._deployment.user_config
-        text = "" if user_config is None else _validate.to_json("user_config", user_config)
+        text = _user_config.encode(self._deployment.user_config)
         self._context._replica_metadata = await hooks.record_replica_metadata(user_code)
         await hooks.apply_user_config(user_code, text, self._context.rank)
         await hooks.check_health(user_code)

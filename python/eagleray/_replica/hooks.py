@@ -7,11 +7,10 @@ come later. Whoever deploys a class that has one is told so (`_driver/engine.py`
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import Any
 
-from eagleray import _values
+from eagleray import _user_config, _values
 from eagleray._replica import children, pool
 from eagleray._replica.user_code import UserCode, is_async
 
@@ -26,13 +25,13 @@ async def run(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 async def apply_user_config(user_code: UserCode, user_config: str, rank: Any) -> None:
-    """Runs `reconfigure` with a `user_config`, given as JSON; empty for none, which only a `rank` parameter asks for.
+    """Runs `reconfigure` with a `user_config`, given as text; empty for none, which only a `rank` parameter asks for.
 
     Raises:
         ValueError: there is a `user_config`, and a function was deployed.
         RayServeException: there is one, and the class has no `reconfigure`.
     """
-    value = json.loads(user_config) if user_config else None
+    value = _user_config.decode(user_config)
     hook = user_code.hook("reconfigure")
     if hook is None:
         if value is not None:

@@ -90,7 +90,7 @@ def anything(name: str, value: Any) -> Any:
 def json_object(name: str, value: Any) -> dict[str, Any]:
     """Checks for a dict that can go as JSON."""
     checked: dict[str, Any] = dict_of(anything)(name, value)
-    _validate.to_json(name, checked)
+    _validate.json_value(name, checked)
     return checked
 
 

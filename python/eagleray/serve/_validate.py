@@ -98,17 +98,14 @@ def quantity(name: str, value: Any) -> float:
 
 
 def json_value(name: str, value: Any) -> Any:
-    """`value`, which must be JSON-serialisable."""
-    to_json(name, value)
-    return value
-
-
-def to_json(name: str, value: Any) -> str:
-    """Compact JSON of `value`, its keys in the order given."""
+    """`value`, which must be JSON-serialisable, or bytes."""
+    if isinstance(value, bytes):
+        return value
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=True)
+        json.dumps(value, allow_nan=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid(name, f"{name} must be JSON-serialisable: {error}") from None
+    return value
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
