@@ -40,6 +40,7 @@ use crate::{
     websocket::Accepted,
 };
 
+pub(crate) use http2::Inbound;
 pub(crate) use progress::{Pace, Progress};
 use socket::{Socket, Transport};
 

@@ -24,6 +24,19 @@ impl Counter {
             .is_ok()
     }
 
+    /// Adds so many unless that would be more than `most`.
+    pub(crate) fn add_many_below(&self, many: u64, most: u64) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |number| {
+                number.checked_add(many).filter(|sum| *sum <= most)
+            })
+            .is_ok()
+    }
+
+    pub(crate) fn remove_many(&self, many: u64) {
+        self.0.fetch_sub(many, Ordering::Relaxed);
+    }
+
     pub(crate) fn remove(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -81,6 +94,7 @@ counters! {
     websockets_silent: "WebSockets cut because their client did not answer a ping.";
     tls_handshakes_timed_out: "TLS handshakes that did not end in time.";
     tls_handshakes_failed: "TLS handshakes that failed.";
+    h2_window_bytes_open: "Bytes that HTTP/2 clients may have in flight now, beyond `h2_connection_window_bytes` of each.";
     h2_streams_refused: "HTTP/2 streams above the limit of their connection.";
     h2_streams_stalled: "HTTP/2 streams reset because their client did not take its answer.";
     h2_reset_floods: "HTTP/2 connections ended because they reset too many streams.";

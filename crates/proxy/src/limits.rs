@@ -148,12 +148,15 @@ limits! {
     h2_streams: u64 = 100.0, 1.0 to 10_000.0,
         "h2_streams_refused", "RST_STREAM(REFUSED_STREAM)",
         "HTTP/2: streams of a connection at a time.";
-    h2_stream_window_bytes: u64 = 65_536.0, 65_535.0 to 16_777_216.0,
+    h2_stream_window_bytes: u64 = 16_777_216.0, 65_535.0 to 1_073_741_824.0,
         "h2_flow_control_errors", "RST_STREAM(FLOW_CONTROL_ERROR)",
-        "HTTP/2: bytes in flight of one request body.";
+        "HTTP/2: bytes in flight of one request body, as far as its connection has room for them.";
     h2_connection_window_bytes: u64 = 1_048_576.0, 65_535.0 to 1_073_741_824.0,
         "h2_flow_control_errors", "GOAWAY(FLOW_CONTROL_ERROR)",
-        "HTTP/2: bytes in flight of all request bodies of a connection.";
+        "HTTP/2: bytes in flight and unread of all request bodies of a connection, without those of `h2_windows_bytes`; 262144 of them at first.";
+    h2_windows_bytes: u64 = 268_435_456.0, 0.0 to 1e12,
+        "", "the client waits",
+        "HTTP/2: what all connections of the process may have beyond that; never over an eighth of memory. 0: windows do not grow for clients far away.";
     h2_frame_bytes: u64 = 16_384.0, 16_384.0 to 16_777_215.0,
         "h2_protocol_errors", "GOAWAY(FRAME_SIZE_ERROR)",
         "HTTP/2: payload of one frame.";

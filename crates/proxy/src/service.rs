@@ -115,12 +115,10 @@ impl Threads {
         let memory = Arc::new(Memory::default());
         let watch = Watch::start(&options.limits, Arc::clone(&memory)).map_err(Error::Thread)?;
         // Where memory is small, what waits must leave room for what goes on.
-        let queued = options
-            .limits
-            .queued_bytes
-            .min(memory::most_bytes(&options.limits) / 4)
-            .max(64 * 1024);
+        let most = memory::most_bytes(&options.limits);
+        let queued = options.limits.queued_bytes.min(most / 4).max(64 * 1024);
         let shared = Shared {
+            window_bytes: options.limits.h2_windows_bytes.min(most / 8),
             router_limits: Arc::new(RouterLimits::with_max_queued_bytes(queued as usize)),
             gate: Arc::new(Gate::new(
                 &options.limits,

@@ -92,6 +92,7 @@ pub(crate) struct Shard {
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) router_limits: Arc<RouterLimits>,
+    pub(crate) window_bytes: u64,
     gate: Arc<Gate>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -127,6 +128,7 @@ impl Shard {
             counters: shared.counters,
             memory: shared.memory,
             router_limits: shared.router_limits,
+            window_bytes: shared.window_bytes,
             gate: shared.gate,
             tls: shared.tls,
         }
@@ -197,6 +199,8 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) router_limits: Arc<RouterLimits>,
+    /// What the windows of HTTP/2 connections may have together beyond their own.
+    pub(crate) window_bytes: u64,
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) gate: Arc<Gate>,

@@ -5,17 +5,22 @@
 //! h2 itself a stream's task ends with its last byte ([`stream`]). The tasks are the connection's: when it ends, they
 //! are dropped, and with them what they asked of replicas.
 //!
+//! [`windows`] says how far a client may send ahead, [`inbound`] is the body of one request.
+//!
 //! Ends: the client's EOF; idle, slow or blocked for too long, or more of something than [`meter`] allows (GOAWAY,
 //! and [`GOODBYE`] to take it); drain (GOAWAY, then the streams that are open).
 
 mod date;
 mod frames;
+mod inbound;
 mod io;
 mod meter;
 mod piece;
 mod stream;
+mod windows;
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -38,6 +43,7 @@ use self::{
     meter::Meter,
     piece::Piece,
     stream::{Open, Stream},
+    windows::Windows,
 };
 use super::{Connection, Phase, Transport, io::PREFACE};
 use crate::{
@@ -46,6 +52,8 @@ use crate::{
     rules,
     shard::Shard,
 };
+
+pub(crate) use inbound::Inbound;
 
 /// What a client has to take our last words.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -88,6 +96,7 @@ where
         streams: JoinSet::new(),
         service: Service::new(Rc::clone(&shard), Rc::clone(&state)),
         date: Rc::new(Date::new()),
+        windows: Rc::new(Windows::new(Rc::clone(&shard), Rc::clone(&state))),
         meter,
         shard,
         state,
@@ -103,7 +112,9 @@ fn builder(limits: &Limits) -> Builder {
     builder
         .max_concurrent_streams(number(limits.h2_streams))
         .initial_window_size(number(limits.h2_stream_window_bytes))
-        .initial_connection_window_size(number(limits.h2_connection_window_bytes))
+        .initial_connection_window_size(number(windows::first(limits)))
+        // For frames of a few bytes: what they cost beside their data, while nobody reads them.
+        .data_frame_budget(limits.h2_connection_window_bytes as usize / 2)
         .max_frame_size(number(limits.h2_frame_bytes))
         .max_header_list_size(number(limits.h2_header_list_bytes))
         .max_send_buffer_size(limits.h2_send_buffer_bytes as usize)
@@ -117,6 +128,7 @@ struct Serving<S> {
     streams: JoinSet<()>,
     service: Service,
     date: Rc<Date>,
+    windows: Rc<Windows>,
     meter: Rc<Meter>,
     shard: Rc<Shard>,
     state: Rc<Connection>,
@@ -146,6 +158,11 @@ where
                 return Poll::Ready(());
             }
             self.reap(context);
+            for stream in self.windows.take_let_go() {
+                self.streams.spawn_local(inbound::drain(stream));
+            }
+            self.windows
+                .settle(&mut self.connection, self.meter.take_received());
             let accepted = catch_unwind(AssertUnwindSafe(|| self.connection.poll_accept(context)));
             match accepted {
                 Ok(Poll::Ready(Some(Ok((request, reply))))) => {
@@ -214,8 +231,9 @@ where
         let checked = rules::http2::check(&mut parts, &self.shard.limits);
         let stream = match checked {
             Ok(()) => {
-                let incoming = Incoming::http2(body, &parts.headers);
-                let respond = self.service.respond(&parts, incoming);
+                let expects = expects.then(Rc::<Cell<bool>>::default);
+                let body = Inbound::new(body, &parts.headers, &self.windows, expects.clone());
+                let respond = self.service.respond(&parts, Incoming::Http2(body));
                 Stream::responding(respond, reply, is_head, expects, date, open)
             }
             Err(broken) => {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Most that is read and thrown away after the answer, within the time of lingering. A client that sends more than this
 /// without reading is cut, and may never see the answer: so an upload that is too long by as much as is common still does.
-const MOST_DISCARDED: usize = 64 * 1024 * 1024;
+pub(super) const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 const DISCARD_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Default)]

@@ -13,6 +13,7 @@ use crate::conformance::answer_when_whole;
 use crate::support::{
     PATIENCE, Proxy, Replica, answer_all,
     raw::{self, Raw},
+    sender::Sender,
     target,
 };
 
@@ -125,26 +126,13 @@ fn uploads_and_downloads_of_any_length_pass_under_flow_control() {
         connection.answer_long(&request, &body);
     });
     let proxy = Proxy::serving(target("D", &[&replica]));
-    let mut client = Raw::with_settings(proxy.http2, &[(4, 1_000_000)]);
+    let mut sender = Sender::with_settings(proxy.http2, &[(4, 1_000_000)]);
     let body: Vec<u8> = (0..1_000_000_u32)
         .map(|number| b'a' + (number % 23) as u8)
         .collect();
-    client.head(1, 0, raw::POST);
-    // The window of the stream is 64 KiB, and opens as the replica reads.
-    let (mut sent, mut room) = (0, 65_536);
-    while sent < body.len() {
-        let length = room.min(16_384).min(body.len() - sent);
-        if length == 0 {
-            let update = client.expect_on(1, raw::WINDOW_UPDATE);
-            room += u32::from_be_bytes(update.payload.try_into().unwrap()) as usize;
-            continue;
-        }
-        let is_last = sent + length == body.len();
-        client.frame(raw::DATA, u8::from(is_last), 1, &body[sent..sent + length]);
-        sent += length;
-        room -= length;
-    }
-    let (status, answer) = client.answer(1);
+    sender.raw.head(1, 0, raw::POST);
+    sender.send_all(1, &body);
+    let (status, answer) = sender.raw.answer(1);
     assert_eq!(status, 200);
     assert!(answer == body);
 }

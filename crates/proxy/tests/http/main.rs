@@ -20,6 +20,7 @@ mod streams;
 mod support;
 mod tls;
 mod websocket;
+mod windows;
 
 /// Clients speak plainly with the proxy.
 const OVER_TLS: bool = false;

@@ -6,6 +6,7 @@ mod client;
 pub(crate) mod raw;
 pub(crate) mod record;
 mod replica;
+pub(crate) mod sender;
 mod tunnel;
 pub(crate) mod websocket;
 

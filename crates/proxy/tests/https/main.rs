@@ -24,6 +24,7 @@ mod http {
     pub(super) mod streams;
     pub(super) mod support;
     pub(super) mod websocket;
+    pub(super) mod windows;
 }
 
 use http::{conformance, limits, support};

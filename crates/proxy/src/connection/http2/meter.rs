@@ -10,7 +10,11 @@
 //! Either ends the connection with `GOAWAY(ENHANCE_YOUR_CALM)`. What h2 answers by itself (a stream too many, a header
 //! list too long, an error of the protocol) is seen here as it is written, and counted.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Instant,
+};
 
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM,
@@ -45,6 +49,8 @@ pub(super) enum Excess {
 pub(super) struct Meter {
     shard: Rc<Shard>,
     state: Rc<Connection>,
+    /// Bytes of DATA that have come.
+    received: Cell<u64>,
     inner: RefCell<Inner>,
 }
 
@@ -104,6 +110,7 @@ impl Meter {
     pub(super) fn new(shard: Rc<Shard>, state: Rc<Connection>, preface: usize) -> Self {
         let tick = shard.tick();
         Self {
+            received: Cell::new(0),
             inner: RefCell::new(Inner {
                 read: Frames::after(preface),
                 written: Frames::default(),
@@ -137,6 +144,11 @@ impl Meter {
         self.state.phase.set(Phase::Lingering(self.shard.tick()));
     }
 
+    /// Bytes of DATA that have come since this was asked last.
+    pub(super) fn take_received(&self) -> u64 {
+        self.received.take()
+    }
+
     /// h2 is given an answer that is all head.
     pub(super) fn give_head(&self) {
         self.inner.borrow_mut().heads_given += 1;
@@ -154,6 +166,10 @@ impl Meter {
         frames.pass(bytes, |frame| {
             inner.part_since = None;
             inner.last_kind = frame.kind;
+            if frame.kind == DATA {
+                self.received
+                    .set(self.received.get() + u64::from(frame.length));
+            }
             inner.on_read(frame, tick);
         });
         inner.read = frames;

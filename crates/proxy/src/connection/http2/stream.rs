@@ -13,6 +13,7 @@
 //! reset, its head too.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -44,8 +45,8 @@ pub(super) struct Stream {
     stage: Stage,
     reply: SendResponse<Piece>,
     is_head: bool,
-    /// The client waits for a word before it sends its body.
-    expects: bool,
+    /// The client waits for a word before it sends its body; set when somebody wants that.
+    expects: Option<Rc<Cell<bool>>>,
     date: Rc<Date>,
     open: Open,
 }
@@ -57,12 +58,12 @@ enum Stage {
 }
 
 impl Stream {
-    /// A request that goes its way. `expects`: `100-continue`, unless its answer is ready at once.
+    /// A request that goes its way. `expects`: `100-continue`, once this is set.
     pub(super) fn responding(
         respond: Respond,
         reply: SendResponse<Piece>,
         is_head: bool,
-        expects: bool,
+        expects: Option<Rc<Cell<bool>>>,
         date: Rc<Date>,
         open: Open,
     ) -> Self {
@@ -88,7 +89,7 @@ impl Stream {
             stage: Stage::Answering(Some(response)),
             reply,
             is_head,
-            expects: false,
+            expects: None,
             date,
             open,
         }
@@ -160,7 +161,7 @@ impl Future for Stream {
                         return Poll::Ready(());
                     }
                     let Poll::Ready(Ok(response)) = Pin::new(respond).poll(context) else {
-                        if std::mem::take(&mut stream.expects) {
+                        if stream.expects.take_if(|wanted| wanted.get()).is_some() {
                             stream.go_on();
                         }
                         return Poll::Pending;
