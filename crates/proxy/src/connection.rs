@@ -150,6 +150,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     /// Requests that are being answered; more than one in HTTP/2 only.
     requests: Cell<u32>,
+    /// Its requests that go on though their client left; more than one in HTTP/2 only.
+    pub(crate) abandoned: Cell<u64>,
     /// HTTP/2: since when a head is awaited in full, whatever else the connection does.
     slow_head: Cell<Option<u32>>,
     /// How the client takes what is written to it.
@@ -348,6 +350,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         is_tls: shard.tls.is_some(),
         phase: Cell::new(Phase::Idle(shard.tick())),
         requests: Cell::new(0),
+        abandoned: Cell::new(0),
         slow_head: Cell::new(None),
         answer: Progress::default(),
         is_last: Cell::new(false),

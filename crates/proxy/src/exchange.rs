@@ -25,6 +25,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as _;
 
 use crate::{
+    abandoned,
     access_log::Line,
     answer,
     connection::Connection,
@@ -294,6 +295,11 @@ impl Record {
 }
 
 impl Record {
+    /// Where the request belongs: its thread, its connection, and its deployment.
+    pub(crate) fn place(&self) -> (&Rc<Shard>, &Rc<Connection>, Option<&Rc<Ingress>>) {
+        (&self.shard, &self.connection, self.ingress.as_ref())
+    }
+
     /// What the access log will say.
     pub(crate) fn set_status(&mut self, status: u16) {
         self.status = status;
@@ -424,7 +430,7 @@ impl Drop for Respond {
             && record.outlives_client
             && upload.is_over()
         {
-            record.shard.abandon(exchange, false);
+            abandoned::abandon(&record, exchange, false);
         }
     }
 }

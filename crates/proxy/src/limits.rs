@@ -121,6 +121,12 @@ limits! {
     abandoned_requests: u64 = 1_000.0, 0.0 to 1_000_000.0,
         "requests_abandoned_cancelled", "cancelled when the client leaves, as without the header",
         "Requests that go on without their client, as `x-request-disconnect-disabled: ?1` asks; 0: none does.";
+    abandoned_requests_per_deployment: u64 = 100.0, 1.0 to 1_000_000.0,
+        "requests_abandoned_cancelled", "cancelled when the client leaves, as without the header",
+        "The same, of one deployment.";
+    abandoned_requests_per_connection: u64 = 20.0, 1.0 to 1_000_000.0,
+        "requests_abandoned_cancelled", "cancelled when the client leaves, as without the header",
+        "The same, of one connection: of one in HTTP/1.1 there is one at most.";
     memory_bytes: u64 = 0.0, 0.0 to 1e15,
         "", "",
         "The memory that the percentages below are of; 0: the least of control group, `RLIMIT_AS` and machine.";

@@ -125,6 +125,7 @@ impl Threads {
                 Arc::clone(&counters),
                 Arc::clone(&memory),
             )),
+            abandoned_by_deployment: Arc::default(),
             counters: Arc::clone(&counters),
             memory,
             tls: options.tls.as_ref().map(TlsOptions::server).transpose()?,

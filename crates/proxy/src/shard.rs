@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    abandoned::{self, Abandoned},
+    abandoned::{self, Abandoned, ByDeployment},
     access_log::{AccessLog, FLUSH_AFTER, Sink},
     connection::{self, Connection, Patience},
     counters::Counters,
@@ -78,6 +78,7 @@ pub(crate) struct Shard {
     access_log_has_lines: Notify,
     connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) abandoned: Abandoned,
+    pub(crate) abandoned_by_deployment: Arc<ByDeployment>,
     ended: Notify,
     tick: Cell<u32>,
     ready: Cell<bool>,
@@ -116,6 +117,7 @@ impl Shard {
             access_log_has_lines: Notify::new(),
             connections: RefCell::new(Slab::new()),
             abandoned: Abandoned::default(),
+            abandoned_by_deployment: shared.abandoned_by_deployment,
             ended: Notify::new(),
             tick: Cell::new(0),
             ready: Cell::new(false),
@@ -201,6 +203,7 @@ pub(crate) struct Shared {
     pub(crate) router_limits: Arc<RouterLimits>,
     /// What the windows of HTTP/2 connections may have together beyond their own.
     pub(crate) window_bytes: u64,
+    pub(crate) abandoned_by_deployment: Arc<ByDeployment>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) gate: Arc<Gate>,

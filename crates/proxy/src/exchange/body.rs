@@ -12,7 +12,10 @@ use eagleray_types::ErrorCode;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::connection::{Connection, Progress};
+use crate::{
+    abandoned,
+    connection::{Connection, Progress},
+};
 
 use super::{Incoming, Record};
 
@@ -142,7 +145,7 @@ impl Drop for Streaming {
             && let Some(exchange) = self.exchange.take()
             && !exchange.is_finished()
         {
-            self.record.shard.abandon(exchange, true);
+            abandoned::abandon(&self.record, exchange, true);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     Core, Event, MAX_WAITS, NONE, Pending, Refused, RequestKey, Submit,
     models::Way,
     replica::{Link, Replica},
-    request::{Place, Request},
+    request::{DEFERRED, Place, Request},
 };
 
 impl<C: Claims> Core<C> {
@@ -97,7 +97,7 @@ impl<C: Claims> Core<C> {
         } else {
             request.rejections.saturating_add(1)
         };
-        if moves {
+        if moves || request.is_deferred() {
             request.counted = false;
             self.limits.add_bytes(request.bytes);
         } else if request.accepted {
@@ -126,6 +126,37 @@ impl<C: Claims> Core<C> {
         } else {
             self.requests.enqueue(&mut deployment.queue, index);
         }
+    }
+
+    /// Nobody waits for the answer of a request any more, and it is wanted all the same. If it waits, it waits behind all
+    /// that somebody waits for, and takes no place of theirs in the queue: whoever defers bounds how many there are.
+    pub fn defer(&mut self, request: RequestKey) {
+        let Some(index) = self.requests.find(request).map(|_| request.index) else {
+            return;
+        };
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+            return;
+        };
+        if std::mem::take(&mut request.counted) {
+            deployment.queued.remove(1);
+        }
+        if request.place != Place::Queued {
+            request.order |= DEFERRED;
+            return;
+        }
+        let queue = match (request.held, request.bound) {
+            (true, _) => &mut deployment.held,
+            (_, true) => &mut deployment.bound,
+            _ => &mut deployment.queue,
+        };
+        self.requests.dequeue(queue, index);
+        if let Some(request) = self.requests.get_mut(index) {
+            request.order |= DEFERRED;
+        }
+        self.requests.enqueue(queue, index);
     }
 
     /// Takes a request out of the queue. The caller settles the deployment afterwards.

@@ -8,6 +8,9 @@ use slab::Slab;
 
 use super::{NONE, RequestKey, deadlines::Deadlines};
 
+/// Younger than every request that somebody waits for.
+pub(super) const DEFERRED: u64 = 1 << 63;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// New, or on its way from one place to another within one call.
@@ -29,7 +32,7 @@ pub(super) enum Place {
 pub(super) struct Request {
     pub(super) generation: u32,
     pub(super) deployment: u32,
-    /// Its age among all requests: lower is older.
+    /// Its age among all requests: lower is older. From [`DEFERRED`] on nobody waits for it.
     pub(super) order: u64,
     pub(super) submitted: Instant,
     pub(super) deadline: Option<Instant>,
@@ -91,6 +94,11 @@ impl Request {
     /// A belief was wrong about it often enough: it leaves on a grant.
     pub(super) const fn grant_only(&self) -> bool {
         self.rejections >= super::MAX_TRIES
+    }
+
+    /// Nobody waits for its answer, and it is carried out all the same.
+    pub(super) const fn is_deferred(&self) -> bool {
+        self.order >= DEFERRED
     }
 
     /// The one behind it in its queue, or `NONE`.
@@ -163,6 +171,13 @@ impl Requests {
             return;
         };
         let mut after = queue.last;
+        // Those that nobody waits for are few: whoever defers them bounds them.
+        while let Some(last) = self
+            .get(after)
+            .filter(|last| last.is_deferred() && last.order > order)
+        {
+            after = last.previous;
+        }
         if self.get(after).is_some_and(|last| last.order > order) {
             let mut before = queue.first;
             while let Some(other) = self.get(before).filter(|other| other.order < order) {

@@ -140,6 +140,12 @@ impl Exchange {
         self.handle.state.borrow_mut().lift_deadline(self.index);
     }
 
+    /// Nobody waits for the answer any more, and the request is to be carried out all the same: after those of this router
+    /// that somebody waits for. `max_queued_requests` does not bound it, so whoever calls this must.
+    pub fn defer(&mut self) {
+        self.handle.state.borrow_mut().defer(self.index);
+    }
+
     /// The answer could not be read: its connection ends, and so do all requests on it.
     pub fn break_peer(self) {
         self.handle.state.borrow_mut().break_peer(self.index);

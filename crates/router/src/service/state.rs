@@ -247,6 +247,12 @@ impl State {
         self.write_body(index);
     }
 
+    pub(super) fn defer(&mut self, index: usize) {
+        if let Some(request) = self.entries[index].request {
+            self.core.defer(request);
+        }
+    }
+
     pub(super) fn lift_deadline(&mut self, index: usize) {
         if let Some(request) = self.entries[index].request {
             self.core.lift_deadline(request);

@@ -201,14 +201,23 @@ impl Connection {
         headers: &[(&[u8], &[u8])],
         body: &[u8],
     ) {
+        self.answer_with(request, Flags::NONE, status, headers, body);
+    }
+
+    /// The same, with flags that go along.
+    pub(crate) fn answer_with(
+        &mut self,
+        request: &Frame,
+        flags: Flags,
+        status: u16,
+        headers: &[(&[u8], &[u8])],
+        body: &[u8],
+    ) {
         let mut payload = BytesMut::new();
         encode_response_head(&mut payload, status, headers.iter().copied()).unwrap();
         payload.extend_from_slice(body);
-        self.respond(
-            request,
-            Flags::HEAD.with(Flags::END).with(Flags::DONE),
-            &payload,
-        );
+        let whole = Flags::HEAD.with(Flags::END).with(Flags::DONE);
+        self.respond(request, whole.with(flags), &payload);
     }
 
     /// A head, with more to come.

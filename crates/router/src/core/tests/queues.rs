@@ -305,3 +305,49 @@ fn never_more_requests_are_out_than_there_are_words() {
     bench.grant(0, 65);
     assert_eq!(bench.kinds(), [(0, Kind::Return)], "it has no word for it");
 }
+
+#[test]
+fn a_request_that_nobody_waits_for_goes_behind_all_that_somebody_waits_for() {
+    let mut bench = Bench::new(1, 1);
+    bench.target(1, &["r0"], |target| target.max_queued_requests = 2);
+    bench.submit(ONCE);
+    let (_, mut header) = bench.one();
+    let (deferred, other) = (bench.submit(ONCE), bench.submit(ONCE));
+    for key in [deferred, other] {
+        bench.core.defer(key);
+        bench.core.defer(key);
+    }
+    // They leave their places in the queue to others.
+    let (second, third) = (bench.submit(ONCE), bench.submit(ONCE));
+    let refused = bench.core.submit(bench.now, &bench.key.clone(), ONCE);
+    assert_eq!(refused, Err(Refused::BackPressure));
+    for expected in [second, third, deferred, other] {
+        let flags = Flags::HEAD.with(Flags::END).with(Flags::DONE);
+        bench.response(0, header, flags.with(Flags::GRANT), 1);
+        let sent = bench.sent();
+        let (_, next, request) = *sent
+            .iter()
+            .find(|(_, header, _)| header.kind == Kind::Request)
+            .unwrap();
+        assert_eq!(request, Some(expected));
+        header = next;
+    }
+    // One that comes back is behind the others still.
+    let late = bench.submit(ONCE);
+    bench.response(
+        0,
+        header,
+        Flags::HEAD
+            .with(Flags::END)
+            .with(Flags::DONE)
+            .with(Flags::GRANT),
+        1,
+    );
+    assert!(
+        bench
+            .sent()
+            .iter()
+            .any(|(_, _, request)| *request == Some(late))
+    );
+    assert_eq!(bench.outcomes().len(), 5);
+}
