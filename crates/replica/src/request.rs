@@ -194,7 +194,10 @@ impl Request {
         }
         if self.connection.page.start(self.slot, self.sequence) {
             state.phase = Phase::Started;
-            self.open_body(&mut state);
+            // A body of which nothing has come is asked for by whoever reads it first: its client may wait for that.
+            if state.body.has_begun() || self.runs == Runs::AsWebSocket {
+                self.open_body(&mut state);
+            }
             true
         } else {
             self.drop_taken(&mut state);

@@ -57,6 +57,8 @@ pub(super) struct Incoming {
     allowance: i64,
     /// Bytes read since credit was last given.
     read: u32,
+    /// Credit was given beyond the first.
+    is_open: bool,
     end: bool,
     /// The reader knows.
     end_said: bool,
@@ -74,9 +76,15 @@ impl Incoming {
             received: length.into(),
             allowance: i64::from(FIRST_CREDIT.saturating_sub(length)),
             read: 0,
+            is_open: false,
             end,
             end_said: false,
         }
+    }
+
+    /// Whether any of it has come.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.received > 0 || self.end
     }
 
     pub(super) fn clear(&mut self) {
@@ -130,6 +138,9 @@ impl Request {
     /// The next bytes. After `Pending` the loop gets `Event::Ready` for this request.
     pub fn read(&self) -> Body {
         let mut state = self.state.lock();
+        if !state.body.is_open && state.phase == Phase::Started && !state.cancelled {
+            self.open_body(&mut state);
+        }
         if !state.body.parts.is_empty() {
             let bytes = state.body.join();
             state.body.read += bytes.len() as u32;
@@ -165,6 +176,7 @@ impl Request {
 
     /// After the claim the router may send ahead of the reader.
     pub(super) fn open_body(&self, state: &mut State) {
+        state.body.is_open = true;
         if !state.body.end {
             self.give_credit(state, BODY_WINDOW);
         }

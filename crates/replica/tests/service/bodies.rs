@@ -162,3 +162,35 @@ fn a_thread_waits_for_room_and_for_the_end_of_the_wait() {
     while !request.wait_writable(Duration::from_secs(1)) {}
     assert!(request.is_cancelled());
 }
+
+#[test]
+fn a_body_of_which_nothing_has_come_is_asked_for_by_its_first_reader() {
+    let replica = Replica::start(10);
+    let mut router = replica.router();
+    // Answered without being read: no credit, which would ask the client for it.
+    router.http(Flags::NONE, b"");
+    let request = replica.request();
+    assert!(request.claim());
+    request.respond(403, [], b"no", true).unwrap();
+    loop {
+        let header = router.read().unwrap().header;
+        assert_ne!(header.kind, Kind::Credit);
+        if header.flags.contains(Flags::DONE) {
+            break;
+        }
+    }
+    let name = router.http(Flags::NONE, b"");
+    let request = replica.request();
+    assert!(request.claim());
+    assert_eq!(request.read(), Body::Pending);
+    let credit = router.frame(Kind::Credit).header.a as usize;
+    assert!(credit >= FIRST);
+    // Asked for once, and then as ever: what is beyond the first credit may come.
+    assert_eq!(request.read(), Body::Pending);
+    router.send(Kind::Body, name, Flags::END, 0, &vec![1; FIRST + credit]);
+    assert!(matches!(replica.event(), Event::Ready(serial) if serial == request.serial()));
+    let Body::Data { bytes, more: false } = request.read() else {
+        panic!("the whole body")
+    };
+    assert_eq!(bytes.len(), FIRST + credit);
+}

@@ -19,7 +19,7 @@ const BODY_FRAME: usize = 64 * 1024;
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four facts that are independent of each other"
+    reason = "facts that are independent of each other"
 )]
 pub(super) struct Body {
     head: Bytes,
@@ -43,6 +43,10 @@ pub(super) struct Body {
     credit: isize,
     /// Whether anybody reads it at the other end.
     pub(super) wanted: bool,
+    /// The replica has given credit: user code has asked for it.
+    pub(super) is_asked_for: bool,
+    /// Its owner waits until it is.
+    pub(super) awaits_asking: bool,
     /// Instead of the chunks above, if the body is of messages.
     messages: Option<Box<Messages>>,
 }
@@ -74,6 +78,8 @@ impl Body {
             end_sent: false,
             credit: 0,
             wanted: true,
+            is_asked_for: false,
+            awaits_asking: false,
             messages: None,
         }
     }
@@ -142,6 +148,7 @@ impl Body {
     }
 
     pub(super) fn credit(&mut self, bytes: u32) {
+        self.is_asked_for = true;
         self.credit = self.credit.saturating_add((bytes as usize).cast_signed());
     }
 

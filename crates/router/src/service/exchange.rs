@@ -84,6 +84,18 @@ impl Exchange {
         answer.ended && answer.first.is_none() && answer.data.is_empty() && answer.failure.is_none()
     }
 
+    /// Waits until user code has asked for the body, of which nothing was sent, or nobody wants it any more.
+    pub fn poll_asked(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.handle.state.borrow_mut();
+        let body = &mut state.entry(self.index).body;
+        if body.is_asked_for || !body.wanted || body.is_complete() {
+            return Poll::Ready(());
+        }
+        body.awaits_asking = true;
+        state.wait(self.index, context);
+        Poll::Pending
+    }
+
     /// Waits until more of the body can be taken.
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Room> {
         let mut state = self.handle.state.borrow_mut();

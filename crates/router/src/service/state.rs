@@ -373,7 +373,11 @@ impl State {
                 let Some(index) = request.and_then(|request| self.owner(request)) else {
                     return Ok(());
                 };
-                self.entries[index].body.credit(header.a);
+                let entry = &mut self.entries[index];
+                entry.body.credit(header.a);
+                if std::mem::take(&mut entry.body.awaits_asking) {
+                    entry.wake();
+                }
                 self.resume_body(index);
             }
             Kind::Models => {
