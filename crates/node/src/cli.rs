@@ -75,6 +75,10 @@ struct HttpArguments {
     /// always may [default: those of `FORWARDED_ALLOW_IPS`].
     #[arg(long = "http-trusted-proxy", value_name = "NETWORK")]
     trusted_proxies: Vec<String>,
+    /// A host that requests may name, such as example.com or *.example.com; others are answered 421. May be given many
+    /// times [default: any].
+    #[arg(long = "http-allowed-host", value_name = "HOST")]
+    allowed_hosts: Vec<String>,
     /// A limit of docs/limits.md, such as `header_count=200`. May be given many times.
     #[arg(long = "http-limit", value_name = "KEY=NUMBER", value_parser = key_and_number)]
     limits: Vec<(String, f64)>,
@@ -244,6 +248,7 @@ impl HttpArguments {
             } else {
                 self.trusted_proxies.clone()
             },
+            allowed_hosts: self.allowed_hosts.clone(),
             limits: self.limits.iter().cloned().collect(),
             tls: self.tls()?,
         };

@@ -66,6 +66,9 @@ pub(crate) struct ProxyOptions {
     /// Addresses and networks whose `X-Forwarded-*` reach user code, besides loopback.
     #[serde(default)]
     pub(crate) trusted_proxies: Vec<String>,
+    /// The hosts that requests may name; empty: any.
+    #[serde(default)]
+    pub(crate) allowed_hosts: Vec<String>,
     /// Those that differ from the defaults, by their keys in `docs/limits.md`.
     pub(crate) limits: BTreeMap<String, f64>,
     #[serde(default)]
@@ -144,6 +147,12 @@ impl ProxyOptions {
             match text.parse() {
                 Ok(network) => options.trusted_proxies.push(network),
                 Err(problem) => problems.push(format!("trusted_proxies: {problem}")),
+            }
+        }
+        for text in &self.allowed_hosts {
+            match text.parse() {
+                Ok(host) => options.allowed_hosts.push(host),
+                Err(problem) => problems.push(format!("allowed_hosts: {problem}")),
             }
         }
         let given = self

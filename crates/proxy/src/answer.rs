@@ -15,6 +15,9 @@ use crate::{exchange::Body, routes::Ingress, rules::Broken};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// What is passed on to applications; each says itself what it takes where.
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Seconds after which a request that found no replica is worth another try: about what a replica takes to start.
 const NO_REPLICA_RETRY_AFTER: u32 = 1;
@@ -152,8 +155,26 @@ pub(crate) fn refusal((status, text): Broken, request_id: &HeaderValue) -> Respo
         );
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, METHODS);
+    }
     close_after(&mut response);
     response
+}
+
+/// The answer to `OPTIONS *`, which asks about the server and not about an application.
+pub(crate) fn methods(request_id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, METHODS);
+    headers.insert(REQUEST_ID, request_id.clone());
+    response
+}
+
+/// Whether an answer with this status ends with its head, and has no length.
+pub(crate) fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The answer to a request that comes while memory is short. The connection is closed after it.

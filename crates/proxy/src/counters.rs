@@ -77,6 +77,7 @@ counters! {
     heads_malformed: "Request heads that are not HTTP.";
     heads_refused: "Request heads that break a rule beyond the syntax.";
     heads_timed_out: "Request heads that did not come in time.";
+    hosts_refused: "Requests for a host that is not one of `allowed_hosts`.";
     uris_too_long: "Request targets that were too long.";
     bodies_malformed: "Request bodies that broke off or are not HTTP.";
     bodies_timed_out: "Request bodies that did not come in time.";

@@ -29,7 +29,7 @@ use crate::{
     access_log::Line,
     answer,
     connection::Connection,
-    head, identity,
+    head, hosts, identity,
     routes::Ingress,
     rules,
     shard::Shard,
@@ -79,17 +79,13 @@ impl Service {
             .get(answer::REQUEST_ID)
             .and_then(identity::from_client)
             .unwrap_or_else(|| identity::fresh(&mut self.shard.random.borrow_mut()));
-        let longest = self.shard.limits.uri_bytes as usize;
-        if let Err(broken) = rules::check(parts, longest) {
-            if broken.0 == StatusCode::URI_TOO_LONG {
-                self.shard.counters.uris_too_long.add();
-            } else {
-                self.shard.counters.heads_refused.add();
-            }
-            self.connection
-                .is_last
-                .set(!http_body::Body::is_end_stream(&incoming));
-            return self.at_once(answer::refusal(broken, &request_id));
+        let answered = match self.check(parts) {
+            Err(broken) => Some(answer::refusal(broken, &request_id)),
+            Ok(()) if parts.uri.path() == "*" => Some(answer::methods(&request_id)),
+            Ok(()) => None,
+        };
+        if let Some(response) = answered {
+            return self.unread(&incoming, response);
         }
         let path = parts.uri.path();
         if let Some(panics) = self.shard.test_panic_path
@@ -108,10 +104,7 @@ impl Service {
         }
         if self.shard.memory.refuses_requests() {
             self.shard.counters.requests_refused_memory.add();
-            self.connection
-                .is_last
-                .set(!http_body::Body::is_end_stream(&incoming));
-            return self.at_once(answer::no_memory(&request_id));
+            return self.unread(&incoming, answer::no_memory(&request_id));
         }
         let handshake = match self.handshake(parts, &incoming) {
             Ok(handshake) => handshake,
@@ -143,9 +136,53 @@ impl Service {
         match self.upload(&mut record, &ingress, parts, incoming) {
             // Nothing to wait for, so no box for it.
             Ok(gather) if gather.upload.is_over() => submit(gather, Ok(Gathered::Whole), record),
+            // Nothing comes before user code has asked for it.
+            Ok(gather) if gather.upload.waits_for_word() => {
+                submit(gather, Ok(Gathered::Part), record)
+            }
             Ok(gather) => Stage::Gathering(Box::new(gather), record),
             Err(failure) => Stage::Answered(record.answer(&failure, path)),
         }
+    }
+
+    /// What is wrong with a head by itself, counted.
+    fn check(&self, parts: &Parts) -> Result<(), rules::Broken> {
+        let counters = &self.shard.counters;
+        rules::check(parts, self.shard.limits.uri_bytes as usize).inspect_err(|broken| {
+            if broken.0 == StatusCode::URI_TOO_LONG {
+                counters.uris_too_long.add();
+            } else {
+                counters.heads_refused.add();
+            }
+        })?;
+        if self.is_for_us(parts) {
+            return Ok(());
+        }
+        counters.hosts_refused.add();
+        Err(rules::OTHER_HOST)
+    }
+
+    /// Whether the request names a host that is served here, or does not have to.
+    fn is_for_us(&self, parts: &Parts) -> bool {
+        let allowed = &self.shard.allowed_hosts;
+        if allowed.is_empty() {
+            return true;
+        }
+        let field = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
+        let target = || parts.uri.authority().map(|host| host.as_str().as_bytes());
+        let routes = self.shard.routes.borrow();
+        routes.strip_root(parts.uri.path()) == Some("/-/healthz")
+            || hosts::are_allowed(field.or_else(target), allowed)
+    }
+
+    /// Answers at once, whatever of a body follows the head.
+    fn unread(&self, incoming: &Incoming, mut response: Response<Body>) -> Stage {
+        let is_last = !http_body::Body::is_end_stream(incoming);
+        self.connection.is_last.set(is_last);
+        if is_last {
+            answer::close_after(&mut response);
+        }
+        self.at_once(response)
     }
 
     /// The wish for a WebSocket, if there is one.
@@ -242,6 +279,7 @@ impl Service {
             Upload::new(
                 incoming,
                 ingress.sync_body_limit,
+                parts.headers.contains_key(header::EXPECT),
                 Rc::clone(&self.connection),
             ),
             length,
@@ -524,18 +562,25 @@ fn respond(answer: &Answer, exchange: Exchange, upload: Upload, mut record: Reco
     let is_head = record.method == Method::HEAD;
     let complete = answer.is_complete();
     let known_length = complete && !is_head;
-    let Ok(mut response) =
+    let Ok((mut response, closes)) =
         head::decode_response(head, &answer.payload, known_length, &record.request_id)
     else {
         return fail(&unsendable(), upload, record);
     };
     record.status = response.status().as_u16();
+    if closes {
+        // User code ends connections of HTTP/1; those of HTTP/2 are not its own.
+        record.connection.is_last.set(true);
+    }
     if record.connection.is_last.get() {
         answer::close_after(&mut response);
     }
     let data = parsed.data(&answer.payload);
     if complete {
-        if is_head && !response.headers().contains_key(header::CONTENT_LENGTH) {
+        if is_head
+            && !answer::has_no_content(response.status())
+            && !response.headers().contains_key(header::CONTENT_LENGTH)
+        {
             response
                 .headers_mut()
                 .insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));

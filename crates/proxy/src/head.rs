@@ -16,7 +16,7 @@ use http::{
 };
 
 use crate::{
-    answer::REQUEST_ID,
+    answer::{REQUEST_ID, has_no_content},
     connection::Connection,
     exchange::Body,
     origin::{Origin, is_about_origin},
@@ -222,13 +222,14 @@ pub(crate) fn own_timeout(headers: &HeaderMap) -> Option<Option<std::time::Durat
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unsendable;
 
-/// Makes the head of the response. `complete`: the whole body is known, so its length is not user code's word.
+/// Makes the head of the response, and says whether user code ends the connection with it. `complete`: the whole body is
+/// known, so its length is not user code's word.
 pub(crate) fn decode_response(
     head: &ResponseHead<'_>,
     payload: &Bytes,
     complete: bool,
     request_id: &HeaderValue,
-) -> Result<Response<Body>, Unsendable> {
+) -> Result<(Response<Body>, bool), Unsendable> {
     let mut response = Response::new(Body::empty());
     let status = StatusCode::from_u16(head.status).map_err(|_| Unsendable)?;
     if status.is_informational() {
@@ -236,24 +237,31 @@ pub(crate) fn decode_response(
     }
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    copy_fields(headers, head, payload, |name| {
-        *name != header::CONTENT_LENGTH || !complete
+    let has_length = !complete && !has_no_content(status);
+    let closes = copy_fields(headers, head, payload, |name| {
+        *name != header::CONTENT_LENGTH || has_length
     })?;
     headers.insert(REQUEST_ID, request_id.clone());
-    Ok(response)
+    Ok((response, closes))
 }
 
-/// Adds the fields of user code's head that end here and that are `wanted`.
+/// Adds the fields of user code's head that do not end here and that are `wanted`. Whether one of those that do ends the
+/// connection.
 pub(crate) fn copy_fields(
     headers: &mut HeaderMap,
     head: &ResponseHead<'_>,
     payload: &Bytes,
     wanted: impl Fn(&HeaderName) -> bool,
-) -> Result<(), Unsendable> {
+) -> Result<bool, Unsendable> {
+    let mut closes = false;
     headers.reserve(head.headers.len() + 4);
     for (name, value) in head.headers.iter() {
         let name = HeaderName::from_bytes(name).map_err(|_| Unsendable)?;
-        if is_hop_by_hop(&name) || name == REQUEST_ID || !wanted(&name) {
+        if is_hop_by_hop(&name) {
+            closes |= name == header::CONNECTION && says_close(value);
+            continue;
+        }
+        if name == REQUEST_ID || !wanted(&name) {
             continue;
         }
         if name == header::CONTENT_LENGTH {
@@ -267,7 +275,14 @@ pub(crate) fn copy_fields(
             HeaderValue::from_maybe_shared(payload.slice_ref(value)).map_err(|_| Unsendable)?;
         headers.append(name, value);
     }
-    Ok(())
+    Ok(closes)
+}
+
+/// `close` among the options of a Connection field.
+fn says_close(value: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 #[cfg(test)]
@@ -289,6 +304,7 @@ mod tests {
             true,
             &HeaderValue::from_static("id"),
         )
+        .map(|(response, _closes)| response)
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod counters;
 mod exchange;
 mod gate;
 mod head;
+mod hosts;
 mod identity;
 mod limits;
 mod memory;
@@ -30,6 +31,7 @@ mod trust;
 mod websocket;
 
 pub use counters::{Counter, Counters};
+pub use hosts::Host;
 pub use limits::{Limit, Limits};
 pub use options::Options;
 pub use service::{Error, run};

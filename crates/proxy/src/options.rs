@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use crate::{limits::Limits, tls::TlsOptions, trust::Network};
+use crate::{hosts::Host, limits::Limits, tls::TlsOptions, trust::Network};
 
 /// Options of one proxy process.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whose `X-Forwarded-*` and the like are believed and reach user code, besides loopback.
     pub trusted_proxies: Vec<Network>,
+    /// The hosts that requests may name; empty: any.
+    pub allowed_hosts: Vec<Host>,
     /// Certificate and key; `None`: plain TCP.
     pub tls: Option<TlsOptions>,
     /// Where access lines are appended; `None` writes none.
@@ -37,6 +39,7 @@ impl Default for Options {
             keep_alive: Duration::from_secs(90),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            allowed_hosts: Vec::new(),
             tls: None,
             access_log: None,
             test_panic_path: None,

@@ -15,6 +15,12 @@ const MAX_LENGTH_DIGITS: usize = 18;
 /// Status and words for a head that breaks a rule.
 pub(crate) type Broken = (StatusCode, &'static str);
 
+/// A request that is not for us: `docs/limits.md` says when.
+pub(crate) const OTHER_HOST: Broken = (
+    StatusCode::MISDIRECTED_REQUEST,
+    "421: this host is not served here; http_options.allowed_hosts names those that are\n",
+);
+
 const fn bad(text: &'static str) -> Broken {
     (StatusCode::BAD_REQUEST, text)
 }
@@ -23,10 +29,16 @@ const fn bad(text: &'static str) -> Broken {
 /// after it can be trusted.
 pub(crate) fn check(parts: &Parts, longest: usize) -> Result<(), Broken> {
     let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
-    if matches!(*method, Method::CONNECT | Method::TRACE) {
+    if *method == Method::CONNECT {
         return Err((
             StatusCode::NOT_IMPLEMENTED,
-            "501: CONNECT and TRACE are not served here\n",
+            "501: CONNECT is not served here\n",
+        ));
+    }
+    if *method == Method::TRACE {
+        return Err((
+            StatusCode::METHOD_NOT_ALLOWED,
+            "405: TRACE is not served here\n",
         ));
     }
     check_target(method, uri, longest)?;
@@ -277,7 +289,8 @@ mod tests {
 
     #[test]
     fn methods_and_expectations_that_are_not_served_are_refused() {
-        assert_eq!(status("TRACE", "/", &[("host", "a")]), 501);
+        assert_eq!(status("TRACE", "/", &[("host", "a")]), 405);
+        assert_eq!(status("CONNECT", "/", &[("host", "a")]), 501);
         assert_eq!(
             status("GET", "/", &[("host", "a"), ("expect", "magic")]),
             417

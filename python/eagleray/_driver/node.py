@@ -120,6 +120,8 @@ def launch(options: HTTPOptions) -> Launched:
         arguments += ["--http-keep-alive-timeout-s", str(options.keep_alive_timeout_s)]
     for network in options.trusted_proxies:
         arguments += ["--http-trusted-proxy", network]
+    for host in options.allowed_hosts:
+        arguments += ["--http-allowed-host", host]
     for key, number in options.limits.items():
         arguments += ["--http-limit", f"{key}={number}"]
     for name in ("certfile", "keyfile", "ca_certs"):

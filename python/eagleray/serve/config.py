@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -68,6 +69,19 @@ def _port(name: str, value: Any) -> int:
     return port
 
 
+def _is_host(text: str) -> bool:
+    """Whether the proxy takes it for `allowed_hosts`: a name, `*.` before a name, an address."""
+    if re.fullmatch(r"(\*\.)?[A-Za-z0-9._-]+", text):
+        return True
+    import ipaddress
+
+    try:
+        ipaddress.IPv6Address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    except ValueError:
+        return False
+    return True
+
+
 class ProxyLocation(str, Enum):
     """On which machines a proxy runs. On one machine `EveryNode` is `HeadOnly`; `Disabled` is no HTTP."""
 
@@ -89,8 +103,10 @@ class HTTPOptions:
     `limits` changes single limits of `docs/limits.md`, such as `{"header_count": 200}`.
     `trusted_proxies` names addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-*` and `Forwarded`
     headers say who the client is, and reach user code; loopback always may, and from others they are dropped. If it is
-    empty, the variable `FORWARDED_ALLOW_IPS` names them. With `ssl_certfile` and `ssl_keyfile` HTTP is served over TLS;
-    with `ssl_ca_certs` every client must show a certificate.
+    empty, the variable `FORWARDED_ALLOW_IPS` names them. `allowed_hosts` lists the hosts that requests may name, such
+    as `example.com` or `*.example.com`, without ports; all others are answered 421. Empty, the default, is any host.
+    With `ssl_certfile` and `ssl_keyfile` HTTP is served over TLS; with `ssl_ca_certs` every client must show a
+    certificate.
     """
 
     host: str | None = field(default_factory=default_http_host)
@@ -108,6 +124,7 @@ class HTTPOptions:
     root_url: str = ""
     limits: dict[str, float] = field(default_factory=dict)
     trusted_proxies: Sequence[str] = ()
+    allowed_hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.host is None:
@@ -138,6 +155,7 @@ class HTTPOptions:
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
                 raise ValueError(f"trusted_proxies: {error}") from None
+        self._check_hosts()
         self._check_tls()
         if self.location is not None:
             self.location = _validate.one_of("location", self.location, ProxyLocation)
@@ -148,6 +166,16 @@ class HTTPOptions:
     def disabled(self) -> bool:
         """Whether nothing shall listen for HTTP."""
         return self.location is ProxyLocation.Disabled
+
+    def _check_hosts(self) -> None:
+        if isinstance(self.allowed_hosts, str):
+            raise TypeError("allowed_hosts must be a list of host names")
+        for host in self.allowed_hosts:
+            if not isinstance(host, str) or not _is_host(host):
+                raise ValueError(
+                    f"allowed_hosts: {host!r} is no host name, no address, and no *. before a name; "
+                    "ports do not belong here"
+                )
 
     def _check_tls(self) -> None:
         for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):

@@ -159,6 +159,8 @@ pub(super) struct Upload {
     watched: Option<(usize, Rc<Progress>)>,
     received: u64,
     limit: Option<u64>,
+    /// The client sends nothing before it is told to, and user code has not asked for it yet.
+    waits_for_word: bool,
 }
 
 /// One step of reading a body.
@@ -170,9 +172,16 @@ pub(super) enum Step {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, limit: Option<u64>, connection: Rc<Connection>) -> Self {
+    /// `limit`: of a body that must be whole, so wanted at once. `expects`: its client waits for a word before it sends.
+    pub(super) fn new(
+        incoming: Incoming,
+        limit: Option<u64>,
+        expects: bool,
+        connection: Rc<Connection>,
+    ) -> Self {
         let incoming = (!http_body::Body::is_end_stream(&incoming)).then_some(incoming);
         Self {
+            waits_for_word: expects && limit.is_none() && incoming.is_some(),
             incoming,
             connection,
             watched: None,
@@ -187,6 +196,11 @@ impl Upload {
 
     pub(super) fn is_over(&self) -> bool {
         self.incoming.is_none()
+    }
+
+    /// Whether reading it now would tell the client to send what nobody has asked for.
+    pub(super) fn waits_for_word(&self) -> bool {
+        self.waits_for_word
     }
 
     pub(super) fn limit(&self) -> Option<u64> {
@@ -280,6 +294,12 @@ impl Upload {
         exchange: &mut Exchange,
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
+        if self.waits_for_word {
+            if exchange.poll_asked(context).is_pending() {
+                return Ok(());
+            }
+            self.waits_for_word = false;
+        }
         while self.incoming.is_some() {
             match exchange.poll_room(context) {
                 Poll::Pending => return Ok(()),

@@ -24,6 +24,14 @@ pub(crate) fn check(parts: &mut Parts, limits: &Limits) -> Result<(), Broken> {
             "400: a header field begins or ends with white space\n",
         ));
     }
+    // Equal ones too: h2 holds the body to one of them, and who reads the other need not agree.
+    let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
+    if lengths.nth(1).is_some() {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "400: the request has more than one Content-Length\n",
+        ));
+    }
     name_host(parts)?;
     join_cookie(parts);
     Ok(())
@@ -99,6 +107,8 @@ mod tests {
         assert_eq!(status("/", &[]), 400);
         assert_eq!(status("http://a/", &[("x", " a")]), 400);
         assert_eq!(status("http://a/", &[("x", "a\t")]), 400);
+        assert_eq!(status("http://a/", &[("content-length", "5"); 1]), 200);
+        assert_eq!(status("http://a/", &[("content-length", "5"); 2]), 400);
         assert_eq!(status("http://a/", &[("cookie", "a=1"); 96]), 200);
         assert_eq!(status("http://a/", &[("cookie", "a=1"); 97]), 431);
     }

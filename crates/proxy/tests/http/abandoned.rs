@@ -177,7 +177,7 @@ fn they_are_bounded_for_a_deployment_and_for_a_connection() {
     wait_for(&mut proxy, "requests_abandoned_cancelled", 1);
     assert_eq!(proxy.counter(OPEN), 3);
     // Another deployment has its own, and a connection of many requests keeps two.
-    let mut client = Raw::connect(proxy.address);
+    let mut client = Raw::connect(proxy.http2);
     for number in 0..3 {
         let mut fields = raw::GET.to_vec();
         fields[2] = (":path", "/e");

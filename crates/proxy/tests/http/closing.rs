@@ -6,7 +6,7 @@ use eagleray_wire::{Flags, Frame, Kind, RequestHead, encode_response_head};
 
 use crate::{
     limits,
-    support::{Client, Connection, Proxy, Replica, Response, answer_all, sync_target, target},
+    support::{Client, Connection, Proxy, Replica, Response, answer_all, raw, sync_target, target},
 };
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -409,4 +409,39 @@ fn a_refusal_in_http_1_0_does_not_promise_the_connection_beside_its_end() {
     client.send(format!("{OLD}2000\r\n\r\n"));
     let response = client.response();
     assert_ends(&mut client, &response, 413);
+}
+
+#[test]
+fn user_code_that_says_close_ends_the_connection_after_its_answer() {
+    let replica = Replica::start("a", 10);
+    let proxy = Proxy::serving(target("D", &[&replica]));
+    let mut connection = replica.accept();
+    for value in ["close", "Keep-Alive, Close"] {
+        for is_streamed in [false, true] {
+            let mut client = proxy.client();
+            client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+            let request = connection.expect(Kind::Request);
+            assert!(connection.start(&request));
+            let fields = [(&b"connection"[..], value.as_bytes())];
+            if is_streamed {
+                connection.begin_answer(&request, 200, &fields);
+                connection.respond(&request, Flags::END.with(Flags::DONE), b"bye");
+            } else {
+                connection.answer(&request, 200, &fields, b"bye");
+            }
+            let response = client.response();
+            assert_eq!(response.text(), "bye");
+            assert_ends(&mut client, &response, 200);
+        }
+    }
+    // Of a connection of many streams it is not user code's to say.
+    let mut client = raw::Raw::connect(proxy.http2);
+    for stream in [1, 3] {
+        client.get(stream);
+        let request = connection.expect(Kind::Request);
+        assert!(connection.start(&request));
+        connection.answer(&request, 200, &[(b"connection", b"close")], b"hello");
+        assert_eq!(client.expect_on(stream, raw::HEADERS).kind, raw::HEADERS);
+        assert_eq!(client.expect_on(stream, raw::DATA).payload, b"hello");
+    }
 }

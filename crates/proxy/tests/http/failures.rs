@@ -324,7 +324,7 @@ fn malformed_requests_are_refused_and_their_connection_closed() {
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
             400,
         ),
-        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 501),
+        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 405),
         (
             "POST / HTTP/1.1\r\nhost: a\r\nexpect: magic\r\ncontent-length: 1\r\n\r\n",
             417,

@@ -454,6 +454,16 @@ fn a_client_that_expects_a_word_before_its_body_gets_one() {
     assert_eq!(client.expect_on(1, raw::HEADERS).status(), 100);
     client.frame(raw::DATA, raw::END_STREAM, 1, b"body");
     assert_eq!(client.answer(1).0, 200);
+    // Answered without it: nobody has asked for the body.
+    let silent = Replica::start("b", 10);
+    let other = Proxy::serving(target("E", &[&silent]));
+    let mut connection = silent.accept();
+    let mut early = Raw::connect(other.address);
+    early.head(1, 0, &fields);
+    let request = connection.expect(Kind::Request);
+    assert!(connection.start(&request));
+    connection.answer(&request, 404, &[], b"no");
+    assert_eq!(early.answer(1), (404, b"no".to_vec()));
     // Refused by its head: nobody wants the body.
     fields.retain(|field| field.0 != "expect");
     fields.push(("expect", "magic"));

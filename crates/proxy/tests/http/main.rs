@@ -11,6 +11,7 @@ mod broken_off;
 mod closing;
 mod conformance;
 mod failures;
+mod hosts;
 mod http2;
 mod limits;
 mod panics;

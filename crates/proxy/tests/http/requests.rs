@@ -338,3 +338,62 @@ fn several_threads_serve_the_same_targets() {
         assert_eq!(client.get("/").status, 200);
     }
 }
+
+#[test]
+fn a_client_is_told_to_go_on_when_user_code_asks_for_the_body() {
+    let replica = Replica::start("a", 10);
+    let proxy = Proxy::serving(target("D", &[&replica]));
+    let mut connection = replica.accept();
+    let head = "POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    // It does not ask.
+    let mut client = proxy.client();
+    client.send(head);
+    let request = connection.expect(Kind::Request);
+    assert!(!request.header.flags.contains(Flags::END));
+    assert!(connection.start(&request));
+    connection.answer(&request, 403, &[], b"no");
+    let response = client.response();
+    assert_eq!((response.status, response.text()), (403, "no"));
+    assert!(client.is_told_to_end && client.is_closed());
+    // It does.
+    let mut client = proxy.client();
+    client.send(head);
+    let request = connection.expect(Kind::Request);
+    assert!(connection.start(&request));
+    connection.send(&request, Kind::Credit, Flags::NONE, 1000, &[]);
+    assert_eq!(client.head().status, 100);
+    client.send("hello");
+    assert_eq!(connection.body(&request), b"hello");
+    connection.answer(&request, 200, &[], b"yes");
+    assert_eq!(client.response().text(), "yes");
+    assert!(!client.is_told_to_end);
+}
+
+#[test]
+fn answers_without_content_have_no_length() {
+    let replica = Replica::start("a", 10);
+    let proxy = Proxy::serving(target("D", &[&replica]));
+    let mut connection = replica.accept();
+    let mut client = proxy.client();
+    for method in ["HEAD", "GET"] {
+        for status in [204, 304] {
+            for fields in [&[][..], &[(&b"content-length"[..], &b"7"[..])]] {
+                for is_streamed in [false, true] {
+                    client.send(format!("{method} / HTTP/1.1\r\nhost: test\r\n\r\n"));
+                    let request = connection.expect(Kind::Request);
+                    assert!(connection.start(&request));
+                    if is_streamed {
+                        connection.begin_answer(&request, status, fields);
+                        connection.respond(&request, Flags::END.with(Flags::DONE), b"");
+                    } else {
+                        connection.answer(&request, status, fields, b"");
+                    }
+                    let response = client.response_to(true);
+                    assert_eq!(response.status, status);
+                    assert_eq!(response.header("content-length"), None, "{response:?}");
+                    assert_eq!(response.header("transfer-encoding"), None, "{response:?}");
+                }
+            }
+        }
+    }
+}

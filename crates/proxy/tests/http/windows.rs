@@ -153,7 +153,7 @@ fn windows_that_grew_and_stalled_stay_within_their_total() {
     let replica = Replica::start("a", 1000);
     let mut limits = Limits::default();
     limits.set([("h2_windows_bytes", TOTAL as f64)]).unwrap();
-    let own = limits.h2_connection_window_bytes as i64;
+    let own = limits.h2_connection_window_bytes.cast_signed();
     let mut proxy = Proxy::with(options(limits));
     proxy.snapshot(&[("/", target("D", &[&replica]))]);
     let mut connection = replica.accept();
@@ -181,7 +181,7 @@ fn windows_that_grew_and_stalled_stay_within_their_total() {
     for sender in &mut senders {
         sender.fill(1);
         // 1 MiB and the first 64 KiB went on to the replica, or wait in the router.
-        beyond += (sender.sent - own - 3 * MEGABYTE as i64 / 2).max(0);
+        beyond += (sender.sent - own - 3 * (1 << 19)).max(0);
     }
     let taken = proxy.counter("h2_window_bytes_open");
     assert!(taken <= TOTAL, "{taken}");

@@ -33,6 +33,7 @@ use super::{
     piece::{Delivered, Piece},
 };
 use crate::{
+    answer,
     connection::Connection,
     exchange::{Body, Respond},
     shard::Shard,
@@ -113,11 +114,7 @@ impl Stream {
         if !headers.contains_key(header::DATE) {
             headers.insert(header::DATE, self.date.now());
         }
-        let has_no_body = self.is_head
-            || matches!(
-                parts.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            );
+        let has_no_body = self.is_head || answer::has_no_content(parts.status);
         if !has_no_body
             && let Some(length) = body.size_hint().exact()
             && !headers.contains_key(header::CONTENT_LENGTH)

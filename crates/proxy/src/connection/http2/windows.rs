@@ -139,7 +139,7 @@ impl Windows {
         inner.received = 0;
         let has_grown = self.grow(inner);
         let unread = inner.unread();
-        let is_crowded = inner.bodies.len() > 1 && unread > (FIRST + inner.room) / 2;
+        let is_crowded = inner.bodies.len() > 1 && unread * 2 > FIRST + inner.room;
         if is_crowded && !inner.is_narrow {
             // Before the connection's window grows, or the same body would fill that too.
             inner.is_narrow = connection.set_initial_window_size(self.narrow()).is_ok();

@@ -297,7 +297,7 @@ pub(super) const CASES: &[Case] = &[
             );
         },
     ),
-    case("8.3.1", "OPTIONS *", Answer(1, 200), |raw| {
+    case("8.3.1", "OPTIONS *", Answer(1, 204), |raw| {
         raw.head(
             1,
             END_STREAM,

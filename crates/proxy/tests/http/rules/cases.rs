@@ -123,7 +123,7 @@ fn request_lines() -> Vec<Case> {
             "CONNECT test:80 HTTP/1.1",
             Closed(501),
         ),
-        line("TRACE is not served", "TRACE /case HTTP/1.1", Closed(501)),
+        line("TRACE is not served", "TRACE /case HTTP/1.1", Closed(405)),
     ];
     for (rule, text) in [
         ("two spaces before the target", "GET  /case HTTP/1.1"),
@@ -190,9 +190,9 @@ fn targets() -> Vec<Case> {
         target("a target without a slash", "test:80", Closed(400)),
         target("`*` is for OPTIONS", "*", Closed(400)),
         line(
-            "`*` is the application at `/`",
+            "`OPTIONS *` is about the server",
             "OPTIONS * HTTP/1.1",
-            Kept(200),
+            Kept(204),
         ),
         target("two slashes are a path", "//evil/case", Kept(200)),
         target("a query", "/case?a=/../b&c=%00", Kept(200)),

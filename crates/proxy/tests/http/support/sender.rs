@@ -98,9 +98,9 @@ impl Sender {
         if length > 0 || ends {
             self.raw
                 .frame(raw::DATA, u8::from(ends), stream, &bytes[..length]);
-            self.room -= length as i64;
-            self.sent += length as i64;
-            *self.streams.get_mut(&stream).unwrap() -= length as i64;
+            self.room -= length.cast_signed() as i64;
+            self.sent += length.cast_signed() as i64;
+            *self.streams.get_mut(&stream).unwrap() -= length.cast_signed() as i64;
         }
         length
     }
