@@ -458,7 +458,7 @@ fn a_client_that_expects_a_word_before_its_body_gets_one() {
     let silent = Replica::start("b", 10);
     let other = Proxy::serving(target("E", &[&silent]));
     let mut connection = silent.accept();
-    let mut early = Raw::connect(other.address);
+    let mut early = Raw::connect(other.http2);
     early.head(1, 0, &fields);
     let request = connection.expect(Kind::Request);
     assert!(connection.start(&request));
