@@ -18,6 +18,8 @@ const WATCHER_LINES: usize = 1024;
 /// What a replica wrote to stderr last is kept up to this size, for the message when it dies.
 const TAIL_BYTES: usize = 16 * 1024;
 const READ_BYTES: usize = 64 * 1024;
+/// Before a line of stderr that is for the log only: those of `eagleray._replica.call_lines`.
+const LOG_ONLY: u8 = 0x1e;
 
 /// Those who watch the output of all replicas.
 #[derive(Debug, Default)]
@@ -129,7 +131,7 @@ impl ReplicaOutput {
         let mut chunk = Vec::new();
         let mut lines = 0;
         while !buffer.is_empty() {
-            let line = match buffer
+            let mut line = match buffer
                 .iter()
                 .take(MAX_LINE_BYTES)
                 .position(|byte| *byte == b'\n')
@@ -143,10 +145,16 @@ impl ReplicaOutput {
                 None if end => buffer.split(),
                 None => break,
             };
+            let is_shown = !stderr || line.first() != Some(&LOG_ONLY);
+            if !is_shown {
+                line.advance(1);
+            }
             chunk.extend_from_slice(&line);
             chunk.push(b'\n');
             lines += 1;
-            self.line(&line, stderr);
+            if is_shown {
+                self.line(&line, stderr);
+            }
         }
         if lines > 0 {
             self.log.borrow_mut().write(chunk, lines);
@@ -200,6 +208,20 @@ mod tests {
         let last = seen.try_recv().unwrap();
         assert_eq!((last.line.as_str(), last.stderr), ("thr", true));
         assert_eq!(output.tail.borrow().text(), "thr");
+    }
+
+    #[test]
+    fn lines_for_the_log_only_are_neither_shown_nor_kept_as_the_last_words() {
+        let watchers = Rc::new(Watchers::default());
+        let mut seen = watchers.watch();
+        let output = output(&watchers);
+        let mut buffer = BytesMut::from(&b"\x1eCALL work OK 0.4ms\nshown\n"[..]);
+        output.take_lines(&mut buffer, true, false);
+        assert_eq!(seen.try_recv().unwrap().line, "shown");
+        assert_eq!(output.tail.borrow().text(), "shown");
+        let mut buffer = BytesMut::from(&b"\x1eof stdout\n"[..]);
+        output.take_lines(&mut buffer, false, false);
+        assert_eq!(seen.try_recv().unwrap().line, "\u{1e}of stdout");
     }
 
     #[test]

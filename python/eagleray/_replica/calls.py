@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from eagleray import _formats, _values
 from eagleray._closing import is_closed
 from eagleray._replica import children, errors, log
+from eagleray._replica.call_lines import CANCELLED, ERROR, OK, CallLines, clock
 from eagleray._replica.pool import to_its_end
 from eagleray._replica.user_code import UserCode, is_async, is_async_generator
 from eagleray._request import current
@@ -26,16 +27,18 @@ _GENERATORS = (GeneratorType, AsyncGeneratorType)
 
 
 class Calls:
-    """Runs calls for one deployment."""
+    """Runs calls for one deployment; each leaves one of `lines`, if there are such."""
 
-    def __init__(self, user_code: UserCode) -> None:
+    def __init__(self, user_code: UserCode, lines: CallLines | None = None) -> None:
         self._user_code = user_code
+        self._note = _no_line if lines is None else lines.note
 
     async def on_loop(self, request: _core.Request) -> None:
         """What a task runs: an async method, or a sync one that was not known when the replica began."""
         if not request.claim():
             return
         current.set(request)
+        began, name, outcome = clock(), "", OK
         try:
             name, stream = _call_of(request)
             if name:
@@ -73,11 +76,13 @@ class Calls:
             if isinstance(error, GeneratorExit) and is_closed(request.task):
                 request.done()
                 raise
-            _failed(request, error)
+            outcome = _failed(request, error)
+        self._note(request, name, outcome, began)
 
     def in_thread(self, request: _core.Request) -> Any:
         """What a pool thread runs. Returns a coroutine when the loop has to do the rest."""
         current.set(request)
+        began, name, outcome = clock(), "", OK
         try:
             name, stream = _call_of(request)
             method, _ = self._method(name, stream)
@@ -87,14 +92,15 @@ class Calls:
             result = method(*args, **kwargs)
             del args, kwargs  # as in `on_loop`
             if inspect.isawaitable(result) or inspect.isasyncgen(result):
-                return self._rest(request, result, name, stream)
+                return self._rest(request, result, name, stream, began)
             _check_stream(name, stream, generator=inspect.isgenerator(result))
             if stream:
                 _stream_items(request, result, name)
             else:
                 request.respond_value(_dump(request, result, "result", name))
         except BaseException as error:
-            _failed(request, error)
+            outcome = _failed(request, error)
+        self._note(request, name, outcome, began)
         return None
 
     def _method(self, name: str, stream: bool) -> tuple[Any, bool]:
@@ -106,7 +112,8 @@ class Calls:
             _check_stream(name, stream, generator=True)
         return method, on_loop
 
-    async def _rest(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:
+    async def _rest(self, request: _core.Request, result: Any, name: str, stream: bool, began: float) -> None:
+        outcome = OK
         try:
             if inspect.isawaitable(result):
                 result = await result
@@ -115,7 +122,8 @@ class Calls:
             if isinstance(error, GeneratorExit) and is_closed(request.task):
                 request.done()
                 raise
-            _failed(request, error)
+            outcome = _failed(request, error)
+        self._note(request, name, outcome, began)
 
     async def _answer(self, request: _core.Request, result: Any, name: str, stream: bool) -> None:
         generator = inspect.isgenerator(result)
@@ -225,10 +233,16 @@ def _dump(request: _core.Request, value: Any, what: str, name: str) -> Any:
         raise TypeError(f"the {what} of {name} ({type(value).__name__}) cannot be pickled: {error}") from None
 
 
-def _failed(request: _core.Request, error: BaseException) -> None:
+def _failed(request: _core.Request, error: BaseException) -> str:
+    """Answers with an error, if anybody waits for one; returns how the call ended."""
     children.end_if_came_back(error)
     if request.cancelled:
         request.done()
-        return
+        return CANCELLED
     log.failure("call failed: user code raised", error)
     request.respond_value(errors.dump(error), True)
+    return ERROR
+
+
+def _no_line(request: _core.Request, method: str, outcome: str, began: float) -> None:
+    """Local testing mode has no log."""

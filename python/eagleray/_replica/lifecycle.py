@@ -22,6 +22,7 @@ from eagleray import _code, _traceback
 from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
 from eagleray._replica import asgi, children, hooks, http, log, stops, websocket
 from eagleray._replica import context as replica_context
+from eagleray._replica.call_lines import CallLines
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool, default_executor
 from eagleray._replica.user_code import UserCode, is_async
@@ -56,6 +57,7 @@ class Lifecycle:
         self._configured = True
         self._options: dict[str, Any] = {}
         self._rank: Any = None
+        self._lines = CallLines(loop)
         self._run_http: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
         self._run_call: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
 
@@ -79,7 +81,7 @@ class Lifecycle:
         elif kind == "drained":
             self._drained.set()
         elif kind == "problem":
-            log.logger.warning("%s", value)
+            log.warning("%s", value)
         else:
             self._on_command(value)
 
@@ -128,6 +130,7 @@ class Lifecycle:
     async def _start(self, config: dict[str, Any]) -> None:
         began = time.perf_counter()
         self._options = config["options"]
+        self._lines.on = self._options["access_log"]
         replica_context.max_ongoing_requests = self._options["max_ongoing_requests"]
         try:
             await self._construct(config)
@@ -174,7 +177,7 @@ class Lifecycle:
         served = user_code.served
         call = user_code.http if user_code.http is None else stops.before(user_code.http)
         self._sync_http = call is not None and not is_async(call)
-        calls = Calls(user_code)
+        calls = Calls(user_code, self._lines)
         self._run_call = calls.on_loop
         in_thread = None
         if call is not None and self._sync_http:
@@ -227,6 +230,7 @@ class Lifecycle:
         if options["logging"] != self._options["logging"]:
             log.apply(options["logging"])
         self._options = options
+        self._lines.on = options["access_log"]
         self._core.set_limit(options["max_ongoing_requests"])
         if user_code.served is not None:
             asgi.limit_threads(options["max_ongoing_requests"])
@@ -291,7 +295,7 @@ class Lifecycle:
             async with asyncio.timeout(grace_s):
                 await self._drain()
         except TimeoutError:
-            log.logger.warning("%d requests were still running after %s s", self._core.ongoing(), grace_s)
+            log.warning("%d requests were still running after %s s", self._core.ongoing(), grace_s)
             websocket.close_all()
         try:
             async with asyncio.timeout(max(_DESTRUCTOR_S, grace_s)):
@@ -299,6 +303,7 @@ class Lifecycle:
         except BaseException as error:
             children.end_if_came_back(error)
             log.failure("__del__ failed", error)
+        self._lines.write()
         self._loop.stop()
 
     async def _destroy(self) -> None:

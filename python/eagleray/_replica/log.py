@@ -1,17 +1,22 @@
 """The logger `eagleray.serve` of a replica: stderr, which the node takes.
 
-`logging_config` says its level and whether lines are text or JSON. Handlers that user code adds stay.
+`logging_config` says its level and whether lines are text or JSON. Handlers that user code adds stay. What fails is
+logged even after user code has disabled loggers, as `dictConfig` does with all that it does not know.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from eagleray import _traceback
 from eagleray._replica import context
+from eagleray.serve import _log
 
 logger = logging.getLogger("eagleray.serve")
 
@@ -24,7 +29,26 @@ class Component(NamedTuple):
     replica_id: str
 
 
-class _Text(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """What both encodings have in common."""
+
+    _millisecond, _printed = -1, ""
+
+    def time_of(self, at: float) -> str:
+        """As `formatTime` has it, for lines of which many fall into one millisecond."""
+        millisecond = int(1000 * at)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second, rest = divmod(millisecond, 1000)
+            self._printed = f"{time.strftime(self.default_time_format, time.localtime(second))},{rest:03d}"
+        return self._printed
+
+    def access(self, message: str, request_id: str, at: float) -> str:
+        """The line of a call that ended `at`, in seconds since the epoch."""
+        raise NotImplementedError
+
+
+class _Text(_Formatter):
     """`LEVEL time APP/DEPLOYMENT ID [request_id] -- message`; the id only inside a request."""
 
     def __init__(self, component: Component, attributes: list[str]) -> None:
@@ -38,6 +62,9 @@ class _Text(logging.Formatter):
         more = "".join(f" {name}={getattr(record, name, '')}" for name in self._attributes)
         return f"{record.levelname} {self.formatTime(record)} {middle}{more} -- {record.message}"
 
+    def access(self, message: str, request_id: str, at: float) -> str:
+        return f"INFO {self.time_of(at)} {self._who} {request_id} -- {message}"
+
     def usesTime(self) -> bool:  # noqa: N802 - the name is logging's
         return False
 
@@ -45,7 +72,7 @@ class _Text(logging.Formatter):
         return _shown(ei)
 
 
-class _Json(logging.Formatter):
+class _Json(_Formatter):
     """One JSON object a line, with the keys that users of Ray Serve know."""
 
     def __init__(self, component: Component, attributes: list[str]) -> None:
@@ -78,6 +105,10 @@ class _Json(logging.Formatter):
             line["exc_text"] = _shown(record.exc_info)
         return json.dumps(line, default=str)
 
+    def access(self, message: str, request_id: str, at: float) -> str:
+        head = {"levelname": "INFO", "asctime": self.time_of(at), "message": message}
+        return json.dumps({**head, **self._fixed, "request_id": request_id})
+
 
 def _shown(exc_info: Any) -> str:
     return _traceback.text_of(exc_info[1]).rstrip("\n") if isinstance(exc_info[1], BaseException) else ""
@@ -94,6 +125,7 @@ def configure(component: Component, settings: str) -> None:
     _handler = logging.StreamHandler()
     logger.addHandler(_handler)
     logger.propagate = False
+    _log.lead_ray(logger)
     apply(settings)
 
 
@@ -106,20 +138,70 @@ def apply(settings: str) -> None:
     logger.setLevel(values.get("log_level", "INFO"))
 
 
+def access() -> Callable[[str, str, float], str | None] | None:
+    """What makes a line about a call, of the message, the request's id, and the seconds since the epoch when it ended.
+
+    None: there is to be none now; so may what it makes be, by a filter. Filters and handlers that user code has added
+    get a record, whose `serve_access_log` is True.
+    """
+    if logger.getEffectiveLevel() > logging.INFO or _handler is None:
+        return None
+    ray, formatter = logging.getLogger("ray.serve"), _handler.formatter
+    assert isinstance(formatter, _Formatter)
+    if len(logger.handlers) + len(ray.handlers) == 1 and not logger.filters and not ray.filters:
+        return formatter.access
+    return functools.partial(_access_by_record, ray, formatter)
+
+
+def _access_by_record(
+    ray: logging.Logger, formatter: _Formatter, message: str, request_id: str, at: float
+) -> str | None:
+    record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None)
+    record.created, record.msecs = at, 1000 * (at % 1)
+    record.request_id, record.serve_access_log = request_id, True
+    if not logger.filter(record) or not ray.filter(record):
+        return None
+    for handler in (*logger.handlers, *ray.handlers):
+        if handler is not _handler and record.levelno >= handler.level:
+            handler.handle(record)
+    return formatter.access(message, request_id, at)
+
+
 def failure(message: str, error: BaseException) -> None:
     """Logs an error of user code, with its traceback where it was raised; never fails itself."""
     try:
         line = _of_call(message, error)
         if line:
-            logger.error("%s", line)
+            _log_surely(logging.ERROR, "%s", line)
         else:
-            logger.error(message, exc_info=error)
+            _log_surely(logging.ERROR, message, error=error)
     except Exception:
         # A handler that user code added, or an exception whose own text raises.
         try:
-            logger.error("%s: %s (its traceback cannot be shown)", message, type(error).__name__)
+            _log_surely(logging.ERROR, "%s: %s (its traceback cannot be shown)", message, type(error).__name__)
         except Exception:
             pass
+
+
+def warning(message: str, *args: Any) -> None:
+    """Logs what the replica has to say."""
+    _log_surely(logging.WARNING, message, *args)
+
+
+def _log_surely(level: int, message: str, *args: Any, error: BaseException | None = None) -> None:
+    """Logs at `level`, unless that is below the logger's own.
+
+    `logging.disable` and `disable_existing_loggers` are meant for the talk of libraries; a service whose failures they
+    hide cannot be mended.
+    """
+    if not logger.disabled and logger.manager.disable < level:
+        logger.log(level, message, *args, exc_info=error)
+    elif level >= logger.getEffectiveLevel():
+        exc_info = None if error is None else (type(error), error, error.__traceback__)
+        record = logger.makeRecord(logger.name, level, __file__, 0, message, args, exc_info)
+        for handler in logger.handlers:
+            if level >= handler.level:
+                handler.handle(record)
 
 
 def _of_call(message: str, error: BaseException) -> str:

@@ -1,4 +1,8 @@
-"""The logger `eagleray.serve`: user code may use it, Eagleray's own notes go through it. To stderr."""
+"""The logger `eagleray.serve`: user code may use it, Eagleray's own notes go through it. To stderr.
+
+`ray.serve`, which programs for Ray Serve log to by name, is below it: what is logged there goes to the same handlers,
+at the same level unless the program sets one of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,18 @@ def logger() -> logging.Logger:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s %(name)s %(message)s"))
         log.addHandler(handler)
-        log.setLevel(logging.INFO)
         log.propagate = False
+        lead_ray(log)
+        log.setLevel(logging.INFO)
     return log
+
+
+def lead_ray(log: logging.Logger) -> None:
+    """Puts the logger `ray.serve` below `log`, unless Ray itself or the program has given it handlers."""
+    import logging
+
+    # Made first, else whoever asks for it later would make it a child of ours.
+    logging.getLogger("ray")
+    theirs = logging.getLogger("ray.serve")
+    if theirs.propagate and not theirs.handlers:
+        theirs.parent = log

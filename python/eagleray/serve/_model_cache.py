@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray._closing import is_closed
-from eagleray.serve._log import logger
 from eagleray.serve._shared_work import own_copy
 
 Owner = asyncio.Task[Any]
@@ -203,6 +202,7 @@ class ModelCache:
 
 async def _unload(model_id: str, model: Any) -> None:
     """Runs the model's `__del__`, sync in a thread or async, once. What it raises is logged."""
+    from eagleray._replica import log
     from eagleray._replica.pool import in_thread
 
     hook = getattr(model, "__del__", None)
@@ -215,8 +215,8 @@ async def _unload(model_id: str, model: Any) -> None:
             await in_thread(hook)
     except (asyncio.CancelledError, GeneratorExit):
         raise
-    except BaseException:
-        logger().exception("__del__ of model %r failed", model_id)
+    except BaseException as error:
+        log.failure(f"__del__ of model {model_id!r} failed", error)
     _without_destructor(model)
 
 

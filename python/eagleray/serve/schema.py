@@ -173,7 +173,7 @@ class LoggingConfig(Model):
         encoding: Plain lines, or one JSON object a line.
         log_level: Of the logger `eagleray.serve` in the replicas.
         logs_dir: Not available yet: lines go to the node's log directory.
-        enable_access_log: Whether requests to the deployment are in the access log.
+        enable_access_log: Whether requests to the deployment are in the access log, and calls in the replica's log.
         additional_log_standard_attrs: Attributes of `logging.LogRecord` to add to each line.
     """
 

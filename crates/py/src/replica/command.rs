@@ -71,6 +71,7 @@ fn options<'py>(py: Python<'py>, options: &DeploymentOptions) -> PyResult<Bound<
     dict.set_item("health_check_timeout_s", options.health_check_timeout_s)?;
     dict.set_item("max_body_bytes", options.max_body_bytes)?;
     dict.set_item("logging", &options.logging)?;
+    dict.set_item("access_log", options.access_log)?;
     dict.set_item("num_cpus", options.resources.get("num_cpus"))?;
     Ok(dict)
 }
