@@ -253,6 +253,26 @@ open("pids", "w").write(f"{in_another_session.pid} {without_environment.pid}")
 }
 
 #[test]
+fn a_replica_that_becomes_another_program_is_ended_and_says_so() {
+    run(async |bench| {
+        bench.spawn(
+            "one",
+            r#"
+control.set_inheritable(False)
+send(READY)
+os.execv("/bin/sleep", ["sleep", "1000"])
+"#,
+        );
+        assert!(matches!(bench.event().await, Body::Relay(_)));
+        let reason = bench.exited().await.reason;
+        assert!(
+            reason.starts_with("signal 9 (SIGKILL): ") && reason.contains("exec"),
+            "{reason}"
+        );
+    });
+}
+
+#[test]
 fn a_replica_that_is_told_to_stop_leaves_by_itself() {
     run(async |bench| {
         bench.spawn("one", "receive()\nsend(READY)\nreceive()\nsys.exit(7)");

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, spawn_blocking, spawn_local},
@@ -22,6 +23,10 @@ use crate::{
 /// After all processes are gone, nobody holds the other end; this bounds a descriptor that went elsewhere.
 const READ_REST_WITHIN: Duration = Duration::from_secs(1);
 const SCAN_WITHIN: Duration = Duration::from_secs(5);
+/// Between the end of its connection and that of its process, for one that ends.
+const END_WITHIN: Duration = Duration::from_secs(1);
+const LEFT_US: &str =
+    ": it had closed its connection to the node, as exec does, and was no replica any more";
 
 /// What runs beside a replica.
 pub(super) struct Tasks {
@@ -44,10 +49,9 @@ impl Tasks {
             pumps,
             news,
         } = self;
-        let reader = spawn_local({
+        let mut reader = spawn_local({
             let (replica_id, news) = (replica_id.clone(), news.clone());
             async move {
-                // A broken connection says nothing by itself: the process is what counts.
                 while let Ok(Some((_, event))) = incoming.next().await {
                     if news
                         .send(News::Said {
@@ -62,7 +66,11 @@ impl Tasks {
                 }
             }
         });
-        process.ended().await;
+        let mut left_us = false;
+        tokio::select! {
+            () = process.ended() => {}
+            _ = &mut reader => left_us = end_one_that_left_us(&replica_id, &process).await,
+        }
         // It stays a zombie until its session is empty, so that no other session can have its number meanwhile.
         let belongs = Belongs::to_replica(&node_id, &replica_id, process.pid());
         loop {
@@ -78,12 +86,17 @@ impl Tasks {
                 Err(_) => return,
             }
         }
-        let reason = process
+        let mut reason = process
             .reap()
             .map_or_else(|error| format!("unknown: {error}"), describe);
+        if left_us {
+            reason.push_str(LEFT_US);
+        }
         let rest = async {
             // A task that panicked has been reported by its panic.
-            drop(reader.await);
+            if !reader.is_finished() {
+                drop(reader.await);
+            }
             for pump in pumps {
                 drop(pump.await);
             }
@@ -105,4 +118,19 @@ impl Tasks {
             .await,
         );
     }
+}
+
+/// Its connection is closed by its end, and by nothing else that leaves it a replica: user code that calls exec, or closes
+/// descriptors that are not its own, has made another program of it. Returns whether it was that.
+async fn end_one_that_left_us(replica_id: &str, process: &Process) -> bool {
+    if time::timeout(END_WITHIN, process.ended()).await.is_ok() {
+        return false;
+    }
+    tracing::error!(
+        replica = replica_id,
+        "the process has closed its connection to the node, as exec does, and is killed: it is no replica any more"
+    );
+    process.signal(Signal::KILL);
+    process.ended().await;
+    true
 }
