@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
-    task::spawn_local,
+    task::{JoinSet, spawn_local},
     time,
 };
 
@@ -70,16 +70,16 @@ impl Api {
 
     async fn answer(self, stream: UnixStream) {
         let (sender, mut receiver) = link::split(stream);
-        let mut watches = 0;
+        // Ended with the connection: a watch that has nothing to pass on would hold its descriptor open.
+        let mut watches = JoinSet::new();
         while let Ok(Some((sequence, message))) = receiver.next().await {
             let request = NodeRequest::decode(message)
                 .ok()
                 .and_then(|request| request.body);
             let body = match request {
                 Some(node_request::Body::Info(Empty {})) => Body::Info(self.info.borrow().clone()),
-                Some(node_request::Body::WatchOutput(Empty {})) if watches < WATCHES => {
-                    watches += 1;
-                    spawn_local(watch(self.watchers.watch(), sender.clone(), sequence));
+                Some(node_request::Body::WatchOutput(Empty {})) if watches.len() < WATCHES => {
+                    watches.spawn_local(watch(self.watchers.watch(), sender.clone(), sequence));
                     continue;
                 }
                 Some(node_request::Body::WatchOutput(Empty {})) => Body::Error(ApiError {

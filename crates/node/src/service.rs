@@ -278,7 +278,7 @@ impl Service {
         if self.role == Role::Reaper {
             let (read, write) = pipe()?;
             command.stdin(read);
-            let process = spawn::spawn(command, &[])?;
+            let process = spawn::spawn(command, &[], None)?;
             *self.pipe.borrow_mut() = Some(File::from(write));
             return Ok((process, None));
         }
@@ -289,7 +289,7 @@ impl Service {
             command.env(settings::LISTEN_FD, number(listener));
             inherited.push(listener.as_fd());
         }
-        Ok((spawn::spawn(command, &inherited)?, Some(control)))
+        Ok((spawn::spawn(command, &inherited, None)?, Some(control)))
     }
 }
 

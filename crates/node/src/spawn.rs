@@ -3,11 +3,15 @@
 //! Descriptors that a child is to inherit keep their number; only in the child, between fork and exec, is
 //! close-on-exec taken from them. Clearing it in the parent would hand them to every other child too.
 //!
+//! What a child leaves behind when it ends becomes a child of the node ([`adopt_orphans`]), so a node that is process 1, and
+//! any other, waits for it too: nothing stays a zombie.
+//!
 //! The kernel binds some things to the thread that forks, so children are started from the main thread only:
 //! everything here runs on the one thread of the node's runtime.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -18,10 +22,18 @@ use std::{
 
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{Signal, setsid},
+    process::{Pid, Signal, WaitOptions, getpid, set_child_subreaper, setsid, waitpid},
 };
 
-use crate::pidfd::Pidfd;
+use crate::{
+    pidfd::Pidfd,
+    processes::{self, Mark},
+};
+
+thread_local! {
+    /// Those that are not reaped yet, by number: whatever else is a child of this process was left to it.
+    static STARTED: RefCell<BTreeSet<u32>> = const { RefCell::new(BTreeSet::new()) };
+}
 
 /// A child that has been started. Dropping it does not end it.
 #[derive(Debug)]
@@ -55,22 +67,31 @@ impl Process {
     pub(crate) fn reap(&self) -> io::Result<ExitStatus> {
         let status = self.child.borrow_mut().wait()?;
         self.reaped.set(true);
+        STARTED.with_borrow_mut(|started| started.remove(&self.pid));
         Ok(status)
     }
 }
 
-/// Starts `command` in a session of its own, with `inherited` open in it under the same numbers.
-pub(crate) fn spawn(mut command: Command, inherited: &[BorrowedFd<'_>]) -> io::Result<Process> {
+/// Starts `command` in a session of its own, with `inherited` open in it under the same numbers, and what it starts
+/// marked with `mark` (see [`processes::mark`](crate::processes::mark)).
+pub(crate) fn spawn(
+    mut command: Command,
+    inherited: &[BorrowedFd<'_>],
+    mark: Option<Mark>,
+) -> io::Result<Process> {
     let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
-    before_exec(&mut command, numbers);
+    before_exec(&mut command, numbers, mark);
     let mut child = command.spawn()?;
     match Pidfd::open(child.id()) {
-        Ok(pidfd) => Ok(Process {
-            pid: child.id(),
-            pidfd,
-            child: RefCell::new(child),
-            reaped: Cell::new(false),
-        }),
+        Ok(pidfd) => {
+            STARTED.with_borrow_mut(|started| started.insert(child.id()));
+            Ok(Process {
+                pid: child.id(),
+                pidfd,
+                child: RefCell::new(child),
+                reaped: Cell::new(false),
+            })
+        }
         Err(error) => {
             child.kill()?;
             child.wait()?;
@@ -83,9 +104,12 @@ pub(crate) fn spawn(mut command: Command, inherited: &[BorrowedFd<'_>]) -> io::R
     unsafe_code,
     reason = "there is no safe way yet to start a session in a child, nor to let it inherit descriptors"
 )]
-fn before_exec(command: &mut Command, numbers: Vec<RawFd>) {
+fn before_exec(command: &mut Command, numbers: Vec<RawFd>, mark: Option<Mark>) {
     let prepare = move || {
         setsid()?;
+        if let Some(mark) = mark {
+            mark.set();
+        }
         for number in &numbers {
             // SAFETY: the caller of `spawn` holds these descriptors open until it returns, and the child has a
             // copy of each from the fork on.
@@ -95,9 +119,28 @@ fn before_exec(command: &mut Command, numbers: Vec<RawFd>) {
         Ok(())
     };
     // SAFETY: the closure runs in the child after fork, where only async-signal-safe calls are allowed. It makes
-    // two system calls (setsid, fcntl), takes no lock and allocates nothing: an `io::Error` made from an errno
+    // system calls only (setsid, getpid, getrlimit, setrlimit, fcntl), takes no lock and allocates nothing: an `io::Error` made from an errno
     // does not allocate.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// From now on processes whose parents end become children of this one, as under process 1. [`reap_orphans`] waits for
+/// them.
+pub(crate) fn adopt_orphans() {
+    // Old kernels and sandboxes refuse; then orphans are process 1's, as ever.
+    set_child_subreaper(Some(getpid())).ok();
+}
+
+/// Waits for what was left to this process and has ended. Reads all of `/proc`: for when a child has ended, and then now
+/// and again.
+pub(crate) fn reap_orphans() {
+    for pid in processes::ended_children() {
+        let ours = STARTED.with_borrow(|started| started.contains(&pid));
+        if let Some(pid) = Pid::from_raw(pid.cast_signed()).filter(|_| !ours) {
+            // It is dead, so this does not wait; an error: it is reaped already.
+            waitpid(Some(pid), WaitOptions::NOHANG).ok();
+        }
+    }
 }
 
 /// `exit status 1`, `signal 9 (SIGKILL)`.

@@ -35,6 +35,7 @@ use crate::{
     ready::{Failure, Kind},
     replicas::{self, Replicas, event},
     service::{self, Role, Service},
+    spawn,
 };
 
 mod ending;
@@ -156,8 +157,9 @@ impl Supervisor {
             signal(SignalKind::terminate()),
             signal(SignalKind::interrupt()),
             signal(SignalKind::hangup()),
+            signal(SignalKind::child()),
         );
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut child)) = signals else {
             let code = announce(Err(Failure::new(
                 Kind::Failed,
                 "the node cannot receive signals",
@@ -173,6 +175,10 @@ impl Supervisor {
         let mut owner_watched = true;
         let mut look = time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        spawn::adopt_orphans();
+        let mut child_ended = false;
+        let mut reap = time::interval(LOOK_EVERY);
+        reap.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         while self.phase != Phase::Over {
             let deadline = self.phase.deadline();
             // Biased: signals first, so that a flood of messages cannot hold up the end.
@@ -194,6 +200,12 @@ impl Supervisor {
                 () = sleep_until(deadline) => self.on_deadline(),
                 Some(wanted) = channels.counters.recv() => self.count(wanted),
                 _ = look.tick(), if self.phase == Phase::Up => self.look(),
+                // Not at once: a scan a second is enough, however many end.
+                _ = reap.tick(), if child_ended => {
+                    child_ended = false;
+                    spawn::reap_orphans();
+                }
+                Some(()) = child.recv(), if !child_ended => child_ended = true,
                 Some(news) = channels.services.recv() => self.on_service(news),
                 Some(news) = channels.replicas.recv() => {
                     if let Some(event) = self.replicas.on_news(news) {

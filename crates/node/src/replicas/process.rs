@@ -23,6 +23,7 @@ use rustix::{
 };
 
 use crate::{
+    processes::Mark,
     settings,
     spawn::{self, Process},
 };
@@ -90,7 +91,8 @@ pub(super) fn start(
         .stdin(Stdio::null())
         .stdout(stdout_write)
         .stderr(stderr_write);
-    let process = spawn::spawn(command, &[theirs.as_fd(), listener.as_fd()])
+    let inherited = [theirs.as_fd(), listener.as_fd()];
+    let process = spawn::spawn(command, &inherited, Some(Mark::of_node(node_id)))
         .map_err(|error| format!("cannot start {}: {error}{}", spawn.python, way_out(&error)))?;
     Ok(Started {
         process,

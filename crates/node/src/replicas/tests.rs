@@ -235,7 +235,19 @@ fn children_that_outlive_a_replica_are_gone_before_its_death_is_reported() {
 quiet = dict(stdin=subprocess.DEVNULL)
 in_another_session = subprocess.Popen(["sleep", "1000"], start_new_session=True, **quiet)
 without_environment = subprocess.Popen(["sleep", "1000"], env={"PATH": os.environ["PATH"]}, **quiet)
-open("pids", "w").write(f"{in_another_session.pid} {without_environment.pid}")
+# A daemon in full: left to another parent, in a session and with an environment of its own.
+said, say = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(say, str(os.getpid()).encode())
+        for number in range(3):
+            os.dup2(os.open("/dev/null", os.O_RDWR), number)
+        os.execve("/bin/sleep", ["sleep", "1000"], {})
+    os._exit(0)
+os.wait()
+daemon = os.read(said, 100).decode()
+open("pids", "w").write(f"{in_another_session.pid} {without_environment.pid} {daemon}")
 "#,
         );
         let exited = bench.exited().await;
@@ -245,7 +257,7 @@ open("pids", "w").write(f"{in_another_session.pid} {without_environment.pid}")
             .split(' ')
             .map(|pid| pid.parse().unwrap())
             .collect();
-        assert_eq!(pids.len(), 2);
+        assert_eq!(pids.len(), 3);
         for pid in pids {
             assert!(!processes::is_alive(pid));
         }
