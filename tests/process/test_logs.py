@@ -38,7 +38,7 @@ def test_the_name_that_programs_for_ray_serve_log_to_is_ours(machine: Machine) -
     script = machine.serve(NAMES)
     assert re.search(r"^INFO .* ray\.serve said by the driver$", script.output, re.MULTILINE)
     script.do("handle.talk.remote('the replica').result()")
-    warned = r" default/Talks \w+ [\w-]+ -- ([\w.]+) warns in the replica\n"
+    warned = r" default/Talks \w+ [\w-]+ -- ([\w.]+) warns in the replica(?=\n|$)"
     names = ["eagleray.serve", "ray.serve", "ray.serve.mine"]
     for output in (lambda: script.output, lambda: machine.logs("replica*.log")):
         eventually(lambda output=output: re.findall(warned, output()) == names, "all three are seen")
