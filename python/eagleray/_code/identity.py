@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copyreg
 import dis
+import functools
 import hashlib
 import pickle
 import sys
@@ -21,7 +22,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from eagleray._code import kinds
+from eagleray._code import inner, kinds
 from eagleray._code.pickling import NAMEABLE, reduce_nameable
 from eagleray.serve._freeze import LOCKS
 from eagleray.serve.deployment import Deployment
@@ -37,6 +38,24 @@ _NOISE = frozenset({
 #: Names that Python 3.13 stores in a class body; their values are a line number and in hash order.
 _BODY_NOISE = frozenset({"__firstlineno__", "__static_attributes__"})
 _GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
+
+
+#: Bytes that wait to be hashed are of this many pieces at most, or of one dict.
+_MOST_PARTS = 10_000
+#: What is known of a function's code serves every function of that code: frameworks make closures by the thousand.
+_CODE_KEPT = 2048
+
+
+def _tagged(kind: str, data: bytes | str) -> bytes:
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    return b"%s:%d:%s" % (kind.encode(), len(raw), raw)
+
+
+def _atom(value: Any) -> bytes:
+    if value is None:
+        return b"NoneType:4:None"
+    kind = type(value)
+    return _tagged(kind.__name__, value if kind is str or kind is bytes else repr(value))
 
 
 class Unhashable(Exception):  # noqa: N818 - a state of the object, not a failure of the program
@@ -61,33 +80,47 @@ def identify(value: Any) -> Identity:
         walker.feed(value)
     except RecursionError:
         raise Unhashable(f"a {type(value).__name__} that is nested too deeply") from None
-    return Identity(walker.hash.hexdigest(), frozenset(walker.modules))
+    return Identity(walker.digest().hex(), frozenset(walker.modules))
 
 
 class _Walker:
-    """Feeds one stream; a second visit of an object feeds the number of the first, so cycles end."""
+    """Feeds one stream; a second visit of an object feeds the number of the first, so cycles end.
+
+    An application with a thousand routes is a million attributes, so what most of them are, names and plain values, is
+    put into the stream without a call for each.
+    """
 
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
+        self.parts: list[bytes] = []  # of the stream, not hashed yet
+        self.names: dict[str, bytes] = {}
         self.modules: set[str] = set()
-        self.numbers: dict[int, int] = {}
+        self.seen: dict[int, bytes] = {}  # by id: what a second visit puts into the stream
         self.alive: list[Any] = []  # ids stay taken while the walk lasts
 
     def tag(self, kind: str, data: bytes | str = b"") -> None:
-        raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-        self.hash.update(b"%s:%d:" % (kind.encode(), len(raw)))
-        self.hash.update(raw)
+        self.parts.append(_tagged(kind, data))
+
+    def digest(self) -> bytes:
+        self.flush()
+        return self.hash.digest()
+
+    def flush(self) -> None:
+        self.hash.update(b"".join(self.parts))
+        self.parts.clear()
 
     def feed(self, value: Any) -> None:
         kind = type(value)
         if kind in _ATOMS:
-            self.tag(kind.__name__, value if kind in (str, bytes) else repr(value))
+            self.parts.append(_atom(value))
             return
-        number = self.numbers.get(id(value))
-        if number is not None:
-            self.tag("again", str(number))
+        if len(self.parts) > _MOST_PARTS:
+            self.flush()
+        again = self.seen.get(id(value))
+        if again is not None:
+            self.parts.append(again)
             return
-        self.numbers[id(value)] = len(self.numbers)
+        self.seen[id(value)] = _tagged("again", str(len(self.seen)))
         self.alive.append(value)
         walk = _WALKS.get(kind)
         if walk is not None:
@@ -108,9 +141,21 @@ class _Walker:
     def mapping(self, value: Any) -> None:
         # In order: the order of a dict can be what the program means.
         self.tag("dict", str(len(value)))
+        put, names, seen = self.parts.append, self.names, self.seen
         for key, item in value.items():
-            self.feed(key)
-            self.feed(item)
+            if type(key) is str:
+                name = names.get(key)
+                if name is None:
+                    name = names[key] = _atom(key)
+                put(name)
+            else:
+                self.feed(key)
+            if type(item) in _ATOMS:
+                put(_atom(item))
+            elif (again := seen.get(id(item))) is not None:
+                put(again)
+            else:
+                self.feed(item)
 
     def unordered(self, value: Any) -> None:
         self.tag(type(value).__name__, str(len(value)))
@@ -120,6 +165,7 @@ class _Walker:
     def buffer(self, value: Any) -> None:
         view = memoryview(value)
         self.tag("buffer", str(view.nbytes))
+        self.flush()
         self.hash.update(view if view.c_contiguous else view.tobytes())
 
     def reference(self, value: Any) -> None:
@@ -131,6 +177,10 @@ class _Walker:
     def function(self, value: types.FunctionType) -> None:
         if _by_reference(value):
             self.reference(value)
+            return
+        place = inner.place_of(value)
+        if place is not None:
+            self.inner_function(value, place)
             return
         self.tag("function", value.__name__)
         self.code(value.__code__)
@@ -144,9 +194,23 @@ class _Walker:
                 self.tag("global", name)
                 self.feed(value.__globals__[name])
 
+    def inner_function(self, value: types.FunctionType, place: inner.Place) -> None:
+        self.modules.add(place.module.partition(".")[0])
+        self.tag("inner", repr(place))
+        for part in (value.__defaults__, value.__kwdefaults__):
+            self.feed(part)
+        self.mapping(value.__dict__)
+        for cell in value.__closure__ or ():
+            self.cell(cell)
+
     def code(self, value: types.CodeType) -> None:
+        digest, modules = _of_code(value)
+        self.tag("code", digest)
+        self.modules |= modules
+
+    def inside_of_code(self, value: types.CodeType) -> None:
         # Not in it: file name, line numbers, and the name of the scope it was written in.
-        self.tag("code", value.co_name)
+        self.tag("name", value.co_name)
         numbers = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)
         self.tag("shape", repr((numbers, value.co_varnames, value.co_freevars, value.co_cellvars)))
         if value.co_names:
@@ -350,10 +414,19 @@ def imported_names(code: types.CodeType) -> set[str]:
     return {step.argval.partition(".")[0] for step in steps if step.opname == "IMPORT_NAME"} - {""}
 
 
-def global_names(code: types.CodeType) -> set[str]:
+@functools.lru_cache(maxsize=_CODE_KEPT)
+def _of_code(code: types.CodeType) -> tuple[bytes, frozenset[str]]:
+    """The digest of code, and the modules that it imports while it runs."""
+    walker = _Walker()
+    walker.inside_of_code(code)
+    return walker.digest(), frozenset(walker.modules)
+
+
+@functools.lru_cache(maxsize=_CODE_KEPT)
+def global_names(code: types.CodeType) -> frozenset[str]:
     """Names of globals that `code`, or code inside it, uses: what cloudpickle packs with a function by value."""
     names = {step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL_OPERATIONS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= global_names(constant)
-    return names
+    return frozenset(names)

@@ -8,6 +8,8 @@ of a `from module import name` share it; a context variable of the script is mad
 The ASGI application of a class under `@serve.ingress` goes as it was when the class was decorated (`ingress_of`), with
 its locks as new and open ones, and with the names that the user's modules have for it and its parts.
 
+A function that an installed package made inside one of its own goes as a place in the package's code (`inner`).
+
 A class that goes by value keeps its qualified name, which cloudpickle drops: `@serve.ingress` knows methods by it. The
 kinds of objects that pickle has wrong are in `kinds`.
 """
@@ -27,7 +29,7 @@ from typing import Any
 
 import cloudpickle
 
-from eagleray._code import kinds
+from eagleray._code import inner, kinds
 from eagleray._code.places import is_user_file
 from eagleray.serve._freeze import LOCKS, Snapshot, new_lock, teach_pickle
 from eagleray.serve.deployment import Deployment
@@ -48,6 +50,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
             module_name = getattr(obj, "__module__", None)
             if module_name != "__main__" and _is_decorated(obj, module_name):
                 return undecorated, (module_name, obj.__qualname__)
+            if isinstance(obj, types.FunctionType) and (place := inner.place_of(obj)) is not None:
+                return inner.reduce(obj, place)
         if isinstance(obj, NAMEABLE):
             named = reduce_nameable(obj)
             return new_lock(obj) if named is NotImplemented and id(obj) in _locks.get() else named

@@ -14,6 +14,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from eagleray._driver import progress
 from eagleray._driver.order import Order
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ def deploy(wanted: list[Wanted], *, wait: bool) -> list[DeploymentHandle]:
     """
     from eagleray.serve.handle import DeploymentHandle
 
-    with _order:
-        session, built = _built(wanted)
-        deployed = session.deploy(built)
-    session.settle(deployed, wait=wait)
+    with progress.Progress():
+        progress.now("waiting for calls that this process made before")
+        with _order:
+            session, built = _built(wanted)
+            deployed = session.deploy(built)
+        session.settle(deployed, wait=wait)
     return [DeploymentHandle(one.spec["ingress"], one.spec["name"]) for one in built]
 
 
@@ -120,6 +123,7 @@ def _built(wanted: list[Wanted]) -> tuple[Session, list[Built]]:
             pending.end()
         raise
     if pending is not None:
+        progress.now("waiting for the node to start")
         session = _adopt(pending)
     assert session is not None
     return session, built

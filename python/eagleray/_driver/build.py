@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray import _bootstrap, _user_config
-from eagleray._driver import engine
+from eagleray._driver import engine, progress
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application
 from eagleray.serve.exceptions import RayServeException
@@ -98,7 +98,9 @@ class _Graph:
 
         self.open.append(set())
         with pickling.as_decorated(deployment.func_or_class):
+            progress.now(f"pickling deployment {deployment.name!r} with its arguments")
             pickled = self.pickle(application, what)
+            progress.now(f"comparing deployment {deployment.name!r} with its version before")
             identity, imports, note = _identity(what)
         name = self.name(application)
         calls = frozenset(self.open.pop())
@@ -166,6 +168,7 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     built.warnings += engine.warnings(configured, code)
     from eagleray._code import capture
 
+    progress.now("reading the source of the modules that are loaded")
     captured = capture.capture()
     built.warnings += captured.warnings
     code_blob = "" if captured.blob is None else _blob(built, captured.blob)

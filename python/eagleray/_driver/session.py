@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from eagleray import _core
+from eagleray._driver import progress
 from eagleray._driver.node import Address
 from eagleray._driver.output import OutputPrinter
 from eagleray.serve.exceptions import RayServeException
@@ -119,6 +121,7 @@ class Session:
         """Waits until each of these revisions runs or has failed. Returns what to say of those that failed."""
         failures = []
         for name, revision in sent:
+            progress.now(functools.partial(self._waiting_for, name))
             settled = self._controller.await_application(name, revision)
             self._printer.flush()
             if settled["status"] == "RUNNING":
@@ -127,12 +130,21 @@ class Session:
                 failures.append(self._failure(settled))
         return failures
 
+    def _waiting_for(self, name: str) -> str:
+        """What an application that does not run yet waits for."""
+        for application in self.status():
+            if application["name"] == name:
+                missing = [_missing(one) for one in application["deployments"] if one["status"] != "HEALTHY"]
+                return f"waiting for application {name!r}: {'; '.join(missing) or application['status']}"
+        return f"waiting for application {name!r}"
+
     def _send(self, built: Built) -> str:
         """Returns the revision, which is durable."""
         from eagleray.serve._log import logger
 
         for warning in built.warnings:
             logger().warning("%s", warning)
+        progress.now(f"storing the code of application {built.spec['name']!r}")
         for name, data in built.blobs.items():
             _store(self.info["blob_directory"], name, data, durable=not self.owned)
         self._printer.watch(built.spec["name"])
@@ -249,6 +261,12 @@ class Session:
                 there or "nothing",
                 wanted or "no HTTP",
             )
+
+
+def _missing(deployment: dict[str, Any]) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in deployment["replica_states"].items() if count)
+    message = deployment["message"].partition("\n")[0]
+    return f"{deployment['name']} has {states or 'no replica yet'}{': ' if message else ''}{message}"
 
 
 def exit_when_terminated() -> None:
