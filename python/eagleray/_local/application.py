@@ -139,6 +139,8 @@ class _Graph(build._Graph):
     def add(self, application: BoundApplication) -> None:
         self.begun.add(id(application))
         self.keep.append(application)
+        self.open.append(set())
         arguments = self.pickle(application, (application._init_args, application._init_kwargs))
+        self.open.pop()  # all end together
         name = self.name(application)
         self.replicas.append(Replica(self.app_name, name, application._bound_deployment, arguments))
