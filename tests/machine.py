@@ -321,8 +321,8 @@ class Machine:
 
     def logs(self, pattern: str = "*.log") -> str:
         """The text of all log files that match, of every node."""
-        folders = [*self.runtime.glob("*/logs"), *self.runtime.glob("state/eagleray/*/logs")]
-        return "\n".join(path.read_text(errors="replace") for folder in folders for path in folder.glob(pattern))
+        found = sorted(self.runtime.glob(f"state/eagleray/*/logs/{pattern}"))
+        return "\n".join(path.read_text(errors="replace") for path in found if path.is_file())
 
     def left(self) -> list[Process]:
         """What runs now, without zombies, which are collected here."""

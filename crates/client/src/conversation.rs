@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Decoder, Frame, Kind};
+use eagleray_wire::{Decoder, Frame, Kind, check_peer};
 
 /// How long a wait lasts before signals are looked at.
 pub const SLICE: Duration = Duration::from_millis(100);
@@ -27,6 +27,7 @@ impl Conversation {
     /// Connects and sends.
     pub fn open(path: &str, request: &[u8]) -> std::io::Result<Self> {
         let mut stream = UnixStream::connect(path)?;
+        check_peer(&stream)?;
         stream.set_read_timeout(Some(SLICE))?;
         let mut out = BytesMut::new();
         Frame::control(SEQUENCE, request.to_vec()).encode(&mut out);

@@ -20,7 +20,7 @@ use eagleray_types::{
         api_response,
     },
 };
-use eagleray_wire::{Decoder, Frame};
+use eagleray_wire::{Decoder, Frame, check_peer};
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
 use tokio::{
@@ -167,6 +167,7 @@ async fn follow_once(
     pause: &Cell<Duration>,
 ) -> std::io::Result<()> {
     let mut stream = UnixStream::connect(path).await?;
+    check_peer(&stream)?;
     let mut out = BytesMut::new();
     let request = ApiRequest {
         body: Some(api_request::Body::WatchTargets(Empty {})),

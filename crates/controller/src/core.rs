@@ -38,6 +38,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -173,6 +174,7 @@ pub struct CoreOptions {
     pub epoch: u64,
     pub seed: u64,
     pub blob_directory: PathBuf,
+    pub log_directory: PathBuf,
     pub run_directory: PathBuf,
     /// The interpreter of replicas whose application names none.
     pub python: String,
@@ -306,6 +308,36 @@ impl Core {
             .filter(|_| self.listed)
             .chain(self.save_again_at)
             .min()
+    }
+
+    /// Every revision that something still needs, each once or more often.
+    pub fn revisions(&self) -> Vec<Arc<Revision>> {
+        let mut revisions = Vec::new();
+        for application in self.applications.values() {
+            revisions.extend(
+                application
+                    .history
+                    .iter()
+                    .chain(&application.target)
+                    .cloned(),
+            );
+            for deployment in application.deployments.values() {
+                let wanted = deployment.target.iter().chain(&deployment.serving);
+                let running = deployment.replicas.values().map(|replica| &replica.spec);
+                revisions.extend(
+                    wanted
+                        .chain(running)
+                        .map(|spec| Arc::clone(spec.revision())),
+                );
+            }
+        }
+        revisions
+    }
+
+    /// Names of the files that changes which are on their way need.
+    pub fn pending_files(&self) -> Vec<String> {
+        let changes = self.changes.iter().chain(&self.saving);
+        changes.flat_map(Change::files).collect()
     }
 
     /// What routers know now, for one who begins to watch; `None` before the first update.

@@ -11,6 +11,8 @@ pub struct Options {
     pub checkpoint_path: PathBuf,
     /// Where drivers put code and callables.
     pub blob_directory: PathBuf,
+    /// Holds what replicas print, for messages that name it.
+    pub log_directory: PathBuf,
     /// Holds `controller.sock` and the sockets of the replicas.
     pub run_directory: PathBuf,
     /// The interpreter of replicas whose application names none.

@@ -14,12 +14,14 @@ use std::{
         net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
     },
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::BytesMut;
 use eagleray_types::control::{
     ApiResponse, NodeCommand, NodeEvent, Publish, api_request, api_response, node_command,
+    node_event,
 };
 use eagleray_wire::{Decoder, Frame, Kind};
 use prost::Message as _;
@@ -37,7 +39,7 @@ use crate::{
     store::{
         Sqlite, Store,
         checkpoint::{self, Loaded},
-        files,
+        files::{self, Known},
     },
 };
 
@@ -62,7 +64,7 @@ pub fn run_with(
     mut store: Box<dyn Store>,
 ) -> Result<(), Error> {
     let loaded = checkpoint::open(&mut *store)?;
-    sweep(&options.blob_directory, &loaded);
+    let known = sweep(&options.blob_directory, &loaded);
     tracing::info!(
         epoch = loaded.epoch,
         applications = loaded.root.applications.len(),
@@ -90,6 +92,7 @@ pub fn run_with(
             epoch,
             seed: fastrand::u64(..),
             blob_directory: options.blob_directory.clone(),
+            log_directory: options.log_directory.clone(),
             run_directory: options.run_directory.clone(),
             python: options.python.clone(),
         };
@@ -100,6 +103,7 @@ pub fn run_with(
             options,
             store: Some(store),
             saving: None,
+            known,
             clients: Clients::new(listener),
             outbox: BytesMut::new(),
         };
@@ -107,8 +111,8 @@ pub fn run_with(
     })
 }
 
-/// Removes old files that no revision names. A failure costs disk space only.
-fn sweep(directory: &Path, loaded: &Loaded) {
+/// Removes old files that no revision names, and returns the others. A failure costs disk space only.
+fn sweep(directory: &Path, loaded: &Loaded) -> Known {
     let revisions: Vec<Revision> = loaded
         .revisions
         .values()
@@ -124,9 +128,12 @@ fn sweep(directory: &Path, loaded: &Loaded) {
             tracing::warn!(directory = %directory.display(), %error, "cannot sweep the blob directory");
         }
     }
+    let mut known = Known::default();
+    known.learn(directory, keep.into_iter());
+    known
 }
 
-type Saved = (Box<dyn Store>, Result<(), SaveError>);
+type Saved = (Box<dyn Store>, Result<Known, SaveError>);
 type Saving = JoinHandle<Saved>;
 
 struct Service {
@@ -137,6 +144,7 @@ struct Service {
     /// Away while a save runs.
     store: Option<Box<dyn Store>>,
     saving: Option<Saving>,
+    known: Known,
     clients: Clients,
     /// Commands that the node has not taken yet.
     outbox: BytesMut,
@@ -165,7 +173,12 @@ impl Service {
                     self.saving = None;
                     let (store, result) = saved.map_err(|error| Error::Runtime(io::Error::other(error)))?;
                     self.store = Some(store);
+                    let result = result.map(|learnt| self.known.add(learnt));
+                    let done = result.is_ok();
                     self.take(Event::Saved(result))?;
+                    if done {
+                        self.remove_blobs();
+                    }
                 }
                 Some(event) = self.clients.next() => self.on_client(event)?,
                 () = until(timeout), if timeout.is_some() => self.take(Event::Timeout)?,
@@ -181,7 +194,13 @@ impl Service {
                 continue;
             }
             match NodeEvent::decode(frame.payload) {
-                Ok(NodeEvent { body: Some(body) }) => self.take(Event::Node(body))?,
+                Ok(NodeEvent { body: Some(body) }) => {
+                    let exited = matches!(body, node_event::Body::Exited(_));
+                    self.take(Event::Node(body))?;
+                    if exited {
+                        self.remove_blobs();
+                    }
+                }
                 Ok(NodeEvent { body: None }) => {
                     tracing::warn!("the node sent an event that is not known here");
                 }
@@ -319,10 +338,30 @@ impl Service {
             return;
         };
         let (epoch, directory) = (self.epoch, self.options.blob_directory.clone());
+        let revisions = self.core.revisions();
         self.saving = Some(tokio::task::spawn_blocking(move || {
-            let result = perform(&mut *store, epoch, &directory, &save);
-            (store, result)
+            let mut learnt = Known::default();
+            learnt.learn(&directory, save.files.iter().map(String::as_str));
+            let result = perform(&mut *store, epoch, &directory, &save, &revisions);
+            (store, result.map(|()| learnt))
         }));
+    }
+
+    /// Frees the blobs of revisions that are gone, beside the loop and after the save that let go of them.
+    fn remove_blobs(&mut self) {
+        let directory = &self.options.blob_directory;
+        let keep = self.core.revisions();
+        let pending = self.core.pending_files();
+        let named = keep.iter().flat_map(|revision| revision.files());
+        let keep = named.chain(pending.iter().map(String::as_str)).collect();
+        let goners = self.known.forget(directory, &keep);
+        if !goners.is_empty() {
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || {
+                let removed = files::remove(&goners);
+                tracing::info!(removed, "removed blobs that no revision names any more");
+            }));
+        }
     }
 }
 
@@ -331,12 +370,29 @@ fn perform(
     epoch: u64,
     directory: &Path,
     save: &Save,
+    all: &[Arc<Revision>],
 ) -> Result<(), SaveError> {
     for name in &save.files {
         files::verify(directory, name).map_err(SaveError::Blob)?;
     }
-    checkpoint::save(store, epoch, &save.root, &save.revisions)
-        .map_err(|error| SaveError::Store(error.to_string()))
+    let saved = store.restore().and_then(|made| {
+        let mut revisions = save.revisions.clone();
+        if made {
+            tracing::warn!(
+                location = store.location(),
+                "somebody removed the checkpoint, which is made again"
+            );
+            let encode = |one: &Arc<Revision>| (one.blob.clone(), one.spec.encode_to_vec());
+            revisions.extend(all.iter().map(encode));
+        }
+        checkpoint::save(store, epoch, &save.root, &revisions)
+    });
+    saved.map_err(|error| SaveError::Store(error.to_string()))?;
+    if let Err(error) = checkpoint::sweep(store, &save.root) {
+        // It costs space in the file only, and the next save tries again.
+        tracing::warn!(%error, "revisions that are gone were not removed");
+    }
+    Ok(())
 }
 
 fn bind(path: &Path) -> io::Result<StdUnixListener> {

@@ -2,7 +2,7 @@
 //!
 //! The trait asks only what the weakest store can do: immutable blobs named by the SHA-256 of their bytes, and one
 //! small root record that is replaced last, whole or not at all. So a crash between any two steps leaves the old
-//! state or the new one, and blobs that nothing names yet are swept at the next start. [`checkpoint`] gives the
+//! state or the new one, and blobs that nothing names are swept after the next save. [`checkpoint`] gives the
 //! root its format; [`Sqlite`] keeps both on one machine; code and callables, written by drivers, are plain files
 //! ([`files`]).
 
@@ -43,6 +43,10 @@ pub trait Store: Send {
     fn blob_names(&mut self) -> Result<Vec<String>, StoreError>;
     fn remove_blob(&mut self, name: &str) -> Result<(), StoreError>;
     fn root(&mut self) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Makes the store anew if somebody removed it, empty; returns whether it did.
+    fn restore(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
     /// Replaces the root: durable when it returns, and after a crash either the old or the new one.
     fn replace_root(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 }

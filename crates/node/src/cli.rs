@@ -336,9 +336,6 @@ pub(crate) fn announce(up: &Up) {
         place(&up.http_address),
         up.pid
     ));
-    say(&format!(
-        "run directory and logs: {}",
-        up.run_directory.display()
-    ));
+    say(&format!("logs: {}", up.log_directory.display()));
     say(&format!("stop it with: eagleray stop{name}"));
 }

@@ -5,10 +5,10 @@
 
 mod api;
 mod cli;
+mod directory;
 mod inherited;
 mod link;
 mod listener;
-mod log_writer;
 mod node;
 mod output;
 mod owner;
@@ -26,6 +26,8 @@ mod run_directory;
 mod service;
 mod settings;
 mod spawn;
+mod state_directory;
+mod state_watch;
 mod supervisor;
 mod telemetry;
 
@@ -39,11 +41,11 @@ fn main() -> ExitCode {
         Some("node") => return node::main(),
         Some("controller") => roles::controller(),
         Some("proxy") => roles::proxy(),
-        Some("reaper") => reaper::main(),
+        Some("reaper") => reaper::main().map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("{}={other} is not a role", settings::ROLE)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             cli::complain(&message);
             ExitCode::FAILURE

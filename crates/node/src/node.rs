@@ -14,16 +14,17 @@ use crate::{
     presence::Presence,
     ready::{self, Failure, Up},
     replicas::Replicas,
-    run_directory::Logs,
+    roles,
     service::Service,
     settings::{self, NodeOptions},
+    state_directory::Logs,
+    state_watch::StateWatch,
     supervisor::{Channels, Services, Supervisor},
+    telemetry,
 };
 
 mod setup;
 
-/// The last lines of replicas reach the disk within this time, or are lost.
-const WRITE_LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 /// Threads that may look through `/proc` at a time.
 const SCANNING_THREADS: usize = 2;
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -38,6 +39,9 @@ pub(crate) fn main() -> ExitCode {
         (Ok(owner), Ok(ready)) => (owner, ready.map(File::from)),
         (Err(message), _) | (_, Err(message)) => return complain(&message),
     };
+    if let Err(message) = roles::survive_large_files() {
+        return complain(&message);
+    }
     if !options.foreground {
         // A session of its own, so that Ctrl-C in the terminal reaches the script alone, which ends its node in
         // order. It fails when the starter has seen to it already.
@@ -116,8 +120,9 @@ impl Setup {
         owner_pipe: Option<OwnedFd>,
         mut ready_pipe: Option<File>,
     ) -> ExitCode {
-        let path = self.directory.path().to_owned();
+        let log_directory = self.state.logs();
         let record = self.record(options);
+        let up = self.up(&record);
         let info = Rc::new(RefCell::new(self.info(options)));
         let watchers = Rc::new(Watchers::default());
         let channels = Channels::new();
@@ -129,12 +134,13 @@ impl Setup {
         drop((self.http, self.controller_socket));
         let [reaper, controller, proxy] =
             recipes.map(|recipe| Service::start(recipe, channels.service_sender.clone()));
-        let (log_writer, logs) = self.log_writer;
+        let logs = self.logs;
         let replicas = Replicas::new(
-            &path,
+            self.directory.path(),
+            &log_directory,
             &self.node_id,
             Rc::clone(&watchers),
-            log_writer,
+            logs.clone(),
             channels.replica_sender.clone(),
         );
         let api = Api {
@@ -144,48 +150,54 @@ impl Setup {
             counters: channels.counters_sender.clone(),
         };
         let directory = Rc::new(RefCell::new(self.directory));
-        let presence = Presence::new(Rc::clone(&directory), record.clone(), api, self.node_socket);
+        let presence = Presence::new(
+            Rc::clone(&directory),
+            StateWatch::new(self.state),
+            record.clone(),
+            api,
+            self.node_socket,
+        );
         let presence = match presence {
             Ok(presence) => presence,
             Err(error) => return report(options, ready_pipe, &Err(Failure::from(error))),
         };
         let owner = owner::gone(options.owner_pid, owner_pipe);
-        let up = Up {
-            name: record.name.clone(),
-            pid: record.pid,
-            http_address: record.http_address.clone(),
-            node_socket: path.join("node.sock"),
-            run_directory: path.clone(),
-            warning: self.warning,
-        };
         let services = Services {
             reaper,
             controller,
             proxy,
         };
-        let mut supervisor = Supervisor::new(services, replicas, presence, info, path.join("logs"));
+        let mut supervisor = Supervisor::new(
+            services,
+            replicas,
+            presence,
+            info,
+            log_directory,
+            logs.clone(),
+        );
         let announce = |result: Result<(), Failure>| {
             let result =
                 result.and_then(|()| Ok(directory.borrow().publish(&record).map(|()| up)?));
             report(options, ready_pipe.take(), &result)
         };
         let outcome = supervisor.run(channels, owner, announce).await;
+        tracing::info!("the node ends");
+        telemetry::finish(&logs);
         if !outcome.in_order {
             // The reaper sees the pipe close, and ends the rest.
             return ExitCode::FAILURE;
         }
+        // Directories last: a line logged after that has no place to go.
+        supervisor.dismiss_reaper().await;
         let kept = if supervisor.any_replica_failed() {
             Logs::Keep
         } else {
             Logs::Remove
         };
-        if let Err(error) = directory.borrow_mut().leave(kept) {
-            tracing::warn!(%error, "the run directory was not cleared");
+        if let Err(error) = supervisor.leave(kept).await {
+            tracing::warn!(%error, "what the node had on disk was not removed");
+            telemetry::finish(&logs);
         }
-        tracing::info!("the node ends");
-        supervisor.dismiss_reaper().await;
-        drop(supervisor);
-        logs.wait(WRITE_LAST_LINES_WITHIN);
         outcome.code
     }
 }

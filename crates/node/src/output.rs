@@ -6,10 +6,9 @@
 use std::{cell::RefCell, collections::VecDeque, os::fd::OwnedFd, rc::Rc};
 
 use bytes::{Buf, BytesMut};
+use eagleray_logs::Log;
 use eagleray_types::{DeploymentKey, control::Output};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
-
-use crate::log_writer::ReplicaLog;
 
 /// A longer line is cut into several.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -73,7 +72,7 @@ pub(crate) struct ReplicaOutput {
     pub(crate) replica_id: String,
     pub(crate) deployment: DeploymentKey,
     pub(crate) watchers: Rc<Watchers>,
-    pub(crate) log: RefCell<ReplicaLog>,
+    pub(crate) log: Log,
     pub(crate) tail: RefCell<Tail>,
 }
 
@@ -157,7 +156,7 @@ impl ReplicaOutput {
             }
         }
         if lines > 0 {
-            self.log.borrow_mut().write(chunk, lines);
+            self.log.write(chunk, lines);
         }
     }
 
@@ -182,14 +181,16 @@ impl ReplicaOutput {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log_writer::Writer;
+    use eagleray_logs::{Limits, Writer};
 
     fn output(watchers: &Rc<Watchers>) -> ReplicaOutput {
         ReplicaOutput {
             replica_id: "r".into(),
             deployment: DeploymentKey::new("app", "Model"),
             watchers: Rc::clone(watchers),
-            log: RefCell::new(Writer::start().unwrap().0.open("/dev/null".as_ref())),
+            log: Writer::start(Limits::default())
+                .unwrap()
+                .open("/dev/null".as_ref()),
             tail: RefCell::default(),
         }
     }

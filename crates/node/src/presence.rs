@@ -4,7 +4,8 @@
 //! since connections that are open need no path. But no script finds the node, no new proxy reaches a replica, and
 //! nothing that ends can be started again. So the node looks once a second, and makes again what is missing: the
 //! directory and its lock, `node.sock` and `node.json`. Sockets that other processes listen on are theirs to make
-//! again ([`Lost`]). What was only there (the logs; a script's code and checkpoint) is not brought back.
+//! again ([`Lost`]). The state directory is seen to in the same way; the controller writes its checkpoint again, while logs
+//! and code are not brought back.
 
 use std::{
     cell::RefCell,
@@ -21,8 +22,11 @@ use tokio::{
 
 use crate::{
     api::Api,
+    directory::Error,
     replicas::process::listen,
-    run_directory::{Error, NodeRecord, RunDirectory},
+    run_directory::{NodeRecord, RunDirectory},
+    state_directory::Logs,
+    state_watch::StateWatch,
 };
 
 /// A file by what cannot be given to another one while it is open.
@@ -39,6 +43,7 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Presence {
     directory: Rc<RefCell<RunDirectory>>,
+    state: StateWatch,
     record: NodeRecord,
     api: Api,
     serving: JoinHandle<()>,
@@ -51,6 +56,8 @@ pub(crate) struct Presence {
 /// What others have to make again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lost {
+    /// The checkpoint among it.
+    pub(crate) state: bool,
     pub(crate) controller_socket: bool,
 }
 
@@ -58,6 +65,7 @@ impl Presence {
     /// Begins to serve on `node.sock`. Called within the node's `LocalSet`.
     pub(crate) fn new(
         directory: Rc<RefCell<RunDirectory>>,
+        state: StateWatch,
         record: NodeRecord,
         api: Api,
         node_socket: std::os::unix::net::UnixListener,
@@ -71,6 +79,7 @@ impl Presence {
             node_socket: Identity::of(&path.join("node.sock")),
             controller_socket: Identity::of(&path.join("controller.sock")),
             directory,
+            state,
             complaint: String::new(),
         })
     }
@@ -86,7 +95,8 @@ impl Presence {
 
     /// Looks whether all is there, and makes again what is missing.
     pub(crate) fn look(&mut self) -> Lost {
-        if let Err(error) = self.restore() {
+        let mut lost = Lost::default();
+        if let Err(error) = self.restore(&mut lost) {
             let complaint = error.to_string();
             if complaint != self.complaint {
                 tracing::error!(
@@ -95,15 +105,24 @@ impl Presence {
                 );
                 self.complaint = complaint;
             }
-            return Lost::default();
+            return lost;
         }
         self.complaint.clear();
-        Lost {
-            controller_socket: Identity::of(&self.path("controller.sock")).is_none(),
-        }
+        lost.controller_socket = Identity::of(&self.path("controller.sock")).is_none();
+        lost
     }
 
-    fn restore(&mut self) -> Result<(), Error> {
+    fn restore(&mut self, lost: &mut Lost) -> Result<(), Error> {
+        let state = self.state.look();
+        self.restore_run_directory()?;
+        lost.state = state?;
+        if lost.state {
+            tracing::warn!("somebody removed the state directory, which is made again");
+        }
+        Ok(())
+    }
+
+    fn restore_run_directory(&mut self) -> Result<(), Error> {
         let record_there = self.path("node.json").exists();
         let socket_there = Identity::of(&self.path("node.sock")) == self.node_socket;
         if record_there && socket_there && self.directory.borrow().is_whole() {
@@ -126,6 +145,12 @@ impl Presence {
             std::mem::replace(&mut self.serving, serving).abort();
         }
         self.publish()
+    }
+
+    /// The node ends: what it has on disk is of no use any more.
+    pub(crate) async fn leave(&self, logs: Logs) -> Result<(), Error> {
+        let left = self.directory.borrow_mut().leave();
+        self.state.leave(logs).await.and(left)
     }
 
     fn path(&self, name: &str) -> PathBuf {

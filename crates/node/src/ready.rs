@@ -44,6 +44,7 @@ pub(crate) struct Up {
     pub(crate) pid: u32,
     pub(crate) http_address: String,
     pub(crate) run_directory: PathBuf,
+    pub(crate) log_directory: PathBuf,
     pub(crate) node_socket: PathBuf,
     /// For people; empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -111,6 +112,7 @@ mod tests {
             pid: 1,
             http_address: "http://127.0.0.1:8000".into(),
             run_directory: "/run".into(),
+            log_directory: "/state/logs".into(),
             node_socket: "/run/node.sock".into(),
             warning: "warned".into(),
         };

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{processes, roles, run_directory, settings, telemetry};
+use crate::{processes, roles, run_directory, settings, state_directory, telemetry};
 
 /// What the node writes when nothing is left to be ended.
 pub(crate) const ALL_IS_WELL: &[u8] = b"all is well\n";
@@ -23,17 +23,23 @@ pub(crate) fn main() -> Result<(), String> {
     if said.ends_with(ALL_IS_WELL) {
         return Ok(());
     }
-    if let Ok(file) = telemetry::open_log(&options.log_directory, "node") {
-        telemetry::start("reaper", file, false);
-    }
+    // Without a thread for its log it still does its work.
+    let logs = telemetry::start("reaper", "node", &options.logs).ok();
     tracing::warn!("the node is gone; its processes are ended");
     let belongs = processes::Belongs::to_node(&options.node_id);
     while !processes::end_all(&belongs, Instant::now() + Duration::from_secs(5)) {
         tracing::warn!("some processes cannot be ended yet");
     }
+    tracing::info!("nothing of it is left");
+    if let Some(logs) = logs {
+        telemetry::finish(&logs);
+    }
     if options.remove {
-        // A directory that another node holds is left alone.
-        run_directory::clean(&options.run_directory).map_err(|error| error.to_string())?;
+        // Directories that another node holds are left alone.
+        let state = state_directory::clean(&options.state_directory);
+        run_directory::clean(&options.run_directory)
+            .and(state)
+            .map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -16,12 +16,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use eagleray_logs::Writer;
 use eagleray_types::{
     ReplicaId,
     control::{
         Exited, Listed, ListedReplica, NodeEvent, Relay, ReplicaCommand, ReplicaEvent, SocketLost,
         Spawn, SpawnFailed, Stop, StopReplica, node_event::Body, replica_command, replica_event,
     },
+    replica_log_name,
 };
 use prost::Message;
 use rustix::process::Signal;
@@ -29,7 +31,7 @@ use tokio::{sync::mpsc, task::spawn_local, time};
 
 use self::{process::Started, watch::Tasks};
 use crate::{
-    link, log_writer,
+    link,
     output::{ReplicaOutput, Watchers},
     spawn::Process,
 };
@@ -57,9 +59,10 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Replicas {
     run_directory: PathBuf,
+    log_directory: PathBuf,
     node_id: String,
     watchers: Rc<Watchers>,
-    log_writer: log_writer::Writer,
+    logs: Writer,
     news: mpsc::Sender<News>,
     newest_epoch: u64,
     known: BTreeMap<String, Replica>,
@@ -84,16 +87,18 @@ struct Replica {
 impl Replicas {
     pub(crate) fn new(
         run_directory: &Path,
+        log_directory: &Path,
         node_id: &str,
         watchers: Rc<Watchers>,
-        log_writer: log_writer::Writer,
+        logs: Writer,
         news: mpsc::Sender<News>,
     ) -> Self {
         Self {
             run_directory: run_directory.to_owned(),
+            log_directory: log_directory.to_owned(),
             node_id: node_id.to_owned(),
             watchers,
-            log_writer,
+            logs,
             news,
             newest_epoch: 0,
             known: BTreeMap::new(),
@@ -303,11 +308,11 @@ impl Replicas {
         let output = Rc::new(ReplicaOutput {
             replica_id: id.as_str().to_owned(),
             watchers: Rc::clone(&self.watchers),
-            log: RefCell::new(self.log_writer.open(&process::log_path(
-                &self.run_directory,
-                &command.deployment,
-                &id,
-            ))),
+            log: self.logs.open(
+                &self
+                    .log_directory
+                    .join(replica_log_name(&command.deployment, id.as_str())),
+            ),
             deployment: command.deployment,
             tail: RefCell::default(),
         });

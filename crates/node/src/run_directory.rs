@@ -1,26 +1,29 @@
-//! The run directory of a node: whose it is, who may read it, and what is done with one that a dead node left.
+//! The run directory of a node: its sockets and who it is, and what is done with one that a dead node left.
 //!
-//! Everything in it is reached through a directory of mode 0700 that belongs to this user, so nothing in it can be
-//! planted or opened by another one, under any umask. A node holds an exclusive `flock` on `lock` for its life:
+//! It lies in memory, as a rule, so nothing that grows is here: logs, code and checkpoint are in the state directory
+//! ([`state_directory`](crate::state_directory)). Everything in it is reached through a directory of mode 0700 that
+//! belongs to this user, so nothing in it can be planted or opened by another one, under any umask. A node holds an exclusive `flock` on `lock` for its life:
 //! the kernel lets go of it however the node dies, so "the lock is free" is what stale means. The lock file holds
 //! the node id, by which processes that outlived both the node and its reaper are found and ended.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, File},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{FlockOperation, OFlags, flock},
-    process::geteuid,
-};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::{processes, settings};
+use crate::{
+    directory::{
+        At, Error, Lock, create_new, is_same, lock, private_directory, remove_directory,
+        remove_file,
+    },
+    processes, settings,
+};
 
 /// Longest path that fits a unix socket address, with its terminating zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -30,10 +33,6 @@ const END_LEFTOVERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a lock may be held by one that has not said who it is: whoever cleans takes no longer.
 const HELD_WITHOUT_A_NODE: Duration = Duration::from_secs(12);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-const INSIDE: [&str; 2] = ["r", "logs"];
-/// Ended scripts whose logs are kept, when something went wrong in them.
-const SCRIPT_LOGS_KEPT: usize = 8;
-const SCRIPT_LOGS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What `node.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,42 +44,6 @@ pub(crate) struct NodeRecord {
     /// The script that owns the node; 0 for a resident one.
     pub(crate) owner_pid: u32,
     pub(crate) argv: Vec<String>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("node {name} is already running")]
-    Held { name: String },
-    #[error("{0}")]
-    Unsafe(String),
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-}
-
-impl Error {
-    /// Says, of a directory that the machine refuses, which variable puts it elsewhere.
-    pub(crate) fn or_elsewhere(self, variable: &str) -> Self {
-        match self {
-            Self::Io { path, source } => Self::Unsafe(format!(
-                "{}: {source}; set {variable} to a directory that you can write",
-                path.display()
-            )),
-            other => other,
-        }
-    }
-}
-
-trait At<T> {
-    fn at(self, path: &Path) -> Result<T, Error>;
-}
-
-impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
-    fn at(self, path: &Path) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source: source.into(),
-        })
-    }
 }
 
 /// Where this user's run directories are.
@@ -96,24 +59,6 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(format!("/tmp/eagleray-{}", geteuid().as_raw()))
 }
 
-/// Where a resident node keeps what outlives it.
-pub(crate) fn state_directory(name: &str) -> Result<PathBuf, Error> {
-    let base = settings::set("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let home = settings::set("HOME")?;
-            Some(PathBuf::from(home).join(".local/state"))
-        });
-    let base = base.ok_or_else(|| {
-        Error::Unsafe("neither HOME nor XDG_STATE_HOME is set; a resident node needs one to keep its checkpoint".into())
-    })?;
-    let parent = base.join("eagleray");
-    private_directory(&parent)?;
-    let path = parent.join(name);
-    private_directory(&path)?;
-    Ok(path)
-}
-
 /// Whether `name` can be the name of a node, and so of a directory.
 pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
@@ -127,62 +72,6 @@ pub(crate) fn is_script_name(name: &str) -> bool {
     name.starts_with("script-")
 }
 
-/// Makes sure that `path` is a directory of mode 0700 that belongs to this user; its parents are made as needed.
-pub(crate) fn private_directory(path: &Path) -> Result<(), Error> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).at(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error).at(path),
-    }
-    // Opened without following a link, and asked and changed through the descriptor: the name cannot be swapped
-    // for another between the look and the use.
-    let directory = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::DIRECTORY).bits().cast_signed())
-        .open(path)
-        .map_err(|error| match error.raw_os_error() {
-            Some(code)
-                if code == rustix::io::Errno::NOTDIR.raw_os_error()
-                    || code == rustix::io::Errno::LOOP.raw_os_error() =>
-            {
-                Error::Unsafe(format!(
-                    "{} is not a directory (or is a link to one)",
-                    path.display()
-                ))
-            }
-            _ => Error::Io {
-                path: path.to_owned(),
-                source: error,
-            },
-        })?;
-    let metadata = directory.metadata().at(path)?;
-    if metadata.uid() != geteuid().as_raw() {
-        return Err(Error::Unsafe(format!(
-            "{} belongs to user {}; set {} to a directory of your own",
-            path.display(),
-            metadata.uid(),
-            settings::RUNTIME_ROOT
-        )));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(Error::Unsafe(format!(
-            "{} can be written by other users (mode {:o}); run chmod 700 on it, or set {}",
-            path.display(),
-            metadata.mode() & 0o7777,
-            settings::RUNTIME_ROOT
-        )));
-    }
-    if metadata.mode() & 0o777 != 0o700 {
-        directory
-            .set_permissions(Permissions::from_mode(0o700))
-            .at(path)?;
-    }
-    Ok(())
-}
-
 /// The run directory of this node, locked.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
@@ -192,7 +81,7 @@ pub(crate) struct RunDirectory {
 
 impl RunDirectory {
     /// Takes `root/name` for the node `node_id`: ends what a dead node of that name left running, and clears its
-    /// sockets. Logs stay.
+    /// sockets.
     pub(crate) fn acquire(root: &Path, name: &str, node_id: &str) -> Result<Self, Error> {
         private_directory(root)?;
         let path = root.join(name);
@@ -207,7 +96,7 @@ impl RunDirectory {
         let give_up = Instant::now() + HELD_WITHOUT_A_NODE;
         let mut directory = loop {
             private_directory(&path)?;
-            match Self::lock(&path, true)? {
+            match lock(&path, true)? {
                 Lock::Taken(lock) => {
                     break Self {
                         path: path.clone(),
@@ -228,27 +117,21 @@ impl RunDirectory {
         };
         directory.end_leftovers()?;
         directory.clear()?;
-        if is_script_name(name) {
-            // What another script of the same process id left to be read.
-            remove_directory(&path.join("logs"))?;
-        }
         directory.write_lock(node_id)?;
-        for inside in INSIDE {
-            private_directory(&path.join(inside))?;
-        }
+        private_directory(&path.join("r"))?;
         Ok(directory)
     }
 
     /// Whether the directory is there with all that it holds, but for the sockets, and is locked by us.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_ours() && INSIDE.iter().all(|inside| self.path.join(inside).is_dir())
+        self.is_ours() && self.path.join("r").is_dir()
     }
 
     /// Makes again what somebody removed. Refused when another node has taken the name meanwhile.
     pub(crate) fn restore(&mut self, node_id: &str) -> Result<(), Error> {
         private_directory(&self.path)?;
         if !self.is_ours() {
-            match Self::lock(&self.path, true)? {
+            match lock(&self.path, true)? {
                 Lock::Taken(lock) => self.lock = lock,
                 Lock::Held | Lock::Gone => {
                     return Err(Error::Unsafe(format!(
@@ -260,10 +143,7 @@ impl RunDirectory {
             }
             self.write_lock(node_id)?;
         }
-        for inside in INSIDE {
-            private_directory(&self.path.join(inside))?;
-        }
-        Ok(())
+        private_directory(&self.path.join("r"))
     }
 
     /// Whether the lock file is still the one that we hold.
@@ -288,64 +168,21 @@ impl RunDirectory {
         fs::rename(&temporary, &path).at(&path)
     }
 
-    /// Removes what is only true while the node lives; all of it for the node of a script, except logs that
-    /// somebody may want to read.
-    pub(crate) fn leave(&mut self, logs: Logs) -> Result<(), Error> {
+    /// Removes what is only true while the node lives: everything, as a rule.
+    pub(crate) fn leave(&mut self) -> Result<(), Error> {
         if !self.is_ours() {
             // It was removed, and may be another node's by now.
             return Ok(());
         }
         let name = self.path.file_name().and_then(|name| name.to_str());
-        match (name.is_some_and(is_script_name), logs) {
-            (false, _) => {
-                self.clear()?;
-                remove_file(&self.path.join("lock"))
-            }
-            (true, Logs::Remove) => fs::remove_dir_all(&self.path).at(&self.path),
-            (true, Logs::Keep) => {
-                self.clear()?;
-                for entry in fs::read_dir(&self.path).at(&self.path)?.flatten() {
-                    let (name, path) = (entry.file_name(), entry.path());
-                    if name == "logs" || name == "lock" {
-                        continue;
-                    }
-                    if path.is_dir() {
-                        remove_directory(&path)?;
-                    } else {
-                        remove_file(&path)?;
-                    }
-                }
-                remove_file(&self.path.join("lock"))
-            }
+        if name.is_some_and(is_script_name) {
+            return fs::remove_dir_all(&self.path).at(&self.path);
         }
-    }
-
-    fn lock(path: &Path, create: bool) -> Result<Lock, Error> {
-        let lock_path = path.join("lock");
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&lock_path);
-        let lock = match opened {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Gone),
-            Err(error) => return Err(error).at(&lock_path),
-        };
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Lock::Held),
-            Err(error) => return Err(error).at(&lock_path),
-        }
-        // The file that was locked may have been removed, and made anew by another, since it was opened.
-        Ok(if is_same(&lock, &lock_path) {
-            Lock::Taken(lock)
-        } else {
-            Lock::Gone
-        })
+        self.clear()?;
+        remove_file(&self.path.join("lock"))?;
+        // Not if somebody has put something there, or is about to take it.
+        drop(fs::remove_dir(&self.path));
+        Ok(())
     }
 
     /// Ends the processes of the node that held this directory before.
@@ -383,83 +220,26 @@ impl RunDirectory {
     }
 }
 
-/// What becomes of the logs of a script's node that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Logs {
-    Remove,
-    /// A message may have named them. Later starts remove them.
-    Keep,
-}
-
-fn is_same(open: &File, path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|there| {
-        open.metadata()
-            .is_ok_and(|here| here.ino() == there.ino() && here.dev() == there.dev())
-    })
-}
-
-enum Lock {
-    Taken(File),
-    Held,
-    Gone,
-}
-
 /// Whether a node holds the directory.
 pub(crate) fn is_held(path: &Path) -> bool {
-    matches!(RunDirectory::lock(path, false), Ok(Lock::Held))
+    matches!(lock(path, false), Ok(Lock::Held))
 }
 
-/// Ends what dead nodes under `root` left running and removes their directories, except logs of resident ones.
+/// Ends what dead nodes under `root` left running and removes their directories.
 /// What cannot be cleaned is returned for the log.
 pub(crate) fn clean_stale(root: &Path) -> Vec<Error> {
     let Ok(entries) = fs::read_dir(root) else {
         return Vec::new();
     };
-    let mut errors: Vec<Error> = entries
+    entries
         .flatten()
         .filter_map(|entry| clean(&entry.path()).err())
-        .collect();
-    errors.extend(remove_kept_logs(root, SystemTime::now()));
-    errors
-}
-
-/// Removes logs that the nodes of scripts left to be read, but for the newest few of the last day.
-fn remove_kept_logs(root: &Path, now: SystemTime) -> Vec<Error> {
-    let kept = |entry: fs::DirEntry| {
-        let (name, path) = (entry.file_name(), entry.path());
-        let ended = name.to_str().is_some_and(is_script_name) && !path.join("lock").exists();
-        let at = fs::metadata(path.join("logs")).ok()?.modified().ok()?;
-        ended.then_some((at, path))
-    };
-    let Ok(entries) = fs::read_dir(root) else {
-        return Vec::new();
-    };
-    let mut found: Vec<(SystemTime, PathBuf)> = entries.flatten().filter_map(kept).collect();
-    found.sort();
-    let excess = found.len().saturating_sub(SCRIPT_LOGS_KEPT);
-    let old = |at: &SystemTime| {
-        now.duration_since(*at)
-            .is_ok_and(|age| age > SCRIPT_LOGS_KEPT_FOR)
-    };
-    found
-        .iter()
-        .enumerate()
-        .filter(|(number, (at, _))| *number < excess || old(at))
-        .filter_map(|(_, (_, path))| remove_ended(path).err())
         .collect()
-}
-
-/// Under the lock, since a script of the same process id may be about to take the directory.
-fn remove_ended(path: &Path) -> Result<(), Error> {
-    match RunDirectory::lock(path, true)? {
-        Lock::Taken(_lock) => fs::remove_dir_all(path).at(path),
-        Lock::Held | Lock::Gone => Ok(()),
-    }
 }
 
 /// Cleans one directory if no node holds it.
 pub(crate) fn clean(path: &Path) -> Result<(), Error> {
-    match RunDirectory::lock(path, false)? {
+    match lock(path, false)? {
         Lock::Held | Lock::Gone => Ok(()),
         Lock::Taken(lock) => {
             let mut directory = RunDirectory {
@@ -467,7 +247,7 @@ pub(crate) fn clean(path: &Path) -> Result<(), Error> {
                 lock,
             };
             directory.end_leftovers()?;
-            directory.leave(Logs::Remove)
+            directory.leave()
         }
     }
 }
@@ -499,31 +279,6 @@ pub(crate) fn any_held_without_record(root: &Path) -> bool {
 /// What `node.json` in `path` says, whether or not the node lives.
 pub(crate) fn record(path: &Path) -> Option<NodeRecord> {
     serde_json::from_slice(&fs::read(path.join("node.json")).ok()?).ok()
-}
-
-/// A new file that only this user can read, under any umask.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
-fn remove_directory(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(path),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(path),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

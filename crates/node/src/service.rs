@@ -33,7 +33,6 @@ use crate::{
     restarts::Restarts,
     settings,
     spawn::{self, Process, describe},
-    telemetry,
 };
 
 /// One that has lived so long is well, whatever was before.
@@ -92,8 +91,6 @@ pub(crate) struct Recipe {
     pub(crate) node_id: String,
     pub(crate) run_directory: PathBuf,
     pub(crate) log_directory: PathBuf,
-    /// Its messages go to the terminal of the node.
-    pub(crate) foreground: bool,
     pub(crate) listener: Option<OwnedFd>,
 }
 
@@ -271,10 +268,6 @@ impl Service {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        if !recipe.foreground {
-            let log = telemetry::open_log(&recipe.log_directory, self.role.log_name())?;
-            command.stderr(log.into_file());
-        }
         if self.role == Role::Reaper {
             let (read, write) = pipe()?;
             command.stdin(read);

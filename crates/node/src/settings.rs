@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::LogOptions;
+
 /// `node`, `controller`, `proxy` or `reaper`; without it the executable is the command line tool.
 pub(crate) const ROLE: &str = "EAGLERAY_ROLE";
 pub(crate) const OPTIONS: &str = "EAGLERAY_OPTIONS";
@@ -24,6 +26,8 @@ pub(crate) const RUNTIME_ROOT: &str = "EAGLERAY_RUNTIME_DIR";
 /// Name of the resident node that the command line means.
 pub(crate) const NODE_NAME: &str = "EAGLERAY_NODE_NAME";
 pub(crate) const LOG: &str = "EAGLERAY_LOG";
+/// `TEXT` or `JSON`: what the native processes log, and access lines.
+pub(crate) const LOG_ENCODING: &str = "EAGLERAY_SERVE_LOG_ENCODING";
 pub(crate) const HTTP_HOST: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_HOST";
 pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
 /// Named by uvicorn.
@@ -174,8 +178,7 @@ impl ProxyOptions {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChildOptions {
-    pub(crate) log_directory: PathBuf,
-    pub(crate) foreground: bool,
+    pub(crate) logs: LogOptions,
     pub(crate) proxy: ProxyOptions,
     pub(crate) checkpoint: PathBuf,
     pub(crate) blob_directory: PathBuf,
@@ -189,9 +192,10 @@ pub(crate) struct ChildOptions {
 pub(crate) struct ReaperOptions {
     pub(crate) node_id: String,
     pub(crate) run_directory: PathBuf,
-    /// The run directory goes with the node, as that of a script's node does.
+    pub(crate) state_directory: PathBuf,
+    /// Both directories go with the node, as those of a script's node do.
     pub(crate) remove: bool,
-    pub(crate) log_directory: PathBuf,
+    pub(crate) logs: LogOptions,
 }
 
 /// Host and port of HTTP when no option names them.

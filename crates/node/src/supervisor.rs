@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     api::{CountersWanted, ShutdownWanted},
+    directory::Error,
     link, owner,
     phase::{Patience, Phase},
     presence::Presence,
@@ -36,6 +37,7 @@ use crate::{
     replicas::{self, Replicas, event},
     service::{self, Role, Service},
     spawn,
+    state_directory::Logs,
 };
 
 mod ending;
@@ -102,6 +104,7 @@ pub(crate) struct Supervisor {
     publisher: Publisher,
     info: Rc<RefCell<NodeInfo>>,
     log_directory: PathBuf,
+    logs: eagleray_logs::Writer,
     controller: Option<link::Sender>,
     proxy: Option<link::Sender>,
     /// The proxy that is there has been told to accept connections.
@@ -123,6 +126,7 @@ impl Supervisor {
         presence: Presence,
         info: Rc<RefCell<NodeInfo>>,
         log_directory: PathBuf,
+        logs: eagleray_logs::Writer,
     ) -> Self {
         Self {
             services,
@@ -131,6 +135,7 @@ impl Supervisor {
             publisher: Publisher::default(),
             info,
             log_directory,
+            logs,
             controller: None,
             proxy: None,
             proxy_may_accept: false,
@@ -303,9 +308,15 @@ impl Supervisor {
         if role == Role::Proxy && trouble.is_some() {
             "UNHEALTHY".clone_into(&mut info.proxy_status);
         }
+        drop(info);
+        self.set_process_trouble(role.name(), trouble);
+    }
+
+    fn set_process_trouble(&self, of: &str, trouble: Option<String>) {
+        let troubles = &mut self.info.borrow_mut().troubles;
         match trouble {
-            Some(trouble) => info.troubles.insert(role.name().to_owned(), trouble),
-            None => info.troubles.remove(role.name()),
+            Some(trouble) => troubles.insert(of.to_owned(), trouble),
+            None => troubles.remove(of),
         };
     }
 
@@ -328,9 +339,21 @@ impl Supervisor {
         self.replicas.any_failed()
     }
 
+    /// Removes what the node has on disk and is of no use without it.
+    pub(crate) async fn leave(&self, logs: Logs) -> Result<(), Error> {
+        self.presence.leave(logs).await
+    }
+
     /// Makes again what somebody removed, or asks those who can.
     fn look(&mut self) {
+        let trouble = self.logs.trouble().map(|trouble| {
+            format!("lines of logs are lost: {trouble}. Make room there; nothing has to be started again")
+        });
+        self.set_process_trouble("logs", trouble);
         let lost = self.presence.look();
+        if lost.state {
+            self.tell_controller(&event(Body::StateLost(Empty {})));
+        }
         if lost.controller_socket {
             self.tell_controller(&event(Body::ControllerSocketLost(Empty {})));
         }

@@ -1,18 +1,20 @@
-//! Log lines of the native processes: `LEVEL time role -- message fields`, one file a process.
+//! Log lines of the native processes: `LEVEL time role -- message fields`, or the same as JSON, one file a process.
 //!
-//! A file that has grown large is turned over, and one that somebody removed is made again: both are looked for when a
-//! process starts, and at most once a second when it writes. The level comes from `EAGLERAY_LOG`.
+//! They go through the process's one [`Writer`], so no log line waits for the disk, and none can fail: a process that
+//! logs on a full disk goes on. Panics are log lines too. What the machine itself says on standard error as it ends a
+//! process (an allocation that failed, a stack that overflowed) lands in the same file. The level comes from
+//! `EAGLERAY_LOG`.
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::Mutex,
-    time::{Duration, Instant},
+    panic,
+    path::PathBuf,
+    time::Duration,
 };
 
+use eagleray_logs::{Encoding, Limits, Log, Writer as LogWriter, push_json_string};
+use serde::{Deserialize, Serialize};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
@@ -20,54 +22,124 @@ use tracing_subscriber::{
         FmtContext, FormatEvent, FormatFields, MakeWriter,
         format::Writer,
         time::{FormatTime, SystemTime},
-        writer::MakeWriterExt,
     },
     registry::LookupSpan,
 };
 
-const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+use crate::settings;
 
-/// `logs/ROLE.log`, open for appending.
-#[derive(Debug)]
-pub(crate) struct LogFile {
-    path: PathBuf,
-    file: File,
-    looked: Instant,
+/// The last lines of a process reach the disk within this time, or are lost.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where the logs of a node are, and how they are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogOptions {
+    pub(crate) directory: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) encoding: Encoding,
+    /// Lines of the native processes go to the terminal too.
+    pub(crate) terminal: bool,
 }
 
-impl LogFile {
-    /// Another descriptor of the file, for what a child process writes past us.
-    pub(crate) fn into_file(self) -> File {
-        self.file
+impl LogOptions {
+    /// As environment variables say; in no directory yet.
+    ///
+    /// # Errors
+    /// What is wrong with one, in words for its user.
+    pub(crate) fn from_environment(terminal: bool) -> Result<Self, String> {
+        let encoding = match settings::set(settings::LOG_ENCODING) {
+            None => Encoding::default(),
+            Some(text) => text
+                .parse()
+                .map_err(|problem| format!("{} {problem}", settings::LOG_ENCODING))?,
+        };
+        Ok(Self {
+            directory: PathBuf::new(),
+            limits: Limits::from_variables(settings::set)?,
+            encoding,
+            terminal,
+        })
     }
 
-    pub(crate) fn try_clone_file(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
-    /// Opens the file anew if it was removed, or has grown large.
-    fn look(&mut self) {
-        self.looked = Instant::now();
-        let here = self.file.metadata();
-        let there = fs::symlink_metadata(&self.path);
-        let fine = here.is_ok_and(|here| {
-            here.len() <= MAX_LOG_BYTES
-                && there.is_ok_and(|there| (here.ino(), here.dev()) == (there.ino(), there.dev()))
-        });
-        // Where that fails, the lines go where they went.
-        if !fine && let Ok(file) = open(&self.path) {
-            self.file = file;
-        }
+    /// The log of the process with this role.
+    pub(crate) fn path(&self, role: &str) -> PathBuf {
+        self.directory.join(format!("{role}.log"))
     }
 }
 
-impl Write for LogFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.looked.elapsed() >= LOOK_AFTER {
-            self.look();
+/// Starts to log to the file of `name`, as `role`.
+///
+/// # Errors
+/// When the process can have no more threads.
+pub(crate) fn start(role: &'static str, name: &str, options: &LogOptions) -> io::Result<LogWriter> {
+    let writer = LogWriter::start(options.limits)?;
+    let path = options.path(name);
+    let (file, terminal) = if options.terminal {
+        // A writer of its own: a terminal may stand still.
+        let terminal = LogWriter::start(options.limits)?.terminal();
+        (writer.open(&path), Some(terminal))
+    } else {
+        (writer.open_with_stderr(&path), None)
+    };
+    install(role, options.encoding, Lines { file, terminal });
+    panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("\n{trace}"),
+            _ => String::new(),
+        };
+        tracing::error!(
+            "thread {} {panic}{trace}",
+            thread.name().unwrap_or("without a name")
+        );
+    }));
+    Ok(writer)
+}
+
+/// Waits a moment for the last lines.
+pub(crate) fn finish(writer: &LogWriter) {
+    writer.flush(LAST_LINES_WITHIN);
+}
+
+fn install(role: &'static str, encoding: Encoding, lines: Lines) {
+    let filter = EnvFilter::try_from_env(settings::LOG).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        // It would print them, and printing can fail and block.
+        .log_internal_errors(false)
+        .event_format(Format { role, encoding })
+        .with_writer(lines)
+        .finish();
+    // It fails only when one is set already, which then stays.
+    drop(tracing::subscriber::set_global_default(subscriber));
+}
+
+/// Gives each event to the logs.
+struct Lines {
+    file: Log,
+    terminal: Option<Log>,
+}
+
+struct Line<'a>(&'a Lines);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+impl Write for Line<'_> {
+    /// Takes an event whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if let Some(terminal) = &self.0.terminal {
+            terminal.write(event.to_vec(), 1);
         }
-        self.file.write(bytes)
+        self.0.file.write(event.to_vec(), 1);
+        Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -75,56 +147,12 @@ impl Write for LogFile {
     }
 }
 
-/// Opens `logs/ROLE.log` for appending.
-pub(crate) fn open_log(log_directory: &Path, role: &str) -> io::Result<LogFile> {
-    let path = log_directory.join(format!("{role}.log"));
-    Ok(LogFile {
-        file: open(&path)?,
-        path,
-        looked: Instant::now(),
-    })
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
-        fs::rename(path, path.with_extension("log.1"))?;
-    }
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
-/// Logs to `file`, and to the terminal too if asked.
-pub(crate) fn start(role: &'static str, file: LogFile, terminal: bool) {
-    if terminal {
-        install(role, Mutex::new(file).and(io::stderr));
-    } else {
-        install(role, Mutex::new(file));
-    }
-}
-
-fn install<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(role: &'static str, writer: W) {
-    let filter =
-        EnvFilter::try_from_env(crate::settings::LOG).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .event_format(Lines { role })
-        .with_writer(writer)
-        .finish();
-    // It fails only when one is set already, which then stays.
-    drop(tracing::subscriber::set_global_default(subscriber));
-}
-
-struct Lines {
+struct Format {
     role: &'static str,
+    encoding: Encoding,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for Format
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -135,39 +163,27 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        write!(writer, "{} ", event.metadata().level())?;
+        let level = event.metadata().level();
+        if self.encoding == Encoding::Text {
+            write!(writer, "{level} ")?;
+            SystemTime.format_time(&mut writer)?;
+            write!(writer, " {} -- ", self.role)?;
+            context.format_fields(writer.by_ref(), event)?;
+            return writeln!(writer);
+        }
+        let mut message = String::new();
+        context.format_fields(Writer::new(&mut message), event)?;
+        write!(writer, "{{\"levelname\":\"{level}\",\"asctime\":\"")?;
         SystemTime.format_time(&mut writer)?;
-        write!(writer, " {} -- ", self.role)?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_that_was_removed_is_made_again_and_a_large_one_is_turned_over() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("node.log");
-        let mut log = open_log(directory.path(), "node").unwrap();
-        fs::remove_file(&path).unwrap();
-        log.write_all(b"lost\n").unwrap();
-        log.looked = Instant::now().checked_sub(LOOK_AFTER).unwrap();
-        log.write_all(b"kept\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "kept\n");
-
-        log.file.set_len(MAX_LOG_BYTES + 1).unwrap();
-        log.look();
-        log.write_all(b"new\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
-        let old = fs::metadata(directory.path().join("node.log.1")).unwrap();
-        assert_eq!(old.len(), MAX_LOG_BYTES + 1);
-        assert_eq!(old.mode() & 0o777, 0o600);
-
-        fs::remove_dir_all(directory.path()).unwrap();
-        log.look();
-        log.write_all(b"nowhere\n").unwrap();
+        write!(
+            writer,
+            "\",\"component_name\":\"{}\",\"component_id\":\"{}\",\"message\":",
+            self.role,
+            std::process::id()
+        )?;
+        let mut quoted = Vec::with_capacity(message.len() + 2);
+        push_json_string(&mut quoted, &message);
+        writer.write_str(&String::from_utf8_lossy(&quoted))?;
+        writeln!(writer, "}}")
     }
 }

@@ -53,12 +53,14 @@ fn a_node_comes_up_and_stop_leaves_nothing() {
     machine.succeed(&["stop"]);
     assert_eq!(node.processes(), []);
     assert!(TcpStream::connect(("127.0.0.1", node.port())).is_err());
-    let mut left: Vec<_> = fs::read_dir(machine.root().join("default"))
+    assert_eq!(fs::read_dir(machine.root()).unwrap().count(), 0);
+    let mut left: Vec<_> = fs::read_dir(machine.state().join("eagleray/default"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "checkpoint.sqlite-journal")
         .collect();
     left.sort();
-    assert_eq!(left, ["logs"]);
+    assert_eq!(left, ["blobs", "checkpoint.sqlite", "logs"]);
     assert!(
         machine
             .succeed(&["stop"])
@@ -88,25 +90,26 @@ fn nobody_else_can_read_or_enter_under_any_umask() {
             .status
             .success()
     );
-    let mode = |name: &str| {
-        fs::metadata(machine.root().join(name))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
+    let (run, state) = (machine.root(), machine.state().join("eagleray"));
+    let mode = |path: std::path::PathBuf| {
+        fs::metadata(path)
+            .map(|found| found.permissions().mode() & 0o777)
+            .ok()
     };
-    for directory in ["", "default", "default/r", "default/logs"] {
-        assert_eq!(mode(directory), 0o700, "{directory}");
+    for directory in ["", "default", "default/r"].map(|name| run.join(name)) {
+        assert_eq!(mode(directory.clone()), Some(0o700), "{directory:?}");
     }
-    for file in [
-        "node.json",
-        "node.sock",
-        "controller.sock",
-        "lock",
-        "logs/node.log",
-        "logs/controller.log",
-    ] {
-        assert_eq!(mode(&format!("default/{file}")), 0o600, "{file}");
+    for directory in ["", "default", "default/logs", "default/blobs"].map(|name| state.join(name)) {
+        assert_eq!(mode(directory.clone()), Some(0o700), "{directory:?}");
+    }
+    let sockets = ["node.json", "node.sock", "controller.sock", "lock"]
+        .map(|name| run.join("default").join(name));
+    let kept = ["logs/node.log", "logs/controller.log", "checkpoint.sqlite"]
+        .map(|name| state.join("default").join(name));
+    for file in sockets.into_iter().chain(kept) {
+        eventually(&format!("{file:?} is there for this user alone"), || {
+            mode(file.clone()) == Some(0o600)
+        });
     }
 }
 
@@ -447,7 +450,7 @@ fn a_controller_that_keeps_dying_is_no_busy_loop_and_the_status_says_so() {
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }
-    let log = fs::read_to_string(machine.root().join("default/logs/node.log")).unwrap();
+    let log = fs::read_to_string(machine.state().join("eagleray/default/logs/node.log")).unwrap();
     let starts = log.matches("process started").count();
     let bound = 12 + before.elapsed().as_secs() / 2;
     assert!(starts as u64 <= bound, "{starts} starts, {log}");
@@ -472,7 +475,7 @@ fn a_node_that_listens_everywhere_warns_once() {
         1,
         "{said}"
     );
-    let log = fs::read_to_string(machine.root().join("default/logs/node.log")).unwrap();
+    let log = fs::read_to_string(machine.state().join("eagleray/default/logs/node.log")).unwrap();
     assert_eq!(
         log.matches("every machine that can reach").count(),
         1,

@@ -1,28 +1,16 @@
-//! Access lines: `time [request id] METHOD ROUTE STATUS LATENCYms`.
+//! Access lines: `time [request id] METHOD ROUTE STATUS LATENCYms`, or the same as JSON.
 //!
 //! A line is put together from bytes into a buffer of the thread, with the second of its time printed once; full
-//! buffers and those older than [`FLUSH_AFTER`] go to one writer thread through a short queue. The log is lossy: a
-//! disk that does not keep up costs lines, which are counted and named in the log itself, never a request's time.
+//! buffers and those older than [`FLUSH_AFTER`] go to the [`Log`]. It is lossy, as all logs are: a disk that does not
+//! keep up costs lines, which are counted in the log itself, never a request's time.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use eagleray_logs::{Encoding, Log, push_json_string};
 
 /// The longest that a line waits in its thread.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(100);
 const BUFFER_BYTES: usize = 32 * 1024;
-/// Buffers that may wait for the disk: 2 MiB.
-const QUEUE_BUFFERS: usize = 64;
 
 /// What one line says.
 pub(crate) struct Line<'a> {
@@ -33,58 +21,11 @@ pub(crate) struct Line<'a> {
     pub(crate) latency: Duration,
 }
 
-/// The writer thread and the way to it.
-#[derive(Clone, Debug)]
-pub(crate) struct Sink {
-    buffers: SyncSender<Vec<u8>>,
-    lost: Arc<AtomicU64>,
-}
-
-impl Sink {
-    /// Opens the file and starts its writer, which ends when every sink is dropped.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, JoinHandle<()>)> {
-        // It says who asked for what: for this user only, under any umask.
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)?;
-        let (buffers, queue) = sync_channel(QUEUE_BUFFERS);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&lost);
-        let writer = std::thread::Builder::new()
-            .name("eagleray-access-log".to_owned())
-            .spawn(move || write_all(file, &queue, &counter))?;
-        Ok((Self { buffers, lost }, writer))
-    }
-}
-
-fn write_all(mut file: File, queue: &Receiver<Vec<u8>>, lost: &AtomicU64) {
-    while let Ok(buffer) = queue.recv() {
-        if let Err(error) = file.write_all(&buffer) {
-            let lines = buffer.split(|byte| *byte == b'\n').count() as u64 - 1;
-            lost.fetch_add(lines, Ordering::Relaxed);
-            tracing::warn!(%error, lines, "access log lines were not written");
-            continue;
-        }
-        // Relaxed: a statistic, no other memory depends on it.
-        let lines = lost.swap(0, Ordering::Relaxed);
-        if lines > 0 {
-            tracing::warn!(
-                lines,
-                "access log lines were lost because the disk did not keep up"
-            );
-            if let Err(error) = writeln!(file, "({lines} lines lost: the disk did not keep up)") {
-                tracing::warn!(%error, lines, "the number of lost access log lines was not written");
-            }
-        }
-    }
-}
-
 /// The buffer of one thread.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    sink: Option<Sink>,
+    log: Option<Log>,
+    encoding: Encoding,
     buffer: Vec<u8>,
     lines: u64,
     second: u64,
@@ -93,9 +34,10 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    pub(crate) fn new(sink: Option<Sink>) -> Self {
+    pub(crate) fn new(log: Option<Log>, encoding: Encoding) -> Self {
         Self {
-            sink,
+            log,
+            encoding,
             buffer: Vec::new(),
             lines: 0,
             second: u64::MAX,
@@ -105,7 +47,7 @@ impl AccessLog {
 
     /// Adds a line; true if the buffer was empty, so that somebody must see to [`Self::flush`].
     pub(crate) fn write(&mut self, wall: SystemTime, line: &Line<'_>) -> bool {
-        if self.sink.is_none() {
+        if self.log.is_none() {
             return false;
         }
         let first = self.buffer.is_empty();
@@ -114,17 +56,60 @@ impl AccessLog {
             self.second = since.as_secs();
             self.printed = print_second(self.second);
         }
+        match self.encoding {
+            Encoding::Text => self.write_text(since, line),
+            Encoding::Json => self.write_json(since, line),
+        }
+        self.lines += 1;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush();
+        }
+        first
+    }
+
+    fn write_text(&mut self, since: Duration, line: &Line<'_>) {
+        self.write_time(since);
         let buffer = &mut self.buffer;
-        buffer.extend_from_slice(&self.printed);
-        buffer.push(b'.');
-        let milliseconds = since.subsec_millis();
-        buffer.extend([100, 10, 1].map(|unit| b'0' + (milliseconds / unit % 10) as u8));
-        buffer.extend_from_slice(b"Z [");
+        buffer.extend_from_slice(b" [");
         buffer.extend_from_slice(line.request_id);
         buffer.extend_from_slice(b"] ");
         buffer.extend_from_slice(line.method.as_bytes());
         buffer.push(b' ');
         buffer.extend_from_slice(line.route.as_bytes());
+        self.write_outcome(line);
+        self.buffer.push(b'\n');
+    }
+
+    /// With the keys of Ray Serve's access lines.
+    fn write_json(&mut self, since: Duration, line: &Line<'_>) {
+        self.buffer
+            .extend_from_slice(b"{\"levelname\":\"INFO\",\"asctime\":\"");
+        self.write_time(since);
+        let buffer = &mut self.buffer;
+        buffer.extend_from_slice(b"\",\"component_name\":\"proxy\",\"request_id\":");
+        push_json_string(buffer, &String::from_utf8_lossy(line.request_id));
+        buffer.extend_from_slice(b",\"route\":");
+        push_json_string(buffer, line.route);
+        buffer.extend_from_slice(b",\"serve_access_log\":true,\"message\":");
+        push_json_string(buffer, &format!("{} {}", line.method, line.route));
+        // The outcome goes into the same string.
+        buffer.pop();
+        self.write_outcome(line);
+        self.buffer.extend_from_slice(b"\"}\n");
+    }
+
+    fn write_time(&mut self, since: Duration) {
+        let buffer = &mut self.buffer;
+        buffer.extend_from_slice(&self.printed);
+        buffer.push(b'.');
+        let milliseconds = since.subsec_millis();
+        buffer.extend([100, 10, 1].map(|unit| b'0' + (milliseconds / unit % 10) as u8));
+        buffer.push(b'Z');
+    }
+
+    /// ` STATUS LATENCYms`
+    fn write_outcome(&mut self, line: &Line<'_>) {
+        let buffer = &mut self.buffer;
         buffer.push(b' ');
         let mut digits = itoa::Buffer::new();
         buffer.extend_from_slice(digits.format(line.status).as_bytes());
@@ -133,25 +118,17 @@ impl AccessLog {
         buffer.extend_from_slice(digits.format(tenths / 10).as_bytes());
         buffer.push(b'.');
         buffer.push(b'0' + (tenths % 10) as u8);
-        buffer.extend_from_slice(b"ms\n");
-        self.lines += 1;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush();
-        }
-        first
+        buffer.extend_from_slice(b"ms");
     }
 
-    /// Hands the buffer to the writer. When its queue is full the lines are lost and counted.
+    /// Hands the buffer to the log.
     pub(crate) fn flush(&mut self) {
-        let Some(sink) = &self.sink else { return };
+        let Some(log) = &self.log else { return };
         if self.buffer.is_empty() {
             return;
         }
         let buffer = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER_BYTES + 1024));
-        let lines = std::mem::take(&mut self.lines);
-        if sink.buffers.try_send(buffer).is_err() {
-            sink.lost.fetch_add(lines, Ordering::Relaxed);
-        }
+        log.write(buffer, std::mem::take(&mut self.lines));
     }
 }
 
@@ -195,6 +172,8 @@ fn print_second(second: u64) -> [u8; 19] {
 
 #[cfg(test)]
 mod tests {
+    use eagleray_logs::{Limits, Writer};
+
     use super::*;
 
     #[test]
@@ -213,50 +192,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lines_reach_the_file_in_order_with_time_and_id() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("access.log");
-        let (sink, writer) = Sink::open(&path).unwrap();
-        let mut log = AccessLog::new(Some(sink));
-        let line = |status| Line {
+    fn line(status: u16) -> Line<'static> {
+        Line {
             request_id: b"abc",
             method: "GET",
             route: "/iris",
             status,
             latency: Duration::from_micros(12_345),
-        };
-        assert!(log.write(UNIX_EPOCH + Duration::from_millis(1_500), &line(200)));
-        assert!(!log.write(UNIX_EPOCH + Duration::from_millis(2_007), &line(404)));
+        }
+    }
+
+    fn written(encoding: Encoding, write: impl FnOnce(&mut AccessLog)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let writer = Writer::start(Limits::default()).unwrap();
+        let mut log = AccessLog::new(Some(writer.open(&path)), encoding);
+        write(&mut log);
         drop(log);
-        writer.join().unwrap();
+        writer.flush(Duration::from_secs(20));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    // contract: 10.4/access-line
+    #[test]
+    fn lines_reach_the_file_in_order_with_time_and_id() {
+        let text = written(Encoding::Text, |log| {
+            assert!(log.write(UNIX_EPOCH + Duration::from_millis(1_500), &line(200)));
+            assert!(!log.write(UNIX_EPOCH + Duration::from_millis(2_007), &line(404)));
+        });
         assert_eq!(
-            std::fs::read_to_string(path).unwrap(),
+            text,
             "1970-01-01T00:00:01.500Z [abc] GET /iris 200 12.3ms\n1970-01-01T00:00:02.007Z [abc] GET /iris 404 12.3ms\n"
         );
     }
 
     #[test]
-    fn lines_that_the_disk_cannot_take_are_counted() {
-        let (buffers, queue) = sync_channel(1);
-        let sink = Sink {
-            buffers,
-            lost: Arc::default(),
-        };
-        let lost = Arc::clone(&sink.lost);
-        let mut log = AccessLog::new(Some(sink));
-        let line = Line {
-            request_id: b"abc",
-            method: "GET",
-            route: "/",
-            status: 200,
-            latency: Duration::from_millis(1),
-        };
-        for _ in 0..3 {
-            log.write(UNIX_EPOCH, &line);
-            log.flush();
-        }
-        assert_eq!(lost.load(Ordering::Relaxed), 2);
-        drop(queue);
+    fn a_json_line_has_the_keys_of_ray_and_no_text_of_a_client_leaves_its_string() {
+        let text = written(Encoding::Json, |log| {
+            let hostile = Line {
+                route: "/a\"b\n",
+                ..line(500)
+            };
+            log.write(UNIX_EPOCH + Duration::from_millis(1_500), &hostile);
+        });
+        assert_eq!(
+            text,
+            "{\"levelname\":\"INFO\",\"asctime\":\"1970-01-01T00:00:01.500Z\",\"component_name\":\"proxy\",\
+             \"request_id\":\"abc\",\"route\":\"/a\\\"b\\n\",\"serve_access_log\":true,\
+             \"message\":\"GET /a\\\"b\\n 500 12.3ms\"}\n"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! What a proxy can be told. Plain fields: the executable reads its file or environment and fills them in.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
+
+use eagleray_logs::{Encoding, Log};
 
 use crate::{hosts::Host, limits::Limits, tls::TlsOptions, trust::Network};
 
@@ -23,8 +25,10 @@ pub struct Options {
     pub allowed_hosts: Vec<Host>,
     /// Certificate and key; `None`: plain TCP.
     pub tls: Option<TlsOptions>,
-    /// Where access lines are appended; `None` writes none.
-    pub access_log: Option<PathBuf>,
+    /// Where access lines go; `None` writes none.
+    pub access_log: Option<Log>,
+    /// How they are written.
+    pub access_log_encoding: Encoding,
     /// For tests only: a request to this path panics as it begins, one to a path below it when it is waited for.
     pub test_panic_path: Option<&'static str>,
 }
@@ -42,6 +46,7 @@ impl Default for Options {
             allowed_hosts: Vec::new(),
             tls: None,
             access_log: None,
+            access_log_encoding: Encoding::default(),
             test_panic_path: None,
         }
     }

@@ -20,7 +20,6 @@ use tokio::{
 };
 
 use crate::{
-    access_log::Sink,
     counters::Counters,
     gate::Gate,
     memory::{self, Memory, Watch},
@@ -35,8 +34,6 @@ const ORDERS: usize = 16;
 /// Why a proxy ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot open the access log {path}: {source}")]
-    AccessLog { path: String, source: io::Error },
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
     #[error("cannot start a thread: {0}")]
@@ -60,19 +57,11 @@ pub fn run(
     control: UnixStream,
     options: Options,
 ) -> Result<(), Error> {
-    let log = match &options.access_log {
-        Some(path) => Some(Sink::open(path).map_err(|source| Error::AccessLog {
-            path: path.display().to_string(),
-            source,
-        })?),
-        None => None,
-    };
-    let (sink, writer) = log.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Thread)?;
-    let mut threads = Threads::start(listener.as_ref(), &options, sink.as_ref())?;
+    let mut threads = Threads::start(listener.as_ref(), &options)?;
     // The threads have their own, and close them when they drain: then new clients are refused, not left waiting.
     drop(listener);
     let result = runtime.block_on(converse(control, &mut threads));
@@ -86,13 +75,6 @@ pub fn run(
             Err(_panic) => tracing::error!("a thread of the proxy panicked"),
         }
     }
-    // The last way to the writer, so it ends.
-    drop(sink);
-    if let Some(writer) = writer
-        && writer.join().is_err()
-    {
-        tracing::error!("the writer of the access log panicked");
-    }
     result
 }
 
@@ -105,11 +87,7 @@ struct Threads {
 }
 
 impl Threads {
-    fn start(
-        listener: Option<&std::net::TcpListener>,
-        options: &Options,
-        sink: Option<&Sink>,
-    ) -> Result<Self, Error> {
+    fn start(listener: Option<&std::net::TcpListener>, options: &Options) -> Result<Self, Error> {
         let count = options.threads.get();
         let counters = Arc::new(Counters::default());
         let memory = Arc::new(Memory::default());
@@ -142,7 +120,6 @@ impl Threads {
                     .map_err(Error::Thread)?,
                 options: options.clone(),
                 seed: fastrand::u64(..),
-                sink: sink.cloned(),
                 shared: shared.clone(),
                 orders: receiver,
                 done: done_sender.clone(),

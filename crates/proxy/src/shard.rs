@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     abandoned::{self, Abandoned, ByDeployment},
-    access_log::{AccessLog, FLUSH_AFTER, Sink},
+    access_log::{AccessLog, FLUSH_AFTER},
     connection::{self, Connection, Patience},
     counters::Counters,
     gate::Gate,
@@ -101,21 +101,18 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    fn new(
-        router: Handle,
-        options: &Options,
-        seed: u64,
-        sink: Option<Sink>,
-        shared: Shared,
-    ) -> Self {
+    fn new(router: Handle, options: &Options, seed: u64, shared: Shared) -> Self {
         Self {
             router,
             routes: RefCell::new(Routes::new(&options.root_path)),
             scratch: RefCell::new(Scratch::new()),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             request_timeout: options.request_timeout,
-            access_log_is_enabled: sink.is_some(),
-            access_log: RefCell::new(AccessLog::new(sink)),
+            access_log_is_enabled: options.access_log.is_some(),
+            access_log: RefCell::new(AccessLog::new(
+                options.access_log.clone(),
+                options.access_log_encoding,
+            )),
             access_log_has_lines: Notify::new(),
             connections: RefCell::new(Slab::new()),
             abandoned: Abandoned::default(),
@@ -220,7 +217,6 @@ pub(crate) struct Start {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) options: Options,
     pub(crate) seed: u64,
-    pub(crate) sink: Option<Sink>,
     pub(crate) shared: Shared,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) done: mpsc::Sender<Done>,
@@ -249,7 +245,6 @@ async fn serve(start: Start) -> io::Result<()> {
         listener,
         options,
         seed,
-        sink,
         shared,
         mut orders,
         done,
@@ -260,7 +255,7 @@ async fn serve(start: Start) -> io::Result<()> {
         limits: Arc::clone(&shared.router_limits),
         regions: None,
     });
-    let shard = Rc::new(Shard::new(router, &options, seed, sink, shared));
+    let shard = Rc::new(Shard::new(router, &options, seed, shared));
     // Dropped with this function, and its tasks with it. None of them ends by itself.
     let mut tasks = JoinSet::new();
     tasks.spawn_local(async {

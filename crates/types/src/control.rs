@@ -197,7 +197,7 @@ pub struct Publish {
 /// Node to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeEvent {
-    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: Option<node_event::Body>,
 }
 
@@ -226,6 +226,9 @@ pub mod node_event {
         /// a new one.
         #[prost(message, tag = "8")]
         ControllerSocketLost(super::Empty),
+        /// Somebody removed the state directory, and with it the checkpoint: it shall be written again.
+        #[prost(message, tag = "9")]
+        StateLost(super::Empty),
     }
 }
 

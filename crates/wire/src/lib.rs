@@ -28,4 +28,4 @@ pub use head::{
 pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;
 pub use session::{SESSION_HEADER, SessionKey, is_session_header};
-pub use socket::{peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds};
+pub use socket::{check_peer, peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds};

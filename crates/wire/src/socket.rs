@@ -89,6 +89,21 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize,
     Ok((message.bytes, fds))
 }
 
+/// Fails unless the process at the other end belongs to this user or to root: one who connects asks it before the first
+/// byte, so that nobody gets what is meant for us by listening at our path.
+pub fn check_peer(socket: impl AsFd) -> io::Result<()> {
+    let (theirs, ours) = (peer_uid(socket)?, rustix::process::geteuid().as_raw());
+    if theirs == ours || theirs == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "user {theirs} listens there, not this one (user {ours}) or root; nothing was sent"
+        ),
+    ))
+}
+
 /// The user id of the process at the other end, as the kernel recorded it when the connection was made.
 pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(sockopt::socket_peercred(socket)?.uid.as_raw())

@@ -49,6 +49,12 @@ def runtime_root() -> str:
     return f"/tmp/eagleray-{os.getuid()}"
 
 
+def state_root() -> str:
+    """The directory that holds logs, code and checkpoints of this user's nodes, as long as it can be written."""
+    base = os.environ.get("XDG_STATE_HOME") or f"{os.environ.get('HOME', '')}/.local/state"
+    return f"{base}/eagleray" if base.startswith("/") else f"/var/tmp/eagleray-{os.getuid()}"
+
+
 def find_resident() -> Address | None:
     """The resident node that `eagleray start` left running, if it answers."""
     name = os.environ.get("EAGLERAY_NODE_NAME") or "default"
@@ -62,13 +68,18 @@ def find_resident() -> Address | None:
     except OSError:
         return None
     import socket
+    import struct
 
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.settimeout(5)
             probe.connect(path)
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         except OSError:
             return None
+    # Whoever listens there would get the application, code and all.
+    if struct.unpack("3i", credentials)[1] not in (os.getuid(), 0):
+        return None
     return Address(path)
 
 
@@ -195,8 +206,8 @@ class Launched:
             answer = json.loads(data)
         except ValueError:
             raise RuntimeError(
-                f"the node ended while it started ({self._ending()}); its log is in "
-                f"{runtime_root()}/script-{os.getpid()}"
+                f"the node ended while it started ({self._ending()}); its log, if it came to one, is in "
+                f"{state_root()}/script-{os.getpid()}-*/logs"
             ) from None
         return answer if isinstance(answer, dict) else {}
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from eagleray import _core
-from eagleray._driver import progress
+from eagleray._driver import blobs, progress
 from eagleray._driver.node import Address
 from eagleray._driver.output import OutputPrinter
 from eagleray.serve.exceptions import RayServeException
@@ -145,10 +144,9 @@ class Session:
         for warning in built.warnings:
             logger().warning("%s", warning)
         progress.now(f"storing the code of application {built.spec['name']!r}")
-        for name, data in built.blobs.items():
-            _store(self.info["blob_directory"], name, data, durable=not self.owned)
         self._printer.watch(built.spec["name"])
-        deployed = self._controller.deploy(built.spec)
+        with blobs.stored(self.info["blob_directory"], built.blobs, durable=not self.owned):
+            deployed = self._controller.deploy(built.spec)
         for note in deployed["notes"]:
             logger().info("%s", note)
         return str(deployed["revision"])
@@ -277,17 +275,3 @@ def exit_when_terminated() -> None:
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-
-
-def _store(directory: str, name: str, data: bytes, *, durable: bool) -> None:
-    path = f"{directory}/{name}"
-    if os.path.exists(path):  # noqa: PTH110
-        return
-    temporary = f"{directory}/.{name}.{os.getpid()}.{threading.get_ident()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        if durable:  # a node of our own takes its blobs along when it ends
-            os.fsync(file.fileno())
-    os.rename(temporary, path)  # noqa: PTH104

@@ -58,6 +58,17 @@ impl Change {
             Self::Progress => None,
         }
     }
+
+    /// Names of the files that it needs. A rollback is to a revision that is kept.
+    pub(super) fn files(&self) -> Vec<String> {
+        match self {
+            Self::Deploy { spec, .. } => {
+                let revision = Revision::new(spec.clone());
+                revision.files().map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Core {

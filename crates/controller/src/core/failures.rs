@@ -134,8 +134,7 @@ impl Core {
 
     pub(super) fn log_path(&self, deployment: &Deployment, id: &str) -> String {
         self.options
-            .run_directory
-            .join("logs")
+            .log_directory
             .join(replica_log_name(&deployment.key, id))
             .display()
             .to_string()

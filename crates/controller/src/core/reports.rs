@@ -52,6 +52,8 @@ impl Core {
             node_event::Body::Published(_) => {}
             node_event::Body::SocketLost(lost) => self.on_socket_lost(&lost),
             node_event::Body::ControllerSocketLost(_) => self.commands.push(Command::Listen),
+            // The store makes itself again with the next save.
+            node_event::Body::StateLost(_) => self.saved = None,
         }
     }
 

@@ -28,6 +28,8 @@ use crate::{
     store::{Sqlite, Store, StoreError, sha256_hex},
 };
 
+mod disk;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Frames over a blocking socket.
@@ -226,6 +228,7 @@ impl Stage {
         let options = Options {
             checkpoint_path: self.path("checkpoint.sqlite"),
             blob_directory: self.path("blobs"),
+            log_directory: self.path("logs"),
             run_directory: self.directory.path().to_owned(),
             python: "python3".to_owned(),
         };
@@ -554,6 +557,7 @@ fn a_checkpoint_that_cannot_be_used_ends_the_controller_with_its_reason() {
     let options = Options {
         checkpoint_path: path,
         blob_directory: directory.path().join("blobs"),
+        log_directory: directory.path().join("logs"),
         run_directory: directory.path().to_owned(),
         python: "python3".to_owned(),
     };

@@ -173,10 +173,17 @@ pub fn open(store: &mut dyn Store) -> Result<Loaded, StoreError> {
     let mut loaded = load(store)?;
     loaded.epoch += 1;
     save(store, loaded.epoch, &loaded.root, &[])?;
+    sweep(store, &loaded.root)?;
+    Ok(loaded)
+}
+
+/// Removes the revisions that the root does not name.
+pub fn sweep(store: &mut dyn Store, root: &Root) -> Result<(), StoreError> {
+    let keep = root.blobs();
     for name in store.blob_names()? {
-        if !loaded.revisions.contains_key(&name) {
+        if !keep.contains(name.as_str()) {
             store.remove_blob(&name)?;
         }
     }
-    Ok(loaded)
+    Ok(())
 }

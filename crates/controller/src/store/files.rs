@@ -1,12 +1,15 @@
 //! The blob directory: files that drivers write before a deploy, named by the hex SHA-256 of their content.
 //!
-//! The controller never writes here. It checks each file that a new revision names, and sweeps at its start what
-//! no revision names any more. A driver writes first and deploys afterwards, so files of the last hour stay.
+//! The controller never writes here. It checks each file that a new revision names, and removes each ([`Known`]) when
+//! the last revision that names it is gone. A driver that comes for a file which is there already touches it, and a file
+//! touched since it was checked is left: that driver's deploy is about to name it again. What no revision ever named
+//! (a driver that died before its deploy) is swept at the start of a controller; a driver writes first and deploys
+//! afterwards, so whole files of the last hour stay, and half-written ones as long as their driver lives.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +19,52 @@ use super::hex;
 
 /// Files younger than this are never swept: a driver may be about to deploy them.
 pub const KEPT: Duration = Duration::from_secs(3600);
+
+/// The files that revisions name, and when each was last touched as it was checked.
+#[derive(Debug, Default)]
+pub struct Known(BTreeMap<String, SystemTime>);
+
+/// A file to be removed, if nobody has touched it since.
+pub type Goner = (PathBuf, SystemTime);
+
+impl Known {
+    /// Learns of files that are there and whole.
+    pub fn learn<'a>(&mut self, directory: &Path, names: impl Iterator<Item = &'a str>) {
+        for name in names {
+            let touched = fs::metadata(directory.join(name)).and_then(|found| found.modified());
+            if let Ok(touched) = touched {
+                self.0.insert(name.to_owned(), touched);
+            }
+        }
+    }
+
+    pub fn add(&mut self, learnt: Self) {
+        self.0.extend(learnt.0);
+    }
+
+    /// Forgets those that `keep` does not have, and returns them.
+    pub fn forget(&mut self, directory: &Path, keep: &BTreeSet<&str>) -> Vec<Goner> {
+        let (kept, gone) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|(name, _)| keep.contains(name.as_str()));
+        self.0 = kept;
+        gone.into_iter()
+            .map(|(name, touched)| (directory.join(name), touched))
+            .collect()
+    }
+}
+
+/// Removes files; returns how many.
+pub fn remove(goners: &[Goner]) -> usize {
+    let untouched = |(path, touched): &&Goner| {
+        fs::metadata(path)
+            .and_then(|found| found.modified())
+            .is_ok_and(|now| now == *touched)
+    };
+    // One that cannot be removed is met again at the next start.
+    let removed = |(path, _): &&Goner| fs::remove_file(path).is_ok();
+    goners.iter().filter(untouched).filter(removed).count()
+}
 
 /// Whether `name` can name a blob, and so cannot leave the directory.
 pub fn is_name(name: &str) -> bool {
@@ -58,8 +107,8 @@ pub fn verify(directory: &Path, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Removes old files that `keep` does not name (blobs, and what a driver that died left half written). Returns how
-/// many. Strange names are left alone.
+/// Removes old files that `keep` does not name, and what a driver that died left half written. Returns how many.
+/// Strange names are left alone.
 pub fn sweep(directory: &Path, keep: &BTreeSet<&str>, now: SystemTime) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
@@ -76,11 +125,21 @@ pub fn sweep(directory: &Path, keep: &BTreeSet<&str>, now: SystemTime) -> io::Re
         let metadata = entry.metadata()?;
         let young = metadata
             .modified()
-            .is_ok_and(|at| now.duration_since(at).unwrap_or_default() < KEPT);
+            .is_ok_and(|at| now.duration_since(at).unwrap_or_default() < KEPT)
+            && !is_half_of_a_dead_driver(&name);
         if metadata.is_file() && ours && !young && !keep.contains(name.as_str()) {
             fs::remove_file(entry.path())?;
             removed += 1;
         }
     }
     Ok(removed)
+}
+
+/// `.NAME.PID.THREAD`, and that process is gone.
+fn is_half_of_a_dead_driver(name: &str) -> bool {
+    let mut parts = name.split('.');
+    let pid = (parts.next() == Some(""))
+        .then(|| parts.nth(1)?.parse::<u32>().ok())
+        .flatten();
+    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }

@@ -1,9 +1,10 @@
 //! The checkpoint in one `SQLite` file.
 //!
-//! `locking_mode=EXCLUSIVE`: one writer, and a second controller is refused. `journal_mode=TRUNCATE` with
-//! `synchronous=FULL`, not WAL: a commit is durable when the truncated journal is synced, the file needs no shared
-//! memory beside it (home directories on NFS), and at some writes a minute the extra sync costs nothing. Nothing
-//! is written before the file has been recognised as ours and of a format that we know.
+//! `locking_mode=EXCLUSIVE`: one writer, and a second controller is refused. `journal_mode=PERSIST` with
+//! `synchronous=FULL`, not WAL: a commit is durable when the journal's header is cleared and synced, the file needs no
+//! shared memory beside it (home directories on NFS), and at some writes a minute the extra sync costs nothing. The
+//! journal has its room on the disk from the start, so a root that is no larger than the last can be written when the disk is full:
+//! a controller that dies then is followed by another. Nothing is written before the file has been recognised as ours and of a format that we know.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,6 +18,10 @@ use super::{Store, StoreError};
 /// "EGRY": tells our file from any other `SQLite` file.
 const APPLICATION_ID: i32 = 0x4547_5259;
 const SCHEMA: u32 = 1;
+/// Room that the journal has from the start: what the commit of a root of the same size needs, many times over.
+const JOURNAL_RESERVED: usize = 64 * 1024;
+/// What the journal may keep.
+const JOURNAL_BYTES: u32 = 1024 * 1024;
 
 #[derive(Debug)]
 pub struct Sqlite {
@@ -41,6 +46,8 @@ impl Sqlite {
         store
             .prepare(patience)
             .map_err(|error| failed(path, &error))??;
+        // On a disk that is full already it stays as large as it is.
+        reserve_journal(path).ok();
         Ok(store)
     }
 
@@ -72,8 +79,10 @@ impl Sqlite {
             }));
         }
         self.connection
-            .pragma_update(None, "journal_mode", "TRUNCATE")?;
+            .pragma_update(None, "journal_mode", "PERSIST")?;
         self.connection.pragma_update(None, "synchronous", "FULL")?;
+        self.connection
+            .pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
         if tables == 0 {
             self.connection.execute_batch(&format!(
                 "BEGIN IMMEDIATE;
@@ -137,11 +146,33 @@ impl Store for Sqlite {
         })
     }
 
+    fn restore(&mut self) -> Result<bool, StoreError> {
+        if self.path.exists() {
+            return Ok(false);
+        }
+        *self = Self::open(&self.path)?;
+        Ok(true)
+    }
+
     fn replace_root(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let statement = "INSERT INTO root (id, bytes) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes";
         self.run(|connection| connection.execute(statement, [bytes]))
             .map(drop)
     }
+}
+
+/// Takes the room of the journal now. A journal that begins with zeros is none to `SQLite`, which writes over it.
+fn reserve_journal(path: &Path) -> std::io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let mut name = path.as_os_str().to_owned();
+    name.push("-journal");
+    let mut journal = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(name)?;
+    let there = journal.metadata()?.len() as usize;
+    journal.write_all(&vec![0; JOURNAL_RESERVED.saturating_sub(there)])
 }
 
 fn create_private(path: &Path) -> std::io::Result<()> {

@@ -326,3 +326,34 @@ fn old_files_that_nothing_names_are_swept_and_all_others_stay() {
         .collect();
     assert_eq!(left, BTreeSet::from([kept.clone(), "README".to_owned()]));
 }
+
+#[test]
+fn what_a_dead_driver_left_half_written_goes_at_once() {
+    let directory = TempDir::new().unwrap();
+    let name = sha256_hex(b"a blob");
+    // No process has this number: it is above the greatest that Linux gives.
+    let (dead, alive) = (
+        format!(".{name}.4194305.1"),
+        format!(".{name}.{}.1", std::process::id()),
+    );
+    for half in [&dead, &alive] {
+        fs::write(directory.path().join(half), b"x").unwrap();
+    }
+    let swept = files::sweep(directory.path(), &BTreeSet::new(), SystemTime::now()).unwrap();
+    assert_eq!(swept, 1);
+    assert!(directory.path().join(alive).exists());
+}
+
+#[test]
+fn a_store_that_was_removed_is_made_again_and_is_empty() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&directory);
+    checkpoint::save(&mut store, 1, &root(&["a"]), &[revision("a")]).unwrap();
+    assert!(!store.restore().unwrap());
+    fs::remove_dir_all(directory.path().join("state")).unwrap();
+    assert!(store.restore().unwrap());
+    assert_eq!(store.root().unwrap(), None);
+    checkpoint::save(&mut store, 1, &root(&["a"]), &[revision("a")]).unwrap();
+    drop(store);
+    assert_eq!(checkpoint::load(&mut open(&directory)).unwrap().epoch, 1);
+}

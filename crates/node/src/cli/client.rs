@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Decoder, Frame, Kind};
+use eagleray_wire::{Decoder, Frame, Kind, check_peer};
 use prost::Message;
 
 use crate::{
@@ -39,6 +39,7 @@ pub(super) fn call<A: Message + Default>(
 
 fn exchange(socket: &Path, request: Vec<u8>) -> io::Result<Bytes> {
     let mut stream = UnixStream::connect(socket)?;
+    check_peer(&stream)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
     let mut out = BytesMut::new();

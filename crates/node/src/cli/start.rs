@@ -24,6 +24,7 @@ use crate::{
     replicas::process::pipe,
     run_directory::{self, NodeRecord},
     settings::{self, NodeOptions},
+    state_directory,
 };
 
 /// A node says within this time whether it is up; it gives up by itself before.
@@ -144,10 +145,7 @@ fn start(options: &NodeOptions) -> Result<Result<Up, ready::Failure>, String> {
         return Err(format!(
             "the node (process {}) has not come up within {START_WITHIN_SECONDS} s; its log is in {}",
             child.id(),
-            run_directory::root()
-                .join(&options.name)
-                .join("logs")
-                .display()
+            state_directory::logs_of_resident(&options.name).display()
         ));
     }
     let mut line = String::new();

@@ -1,32 +1,35 @@
 //! Everything that can fail before a process is started: the run directory, the log, the sockets.
 
 use std::{
-    fmt::Write,
+    fmt::Write as _,
     fs::File,
     io::{self, Read},
     net::{SocketAddr, TcpListener},
     os::{fd::AsFd, unix::net::UnixListener},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
+use eagleray_logs::Writer;
 use eagleray_types::control::NodeInfo;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    listener, log_writer,
-    ready::{Failure, Kind},
+    directory::{self, check_room, private_directory},
+    listener,
+    ready::{Failure, Kind, Up},
     replicas,
     run_directory::{self, NodeRecord, RunDirectory},
     service::{Recipe, Role},
     settings::{self, ChildOptions, NodeOptions, ReaperOptions},
-    telemetry,
+    state_directory::{self, Logs, StateDirectory},
+    telemetry::{self, LogOptions},
 };
 
 /// A node that has all it needs but its processes.
 pub(super) struct Setup {
     pub(super) node_id: String,
     pub(super) directory: RunDirectory,
-    pub(super) state: PathBuf,
+    pub(super) state: StateDirectory,
     /// `None`: no HTTP, and the address is empty.
     pub(super) http: Option<TcpListener>,
     pub(super) http_address: String,
@@ -34,7 +37,8 @@ pub(super) struct Setup {
     pub(super) warning: String,
     pub(super) node_socket: UnixListener,
     pub(super) controller_socket: UnixListener,
-    pub(super) log_writer: (log_writer::Writer, log_writer::Finish),
+    pub(super) log_options: LogOptions,
+    pub(super) logs: Writer,
 }
 
 impl Setup {
@@ -51,35 +55,53 @@ impl Setup {
             .proxy
             .check_files()
             .map_err(|problem| Failure::new(Kind::Invalid, format!("http_options: {problem}")))?;
+        let mut log_options = LogOptions::from_environment(options.foreground)
+            .map_err(|problem| Failure::new(Kind::Invalid, problem))?;
         let node_id = new_id().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
-        let in_root = |error: run_directory::Error| error.or_elsewhere(settings::RUNTIME_ROOT);
-        run_directory::private_directory(&root).map_err(in_root)?;
-        let stale = run_directory::clean_stale(&root);
+        let in_root = |error: directory::Error| error.or_elsewhere(settings::RUNTIME_ROOT);
+        private_directory(&root).map_err(in_root)?;
+        let mut stale = run_directory::clean_stale(&root);
+        stale.extend(state_directory::clean_stale());
         let directory = RunDirectory::acquire(&root, &options.name, &node_id).map_err(in_root)?;
-        Self::inside(options, node_id, &stale, directory)
+        let mut undo = Undo {
+            directory: Some(directory),
+            state: None,
+        };
+        let path = root.join(&options.name);
+        check_room(&path).map_err(in_root)?;
+        let (state, notes) = match options.owner_pid {
+            Some(_) => StateDirectory::of_script(&options.name, &node_id, &path)?,
+            None => (StateDirectory::of_resident(&options.name)?, Vec::new()),
+        };
+        log_options.directory = state.logs();
+        undo.state = Some(state);
+        if !options.foreground {
+            // What the starter gave may be a pipe whose reader waits for its end.
+            let nowhere = File::options().write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stderr(&nowhere)?;
+            rustix::stdio::dup2_stdout(&nowhere)?;
+        }
+        let logs = telemetry::start("node", "node", &log_options)?;
+        for error in stale {
+            tracing::warn!(%error, "what a dead node left could not be cleaned");
+        }
+        for note in notes {
+            tracing::warn!(note, "logs and code are not where they should be");
+        }
+        Self::inside(options, node_id, undo, log_options, logs)
     }
 
     fn inside(
         options: &NodeOptions,
         node_id: String,
-        stale: &[run_directory::Error],
-        directory: RunDirectory,
+        mut undo: Undo,
+        log_options: LogOptions,
+        logs: Writer,
     ) -> Result<Self, Failure> {
-        let path = directory.path().to_owned();
-        let mut undo = Undo(Some(directory));
-        let log = telemetry::open_log(&path.join("logs"), "node")?;
-        if !options.foreground {
-            // What the starter gave may be a pipe whose reader waits for its end.
-            rustix::stdio::dup2_stderr(log.try_clone_file()?)?;
-            rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-        }
-        telemetry::start("node", log, options.foreground);
-        for error in stale {
-            tracing::warn!(%error, "what a dead node left could not be cleaned");
-        }
         raise_descriptor_limit();
-        let root = path.parent().unwrap_or(&path);
-        let http = listen_for_http(root, options)?;
+        let root = run_directory::root();
+        let path = root.join(&options.name);
+        let http = listen_for_http(&root, options)?;
         let (http_address, warning) = match &http {
             Some(listener) => {
                 let address = listener.local_addr()?;
@@ -91,16 +113,9 @@ impl Setup {
         if !warning.is_empty() {
             tracing::warn!("{warning}");
         }
-        let state = match options.owner_pid {
-            Some(_) => path.clone(),
-            None => run_directory::state_directory(&options.name)
-                .map_err(|error| error.or_elsewhere("XDG_STATE_HOME"))?,
-        };
-        run_directory::private_directory(&state.join("blobs"))?;
         let node_socket = replicas::process::listen(&path.join("node.sock"))?;
         let controller_socket = replicas::process::listen(&path.join("controller.sock"))?;
-        let log_writer = log_writer::Writer::start()?;
-        let Some(directory) = undo.0.take() else {
+        let (Some(directory), Some(state)) = (undo.directory.take(), undo.state.take()) else {
             return Err(Failure::new(Kind::Failed, "the run directory is gone"));
         };
         Ok(Self {
@@ -112,35 +127,37 @@ impl Setup {
             warning,
             node_socket,
             controller_socket,
-            log_writer,
+            log_options,
+            logs,
         })
     }
 
     pub(super) fn recipes(&self, options: &NodeOptions) -> io::Result<[Recipe; 3]> {
         let path = self.directory.path();
-        let log_directory = path.join("logs");
         let child = serde_json::to_string(&ChildOptions {
-            log_directory: log_directory.clone(),
-            foreground: options.foreground,
+            logs: self.log_options.clone(),
             proxy: options.proxy.clone(),
-            checkpoint: self.state.join("checkpoint.sqlite"),
-            blob_directory: self.state.join("blobs"),
+            checkpoint: self.state.checkpoint(),
+            blob_directory: self.state.blobs(),
             run_directory: path.to_owned(),
             node_id: self.node_id.clone(),
         })?;
         let reaper = serde_json::to_string(&ReaperOptions {
             node_id: self.node_id.clone(),
             run_directory: path.to_owned(),
+            state_directory: self.state.path().to_owned(),
             remove: run_directory::is_script_name(&options.name),
-            log_directory: log_directory.clone(),
+            logs: LogOptions {
+                terminal: false,
+                ..self.log_options.clone()
+            },
         })?;
         let recipe = |role, options_text: &str, listener| Recipe {
             role,
             options: options_text.to_owned(),
             node_id: self.node_id.clone(),
             run_directory: path.to_owned(),
-            log_directory: log_directory.clone(),
-            foreground: options.foreground,
+            log_directory: self.state.logs(),
             listener,
         };
         Ok([
@@ -175,6 +192,20 @@ impl Setup {
         }
     }
 
+    /// What whoever started the node is told.
+    pub(super) fn up(&self, record: &NodeRecord) -> Up {
+        let path = self.directory.path();
+        Up {
+            name: record.name.clone(),
+            pid: record.pid,
+            http_address: record.http_address.clone(),
+            node_socket: path.join("node.sock"),
+            run_directory: path.to_owned(),
+            log_directory: self.state.logs(),
+            warning: self.warning.clone(),
+        }
+    }
+
     /// What it says of itself on its socket.
     pub(super) fn info(&self, options: &NodeOptions) -> NodeInfo {
         let path = self.directory.path();
@@ -184,11 +215,11 @@ impl Setup {
             pid: std::process::id(),
             http_address: self.http_address.clone(),
             run_directory: text(path),
-            blob_directory: text(&self.state.join("blobs")),
+            blob_directory: text(&self.state.blobs()),
             controller_socket_path: text(&path.join("controller.sock")),
             owner_pid: options.owner_pid.unwrap_or(0),
             node_id: self.node_id.clone(),
-            log_directory: text(&path.join("logs")),
+            log_directory: text(&self.state.logs()),
             proxy_status: "STARTING".to_owned(),
             troubles: std::collections::BTreeMap::new(),
         }
@@ -207,25 +238,29 @@ fn listen_for_http(root: &Path, options: &NodeOptions) -> Result<Option<TcpListe
         })
 }
 
-/// Leaves the run directory when the start fails after it was taken.
-struct Undo(Option<RunDirectory>);
+/// Leaves the directories when the start fails after they were taken.
+struct Undo {
+    directory: Option<RunDirectory>,
+    state: Option<StateDirectory>,
+}
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if let Some(mut directory) = self.0.take()
-            && let Err(error) = directory.leave(run_directory::Logs::Remove)
-        {
-            tracing::warn!(%error, "the run directory was not cleared");
+        let left = self.directory.take().map_or(Ok(()), |mut one| one.leave());
+        let state = self.state.take();
+        let left = left.and(state.map_or(Ok(()), |one| one.leave(Logs::Remove)));
+        if let Err(error) = left {
+            tracing::warn!(%error, "what the node had on disk was not removed");
         }
     }
 }
 
-impl From<run_directory::Error> for Failure {
-    fn from(error: run_directory::Error) -> Self {
+impl From<directory::Error> for Failure {
+    fn from(error: directory::Error) -> Self {
         let kind = match &error {
-            run_directory::Error::Held { .. } => Kind::AlreadyRunning,
-            run_directory::Error::Unsafe(_) => Kind::Invalid,
-            run_directory::Error::Io { .. } => Kind::Failed,
+            directory::Error::Held { .. } => Kind::AlreadyRunning,
+            directory::Error::Unsafe(_) | directory::Error::Foreign(_) => Kind::Invalid,
+            directory::Error::Io { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }

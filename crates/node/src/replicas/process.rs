@@ -12,11 +12,11 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
-use eagleray_types::{DeploymentKey, ReplicaId, control::Spawn, replica_log_name};
+use eagleray_types::{ReplicaId, control::Spawn};
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, pipe_with},
@@ -129,16 +129,6 @@ fn way_out(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
-}
-
-pub(super) fn log_path(
-    run_directory: &Path,
-    deployment: &DeploymentKey,
-    id: &ReplicaId,
-) -> PathBuf {
-    run_directory
-        .join("logs")
-        .join(replica_log_name(deployment, id.as_str()))
 }
 
 /// A listening socket at `path` that only this user can reach, under any umask.

@@ -54,9 +54,10 @@ impl Bench {
         let (sender, news) = mpsc::channel(64);
         let replicas = Replicas::new(
             directory.path(),
+            &directory.path().join("logs"),
             &node_id(&directory),
             Rc::default(),
-            log_writer::Writer::start().unwrap().0,
+            Writer::start(eagleray_logs::Limits::default()).unwrap(),
             sender,
         );
         Self {

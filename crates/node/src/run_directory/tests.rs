@@ -1,4 +1,7 @@
-use std::os::unix::fs::symlink;
+use std::{
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt, symlink},
+};
 
 use super::*;
 
@@ -25,19 +28,15 @@ fn a_directory_that_is_held_is_refused_and_free_again_when_the_holder_is_gone() 
 }
 
 #[test]
-fn what_a_dead_node_left_is_cleaned_but_logs_of_a_resident_node_stay() {
+fn what_a_dead_node_left_is_removed() {
     let root = tempfile::tempdir().unwrap();
     for name in ["script-1", "resident"] {
         let directory = RunDirectory::acquire(root.path(), name, "no-such-node-id").unwrap();
         fs::write(directory.path().join("node.json"), "{}").unwrap();
         fs::write(directory.path().join("r/x.sock"), "").unwrap();
-        fs::write(directory.path().join("logs/node.log"), "").unwrap();
     }
     assert!(clean_stale(root.path()).is_empty());
-    assert!(!root.path().join("script-1").exists());
-    assert!(!root.path().join("resident/node.json").exists());
-    assert!(!root.path().join("resident/r").exists());
-    assert!(root.path().join("resident/logs/node.log").exists());
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -124,59 +123,6 @@ fn a_directory_that_another_node_has_taken_meanwhile_is_left_to_it() {
     let second = RunDirectory::acquire(root.path(), "script-1", "id-2").unwrap();
     let error = first.restore("id-1").unwrap_err();
     assert!(error.to_string().contains("another node"), "{error}");
-    first.leave(Logs::Remove).unwrap();
+    first.leave().unwrap();
     assert!(second.is_whole());
-}
-
-/// A script's node that ended and left its log.
-fn ended(root: &Path, name: &str) -> PathBuf {
-    let mut directory = RunDirectory::acquire(root, name, "no-such-node-id").unwrap();
-    let path = directory.path().to_owned();
-    fs::write(path.join("logs/replica.log"), "why").unwrap();
-    for file in ["checkpoint.sqlite", "node.json", "node.sock", "r/x.sock"] {
-        fs::write(path.join(file), "").unwrap();
-    }
-    fs::create_dir(path.join("blobs")).unwrap();
-    directory.leave(Logs::Keep).unwrap();
-    path
-}
-
-#[test]
-fn logs_that_a_script_left_to_be_read_stay_and_nothing_else_does() {
-    let root = tempfile::tempdir().unwrap();
-    let path = ended(root.path(), "script-1");
-    let left: Vec<_> = fs::read_dir(&path)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["logs"]);
-    assert!(clean_stale(root.path()).is_empty());
-    assert_eq!(
-        fs::read_to_string(path.join("logs/replica.log")).unwrap(),
-        "why"
-    );
-    // Another script of the same process id begins with none.
-    let again = RunDirectory::acquire(root.path(), "script-1", "id").unwrap();
-    assert!(!again.path().join("logs/replica.log").exists());
-}
-
-#[test]
-fn logs_that_scripts_left_are_few_and_of_the_last_day() {
-    let root = tempfile::tempdir().unwrap();
-    for number in 0..SCRIPT_LOGS_KEPT + 3 {
-        ended(root.path(), &format!("script-{number}"));
-    }
-    let live = RunDirectory::acquire(root.path(), "script-1000", "id").unwrap();
-    let left = || {
-        fs::read_dir(root.path())
-            .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().path() != live.path())
-            .count()
-    };
-    assert!(clean_stale(root.path()).is_empty());
-    assert_eq!(left(), SCRIPT_LOGS_KEPT);
-    let later = SystemTime::now() + 2 * SCRIPT_LOGS_KEPT_FOR;
-    assert!(remove_kept_logs(root.path(), later).is_empty());
-    assert_eq!(left(), 0);
-    assert!(live.is_whole());
 }

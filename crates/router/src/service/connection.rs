@@ -13,8 +13,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
-    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, recv_with_fds,
-    region::Channel,
+    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, check_peer,
+    recv_with_fds, region::Channel,
 };
 use tokio::{io::Interest, net::UnixStream};
 
@@ -173,6 +173,7 @@ struct Hello {
 
 async fn open(connect: &Connect, regions: bool) -> io::Result<((Reader, Writer), Hello)> {
     let stream = UnixStream::connect(&connect.socket_path).await?;
+    check_peer(&stream)?;
     let mut out = BytesMut::new();
     let mut header = Header::new(Kind::Hello, 0, 0);
     header.a = PROTOCOL_VERSION;

@@ -13,7 +13,7 @@ use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 
-use super::{peer_uid, recv_with_fd, send_with_fd};
+use super::{check_peer, peer_uid, recv_with_fd, send_with_fd};
 
 fn pipe() -> (File, File) {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
@@ -135,4 +135,31 @@ fn the_peer_has_our_user_id() {
     let uid = rustix::process::getuid().as_raw();
     assert_eq!(peer_uid(&server).unwrap(), uid);
     assert_eq!(peer_uid(&client).unwrap(), uid);
+}
+
+#[test]
+fn one_who_connects_to_another_users_socket_sends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let ours = UnixListener::bind(&path).unwrap();
+    check_peer(UnixStream::connect(&path).unwrap()).unwrap();
+    drop(ours);
+    std::fs::remove_file(&path).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        // Only root can be somebody else.
+        return;
+    }
+    let everybody = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+    std::fs::set_permissions(directory.path(), everybody).unwrap();
+    // The user id is the thread's own, and ends with it.
+    let theirs = path.clone();
+    let listener = std::thread::spawn(move || {
+        let other = rustix::process::Uid::from_raw(12345);
+        rustix::thread::set_thread_res_uid(other, other, other).unwrap();
+        UnixListener::bind(theirs).unwrap()
+    });
+    let _listener = listener.join().unwrap();
+    let error = check_peer(UnixStream::connect(&path).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("user 12345"), "{error}");
 }

@@ -156,6 +156,7 @@ impl World {
             epoch: loaded.epoch,
             seed,
             blob_directory: "/blobs".into(),
+            log_directory: "/run/logs".into(),
             run_directory: "/run".into(),
             python: "python3".into(),
         };
