@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eagleray import _core
 
 current: ContextVar[_core.Request | None] = ContextVar("eagleray_request", default=None)
+
+given: ContextVar[Any] = ContextVar("eagleray_given_request", default=None)
+"""What a program has set to stand for a request where none is: `eagleray.serve.context._serve_request_context`."""

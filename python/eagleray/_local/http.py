@@ -206,11 +206,11 @@ class HttpRequest(Request):
 
     def begin(self) -> dict[str, Any] | None:
         """Claims the request; its scope, or None if nobody wants it any more."""
-        return self._scope if self.claim() else None
+        return dict(self._scope) if self.claim() else None
 
     def scope(self) -> dict[str, Any]:
         """The ASGI scope."""
-        return self._scope
+        return dict(self._scope)
 
     def call(self) -> None:
         """It is no call through a handle."""

@@ -36,4 +36,5 @@ def with_prefix(app: Callable[..., Any]) -> Callable[..., Any]:
         served.root_path = root_path
         await served(scope, receive, send)
 
+    call.app = app  # type: ignore[attr-defined]
     return call

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from eagleray._request import current
+from eagleray._request import current, given
 
 # Inside such work: its model, and the task that does it.
 _work: ContextVar[tuple[str, asyncio.Task[Any] | None] | None] = ContextVar("eagleray_work", default=None)
@@ -24,7 +24,7 @@ def get_multiplexed_model_id() -> str:
     work = _work.get()
     if work is not None:
         return work[0]
-    request = current.get()
+    request = current.get() or given.get()
     return "" if request is None else request.multiplexed_model_id
 
 

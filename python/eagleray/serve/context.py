@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from eagleray._request import current
+from eagleray._request import current, given
 from eagleray.serve.exceptions import RayServeException
 
 __all__ = ["DeploymentID", "ReplicaContext", "ReplicaID", "ReplicaRank", "RequestContext"]
@@ -125,8 +125,23 @@ class RequestContext:
 
     @property
     def route(self) -> str:
-        """Route prefix where the request came in over HTTP, also for calls that it made; empty for a driver's call."""
-        return str(self._request.route)
+        """Route of the request; empty for a driver's call.
+
+        Behind FastAPI, or another application with routes, it is the pattern with its prefix, `/api/users/{name}`.
+        Everywhere else, also for calls that the request made, it is the route prefix where it came in over HTTP.
+        """
+        prefix = str(self._request.route)
+        context = None if self._request.is_call else _find_replica_context()
+        served = None if context is None else getattr(context.servable_object, "_eagleray_served", None)
+        if served is None:
+            return prefix
+        from eagleray.serve import _routes
+
+        try:
+            found = _routes.pattern(served.app, self._request.scope())
+        except Exception:
+            return prefix  # a route of the user's own kind
+        return prefix.removesuffix("/") + found if found else prefix
 
     @property
     def app_name(self) -> str:
@@ -154,6 +169,15 @@ class RequestContext:
         return left
 
     @property
+    def is_http_request(self) -> bool:
+        """Whether it came over HTTP to this very replica, not as a call through a handle."""
+        return not self._request.is_call
+
+    @property
+    def _internal_request_id(self) -> str:
+        return self.request_id
+
+    @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more. Async code is cancelled then; sync code may look here."""
         return bool(self._request.cancelled)
@@ -163,6 +187,60 @@ def get_request_context() -> RequestContext | None:
     """The request that this code serves, by task and thread; None outside of one."""
     request = current.get()
     return None if request is None else RequestContext(request)
+
+
+# --- names of Ray Serve that are private there, and read by programs nevertheless ------------------------------------
+
+
+@dataclass
+class _RequestContext:
+    """No request, or what a program says instead of one, in a test for instance."""
+
+    route: str = ""
+    request_id: str = ""
+    _internal_request_id: str = ""
+    app_name: str = ""
+    multiplexed_model_id: str = ""
+    session_id: str = ""
+    grpc_context: Any = None
+    is_http_request: bool = False
+    cancel_on_parent_request_cancel: bool = False
+    _client: str = ""
+    remaining_s: float | None = None
+    cancelled: bool = False
+
+
+class _RequestVariable:
+    """As the context variable: what is set holds where no request is served."""
+
+    def get(self, default: Any = None) -> Any:
+        return get_request_context() or given.get() or default
+
+    def set(self, value: Any) -> Any:
+        return given.set(value)
+
+    def reset(self, token: Any) -> None:
+        given.reset(token)
+
+
+_serve_request_context = _RequestVariable()
+
+
+def _get_serve_request_context() -> RequestContext | _RequestContext:
+    """As `get_request_context`, but never None: outside of a request its fields are empty."""
+    found: RequestContext | _RequestContext = _serve_request_context.get() or _RequestContext()
+    return found
+
+
+def _get_internal_replica_context() -> ReplicaContext | None:
+    """As `get_replica_context`, but None outside of a replica."""
+    return _find_replica_context()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "_INTERNAL_REPLICA_CONTEXT":
+        return _find_replica_context()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def in_replica() -> bool:
