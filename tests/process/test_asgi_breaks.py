@@ -217,7 +217,7 @@ sends(
     no_more_body=[start(), {"type": "http.response.body", "body": b"whole"}],
     same_length_twice=[start(headers=[(b"content-length", b"5"), (b"content-length", b"5")]), body(b"whole")],
     more_fields=[{**start(), "unknown": 1, "trailers": False}, {**body(b"whole"), "unknown": 1}],
-    hop_by_hop=[start(headers=[(b"transfer-encoding", b"chunked"), (b"connection", b"close, x-a"),
+    hop_by_hop=[start(headers=[(b"transfer-encoding", b"chunked"), (b"connection", b"keep-alive, x-a"),
                                (b"keep-alive", b"1"), (b"upgrade", b"x")]), body(b"whole")],
 )
 
