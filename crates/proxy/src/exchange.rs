@@ -271,6 +271,7 @@ impl Service {
             code: ErrorCode::BadRequest,
             message: error.to_string().into(),
         })?;
+        let expects = length != Some(0) && parts.headers.contains_key(header::EXPECT);
         record.outlives_client = encoded.outlives_client && record.handshake.is_none();
         let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
@@ -279,7 +280,7 @@ impl Service {
             Upload::new(
                 incoming,
                 ingress.sync_body_limit,
-                parts.headers.contains_key(header::EXPECT),
+                expects,
                 Rc::clone(&self.connection),
             ),
             length,

@@ -161,8 +161,7 @@ where
             for stream in self.windows.take_let_go() {
                 self.streams.spawn_local(inbound::drain(stream));
             }
-            self.windows
-                .settle(&mut self.connection, self.meter.take_received());
+            self.settle();
             let accepted = catch_unwind(AssertUnwindSafe(|| self.connection.poll_accept(context)));
             match accepted {
                 Ok(Poll::Ready(Some(Ok((request, reply))))) => {
@@ -178,6 +177,8 @@ where
                 }
                 Ok(Poll::Ready(None)) => return Poll::Ready(()),
                 Ok(Poll::Pending) if self.goodbye.is_none() && self.must_end().is_some() => {}
+                // What was read just now may be all that comes, until we say more.
+                Ok(Poll::Pending) if self.settle() => {}
                 Ok(Poll::Pending) => return Poll::Pending,
                 Err(_panic) => {
                     self.shard.count_panic();
@@ -185,6 +186,12 @@ where
                 }
             }
         }
+    }
+
+    /// Brings the windows in line with what was read; whether there is something to say because of it.
+    fn settle(&mut self) -> bool {
+        let received = self.meter.take_received();
+        self.windows.settle(&mut self.connection, received)
     }
 
     /// Takes away tasks that are over.

@@ -117,10 +117,20 @@ fn a_body_of_unknown_length_has_a_wider_window_too() {
 #[test]
 fn bodies_that_nobody_reads_stop_no_other_of_their_connection() {
     // So little in all that windows cannot widen for what is unread, or enough for that.
-    for (total, unread) in [(0.0, 8), (268_435_456.0, 50)] {
+    let cases = [
+        (1_048_576.0, 0.0, 8),
+        (1_048_576.0, 268_435_456.0, 50),
+        (65_535.0, 268_435_456.0, 3),
+    ];
+    for (own, total, unread) in cases {
         let replica = Replica::start("a", 1000);
         let mut limits = Limits::default();
-        limits.set([("h2_windows_bytes", total)]).unwrap();
+        limits
+            .set([
+                ("h2_connection_window_bytes", own),
+                ("h2_windows_bytes", total),
+            ])
+            .unwrap();
         let mut proxy = Proxy::with(options(limits));
         proxy.snapshot(&[("/", target("D", &[&replica]))]);
         let mut connection = replica.accept();
@@ -145,6 +155,24 @@ fn bodies_that_nobody_reads_stop_no_other_of_their_connection() {
         assert_eq!(sender.raw.answer(stream), (200, b"read".to_vec()));
         drop(stalled);
     }
+}
+
+#[test]
+fn a_body_that_fills_the_window_last_stops_no_other_either() {
+    let replica = Replica::start("a", 1000);
+    let proxy = Proxy::serving(target("D", &[&replica]));
+    let mut connection = replica.accept();
+    let mut sender = Sender::connect(proxy.http2);
+    for stream in [1, 3] {
+        begin(&mut sender, stream, None);
+        begun(&mut connection);
+    }
+    // Nothing is sent after it, not even a question, that could make the proxy look again.
+    for _ in 0..20 {
+        while sender.send(1, &[b'x'; 16_384], false) > 0 {}
+        wait_for_room(&mut sender, 3, 32 * 1024);
+    }
+    assert!(sender.room_of(3) > 0);
 }
 
 #[test]

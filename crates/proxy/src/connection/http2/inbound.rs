@@ -40,7 +40,7 @@ pub(crate) struct Inbound {
     /// Since when nothing has come.
     waits_since: Option<Instant>,
     /// When the present burst began, and its bytes.
-    burst_since: Instant,
+    burst_since: Option<Instant>,
     burst: u64,
     /// Wider windows were asked for.
     has_asked: bool,
@@ -67,7 +67,7 @@ impl Inbound {
             received: 0,
             share,
             waits_since: None,
-            burst_since: Instant::now(),
+            burst_since: None,
             burst: 0,
             has_asked: false,
             pause: None,
@@ -121,8 +121,9 @@ impl Inbound {
     fn took(&mut self, bytes: usize) {
         self.waits_since = None;
         let now = Instant::now();
-        if self.burst == 0 || now - self.burst_since > LONGEST_BURST {
-            self.burst_since = now;
+        let since = *self.burst_since.get_or_insert(now);
+        if self.burst == 0 || now - since > LONGEST_BURST {
+            self.burst_since = Some(now);
             self.burst = 0;
         }
         self.burst += bytes as u64;
@@ -144,7 +145,8 @@ impl Inbound {
         if self.burst < full {
             return;
         }
-        let end = since + PAUSE.max((since - self.burst_since) / 2);
+        let lasted = self.burst_since.map_or(PAUSE, |began| since - began);
+        let end = since + PAUSE.max(lasted / 2);
         let pause = self
             .pause
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));

@@ -62,7 +62,9 @@ struct Inner {
     leftover: u64,
     /// Taken from the total of the process.
     taken: u64,
+    /// What the windows of streams are, as the client was told, and what they are to be.
     is_narrow: bool,
+    wants_narrow: bool,
     /// Streams whose bodies nobody wants, to be read to their end.
     let_go: Vec<RecvStream>,
 }
@@ -94,6 +96,7 @@ impl Windows {
                 leftover: 0,
                 taken: 0,
                 is_narrow: false,
+                wants_narrow: false,
                 let_go: Vec::new(),
             }),
         }
@@ -124,58 +127,69 @@ impl Windows {
         std::mem::take(&mut self.inner.borrow_mut().let_go)
     }
 
-    /// Brings the windows in line with what happened. Before h2 says anything to the client; `received`: bytes of bodies
-    /// that came since the last time.
-    pub(super) fn settle<S>(&self, connection: &mut server::Connection<S, Piece>, received: u64)
+    /// Brings the windows in line with what happened; whether h2 has something to say because of it. Before h2 says
+    /// anything to the client, and after it has read. `received`: bytes of bodies that came since the last time.
+    pub(super) fn settle<S>(
+        &self,
+        connection: &mut server::Connection<S, Piece>,
+        received: u64,
+    ) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let inner = &mut *self.inner.borrow_mut();
         inner.received += received;
-        if !inner.changed && inner.received < FIRST / 4 {
-            return;
+        let first = first(&self.shard.limits);
+        if !inner.changed && inner.received < first / 4 {
+            return false;
         }
-        inner.changed = false;
         inner.received = 0;
         let has_grown = self.grow(inner);
         let unread = inner.unread();
-        let is_crowded = inner.bodies.len() > 1 && unread * 2 > FIRST + inner.room;
-        if is_crowded && !inner.is_narrow {
-            // Before the connection's window grows, or the same body would fill that too.
-            inner.is_narrow = connection.set_initial_window_size(self.narrow()).is_ok();
-        } else if has_grown && inner.is_narrow && !is_crowded {
+        let is_crowded = inner.bodies.len() > 1 && unread * 2 > first + inner.room;
+        let was_narrow = inner.is_narrow;
+        inner.wants_narrow = is_crowded || inner.wants_narrow && !has_grown;
+        if inner.wants_narrow != inner.is_narrow {
             let wide = self.shard.limits.h2_stream_window_bytes as u32;
-            inner.is_narrow = connection.set_initial_window_size(wide).is_err();
+            let size = if inner.wants_narrow {
+                NARROW.min(wide)
+            } else {
+                wide
+            };
+            // Not before the client has acknowledged the last one.
+            if connection.set_initial_window_size(size).is_ok() {
+                inner.is_narrow = inner.wants_narrow;
+            }
         }
+        inner.changed = inner.wants_narrow != inner.is_narrow;
+        // Not while streams are wide, or the same body would fill that too.
         let follows = if is_crowded && inner.is_narrow {
             unread
         } else {
             0
         };
-        let wanted = first(&self.shard.limits) + inner.room.max(follows);
-        let target = self.retarget(inner, wanted);
+        let target = self.retarget(inner, first + inner.room.max(follows));
         if target != inner.target {
-            inner.target = target;
             connection.set_target_window_size(target as u32);
         }
-    }
-
-    fn narrow(&self) -> u32 {
-        NARROW.min(self.shard.limits.h2_stream_window_bytes as u32)
+        let is_wider = target > std::mem::replace(&mut inner.target, target);
+        is_wider || was_narrow != inner.is_narrow
     }
 
     /// Gives bodies what they ask for, as far as there is some. Whether one got any.
     fn grow(&self, inner: &mut Inner) -> bool {
-        let limits = &self.shard.limits;
-        let mut free = self.left() / PART;
+        let total = &self.shard.counters.h2_window_bytes_open;
+        let widest = self.shard.limits.h2_stream_window_bytes;
         let mut has_grown = false;
         for (_key, body) in &mut inner.bodies {
-            let most = limits.h2_stream_window_bytes.saturating_sub(body.given);
-            let given = std::mem::take(&mut body.asks).min(most).min(free);
-            free -= given;
-            body.given += given;
-            inner.room += given;
-            has_grown |= given > 0;
+            let asks = std::mem::take(&mut body.asks).min(widest.saturating_sub(body.given));
+            let given = asks.min(self.left() / PART);
+            if given > 0 && total.add_many_below(given, self.shard.window_bytes) {
+                inner.taken += given;
+                inner.room += given;
+                body.given += given;
+                has_grown = true;
+            }
         }
         has_grown
     }
@@ -208,7 +222,9 @@ impl Windows {
             inner.taken = needed;
             return wanted;
         }
-        inner.target.min(wanted)
+        // As far as it goes without more.
+        let most = (own + inner.taken).saturating_sub(inner.excess);
+        wanted.min(most.max(inner.target))
     }
 }
 
