@@ -61,8 +61,11 @@ _found: tuple[int, dict[int, tuple[str, str]]] = (0, {})
 def is_sentinel(value: Any) -> bool:
     """Whether all there is to the object is which one it is, and words about that."""
     kind: Any = type(value)
-    if not _is_kind_of_sentinel(kind):
-        return False
+    try:
+        if not _is_kind_of_sentinel(kind):
+            return False
+    except TypeError:
+        return False  # its metaclass makes classes that have no hash
     return all(type(word) is str for word in getattr(value, "__dict__", {}).values())
 
 
@@ -75,13 +78,15 @@ def _is_kind_of_sentinel(kind: Any) -> bool:
         and kind.__eq__ is object.__eq__
         and kind.__module__ != "__main__"
         and kind not in copyreg.dispatch_table
-        and (kind is object or (kind.__flags__ & _HEAP_TYPE and kind.__itemsize__ == 0))
+        and kind.__itemsize__ == 0
+        and kind.__basicsize__ <= object.__basicsize__ + _TWO_POINTERS
         and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
         and all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
     )
 
 
 _HEAP_TYPE = 1 << 9  # a class that was written in Python
+_TWO_POINTERS = 16  # to its attributes, and to its weak references
 
 
 def _named_sentinels() -> dict[int, tuple[str, str]]:

@@ -49,6 +49,9 @@ class Lifecycle:
         self._stopping = False
         self._draining = False
         self._configuring = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
+        # What the constructor works on, and what is there once it has ended.
+        self._begun: UserCode | None = None
         self._user_code: UserCode | None = None
         # The variables that the constructor set.
         self._context = contextvars.Context()
@@ -112,7 +115,7 @@ class Lifecycle:
     def _on_command(self, command: dict[str, Any]) -> None:
         kind = command["kind"]
         if kind == "start":
-            self._soon(self._start(command))
+            self._starting = self._soon(self._start(command))
         elif kind == "reconfigure":
             self._soon(self._reconfigure(command))
         elif kind == "check_health":
@@ -122,10 +125,11 @@ class Lifecycle:
         elif kind == "stop":
             self._stop_soon(command["grace_milliseconds"] / 1000)
 
-    def _soon(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _soon(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _start(self, config: dict[str, Any]) -> None:
         began = time.perf_counter()
@@ -139,6 +143,11 @@ class Lifecycle:
             self._serve(config)
         except BaseException as error:
             children.end_if_came_back(error)
+            if self._stopping:
+                if not isinstance(error, asyncio.CancelledError):
+                    log.failure("stopped while it was starting, which then failed", error)
+                return
+            self._begun = None
             text = _traceback.text_of(error)
             self._core.tell_start_failed(text)
             sys.stderr.write(text)
@@ -159,17 +168,22 @@ class Lifecycle:
         func_or_class, args, kwargs = _load(config["callable_path"])
         context = _set_context(config)
         self._rank = context.rank
-        user_code = await UserCode.construct(func_or_class, args, kwargs)
+        user_code = await UserCode.construct(func_or_class, args, kwargs, self._begin)
         children.end_if_came_back()
         self._context = contextvars.copy_context()
         context.servable_object = user_code.target
         self._user_code = user_code
+        if self._stopping:
+            return
         self._user_config = self._options["user_config"]
         context._replica_metadata = await hooks.record_replica_metadata(user_code)
         await hooks.apply_user_config(user_code, self._user_config, self._rank)
         await hooks.check_health(user_code)
         gc.collect()
         gc.freeze()
+
+    def _begin(self, user_code: UserCode) -> None:
+        self._begun = user_code
 
     def _serve(self, config: dict[str, Any]) -> None:
         user_code = self._user_code
@@ -291,6 +305,7 @@ class Lifecycle:
             self._soon(self._stop(grace_s))
 
     async def _stop(self, grace_s: float) -> None:
+        await self._end_start(grace_s)
         try:
             async with asyncio.timeout(grace_s):
                 await self._drain()
@@ -306,6 +321,12 @@ class Lifecycle:
         self._lines.write()
         self._loop.stop()
 
+    async def _end_start(self, grace_s: float) -> None:
+        """Cancels an async constructor, or the first hooks; whatever does not heed that is left to itself."""
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait([self._starting], timeout=max(_DESTRUCTOR_S, grace_s))
+
     async def _destroy(self) -> None:
         """Runs `__del__` once: the class loses it, so that the end of the process does not run it again."""
         try:
@@ -317,7 +338,8 @@ class Lifecycle:
                 await multiplex.unload_all(self._loop)
 
     async def _run_destructor(self) -> None:
-        user_code = self._user_code
+        # Of a constructor that never ended too: it may have taken something.
+        user_code = self._user_code or self._begun
         hook = None if user_code is None else user_code.hook("__del__")
         if user_code is None or hook is None:
             return

@@ -50,15 +50,33 @@ class UserCode:
         self.is_function = is_function
 
     @classmethod
-    async def construct(cls, func_or_class: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UserCode:
-        """Runs the constructor, sync or async, on the loop."""
+    async def construct(
+        cls,
+        func_or_class: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        begun: Callable[[UserCode], None] | None = None,
+    ) -> UserCode:
+        """Runs the constructor, sync or async, on the loop; what it returns is of no interest, as in Ray Serve.
+
+        `begun` is given the instance before its constructor runs, so that what that has taken can be given back if it
+        never ends.
+        """
         if not inspect.isclass(func_or_class):
             return cls(func_or_class, is_function=True)
-        if not inspect.iscoroutinefunction(func_or_class.__init__):
+        if type(func_or_class).__call__ is not type.__call__ and not is_async(func_or_class.__init__):
+            # Its metaclass says how instances are made.
             return cls(func_or_class(*args, **kwargs), is_function=False)
         made = func_or_class.__new__(func_or_class, *args, **kwargs)
-        await func_or_class.__init__(made, *args, **kwargs)
-        return cls(made, is_function=False)
+        user_code = cls(made, is_function=False)
+        if begun is not None:
+            begun(user_code)
+        if isinstance(made, func_or_class):
+            initialize: Any = type(made).__init__
+            result = initialize(made, *args, **kwargs)
+            if inspect.isawaitable(result):
+                await result
+        return user_code
 
     @property
     def http(self) -> Callable[..., Any] | None:

@@ -13,6 +13,7 @@ and the constructor is not seen. What cannot be pickled is made in the replica, 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import sys
@@ -228,6 +229,9 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
         lifespan = Lifespan(app)
         await lifespan.startup()
         instance._eagleray_served = Served(app, lifespan, lease.end)
+    except asyncio.CancelledError:
+        lease.end()
+        raise  # a replica that is stopped now calls the destructor
     except BaseException:
         lease.end()
         # Else the interpreter calls the async destructor of what was never made, and complains that nobody awaits it.

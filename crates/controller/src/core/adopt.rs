@@ -160,6 +160,7 @@ impl Core {
             sync_bodies: ready.as_ref().is_some_and(|ready| ready.sync_bodies),
             spawned_at: now,
             ready_at: ready.as_ref().map(|_| now),
+            failed: false,
             view: Told::unknown(),
             config: Told::unknown(),
             configured_at: now,

@@ -10,6 +10,7 @@
 //! - One that is being replaced serves until its successor does. It gives its rank up first and takes one beyond, so
 //!   that the constructor of the successor finds a rank that is in range ([`give_up`]).
 //!
+//! One that is stopped while it starts keeps its rank until it is gone, since its constructor may give back what it took.
 //! A start that failed has no rank any more: nothing of user code runs there. After a restart of the controller ranks
 //! are those that replicas were started with, and are dealt out anew where two have the same.
 
@@ -17,13 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ReplicaState, model::Deployment, replica::Replica};
 
-/// It keeps its rank, or moves to a lower one.
+/// It keeps its rank, or moves to a lower one. One that starts keeps that of its start until it can be told of another.
 const fn stays(state: ReplicaState) -> bool {
-    matches!(state, ReplicaState::Starting) || state.serving()
+    state.serving()
 }
 
 const fn has_rank(replica: &Replica) -> bool {
-    !matches!(replica.state, ReplicaState::Stopping) || replica.ready_at.is_some()
+    !matches!(replica.state, ReplicaState::Stopping) || !replica.failed
 }
 
 /// The rank of a replica that is about to start.

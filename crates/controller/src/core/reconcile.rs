@@ -25,6 +25,9 @@ use super::{
     status::{Status, StatusInput},
 };
 
+/// A replica that has not started gets its own grace to give back what its constructor took, but no more than this.
+const STARTING_GRACE_MILLISECONDS: u64 = 5_000;
+
 impl Core {
     pub(super) fn reconcile(&mut self, name: &str, now: Duration) {
         let Some(mut application) = self.applications.remove(name) else {
@@ -129,6 +132,7 @@ impl Core {
             sync_bodies: false,
             spawned_at: now,
             ready_at: None,
+            failed: false,
             view: Told::known(ReplicaView::of(spec.options(), rank)),
             config: Told::known(spec.options().user_config.clone()),
             configured_at: now,
@@ -194,7 +198,8 @@ impl Core {
         }
     }
 
-    /// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain.
+    /// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain, but its
+    /// constructor may have taken something to give back.
     pub(super) fn stop(&mut self, deployment: &mut Deployment, id: &str) {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
@@ -208,7 +213,10 @@ impl Core {
                 .push(relay(id, replica_command::Body::Drain(Empty {})));
         }
         let grace_milliseconds = if starting {
-            0
+            // A constructor that blocks hears nothing, and its successor waits for what it holds.
+            replica
+                .grace_milliseconds()
+                .min(STARTING_GRACE_MILLISECONDS)
         } else {
             replica.grace_milliseconds()
         };

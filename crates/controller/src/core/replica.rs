@@ -215,6 +215,8 @@ pub(crate) struct Replica {
     pub(crate) sync_bodies: bool,
     pub(crate) spawned_at: Duration,
     pub(crate) ready_at: Option<Duration>,
+    /// Its start failed: nothing of user code runs there any more.
+    pub(crate) failed: bool,
     pub(crate) view: Told<ReplicaView>,
     /// Its `user_config`. While one is on its way, `reconfigure` of user code may run.
     pub(crate) config: Told<String>,

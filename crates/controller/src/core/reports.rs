@@ -86,6 +86,7 @@ impl Core {
                 if let Some(replica) = deployment.replicas.get_mut(id)
                     && replica.step(ReplicaInput::StartFailed)
                 {
+                    replica.failed = true;
                     self.stops.push(stop_command(id, replica.epoch, 0));
                     let spec = replica.spec.clone();
                     self.start_failed(&mut deployment, id, &spec, &failed.message, now);
