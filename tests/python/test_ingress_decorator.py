@@ -1,10 +1,14 @@
 """`@serve.ingress` where it is written: what it refuses, and what it makes."""
 
+import dataclasses
+import functools
 import inspect
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -179,6 +183,25 @@ def _sent(made: type) -> Any:
     """The class as it arrives in a replica."""
     with pickling.as_decorated(made):
         return pickle.loads(pickling.dumps(made))
+
+
+def test_an_application_may_hold_what_a_script_may() -> None:
+    app = FastAPI()
+    word: ContextVar[str] = ContextVar("word", default="none")
+
+    @functools.cache
+    def double(number: int) -> int:
+        return 2 * number
+
+    double.__module__ = "__main__"
+    app.state.word, app.state.double, app.state.known = word, double, weakref.WeakKeyDictionary()
+    app.state.missing = dataclasses.MISSING
+    made: Any = serve.ingress(app)(type("Holds", (), {"__module__": "__main__"}))
+    copied = _copy(made).state
+    assert (copied.word, copied.double) == (word, double), "in one process they are the same"
+    for state in (copied, _sent(made)._eagleray_ingress.app.state):
+        assert (state.word.get(), state.double(4), len(state.known)) == ("none", 8, 0)
+        assert state.missing is dataclasses.MISSING
 
 
 @pytest.mark.contract("1.2/locks")

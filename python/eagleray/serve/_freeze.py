@@ -14,7 +14,9 @@ modules stay themselves, and locks are new and open.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copyreg
+import functools
 import io
 import pickle
 import sys
@@ -25,7 +27,10 @@ from typing import Any
 
 import cloudpickle
 
+from eagleray._code import kinds
+
 LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_KEPT = (type, types.ModuleType, contextvars.ContextVar, type(functools.lru_cache(len)))
 _CONTAINERS = frozenset({dict, list, set})
 _FRAMEWORKS = frozenset({"starlette", "fastapi"})
 
@@ -134,7 +139,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
         if isinstance(value, types.FunctionType):
             if value.__closure__ and id(value) not in self._shared:
                 return None
-        elif not isinstance(value, (type, types.ModuleType)):
+        elif not isinstance(value, _KEPT):
             if kind not in self._is_part:
                 self._is_part[kind] = _is_of_a_framework(kind)
             if (self._is_part[kind] or value is self._app) and id(value) not in self._seen:
@@ -148,7 +153,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-
         if isinstance(value, LOCKS):
             self.locks.append(value)
             return new_lock(value)
-        return super().reducer_override(value)
+        reduced = kinds.reduce(value)
+        return super().reducer_override(value) if reduced is NotImplemented else reduced
 
 
 class _Unpickler(pickle.Unpickler):
