@@ -109,7 +109,7 @@ def _in_child() -> None:
     if threading.get_ident() == _loop_thread:
         _end_at_next_turn(_loop)
     else:
-        _end_with_anyio_worker()
+        _end_with_what_goes_to(_loop)
 
 
 def _wakeup_of(loop: Any) -> int:
@@ -131,24 +131,32 @@ def _end_at_next_turn(loop: Any) -> None:
     _kept.extend(ready)
     ready.clear()
     for _ in range(left + 1):
-        loop.call_soon(end)
+        loop.call_soon(_end_of_turn, loop)
 
 
-def _end_with_anyio_worker() -> None:
-    """Sync endpoints of FastAPI and Starlette run in threads of anyio, which pass the result to the loop. Not here."""
+def _end_of_turn(loop: Any) -> None:
+    # `sys.exit` in a task: asyncio lets it through, uvloop keeps it for the end of its turn.
+    end(next((found for found in gc.get_referents(loop) if isinstance(found, BaseException)), None))
+
+
+def _end_with_what_goes_to(loop: Any) -> None:
+    """A function that forked in a thread ends, and its thread passes the result to the loop, which is not here.
+
+    So do threads of executors, and those of anyio, in which sync endpoints of FastAPI and Starlette run.
+    """
+    to_loop = loop.call_soon_threadsafe
     anyio: Any = sys.modules.get("anyio._backends._asyncio")
-    thread: Any = threading.current_thread()
-    kind = getattr(anyio, "WorkerThread", None)
-    if kind is None or not isinstance(thread, kind):
-        return
-    to_loop = thread.loop.call_soon_threadsafe
+    worker = anyio.WorkerThread.run.__code__ if hasattr(anyio, "WorkerThread") else None
 
     def call_soon_threadsafe(callback: Any, *args: Any, **options: Any) -> Any:
-        if sys._getframe(1).f_code is kind.run.__code__:
+        caller = sys._getframe(1).f_code
+        if caller is worker:
             end(next((value for value in args if isinstance(value, BaseException)), None))
+        if caller.co_name == "_call_set_state" and caller.co_filename == asyncio.futures.__file__:
+            end(args[-1].exception())
         return to_loop(callback, *args, **options)
 
-    thread.loop.call_soon_threadsafe = call_soon_threadsafe
+    loop.call_soon_threadsafe = call_soon_threadsafe
 
 
 class Threads(ThreadPoolExecutor):
