@@ -97,6 +97,13 @@ def test_what_site_and_pth_files_have_added_is_not_looked_at_either(tmp_path: Pa
     assert not mark.exists(), mark.read_text()
 
 
+def test_the_command_imports_no_file_of_the_working_directory_in_the_place_of_its_own(machine: Machine) -> None:
+    mark = plant(machine.work, [*modules_of_a_replica(), "linecache", "tokenize", "token", "json"])
+    done = machine.cli("run", "missing:app", environment={"PYTHONPATH": "."})
+    assert (done.returncode, "there is no module 'missing'" in done.stderr) == (1, True), done.stderr
+    assert not mark.exists(), mark.read_text()
+
+
 @pytest.mark.contract("4.1/own-modules", "4.1/user-path")
 @pytest.mark.parametrize("python_path", [None, ".", "", "first:second:"])
 def test_a_project_with_files_named_as_modules_is_served_and_its_paths_are_those_of_a_script(

@@ -1,7 +1,7 @@
 """`eagleray run MODULE:NAME [KEY=VALUE ...]`: imports the application as a script would, and serves it until Ctrl-C.
 
-The native executable checks the command line and starts this in its place, with the options in the environment. What is
-imported from Eagleray is so before the user's directories are on the path: a file of theirs is no module of ours.
+The native executable checks the command line and starts this in its place, with the options in the environment, through
+`eagleray._bootstrap`: what is imported from Eagleray is so before the user's directories are on the path.
 
 Exit status: 0 after Ctrl-C while it serves, 130 before that or after a second one, 143 after SIGTERM, 1 when something
 failed, 2 when the command line is wrong. An error of the user's code is shown with its traceback, one of ours in words.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from eagleray import _driver, _traceback
 from eagleray._code import capture, identity, pickling  # noqa: F401
@@ -20,6 +20,9 @@ from eagleray._driver import build, culprit, node, session  # noqa: F401
 from eagleray.serve import _log, _run, asgi, batching, config, handle, multiplex  # noqa: F401
 from eagleray.serve._builder import build_application
 from eagleray.serve.deployment import Application, Deployment
+
+if TYPE_CHECKING:
+    from eagleray._bootstrap import Paths
 
 
 class _CommandError(Exception):
@@ -30,10 +33,14 @@ class _CommandError(Exception):
         self.code = code
 
 
-def main() -> NoReturn:
-    """The whole process."""
+def main(paths: Paths) -> NoReturn:
+    """The whole process.
+
+    Args:
+        paths: Where modules of the user's are looked for; closed until our own are imported.
+    """
     try:
-        code = _main(json.loads(os.environ.pop("EAGLERAY_OPTIONS")))
+        code = _main(paths, json.loads(os.environ.pop("EAGLERAY_OPTIONS")))
     except _CommandError as error:
         _complain(str(error))
         code = error.code
@@ -42,11 +49,11 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _main(options: dict[str, Any]) -> int:
+def _main(paths: Paths, options: dict[str, Any]) -> int:
     arguments = dict(_pair(text) for text in options["arguments"])
     sys.argv = ["eagleray", *sys.argv[1:]]
     session.exit_when_terminated()
-    _open_path(options["app_dir"])
+    _open_path(paths, options["app_dir"])
     target = _find(options["target"])
     application = _build(target, arguments, options["target"])
     try:
@@ -67,16 +74,11 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _open_path(directory: str) -> None:
+def _open_path(paths: Paths, directory: str) -> None:
     """Puts the user's directories on the path, in the order in which a script has them."""
     if not os.path.isdir(directory):  # noqa: PTH112
         raise _CommandError(f"--app-dir: {directory!r} is no directory", 2)
-    later = os.environ.pop("EAGLERAY_PYTHONPATH", None)
-    if later is not None:
-        os.environ["PYTHONPATH"] = later
-    entries = later.split(os.pathsep) if later else []
-    rest = [entry for entry in sys.path if entry not in entries]
-    sys.path[:] = [*(os.path.abspath(entry) for entry in (directory, *entries)), *rest]  # noqa: PTH100
+    paths.open([os.path.abspath(directory)])  # noqa: PTH100
 
 
 def _find(target: str) -> Any:

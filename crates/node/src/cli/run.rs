@@ -1,8 +1,9 @@
 //! `eagleray run`: becomes the Python beside this executable, which imports the module, deploys, and serves until Ctrl-C
 //! (`python/eagleray/_driver/command.py`).
 //!
-//! Until our own imports are done nothing of the user's is importable: no current directory, and no `PYTHONPATH`, which
-//! travels under another name. So a `queue.py` beside the application is no module of ours.
+//! Until our own imports are done nothing of the user's is importable: the bootstrap sees to that
+//! (`python/eagleray/_bootstrap.py`). Where it is only that Python knows, so that is asked first: with `-c`, by which
+//! Python puts its current directory on the path, and imports from it to show errors (3.13). So it begins in `/`.
 
 use std::{
     env, io,
@@ -16,13 +17,18 @@ use serde_json::{Map, Value, json};
 use super::{HttpArguments, RunArguments};
 use crate::settings;
 
-/// `sys` and `os` are there before any path is looked at. What is on `PYTHONPATH` comes last, in case we are.
-const BOOT: &str = "import os, sys
-if sys.path[:1] == ['']: del sys.path[0]
-later = os.environ.get('EAGLERAY_PYTHONPATH', '').split(os.pathsep)
-sys.path += [entry for entry in later if entry]
-from eagleray._driver.command import main
-main()
+/// Where the working directory waits meanwhile.
+const DIRECTORY: &str = "EAGLERAY_DIRECTORY";
+/// `sys` and `os` are there before any path is looked at.
+const FIND: &str = "import os, sys
+here = os.environ.pop('EAGLERAY_DIRECTORY', None)
+if here is not None: os.chdir(here)
+held = os.environ.get('EAGLERAY_PYTHONPATH', '').split(os.pathsep)
+for entry in filter(None, sys.path + held):
+    boot = os.path.join(os.path.abspath(entry), 'eagleray', '_bootstrap.py')
+    if os.path.isfile(boot):
+        os.execv(sys.executable, [sys.executable, boot, 'eagleray._driver.command', *sys.argv[1:]])
+sys.exit(f'eagleray: {sys.executable} has no eagleray; install it with pip into that environment')
 ";
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
@@ -36,7 +42,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
         "http_options": arguments.http.given(),
     });
     let mut command = Command::new(&python);
-    command.arg("-c").arg(BOOT).args(env::args_os().skip(1));
+    command.arg("-c").arg(FIND).args(env::args_os().skip(1));
+    if let Ok(directory) = env::current_dir() {
+        command.env(DIRECTORY, directory).current_dir("/");
+    }
     command.env(settings::OPTIONS, options.to_string());
     if let Some(path) = env::var_os("PYTHONPATH") {
         command
