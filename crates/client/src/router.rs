@@ -24,6 +24,9 @@ use crate::{
     targets::{Targets, follow},
 };
 
+/// Replicas that cannot be reached and of which the controller has not heard.
+const REPORTS: usize = 64;
+
 /// One call, as its caller wants it.
 #[derive(Debug)]
 pub struct Order<'a> {
@@ -233,9 +236,11 @@ fn run(
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
+        let (unreachable, reports) = mpsc::channel(REPORTS);
         let handle = Handle::new(Options {
             seed: fastrand::u64(..),
             regions: Some(Arc::clone(&regions.held)),
+            unreachable: Some(unreachable),
             ..Options::default()
         });
         let (sender, news) = watch::channel(0_u64);
@@ -254,7 +259,7 @@ fn run(
         };
         tokio::select! {
             () = serve => {}
-            () = follow(path, &handle, targets, sender) => {}
+            () = follow(path, &handle, targets, sender, reports) => {}
             () = stop.notified() => {}
         }
     });

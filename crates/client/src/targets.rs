@@ -16,8 +16,8 @@ use eagleray_router::service::{Applied, Handle};
 use eagleray_types::{
     DeploymentKey,
     control::{
-        ApiRequest, ApiResponse, DeploymentTarget, Empty, TargetUpdate, VersionTarget, api_request,
-        api_response,
+        ApiRequest, ApiResponse, DeploymentTarget, Empty, TargetUpdate, Unreachable, VersionTarget,
+        api_request, api_response,
     },
 };
 use eagleray_wire::{Decoder, Frame, check_peer};
@@ -26,7 +26,7 @@ use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    sync::watch,
+    sync::{mpsc, watch},
     time::sleep,
 };
 
@@ -143,17 +143,18 @@ fn view_of(
     None
 }
 
-/// Applies the controller's targets for as long as the thread lives.
+/// Applies the controller's targets for as long as the thread lives, and passes on which replicas cannot be reached.
 pub(crate) async fn follow(
     path: &str,
     handle: &Handle,
     targets: &Targets,
     news: watch::Sender<u64>,
+    mut unreachable: mpsc::Receiver<Unreachable>,
 ) {
     let pause = Cell::new(RECONNECT_FIRST);
     loop {
         // Every end is the same to us: connect again, and a snapshot comes first.
-        drop(follow_once(path, handle, targets, &news, &pause).await);
+        drop(follow_once(path, handle, targets, &news, &mut unreachable, &pause).await);
         sleep(pause.get()).await;
         pause.set((pause.get() * 2).min(RECONNECT_LAST));
     }
@@ -164,16 +165,12 @@ async fn follow_once(
     handle: &Handle,
     targets: &Targets,
     news: &watch::Sender<u64>,
+    unreachable: &mut mpsc::Receiver<Unreachable>,
     pause: &Cell<Duration>,
 ) -> std::io::Result<()> {
     let mut stream = UnixStream::connect(path).await?;
     check_peer(&stream)?;
-    let mut out = BytesMut::new();
-    let request = ApiRequest {
-        body: Some(api_request::Body::WatchTargets(Empty {})),
-    };
-    Frame::control(1, request.encode_to_vec()).encode(&mut out);
-    stream.write_all(&out).await?;
+    ask(&mut stream, api_request::Body::WatchTargets(Empty {})).await?;
     let decoder = Decoder::control();
     let mut buffer = BytesMut::new();
     loop {
@@ -190,8 +187,23 @@ async fn follow_once(
             pause.set(RECONNECT_FIRST);
             news.send_modify(|number| *number += 1);
         }
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
+        tokio::select! {
+            read = stream.read_buf(&mut buffer) => {
+                if read? == 0 {
+                    return Ok(());
+                }
+            }
+            Some(report) = unreachable.recv() => {
+                ask(&mut stream, api_request::Body::Unreachable(report)).await?;
+            }
         }
     }
+}
+
+/// Every answer on this connection is an update of targets, so one number is enough.
+async fn ask(stream: &mut UnixStream, body: api_request::Body) -> std::io::Result<()> {
+    let mut out = BytesMut::new();
+    let request = ApiRequest { body: Some(body) };
+    Frame::control(1, request.encode_to_vec()).encode(&mut out);
+    stream.write_all(&out).await
 }

@@ -26,6 +26,7 @@ mod health;
 mod model;
 mod notes;
 mod ranks;
+mod reaching;
 mod reconcile;
 mod replica;
 mod reports;
@@ -46,7 +47,7 @@ use eagleray_types::{
     DeploymentKey,
     control::{
         ApiResponse, ApplicationSpec, ApplicationStatus, AwaitApplication, Rollback, TargetUpdate,
-        api_response, node_command, node_event,
+        Unreachable, api_response, node_command, node_event,
     },
 };
 
@@ -124,6 +125,13 @@ pub enum Event {
     /// The last [`Command::Save`] is done.
     Saved(Result<(), SaveError>),
     Node(node_event::Body),
+    /// What a [`Command::Reach`] found.
+    Reached {
+        replica_id: String,
+        reached: Reached,
+    },
+    /// A router that is not the proxy's cannot connect to a replica.
+    Unreachable(Unreachable),
     /// [`Core::next_timeout`] has come.
     Timeout,
 }
@@ -143,6 +151,11 @@ pub enum Command {
     Save(Save),
     /// The controller's socket is gone: make another.
     Listen,
+    /// Connect to a replica as routers do, then [`Event::Reached`]. One at a time for each replica.
+    Reach {
+        replica_id: String,
+        socket_path: String,
+    },
     Reply {
         call: CallId,
         response: ApiResponse,
@@ -157,6 +170,16 @@ pub enum Command {
 pub enum Level {
     Info,
     Warning,
+}
+
+/// Whether a replica could be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached {
+    Yes,
+    /// Why not.
+    No(String),
+    /// This process could not even try.
+    Unknown,
 }
 
 /// Verify the files, keep the revisions, replace the root: in this order, then [`Event::Saved`].
@@ -291,6 +314,11 @@ impl Core {
             Event::ClientGone { connection } => self.on_client_gone(connection),
             Event::Saved(result) => self.on_saved(result, now),
             Event::Node(event) => self.on_node(event, now),
+            Event::Reached {
+                replica_id,
+                reached,
+            } => self.on_reached(&replica_id, reached, now),
+            Event::Unreachable(report) => self.on_unreachable(&report, now),
             Event::Timeout => self.on_timeout(now),
         }
         self.advance(now);

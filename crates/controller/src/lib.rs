@@ -9,6 +9,7 @@ mod api;
 pub mod core;
 mod error;
 mod options;
+mod reach;
 mod service;
 pub mod store;
 pub mod targets;

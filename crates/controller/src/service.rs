@@ -28,14 +28,16 @@ use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
-    task::JoinHandle,
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
 
 use crate::{
     Error, Options,
     api::{ClientEvent, Clients},
-    core::{CallId, Command, Core, CoreOptions, Event, Level, Revision, Save, SaveError},
+    core::{CallId, Command, Core, CoreOptions, Event, Level, Reached, Revision, Save, SaveError},
+    reach::{self, reach},
     store::{
         Sqlite, Store,
         checkpoint::{self, Loaded},
@@ -45,6 +47,9 @@ use crate::{
 
 /// Bytes that may wait for a node that does not read.
 const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Replicas that are connected to at a time; the others wait.
+const REACH_AT_A_TIME: usize = 32;
 
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -104,6 +109,8 @@ pub fn run_with(
             store: Some(store),
             saving: None,
             known,
+            reaching: JoinSet::new(),
+            reach_places: Arc::new(Semaphore::new(REACH_AT_A_TIME)),
             clients: Clients::new(listener),
             outbox: BytesMut::new(),
         };
@@ -145,6 +152,9 @@ struct Service {
     store: Option<Box<dyn Store>>,
     saving: Option<Saving>,
     known: Known,
+    /// Replicas that are being connected to: one at a time for each.
+    reaching: JoinSet<(String, Reached)>,
+    reach_places: Arc<Semaphore>,
     clients: Clients,
     /// Commands that the node has not taken yet.
     outbox: BytesMut,
@@ -179,6 +189,11 @@ impl Service {
                     if done {
                         self.remove_blobs();
                     }
+                }
+                Some(reached) = self.reaching.join_next() => {
+                    let (replica_id, reached) =
+                        reached.map_err(|error| Error::Runtime(io::Error::other(error)))?;
+                    self.take(Event::Reached { replica_id, reached })?;
                 }
                 Some(event) = self.clients.next() => self.on_client(event)?,
                 () = until(timeout), if timeout.is_some() => self.take(Event::Timeout)?,
@@ -264,6 +279,7 @@ impl Service {
                 wall_time_s,
             },
             api_request::Body::DeleteAll(_) => Event::DeleteAll { call },
+            api_request::Body::Unreachable(report) => Event::Unreachable(report),
             api_request::Body::BeginDelete(name) => Event::BeginDelete { call, name },
             api_request::Body::AwaitDeleted(name) => Event::AwaitDeleted { call, name },
             api_request::Body::WatchTargets(_) => {
@@ -294,6 +310,18 @@ impl Service {
                 }
                 Command::Save(save) => self.save(save),
                 Command::Listen => self.listen(),
+                Command::Reach {
+                    replica_id,
+                    socket_path,
+                } => {
+                    let places = Arc::clone(&self.reach_places);
+                    self.reaching.spawn(async move {
+                        // It is never closed.
+                        let _place = places.acquire_owned().await;
+                        let reached = reach(&socket_path, &replica_id, reach::WITHIN).await;
+                        (replica_id, reached)
+                    });
+                }
                 Command::Reply { call, response } => self.clients.answer(call, &response),
                 Command::Log {
                     level: Level::Info,

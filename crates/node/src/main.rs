@@ -16,6 +16,7 @@ mod phase;
 mod pidfd;
 mod presence;
 mod processes;
+mod proxy_watch;
 mod publisher;
 mod ready;
 mod reaper;

@@ -128,6 +128,12 @@ impl Service {
         }
     }
 
+    /// Of the process that runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        let process = self.process.borrow();
+        process.as_ref().map(|process| process.pid())
+    }
+
     /// From now on it is not started again.
     pub(crate) fn end(&self) {
         self.ending.set(true);

@@ -32,6 +32,7 @@ use crate::{
     link, owner,
     phase::{Patience, Phase},
     presence::Presence,
+    proxy_watch::{Look, ProxyWatch},
     publisher::{Published, Publisher},
     ready::{Failure, Kind},
     replicas::{self, Replicas, event},
@@ -109,6 +110,7 @@ pub(crate) struct Supervisor {
     proxy: Option<link::Sender>,
     /// The proxy that is there has been told to accept connections.
     proxy_may_accept: bool,
+    watch: ProxyWatch,
     /// Who waits for what the proxy has counted; at most as many as the node has connections.
     counters_wanted: Vec<CountersWanted>,
     phase: Phase,
@@ -139,6 +141,7 @@ impl Supervisor {
             controller: None,
             proxy: None,
             proxy_may_accept: false,
+            watch: ProxyWatch::default(),
             counters_wanted: Vec::new(),
             phase: Phase::Starting {
                 until: Instant::now() + START_WITHIN,
@@ -328,6 +331,7 @@ impl Supervisor {
                 self.counters_wanted.clear();
                 self.proxy_may_accept = false;
                 self.proxy_ready = false;
+                self.watch = ProxyWatch::default();
                 "STARTING".clone_into(&mut self.info.borrow_mut().proxy_status);
             }
             Role::Reaper => {}
@@ -359,6 +363,44 @@ impl Supervisor {
         }
         for event in self.replicas.without_socket() {
             self.tell_controller(&event);
+        }
+        self.look_at_proxy(Instant::now());
+    }
+
+    /// Asks the proxy whether its threads turn, and says so in the status when it does not answer.
+    fn look_at_proxy(&mut self, now: Instant) {
+        let Some(proxy) = self.proxy.as_ref().filter(|_| self.proxy_ready) else {
+            return;
+        };
+        match self.watch.look(now) {
+            Look::Ask => {
+                let ask = proxy_command::Body::LookWhetherItTurns(Empty {});
+                // A full queue is seen to when the next update finds it so.
+                proxy.send(0, encode_proxy(ask)).ok();
+            }
+            Look::Silent(time) => {
+                let pid = self.services.proxy.pid().unwrap_or(0);
+                let trouble = format!(
+                    "the proxy (pid {pid}) has not answered for {} s, so requests may wait; if it was stopped, \
+                     `kill -CONT {pid}` lets it go on, and `kill -KILL {pid}` has another one started",
+                    time.as_secs()
+                );
+                if !self.watch.said {
+                    tracing::warn!(trouble, "the proxy does not turn");
+                    self.watch.said = true;
+                }
+                self.set_trouble(Role::Proxy, Some(trouble));
+            }
+            Look::Wait => {}
+        }
+    }
+
+    /// It turns.
+    fn proxy_answered(&mut self) {
+        if std::mem::take(&mut self.watch).said {
+            tracing::info!("the proxy turns again");
+            self.set_trouble(Role::Proxy, None);
+            "HEALTHY".clone_into(&mut self.info.borrow_mut().proxy_status);
         }
     }
 
@@ -452,6 +494,10 @@ impl Supervisor {
                     // Who asked may have left.
                     drop(wanted.send(counters.clone()));
                 }
+            }
+            Ok(Some(proxy_event::Body::Turns(Empty {}))) => self.proxy_answered(),
+            Ok(Some(proxy_event::Body::Unreachable(report))) => {
+                self.tell_controller(&event(Body::Unreachable(report)));
             }
             Ok(None) => {}
             Err(error) => {

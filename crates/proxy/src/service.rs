@@ -9,8 +9,8 @@ use std::{io, os::unix::net::UnixStream, sync::Arc, thread::JoinHandle};
 use bytes::BytesMut;
 use eagleray_router::{core::Limits as RouterLimits, service::Applied};
 use eagleray_types::control::{
-    AppliedUpdate, Empty, ProxyCommand, ProxyCounters, ProxyEvent, TargetUpdate, proxy_command,
-    proxy_event,
+    AppliedUpdate, Empty, ProxyCommand, ProxyCounters, ProxyEvent, TargetUpdate, Unreachable,
+    proxy_command, proxy_event,
 };
 use eagleray_wire::{Decoder, Frame, Kind};
 use prost::Message;
@@ -30,6 +30,8 @@ use crate::{
 
 /// Updates that may wait at a thread; more wait in the control socket.
 const ORDERS: usize = 16;
+/// Replicas that cannot be reached and of which the node has not heard; threads say again what finds no room.
+const REPORTS: usize = 64;
 
 /// Why a proxy ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,7 @@ struct Threads {
     running: Vec<JoinHandle<io::Result<()>>>,
     orders: Vec<mpsc::Sender<Order>>,
     done: mpsc::Receiver<Done>,
+    unreachable: mpsc::Receiver<Unreachable>,
     counters: Arc<Counters>,
     _watch: Watch,
 }
@@ -109,6 +112,7 @@ impl Threads {
             tls: options.tls.as_ref().map(TlsOptions::server).transpose()?,
         };
         let (done_sender, done) = mpsc::channel(count * 2);
+        let (unreachable_sender, unreachable) = mpsc::channel(REPORTS);
         let mut running = Vec::with_capacity(count);
         let mut orders = Vec::with_capacity(count);
         for index in 0..count {
@@ -123,6 +127,7 @@ impl Threads {
                 shared: shared.clone(),
                 orders: receiver,
                 done: done_sender.clone(),
+                unreachable: unreachable_sender.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("eagleray-proxy-{index}"))
@@ -135,6 +140,7 @@ impl Threads {
             running,
             orders,
             done,
+            unreachable,
             counters,
             _watch: watch,
         })
@@ -192,6 +198,10 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                     threads.order(Order::Accept).await?;
                     send(&mut control, proxy_event::Body::Ready(Empty {})).await?;
                 }
+                Some(proxy_command::Body::LookWhetherItTurns(Empty {})) => {
+                    threads.order(Order::Turn).await?;
+                    send(&mut control, proxy_event::Body::Turns(Empty {})).await?;
+                }
                 Some(proxy_command::Body::Drain(Empty {})) => {
                     return drain(threads, &mut control).await;
                 }
@@ -213,6 +223,10 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
             // A thread that ended first: what the node says cannot be carried out any more.
             biased;
             _failed = threads.done.recv() => return Err(thread_ended()),
+            Some(report) = threads.unreachable.recv() => {
+                send(&mut control, proxy_event::Body::Unreachable(report)).await?;
+                continue;
+            }
             read = control.read_buf(&mut buffer) => read?,
         };
         if read == 0 {

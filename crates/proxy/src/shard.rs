@@ -16,7 +16,7 @@ use eagleray_router::{
     core::Limits as RouterLimits,
     service::{Applied, Handle},
 };
-use eagleray_types::control::TargetUpdate;
+use eagleray_types::control::{TargetUpdate, Unreachable};
 use slab::Slab;
 use tokio::{
     net::TcpStream,
@@ -53,6 +53,8 @@ pub(crate) enum Order {
     Update(Arc<TargetUpdate>),
     /// Begin to accept connections.
     Accept,
+    /// Say something.
+    Turn,
     Drain,
 }
 
@@ -61,6 +63,7 @@ pub(crate) enum Order {
 pub(crate) enum Done {
     Started,
     Accepting,
+    Turned,
     Update(Applied),
     Drained,
     Failed,
@@ -220,6 +223,8 @@ pub(crate) struct Start {
     pub(crate) shared: Shared,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) done: mpsc::Sender<Done>,
+    /// Replicas that the thread cannot connect to.
+    pub(crate) unreachable: mpsc::Sender<Unreachable>,
 }
 
 /// Runs a thread until it has drained or the control side is gone.
@@ -248,12 +253,14 @@ async fn serve(start: Start) -> io::Result<()> {
         shared,
         mut orders,
         done,
+        unreachable,
     } = start;
     let mut listener = listener.map(for_tokio).transpose()?;
     let (router, driver) = Handle::with_driver(eagleray_router::service::Options {
         seed,
         limits: Arc::clone(&shared.router_limits),
         regions: None,
+        unreachable: Some(unreachable),
     });
     let shard = Rc::new(Shard::new(router, &options, seed, shared));
     // Dropped with this function, and its tasks with it. None of them ends by itself.
@@ -293,6 +300,7 @@ async fn serve(start: Start) -> io::Result<()> {
                 }
                 tell(&done, Done::Accepting).await;
             }
+            Some(Order::Turn) => tell(&done, Done::Turned).await,
             Some(Order::Drain) => {
                 drop(listener.take());
                 shard.draining.set(true);

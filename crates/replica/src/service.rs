@@ -66,6 +66,12 @@ pub struct Service {
     shared: Arc<Shared>,
     listener: OwnedFd,
     listening: bool,
+    /// Accepting failed, which has been said.
+    cannot_accept: bool,
+    /// The listener is not looked at before.
+    accept_at: Option<Instant>,
+    /// Who started this process. User code may become another user; routers stay this one.
+    own_uid: u32,
     control: Arc<OwnedFd>,
     control_input: BytesMut,
     routers: Vec<Option<Router>>,
@@ -121,6 +127,9 @@ impl Service {
             shared,
             listener,
             listening: false,
+            cannot_accept: false,
+            accept_at: None,
+            own_uid: rustix::process::getuid().as_raw(),
             control,
             control_input: BytesMut::new(),
             routers: Vec::new(),
@@ -152,6 +161,7 @@ impl Service {
             if node_gone {
                 break Ended::NodeGone;
             }
+            self.resume_accepting(now);
             self.end_grants(now);
             self.give_memory_back(now);
             self.hand_over(now);
@@ -180,7 +190,7 @@ impl Service {
                 }
                 self.begin();
             }
-            LISTENER => self.accept(),
+            LISTENER => self.accept(now),
             CONTROL => {
                 if flags.contains(epoll::EventFlags::OUT) {
                     self.shared.control.writable();
@@ -311,6 +321,9 @@ impl Service {
             no_later(BEAT);
         }
         if let Some(at) = admission.poll_timeout() {
+            no_later(at.saturating_duration_since(now));
+        }
+        if let Some(at) = self.accept_at {
             no_later(at.saturating_duration_since(now));
         }
         drop(admission);

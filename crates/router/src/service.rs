@@ -28,14 +28,14 @@ use std::{
 use bytes::Bytes;
 use eagleray_types::{
     DeploymentKey, ErrorCode,
-    control::{DeploymentTarget, TargetUpdate},
+    control::{DeploymentTarget, TargetUpdate, Unreachable},
 };
 use eagleray_wire::{
     Flags, HeadError, ModelKey, ResponsePayload, SessionKey,
     region::{Arrival, Attached, Attachment, Held},
 };
 
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::core::{Limits, Refused, Submit};
 
@@ -62,6 +62,8 @@ pub struct Options {
     /// It makes calls, so replicas are asked for a channel on which values go in regions; what comes is mapped here.
     /// Whoever makes it watches its time.
     pub regions: Option<Arc<Held>>,
+    /// Where it says which replicas it cannot connect to. What finds no room there is said again later.
+    pub unreachable: Option<mpsc::Sender<Unreachable>>,
 }
 
 impl Default for Options {
@@ -70,6 +72,7 @@ impl Default for Options {
             seed: 0,
             limits: Arc::new(Limits::new()),
             regions: None,
+            unreachable: None,
         }
     }
 }

@@ -197,7 +197,7 @@ pub struct Publish {
 /// Node to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeEvent {
-    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<node_event::Body>,
 }
 
@@ -229,7 +229,20 @@ pub mod node_event {
         /// Somebody removed the state directory, and with it the checkpoint: it shall be written again.
         #[prost(message, tag = "9")]
         StateLost(super::Empty),
+        /// The proxy cannot connect to a replica.
+        #[prost(message, tag = "10")]
+        Unreachable(super::Unreachable),
     }
+}
+
+/// A router has not been able to connect to a replica for a second. Repeated while it is so.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Unreachable {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    /// Why not, for people.
+    #[prost(string, tag = "2")]
+    pub error: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -296,7 +309,7 @@ pub struct SpawnFailed {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyCommand {
-    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3, 4, 5")]
     pub body: Option<proxy_command::Body>,
 }
 
@@ -316,12 +329,15 @@ pub mod proxy_command {
         /// Answered by `Counted`.
         #[prost(message, tag = "4")]
         Count(super::Empty),
+        /// Answered by `Turns`.
+        #[prost(message, tag = "5")]
+        LookWhetherItTurns(super::Empty),
     }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyEvent {
-    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: Option<proxy_event::Body>,
 }
 
@@ -340,6 +356,11 @@ pub mod proxy_event {
         /// The answer to `Count`.
         #[prost(message, tag = "4")]
         Counted(super::ProxyCounters),
+        #[prost(message, tag = "5")]
+        Unreachable(super::Unreachable),
+        /// The answer to `LookWhetherItTurns`, when every thread has turned.
+        #[prost(message, tag = "6")]
+        Turns(super::Empty),
     }
 }
 
@@ -356,7 +377,7 @@ pub struct AppliedUpdate {
 /// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ApiRequest {
-    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<api_request::Body>,
 }
 
@@ -393,6 +414,9 @@ pub mod api_request {
         /// Answered by `Done` once the application is gone, or has been deployed again. Deletes nothing.
         #[prost(string, tag = "9")]
         AwaitDeleted(String),
+        /// From a process with handles. Not answered.
+        #[prost(message, tag = "10")]
+        Unreachable(super::Unreachable),
     }
 }
 

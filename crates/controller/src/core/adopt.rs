@@ -19,6 +19,7 @@ use super::{
     condition::Condition,
     health::Health,
     model::{Application, Deployment, Revision, VersionSpec},
+    reaching::Reach,
     reconcile::{relay, stop_command},
     replica::{Replica, Told},
 };
@@ -148,7 +149,7 @@ impl Core {
             path => path.to_owned(),
         };
         let version = spec.version().to_owned();
-        let replica = Replica {
+        let mut replica = Replica {
             id: listed.replica_id.clone(),
             epoch: listed.epoch,
             spec,
@@ -165,9 +166,14 @@ impl Core {
             config: Told::unknown(),
             configured_at: now,
             drained: false,
+            reach: Reach::default(),
             health,
             condition: Condition::default(),
         };
+        if state == ReplicaState::Recovering {
+            // The last controller may have ended before it had done so.
+            self.reach(&mut replica, now);
+        }
         let key = &label.deployment;
         let application = self.applications.get_mut(&key.application);
         if let Some(deployment) =

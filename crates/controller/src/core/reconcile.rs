@@ -19,6 +19,7 @@ use super::{
     health::Health,
     model::{Application, Deployment, VersionSpec},
     ranks,
+    reaching::Reach,
     replica::{Replica, ReplicaView, Told},
     rollout::{self, Fleet, Member, Phase, Version, Want},
     routed::settle_route,
@@ -137,6 +138,7 @@ impl Core {
             config: Told::known(spec.options().user_config.clone()),
             configured_at: now,
             drained: false,
+            reach: Reach::default(),
             health: Health::default(),
             condition: Condition::default(),
         };

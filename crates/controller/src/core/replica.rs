@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use eagleray_types::control::{DeploymentOptions, ReplicaTarget};
 
-use super::{condition::Condition, health::Health, model::VersionSpec};
+use super::{condition::Condition, health::Health, model::VersionSpec, reaching::Reach};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplicaState {
-    /// Spawned; its constructor runs.
+    /// Spawned; its constructor runs, or it has just run and nobody has reached the replica yet.
     Starting,
     /// Ready, with the options that are wanted.
     Running,
@@ -224,6 +224,7 @@ pub(crate) struct Replica {
     pub(crate) configured_at: Duration,
     /// It was told to drain, and has nothing left to do.
     pub(crate) drained: bool,
+    pub(crate) reach: Reach,
     pub(crate) health: Health,
     pub(crate) condition: Condition,
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use eagleray_types::control::{
-    CheckHealth, Empty, Exited, Outcome, Ready, ReplicaEvent, SocketLost, SpawnFailed,
-    node_command, node_event, replica_command, replica_event,
+    CheckHealth, Exited, Outcome, Ready, ReplicaEvent, SocketLost, SpawnFailed, node_event,
+    replica_command, replica_event,
 };
 use prost::Message as _;
 
@@ -51,6 +51,7 @@ impl Core {
             }
             node_event::Body::Published(_) => {}
             node_event::Body::SocketLost(lost) => self.on_socket_lost(&lost),
+            node_event::Body::Unreachable(report) => self.on_unreachable(&report, now),
             node_event::Body::ControllerSocketLost(_) => self.commands.push(Command::Listen),
             // The store makes itself again with the next save.
             node_event::Body::StateLost(_) => self.saved = None,
@@ -58,7 +59,7 @@ impl Core {
     }
 
     /// Takes the deployment of a replica out of the books; [`Core::put_back`] ends what is done with it.
-    fn take_owner(&mut self, replica_id: &str) -> Option<Deployment> {
+    pub(super) fn take_owner(&mut self, replica_id: &str) -> Option<Deployment> {
         let key = self.owners.get(replica_id)?;
         self.applications
             .get_mut(&key.application)?
@@ -66,7 +67,7 @@ impl Core {
             .remove(&key.deployment)
     }
 
-    fn put_back(&mut self, deployment: Deployment) {
+    pub(super) fn put_back(&mut self, deployment: Deployment) {
         let name = deployment.key.application.clone();
         if let Some(application) = self.applications.get_mut(&name) {
             application
@@ -109,23 +110,14 @@ impl Core {
         self.put_back(deployment);
     }
 
+    /// It serves when it has been reached.
     fn on_ready(&mut self, deployment: &mut Deployment, id: &str, ready: &Ready, now: Duration) {
-        let spread = self.random.f64();
-        let Some(replica) = deployment.replicas.get_mut(id) else {
-            return;
-        };
-        if !replica.step(ReplicaInput::Ready) {
-            return;
-        }
-        replica.ready_at = Some(now);
-        replica.sync_bodies = ready.sync_bodies;
-        replica.health.plan(now, spread);
-        let (pid, version) = (replica.pid, replica.spec.version().to_owned());
-        deployment.attempts_of(&version).proven = true;
-        if pid == 0 && !self.listing {
-            self.listing = true;
-            self.commands
-                .push(Command::Node(node_command::Body::List(Empty {})));
+        if let Some(replica) = deployment.replicas.get_mut(id)
+            && replica.state == ReplicaState::Starting
+            && !std::mem::replace(&mut replica.reach.said_ready, true)
+        {
+            replica.sync_bodies = ready.sync_bodies;
+            self.reach(replica, now);
         }
     }
 
@@ -156,7 +148,7 @@ impl Core {
     }
 
     /// Its replacement is made, unless it is on its way out already.
-    fn replace(&mut self, deployment: &mut Deployment, id: &str, message: &str) {
+    pub(super) fn replace(&mut self, deployment: &mut Deployment, id: &str, message: &str) {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
         };

@@ -7,5 +7,6 @@ mod deploys;
 mod failures;
 mod parts;
 mod random;
+mod reaching;
 mod routes;
 mod world;

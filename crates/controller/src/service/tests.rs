@@ -19,7 +19,7 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_types::control::*;
-use eagleray_wire::{Decoder, Frame};
+use eagleray_wire::{Decoder, Frame, Header, Kind};
 use prost::Message;
 use tempfile::TempDir;
 
@@ -73,8 +73,10 @@ impl Link {
 #[derive(Default)]
 struct Machine {
     replicas: BTreeMap<String, (Spawn, bool)>,
+    listeners: BTreeMap<String, UnixListener>,
     spawned: usize,
     updates: Vec<TargetUpdate>,
+    run_directory: PathBuf,
 }
 
 fn event(body: node_event::Body) -> Vec<u8> {
@@ -102,6 +104,9 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
         match NodeCommand::decode(frame.payload).unwrap().body.unwrap() {
             node_command::Body::Spawn(spawn) => {
                 machine.spawned += 1;
+                let id = spawn.replica_id.clone();
+                let listener = answer_hello(&machine.run_directory, id.clone());
+                machine.listeners.insert(id, listener);
                 let relay = Relay {
                     replica_id: spawn.replica_id.clone(),
                     payload: ready(),
@@ -113,6 +118,9 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
             }
             node_command::Body::Stop(stop) => {
                 machine.replicas.remove(&stop.replica_id);
+                if let Some(listener) = machine.listeners.remove(&stop.replica_id) {
+                    rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
+                }
                 let (replica_id, epoch) = (stop.replica_id, stop.epoch);
                 answers.push(node_event::Body::Exited(Exited {
                     replica_id,
@@ -127,7 +135,7 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
                     .map(|(spawn, is_ready)| ListedReplica {
                         replica_id: spawn.replica_id.clone(),
                         epoch: spawn.epoch,
-                        socket_path: format!("/run/r/{}.sock", spawn.replica_id),
+                        socket_path: String::new(),
                         pid: 7,
                         label: spawn.label.clone(),
                         ready: if *is_ready { ready() } else { Vec::new() },
@@ -153,6 +161,26 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
             }
         }
     }
+}
+
+/// The replica can be reached from now on, until its listener is shut down.
+fn answer_hello(run_directory: &Path, id: String) -> UnixListener {
+    let directory = run_directory.join("r");
+    fs::create_dir_all(&directory).unwrap();
+    let listener = UnixListener::bind(directory.join(format!("{id}.sock"))).unwrap();
+    let accepting = listener.try_clone().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut router, _)) = accepting.accept() {
+            // Closed with something unread, it would be reset.
+            drop(router.read(&mut [0; 256]));
+            let mut out = BytesMut::new();
+            let hello = Header::new(Kind::Hello, 0, 0);
+            Frame::new(hello, id.clone().into()).encode(&mut out);
+            // Who has left needs no answer.
+            drop(router.write_all(&out));
+        }
+    });
+    listener
 }
 
 fn play_replica(relay: &Relay) -> Option<node_event::Body> {
@@ -207,6 +235,8 @@ impl Stage {
             controller: None,
             store: Arc::new(store),
         };
+        let run_directory = stage.directory.path().to_owned();
+        stage.machine.lock().unwrap().run_directory = run_directory;
         stage.start();
         stage
     }

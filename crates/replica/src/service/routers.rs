@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -23,27 +23,52 @@ use rustix::{
     net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown},
 };
 
-use super::{FIRST_CONNECTION, Router, Service};
+use super::{FIRST_CONNECTION, LISTENER, Router, Service};
 use crate::{admission::ConnectionKey, out::Outgoing, shared::Connection};
 
 /// Fewest words of a claim page: a router may have more under way than a small limit lets start.
 const FEWEST_SLOTS: u32 = 64;
+/// Between two tries to accept when there are no descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Service {
-    pub(super) fn accept(&mut self) {
+    pub(super) fn accept(&mut self, now: Instant) {
         loop {
             match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => self.add(socket),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                // AGAIN: no more. Anything else (no descriptors left) is tried again at the next connection.
-                Err(_) => return,
+                Err(Errno::AGAIN) => {
+                    self.cannot_accept = false;
+                    return;
+                }
+                Err(error) => return self.pause_accepting(now, error),
             }
         }
     }
 
+    /// No descriptors or no memory are left. The connection stays in the queue, so the listener would be ready without
+    /// end: nobody looks at it for a while.
+    fn pause_accepting(&mut self, now: Instant, error: Errno) {
+        if !std::mem::replace(&mut self.cannot_accept, true) {
+            self.shared.problem(format!(
+                "cannot accept connections ({error}), so nobody new can reach this replica; files or sockets that are \
+                 not closed use its descriptors up (ulimit -n)"
+            ));
+        }
+        self.shared.poller.remove(&self.listener);
+        self.accept_at = Some(now + ACCEPT_PAUSE);
+    }
+
+    /// Looks at the listener again after a pause.
+    pub(super) fn resume_accepting(&mut self, now: Instant) {
+        if self.accept_at.is_some_and(|at| at <= now) {
+            let added = self.shared.poller.add(&self.listener, LISTENER);
+            self.accept_at = added.err().map(|_| now + ACCEPT_PAUSE);
+        }
+    }
+
     fn add(&mut self, socket: OwnedFd) {
-        let own = rustix::process::getuid().as_raw();
-        if peer_uid(&socket).ok() != Some(own) {
+        if peer_uid(&socket).ok() != Some(self.own_uid) {
             self.shared
                 .problem("a connection of another user was refused".into());
             return;

@@ -1,7 +1,8 @@
 //! One connection to one replica: connect, HELLO, then read until it ends.
 //!
 //! A replica that cannot be reached is tried again, with growing pauses, for as long as the targets list it: only
-//! proof of death takes it off them, and that proof comes to the controller, not to us.
+//! proof of death takes it off them, and that proof comes to the controller, not to us. After a second it is reported,
+//! and the controller sees for itself.
 
 use std::{
     future::poll_fn,
@@ -28,6 +29,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Before the next connection to a replica whose last one ended less than the longest pause ago.
 const AFTER_END: Duration = Duration::from_millis(50);
+/// How long a replica that cannot be reached is nobody's business but ours, and how often it is said from then on.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How long a replica may take to answer HELLO.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Room for one read. Answers of a whole turn come in one.
@@ -59,16 +63,18 @@ pub(super) async fn run(handle: Handle, connect: Connect) {
         tokio::time::sleep(AFTER_END).await;
     }
     let regions = handle.state.borrow().wants_regions();
+    let mut complaint = Complaint::new(&handle, &connect.replica_id);
     let ((read, write), hello) = loop {
-        let attempt = tokio::time::timeout(HELLO_WITHIN, open(&connect, regions)).await;
-        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(opened) => break opened,
-            Err(error) => {
-                tracing::debug!(replica = connect.replica_id, %error, "cannot connect to replica");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
+        let attempt = tokio::time::timeout(HELLO_WITHIN, open(&connect, regions));
+        let error = match complaint.during(attempt).await {
+            Ok(Ok(opened)) => break opened,
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        tracing::debug!(replica = connect.replica_id, %error, "cannot connect to replica");
+        complaint.reason = error.to_string();
+        complaint.during(tokio::time::sleep(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     };
     let Hello {
         header,
@@ -161,6 +167,41 @@ async fn take(handle: &Handle, key: ConnectionKey, buffer: &mut BytesMut) -> io:
     })
     .await;
     received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Says that a replica cannot be reached, from [`REPORT_AFTER`] on.
+struct Complaint<'a> {
+    handle: &'a Handle,
+    replica_id: &'a str,
+    at: tokio::time::Instant,
+    /// Of the last attempt.
+    reason: String,
+}
+
+impl<'a> Complaint<'a> {
+    fn new(handle: &'a Handle, replica_id: &'a str) -> Self {
+        Self {
+            handle,
+            replica_id,
+            at: tokio::time::Instant::now() + REPORT_AFTER,
+            reason: "it does not answer".to_owned(),
+        }
+    }
+
+    /// Does something that takes its time, and complains meanwhile if it is time for that.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(self.at) => {
+                    self.at += REPORT_EVERY;
+                    let state = self.handle.state.borrow();
+                    state.cannot_reach(self.replica_id, &self.reason);
+                }
+            }
+        }
+    }
 }
 
 /// HELLO as it came, and what came after it.

@@ -14,13 +14,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use eagleray_types::{
     DeploymentKey, ErrorCode,
-    control::{DeploymentTarget, TargetUpdate},
+    control::{DeploymentTarget, TargetUpdate, Unreachable},
 };
 use eagleray_wire::{
     Attachments, ClaimPage, DecodeError, Decoder, Frame, HeadError, Header, Kind, ModelKey,
     region::{self, Arrival, Channel, ChannelError, Held},
 };
 use slab::Slab;
+use tokio::sync::mpsc;
 
 use super::{
     Applied, Failure, Options, Outgoing,
@@ -60,6 +61,7 @@ pub(super) struct State {
     links: Links,
     /// Results that came in regions; `None`: there are no calls.
     regions: Option<Arc<Held>>,
+    unreachable: Option<mpsc::Sender<Unreachable>>,
     releases: Arc<Releases>,
     connects: VecDeque<Connect>,
     /// When the driver will wake by itself.
@@ -80,11 +82,24 @@ impl State {
             owners: Vec::new(),
             links: Links::default(),
             regions: options.regions,
+            unreachable: options.unreachable,
             releases: Arc::default(),
             connects: VecDeque::new(),
             armed: None,
             version: None,
             views: BTreeSet::new(),
+        }
+    }
+
+    /// A replica has not let us connect for a while.
+    pub(super) fn cannot_reach(&self, replica_id: &str, error: &str) {
+        if let Some(reports) = &self.unreachable {
+            let report = Unreachable {
+                replica_id: replica_id.to_owned(),
+                error: error.to_owned(),
+            };
+            // Full, or nobody is there: it is said again while it is so.
+            drop(reports.try_send(report));
         }
     }
 

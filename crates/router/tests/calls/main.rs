@@ -292,6 +292,26 @@ fn a_view_is_called_like_a_deployment_and_outlives_snapshots() {
 }
 
 #[test]
+fn a_replica_that_cannot_be_reached_is_reported_again_and_again() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (unreachable, mut reports) = tokio::sync::mpsc::channel(1);
+        let handle = Handle::new(Options {
+            unreachable: Some(unreachable),
+            ..Options::default()
+        });
+        let nowhere = Path::new("/nowhere/r.sock");
+        assert_eq!(handle.apply(&update(nowhere)), Applied::Applied);
+        for _ in 0..2 {
+            let report = tokio::time::timeout(PATIENCE, reports.recv()).await;
+            let report = report.expect("it comes").expect("the router is there");
+            assert_eq!(report.replica_id, "r");
+            assert!(report.error.contains("No such file"), "{report:?}");
+        }
+    });
+}
+
+#[test]
 fn a_pickled_exception_comes_with_its_flag() {
     let serve = |mut replica: Replica| {
         for parts in [&[&b"whole"[..]][..], &[b"in ", b"parts"]] {

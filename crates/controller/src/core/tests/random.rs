@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::{Behaviour, World, application, deployment};
 
-const BEHAVIOURS: [Behaviour; 8] = [
+const BEHAVIOURS: [Behaviour; 9] = [
     Behaviour::Healthy,
     Behaviour::StartFails,
     Behaviour::StartCrashes,
@@ -13,6 +13,7 @@ const BEHAVIOURS: [Behaviour; 8] = [
     Behaviour::Silent,
     Behaviour::ReconfigureFails,
     Behaviour::ReconfigureCrashes,
+    Behaviour::Unreachable,
 ];
 
 fn disturb(world: &mut World, random: &mut fastrand::Rng) {

@@ -16,7 +16,7 @@ use eagleray_types::{
 use prost::Message as _;
 
 use crate::{
-    core::{CallId, Command, Core, CoreOptions, Event},
+    core::{CallId, Command, Core, CoreOptions, Event, Reached},
     store::{checkpoint::Loaded, sha256_hex},
 };
 
@@ -39,6 +39,8 @@ pub(super) enum Behaviour {
     ReconfigureFails,
     /// It does not return.
     ReconfigureHangs,
+    /// Nobody can connect to it.
+    Unreachable,
     /// The process ends in it.
     ReconfigureCrashes,
 }
@@ -86,6 +88,8 @@ pub(super) struct World {
     pub(super) dead: BTreeSet<String>,
     /// Replicas that may be killed.
     pub(super) hung: BTreeSet<String>,
+    /// How often the controller has tried to connect to a replica.
+    pub(super) tries: usize,
     /// After a restart the controller does not know who has moved to which rank.
     knows_ranks: bool,
 }
@@ -183,6 +187,7 @@ impl World {
             ids: BTreeSet::new(),
             dead: BTreeSet::new(),
             hung: BTreeSet::new(),
+            tries: 0,
             knows_ranks: true,
         }
     }
@@ -494,6 +499,21 @@ impl World {
                     response: ApiResponse { body },
                 } => {
                     self.replies.entry(call).or_default().push(body.unwrap());
+                }
+                Command::Reach { replica_id, .. } => {
+                    let process = self.processes.get(&replica_id);
+                    let cut_off = process.is_some_and(|process| {
+                        self.behaviours.get(&process.version) == Some(&Behaviour::Unreachable)
+                    });
+                    let reached = match process {
+                        Some(_) if !cut_off => Reached::Yes,
+                        _ => Reached::No("no way".to_owned()),
+                    };
+                    self.tries += 1;
+                    self.pending.push_back(Event::Reached {
+                        replica_id,
+                        reached,
+                    });
                 }
                 Command::Log { .. } | Command::Listen => {}
             }
