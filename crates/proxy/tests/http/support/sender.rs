@@ -105,9 +105,9 @@ impl Sender {
         length
     }
 
-    /// The whole body, as windows open.
+    /// The whole body, as windows open, or until the stream is reset.
     pub(crate) fn send_all(&mut self, stream: u32, mut bytes: &[u8]) {
-        loop {
+        while !self.is_reset(stream) {
             let sent = self.send(stream, bytes, true);
             bytes = &bytes[sent..];
             if bytes.is_empty() {
@@ -117,6 +117,12 @@ impl Sender {
                 self.next();
             }
         }
+    }
+
+    pub(crate) fn is_reset(&self, stream: u32) -> bool {
+        self.seen
+            .iter()
+            .any(|frame| frame.stream == stream && frame.kind == raw::RST_STREAM)
     }
 
     /// Sends until nothing more may go and the proxy says no more of it.
