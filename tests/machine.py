@@ -1,5 +1,6 @@
 """What process tests use: a machine of the test's own, scripts that run on it, requests, load, bounded waiting."""
 
+import errno
 import http.client
 import itertools
 import json
@@ -66,6 +67,21 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE)
         if time.monotonic() > end:
             pytest.fail(f"not within {seconds} s: {what}")
         pause.wait(0.02)
+
+
+def remove(directory: Path) -> None:
+    """`rm -rf`, again where somebody makes files in it meanwhile, as a node does that misses its own."""
+
+    def gone() -> bool:
+        try:
+            shutil.rmtree(directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
+            return error.errno == errno.ENOENT
+        return True
+
+    eventually(gone, f"{directory} can be removed")
 
 
 class Process(NamedTuple):

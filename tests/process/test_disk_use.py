@@ -2,13 +2,12 @@
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from machine import Load, Machine, eventually
+from machine import Load, Machine, eventually, remove
 
 APP = """
 import os
@@ -125,7 +124,7 @@ def test_logs_of_a_script_whose_replica_failed_or_whose_node_was_killed_stay(mac
 def test_a_state_directory_that_was_removed_costs_no_replica_when_the_controller_dies(machine: Machine) -> None:
     script = machine.serve(APP)
     (state,) = states(machine)
-    shutil.rmtree(state)
+    remove(state)
     eventually((state / "checkpoint.sqlite").exists, "the checkpoint is made again")
     # Stored after the checkpoint, so that is whole now.
     assert script.do('serve.run(App.bind(1), name="other", route_prefix="/other") and 1') == 1

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from record import record
 
-from machine import Load, Machine, eventually, request
+from machine import Load, Machine, eventually, remove, request
 
 APPS = """
 import os, subprocess, sys
@@ -153,7 +152,7 @@ def test_a_run_directory_removed_while_serving_comes_back(machine: Machine, resi
     directory = machine.runtime / name
     with Load(address, threads=2) as load:
         load.wait_for_more()
-        shutil.rmtree(directory)
+        remove(directory)
         begun = time.monotonic()
         eventually((directory / "controller.sock").exists, "the sockets are back")
         seconds = time.monotonic() - begun

@@ -161,6 +161,7 @@ mod tests {
         };
         let info = NodeInfo {
             node_id: "ab12".into(),
+            http_address: "http://127.0.0.1:8000".into(),
             proxy_status: "HEALTHY".into(),
             ..NodeInfo::default()
         };
