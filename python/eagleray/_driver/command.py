@@ -149,6 +149,9 @@ def _serve(application: Application, options: dict[str, Any]) -> None:
             _driver.connect(http_options, explicit=True)
         _run.run(application, name=options["name"], route_prefix=options["route_prefix"])
     except KeyboardInterrupt:
+        found = _driver.joined()
+        if found is not None and options["name"] in found.announced:
+            raise  # a moment after it was said to run
         _end(options["name"])
         raise _CommandError("interrupted before the application ran", 130) from None
     except Exception as error:

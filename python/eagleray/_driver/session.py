@@ -45,6 +45,7 @@ class Session:
         self._ended = threading.Event()
         self._printer = OutputPrinter(address.socket_path, self._ended)
         self._closed = False
+        self.announced: set[str] = set()  # names of applications that were said to run
         Session.any_made = True
 
     @property
@@ -159,6 +160,7 @@ class Session:
         if route:
             address = self.info["http_address"]
             where = f" at {address}{route}" if address else ", without HTTP"
+        self.announced.add(settled["name"])
         logger().info("application %r is running%s", settled["name"], where)
 
     def _failure(self, settled: dict[str, Any]) -> str:
