@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray import _bootstrap, _user_config
-from eagleray._driver import engine, progress
+from eagleray._driver import engine, progress, ray_cluster
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application
 from eagleray.serve.exceptions import RayServeException
@@ -178,13 +178,14 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     for node in graph.nodes:
         files, imports = captured.needed(node.imports)
         packages = capture.package_versions(imports)
-        own = [files, node.identity, packages, node.config.resources, node.config.env_vars, node.config.max_body_bytes]
+        variables = {**ray_cluster.environment(imports), **node.config.env_vars}
+        own = [files, node.identity, packages, node.config.resources, variables, node.config.max_body_bytes]
         version = _hash([shared, own])[:16]
         deployments.append({
             "name": node.name,
             "version": version,
             "callable_blob": _blob(built, node.pickled),
-            "options": _options(node.config, logging_config),
+            "options": {**_options(node.config, logging_config), "environment": variables},
             "version_note": node.note,
             "calls": sorted(node.calls),
         })  # fmt: skip
@@ -246,7 +247,6 @@ def _options(config: DeploymentConfig, of_application: LoggingConfig | None) -> 
         "hang_timeout_s": config.hang_timeout_s or 0.0,
         "max_constructor_retry_count": config.max_constructor_retry_count,
         "resources": config.resources,
-        "environment": config.env_vars,
         "access_log": logging_config.enable_access_log,
         "logging": _logging(logging_config),
         "backpressure_status": config.backpressure_config.status_code,

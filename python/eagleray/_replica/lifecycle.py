@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import pickle
 import sys
 import time
@@ -165,6 +166,10 @@ class Lifecycle:
         self._paths.open(config["sys_path"])
         self._loop.set_default_executor(default_executor(self._options["num_cpus"]))
         _code.install(config["code_path"])
+        if os.environ.pop("EAGLERAY_JOIN_RAY", None):
+            # Where its environment says (`_driver/ray_cluster.py`). In the main thread it would take SIGTERM for
+            # itself.
+            await asyncio.to_thread(__import__("ray").init, namespace=os.environ.get("RAY_NAMESPACE"))
         func_or_class, args, kwargs = _load(config["callable_path"])
         context = _set_context(config)
         self._rank = context.rank
