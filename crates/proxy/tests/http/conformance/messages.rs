@@ -367,6 +367,26 @@ pub(super) const CASES: &[Case] = &[
             raw.head(1, END_STREAM, &[METHOD, SCHEME, PATH, ("host", "test")]);
         },
     ),
+    case(
+        "8.1.1",
+        "two equal content-lengths",
+        Either(&[MALFORMED, REFUSED]),
+        |raw| {
+            raw.head(
+                1,
+                0,
+                &[
+                    (":method", "POST"),
+                    SCHEME,
+                    PATH,
+                    AUTHORITY,
+                    ("content-length", "5"),
+                    ("content-length", "5"),
+                ],
+            );
+            raw.frame(DATA, END_STREAM, 1, b"hello");
+        },
+    ),
     case("8.3.1", "neither :authority nor Host", REFUSED, |raw| {
         raw.head(1, END_STREAM, &[METHOD, SCHEME, PATH]);
     }),
