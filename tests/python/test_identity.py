@@ -170,3 +170,14 @@ def test_what_cannot_be_hashed_is_named() -> None:
         nested = [nested]
     with pytest.raises(Unhashable, match="deep"):
         identify(nested)
+
+
+def test_when_a_metric_was_made_does_not_count() -> None:
+    def metric(name: str, created: float) -> object:
+        kind = type("Counter", (), {"__module__": "prometheus_client.metrics"})
+        made = kind()
+        vars(made).update(_name=name, _created=created)
+        return made
+
+    assert identify(metric("calls", 1.0)) == identify(metric("calls", 2.0))
+    assert identify(metric("calls", 1.0)) != identify(metric("errors", 1.0))

@@ -35,6 +35,11 @@ _NOISE = frozenset({
     "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl",
     "__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__",
 })  # fmt: skip
+#: Attributes, by package, with the time at which an object was made, which is another in every process.
+_TIMES = {
+    "prometheus_client": frozenset({"_created"}),
+    "slowapi": frozenset({"_Limiter__last_check_backend"}),
+}
 #: Names that Python 3.13 stores in a class body; their values are a line number and in hash order.
 _BODY_NOISE = frozenset({"__firstlineno__", "__static_attributes__"})
 _GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
@@ -341,6 +346,10 @@ class _Walker:
         self.feed(make)
         for argument in arguments or ():
             self.feed(argument)
+        times = _TIMES.get(kind.__module__.partition(".")[0])
+        if times is not None and type(state) is dict:
+            state = {name: item for name, item in state.items() if name not in times}
+            self.alive.append(state)
         self.state(state)
         self.each("items", items or ())
         for key, item in pairs or ():

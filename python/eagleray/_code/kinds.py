@@ -19,6 +19,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from eagleray._code.places import is_user_file
+
 _CACHED: Any = type(functools.lru_cache(len))
 
 
@@ -200,10 +202,12 @@ class Sources:
         """What to write for `code`, which cloudpickle writes as `reduced`."""
         text = ""
         if self._with_text and code.co_filename not in self._sent:
-            import linecache
-
             self._sent.add(code.co_filename)
-            text = "".join(linecache.getlines(code.co_filename))
+            # What is installed is there too.
+            if is_user_file(code.co_filename):
+                import linecache
+
+                text = "".join(linecache.getlines(code.co_filename))
         return made_code, (code.co_filename, text, *reduced)
 
 
