@@ -92,6 +92,7 @@ def test_a_builder_gets_the_arguments(machine: Machine, arguments: list[str], an
     assert serving(machine, *arguments).get("/").text == answer
 
 
+@pytest.mark.contract("G/6")
 @pytest.mark.contract(
     "6/run-fails", better="the exit status says that it failed, and nothing of ours is in the traceback"
 )
