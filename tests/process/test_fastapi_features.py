@@ -163,7 +163,7 @@ def test_parameters_models_and_answers_are_those_of_fastapi(served: Served) -> N
     gone = served.ask("DELETE", "/items/3")
     assert (gone.status, gone.body) == (204, b"")
     assert served.get("/html").headers["content-type"] == "text/html; charset=utf-8"
-    assert served.get("/router/one").json() == ["/shop/router/one", "/shop", False]
+    assert served.get("/router/one").json() == ["/shop/router/one", "/shop/router/one", False]
     report = served.ask("REPORT", "/any")
     assert report.text == "REPORT"
 
