@@ -224,6 +224,7 @@ async fn accept(
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let own_uid = rustix::process::geteuid().as_raw();
+    let mut said = false;
     for connection in 1.. {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
@@ -237,9 +238,14 @@ async fn accept(
             }
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                said = false;
+                stream
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "connections to controller.sock cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -47,12 +47,18 @@ impl Api {
     pub(crate) async fn serve(self, listener: UnixListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let own_uid = rustix::process::geteuid().as_raw();
+        let mut said = false;
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => {
+                    said = false;
+                    stream
+                }
                 Err(error) => {
                     // Out of descriptors, most likely: some come back when others leave.
-                    tracing::warn!(%error, "a connection to node.sock was not accepted");
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(%error, "connections to node.sock cannot be accepted");
+                    }
                     time::sleep(AFTER_ACCEPT_ERROR).await;
                     continue;
                 }
