@@ -70,6 +70,7 @@ pub(crate) enum Phase {
 pub(crate) struct Patience {
     idle: u32,
     head: u32,
+    half_close: u32,
     linger: u32,
     /// `u32::MAX`: no pings.
     ping: u32,
@@ -86,6 +87,7 @@ impl Patience {
         Self {
             idle: ticks(keep_alive),
             head: ticks(limits.header_read_s),
+            half_close: ticks(limits.half_close_s),
             linger: ticks(LINGER),
             ping: match ticks(limits.websocket_ping_s) {
                 0 => u32::MAX,
@@ -122,6 +124,17 @@ impl Peers {
             trusted: is_trusted(client.ip(), trusted),
         }
     }
+}
+
+/// Whether the client has ended its sending half. Most that do have left, but that cannot be told from one that only has
+/// nothing more to say, as long as nothing is sent to it: who is gone answers that with a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HalfClosed {
+    No,
+    /// Its answer may still come. Nothing has gone to it since this tick.
+    Since(u32),
+    /// It has left, as far as is known.
+    Over,
 }
 
 /// HTTP/1.1: how far an answer is that has broken off. hyper forgets what it holds when it hears of that, so it does not
@@ -167,6 +180,7 @@ pub(crate) struct Connection {
     /// An answer waits for the socket.
     is_holding: Cell<bool>,
     broken_off: Cell<BrokenOff>,
+    half_closed: Cell<HalfClosed>,
     /// A first request has come.
     pub(crate) has_asked: Cell<bool>,
     end: Cell<Option<End>>,
@@ -193,6 +207,10 @@ impl Connection {
         self.requests.set(requests);
         if requests == 0 && self.phase.get() == Phase::Busy {
             self.phase.set(Phase::Idle(tick));
+            if matches!(self.half_closed.get(), HalfClosed::Since(_)) {
+                // What was read of it at last, its end, is to be heard now.
+                self.wake();
+            }
         }
     }
 
@@ -218,6 +236,14 @@ impl Connection {
         for (_key, body) in self.bodies.borrow().iter() {
             // Its own task counts and answers.
             body.tick(patience.body);
+        }
+        if let HalfClosed::Since(since) = self.half_closed.get() {
+            if self.answer.is_waiting() || self.answer.has_moved() {
+                self.half_closed.set(HalfClosed::Since(tick));
+            } else if tick.wrapping_sub(since) > patience.half_close {
+                self.half_closed.set(HalfClosed::Over);
+                self.wake();
+            }
         }
         if self.answer.tick(patience.answer) {
             counters.slow_readers.add();
@@ -299,6 +325,27 @@ impl Connection {
         self.broken_off.get() != BrokenOff::No
     }
 
+    /// The client has ended its sending half. True: that is not to be heard yet, as an answer is on its way; the task is
+    /// woken when it is. A body that is still waited for ended too early.
+    fn holds_end(&self, tick: u32) -> bool {
+        if self.phase.get() != Phase::Busy && !self.answer.is_waiting() {
+            return false;
+        }
+        match self.half_closed.get() {
+            HalfClosed::No => {
+                self.half_closed.set(HalfClosed::Since(tick));
+                // The last of a body may have come just before, and nobody has had a turn to take it.
+                self.wake();
+                true
+            }
+            HalfClosed::Since(_) => {
+                let bodies = self.bodies.borrow();
+                !bodies.iter().any(|(_key, body)| body.is_waiting())
+            }
+            HalfClosed::Over => false,
+        }
+    }
+
     fn end_with(&self, end: End) {
         self.end.set(Some(end));
         self.wake();
@@ -359,6 +406,11 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
         holds_bodies: Cell::new(true),
         is_holding: Cell::new(false),
         broken_off: Cell::new(BrokenOff::No),
+        half_closed: Cell::new(if shard.limits.half_close_s.is_zero() {
+            HalfClosed::Over
+        } else {
+            HalfClosed::No
+        }),
         has_asked: Cell::new(false),
         end: Cell::new(None),
         wants_ping: Cell::new(false),

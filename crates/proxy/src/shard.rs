@@ -420,7 +420,11 @@ async fn sweep(shard: Rc<Shard>, options: Options) {
     ]
     .into_iter()
     .fold(TICK * 4, Duration::min);
-    let period = (shortest / 4).max(Duration::from_millis(1));
+    let mut period = shortest / 4;
+    if !limits.half_close_s.is_zero() {
+        period = period.min(limits.half_close_s);
+    }
+    let period = period.max(Duration::from_millis(1));
     let patience = Patience::new(options.keep_alive, limits, period);
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

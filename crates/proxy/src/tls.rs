@@ -1,6 +1,6 @@
 //! TLS of the ingress: what the files that the user names say, read and checked before anything runs.
 //!
-//! rustls with ring; TLS 1.2 and 1.3; ALPN offers HTTP/2 and HTTP/1.1. With `client_authorities` every client must show
+//! rustls with ring; TLS 1.2 and 1.3; ALPN offers HTTP/2 and HTTP/1.1, and takes HTTP/1.0 for the latter. With `client_authorities` every client must show
 //! a certificate that they signed.
 
 use std::{
@@ -19,6 +19,9 @@ use rustls::{
 /// What ALPN calls HTTP/2.
 pub(crate) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
+const HTTP1_0: &[u8] = b"http/1.0";
+/// How a key names the curve P-521 (1.3.132.0.35), in DER.
+const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 
 /// Where certificate and key are: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,13 @@ impl TlsOptions {
         let certificates = certificates("ssl_certfile", &self.certificate)?;
         let key = key(&self.key)?;
         let provider = Arc::new(ring::default_provider());
+        if provider
+            .key_provider
+            .load_private_key(key.clone_key())
+            .is_err()
+        {
+            return Err(unusable("ssl_keyfile", &self.key, &unknown_kind(&key)));
+        }
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable("ssl_certfile", &self.certificate, &error))?;
@@ -86,7 +96,7 @@ impl TlsOptions {
                 let problem = format!("does not fit ssl_certfile: {error}");
                 unusable("ssl_keyfile", &self.key, &problem)
             })?;
-        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        config.alpn_protocols = [HTTP2, HTTP1, HTTP1_0].map(<[u8]>::to_vec).to_vec();
         Ok(Arc::new(config))
     }
 }
@@ -133,6 +143,22 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
+/// What to say of a private key that can be read and not used.
+fn unknown_kind(key: &PrivateKeyDer<'_>) -> String {
+    let is_p521 = key
+        .secret_der()
+        .windows(P521.len())
+        .any(|bytes| bytes == P521);
+    let kind = if is_p521 {
+        "is a key on the curve P-521, which is not taken"
+    } else {
+        "is of a kind that is not taken"
+    };
+    format!(
+        "{kind}. Take a key on P-256 or P-384, an Ed25519 key, or an RSA key of 2048 to 4096 bits, and a certificate for it"
+    )
+}
+
 fn unusable(option: &'static str, path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
     TlsError::Unusable {
         option,
@@ -144,6 +170,16 @@ fn unusable(option: &'static str, path: &Path, problem: &dyn std::fmt::Display) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A key on P-521 that belongs to nothing.
+    const KEY_ON_P521: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIBSeOx0cznIMdiNB3j\n\
+        ejOFpwfEMg0w/mBFFdT47RozGmUUcj3+38xDPy+wTBz+AnYIsvdRY3sXoLMyKxW4\n\
+        LFqmR8ahgYkDgYYABACj86E6c9fdbpc+ZH5wQBe0WL7escuBUDa/fGZYSyyN4jAy\n\
+        S9gN5Pa8WBJIYkQ6PYwm/n9lfEDkXcldY3o87r9IYQDV8mAlkpDsI5uXhxGycssu\n\
+        aIkM56IYVK63KsVu9mblM1j5vnvzxHAhCKiJG9hnHSj0z0D1G5Vlx7xUELptJ57O\n\
+        8g==\n\
+        -----END PRIVATE KEY-----\n\n";
 
     struct Files {
         folder: tempfile::TempDir,
@@ -199,6 +235,9 @@ mod tests {
             "old",
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
         );
+        files.write("p521", KEY_ON_P521);
+        let of_no_kind = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        files.write("no kind", of_no_kind);
         for (certificate, key, authorities, parts) in [
             ("none", "key", None, ["ssl_certfile", "cannot be read"]),
             ("cert", "none", None, ["ssl_keyfile", "cannot be read"]),
@@ -219,6 +258,21 @@ mod tests {
             ("cert", "other", None, ["ssl_keyfile", "does not fit"]),
             ("cert", "pkcs8", None, ["ssl_keyfile", "openssl pkey"]),
             ("cert", "old", None, ["ssl_keyfile", "openssl pkey"]),
+            (
+                "cert",
+                "p521",
+                None,
+                [
+                    "ssl_keyfile",
+                    "P-521, which is not taken. Take a key on P-256",
+                ],
+            ),
+            (
+                "cert",
+                "no kind",
+                None,
+                ["ssl_keyfile", "is of a kind that is not taken"],
+            ),
         ] {
             let problem = files.problem(certificate, key, authorities);
             for part in parts {

@@ -107,6 +107,9 @@ impl<S: Transport> Io<S> {
         let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
         let filled = buffer.filled();
+        if filled.is_empty() && self.state.holds_end(self.shard.tick()) {
+            return Poll::Pending;
+        }
         if let First::Unknown(held) = &mut self.first {
             let known = filled.len().min(PREFACE.len());
             if known > 0 && filled[..known] == PREFACE[..known] {

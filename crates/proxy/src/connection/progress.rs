@@ -59,6 +59,11 @@ impl Progress {
         self.waiting.set(true);
     }
 
+    /// Whether bytes have moved in this tick.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved.get() > 0
+    }
+
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.get()
     }

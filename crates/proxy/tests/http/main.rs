@@ -12,6 +12,7 @@ mod closing;
 mod conformance;
 mod failures;
 mod hosts;
+mod half_close;
 mod http2;
 mod limits;
 mod panics;

@@ -141,6 +141,7 @@ fn alpn_chooses_the_protocol() {
     for (alpn, version) in [
         (&[][..], 11),
         (&[&b"http/1.1"[..]][..], 11),
+        (&[&b"http/1.0"[..]][..], 11),
         (&[&b"h2"[..], &b"http/1.1"[..]][..], 20),
     ] {
         let replica = Replica::start("a", 10);

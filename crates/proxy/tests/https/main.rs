@@ -17,6 +17,7 @@ mod http {
     pub(super) mod conformance;
     pub(super) mod failures;
     pub(super) mod hosts;
+    pub(super) mod half_close;
     pub(super) mod http2;
     pub(super) mod limits;
     pub(super) mod panics;

@@ -20,6 +20,17 @@ pub(super) struct Io<S> {
     meter: Rc<Meter>,
     is_shut: bool,
     linger: Linger,
+    end: End,
+}
+
+/// The client's end of its sending half. When h2 hears of it, it forgets what it holds of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Unknown,
+    /// It waits for answers, or for h2 to write the last of them.
+    Held,
+    /// h2 holds nothing any more.
+    Flushed,
 }
 
 impl<S> Io<S> {
@@ -30,7 +41,24 @@ impl<S> Io<S> {
             meter,
             is_shut: false,
             linger: Linger::default(),
+            end: End::Unknown,
         }
+    }
+}
+
+impl<S> Io<S> {
+    fn holds_end(&mut self, context: &Context<'_>) -> bool {
+        let waits = self.meter.holds_end();
+        // At first sight a request may have come with it that nobody has seen.
+        if waits || (self.end == End::Unknown && self.meter.has_asked()) {
+            self.end = End::Held;
+        }
+        let holds = self.end == End::Held;
+        if holds && !waits {
+            // h2 writes after it has read.
+            context.waker().wake_by_ref();
+        }
+        holds
     }
 }
 
@@ -51,6 +79,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
         } else {
             let length = this.first.len().min(buffer.remaining());
             buffer.put_slice(&this.first.split_to(length));
+        }
+        if buffer.filled().len() == before && buffer.remaining() > 0 && this.holds_end(context) {
+            return Poll::Pending;
         }
         this.meter
             .read(buffer.filled().get(before..).unwrap_or_default());
@@ -96,7 +127,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        if this.end == End::Held
+            && matches!(flushed, Poll::Ready(Ok(())))
+            && !this.meter.holds_end()
+        {
+            this.end = End::Flushed;
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -139,6 +139,16 @@ impl Meter {
         self.inner.borrow().has_failed
     }
 
+    /// Whether the client has opened a stream.
+    pub(super) fn has_asked(&self) -> bool {
+        self.inner.borrow().last_opened > 0
+    }
+
+    /// The client has ended its sending half. True: that is not to be heard yet, as an answer is on its way.
+    pub(super) fn holds_end(&self) -> bool {
+        self.state.holds_end(self.shard.tick())
+    }
+
     /// Our last word is out.
     pub(super) fn lingers(&self) {
         self.state.phase.set(Phase::Lingering(self.shard.tick()));
