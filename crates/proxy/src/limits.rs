@@ -115,7 +115,7 @@ limits! {
     answer_bytes_per_s: u64 = 1_024.0, 0.0 to 1_000_000_000.0,
         "slow_readers", "connection cut",
         "What a client must take of an answer on average over any `answer_idle_s`; 0: any byte will do.";
-    half_close_s: Duration = 1.0, 0.0 to 3_600.0,
+    half_close_s: Duration = 0.5, 0.0 to 3_600.0,
         "", "as to a client that has left",
         "A client that has ended its sending half: the longest wait until something is sent to it; 0: it has left.";
     queued_bytes: u64 = 268_435_456.0, 65_536.0 to 1e12,

@@ -50,6 +50,8 @@ enum Stage {
     Open,
     /// Our closing frame is put together, theirs is awaited.
     Closing,
+    /// The client broke a rule, and was told: our half is ended, what comes is thrown away.
+    Failed,
     /// The client's last word was heard: what is put together is written, and that is the end of the connection.
     Closed,
     /// The connection is gone; user code is still to be told.
@@ -75,7 +77,7 @@ struct Session<S> {
     has_ended: bool,
     /// A ping of ours has not been answered by anything.
     pinged: bool,
-    /// The last ping that was not answered yet; those before it need no answer.
+    /// The last ping that was not answered yet, as too much waits to be sent; those before it need no answer.
     pong: Option<BytesMut>,
     discarded: usize,
 }
@@ -161,7 +163,8 @@ where
                 Stage::Over => return Poll::Ready(()),
                 Stage::Gone => self.tell(context),
                 Stage::Closed => self.write(context) | self.shut_down(context),
-                Stage::Closing => self.write(context) | self.read(context),
+                Stage::Closing => self.write(context) | self.fail(context) | self.read(context),
+                Stage::Failed => self.read(context),
                 Stage::Open => self.write(context) | self.answer(context) | self.read(context),
             };
             if !moved {
@@ -247,6 +250,22 @@ where
             self.stage = Stage::Over;
         }
         told || answer.is_ready()
+    }
+
+    /// Ends our half of a connection on which nothing more is understood, so not the client's closing frame either.
+    fn fail(&mut self, context: &mut Context<'_>) -> bool {
+        if self.decoder.is_some() || !self.output.is_out() {
+            return false;
+        }
+        let Some(stream) = self.stream.as_mut() else {
+            return false;
+        };
+        match pin!(stream).poll_shutdown(context) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => self.stage = Stage::Failed,
+            Poll::Ready(Err(_)) => self.hang_up(),
+        }
+        true
     }
 
     fn shut_down(&mut self, context: &mut Context<'_>) -> bool {
@@ -357,7 +376,7 @@ where
                     self.heard();
                 }
             }
-            Stage::Closing => {}
+            Stage::Closing | Stage::Failed => {}
             Stage::Closed | Stage::Gone | Stage::Over => return true,
         }
         self.fill(context) || took
@@ -403,7 +422,7 @@ where
 
     /// Takes what is whole out of what was read.
     fn take_input(&mut self) {
-        while matches!(self.stage, Stage::Open | Stage::Closing) {
+        while matches!(self.stage, Stage::Open | Stage::Closing | Stage::Failed) {
             let Some(decoder) = &mut self.decoder else {
                 self.input.clear();
                 return;
@@ -424,6 +443,9 @@ where
                 is_text,
                 is_complete,
             } if is_open => self.exchange.push_message(&bytes, is_text, is_complete),
+            Event::Ping(payload) if is_open && self.output.takes_pong() => {
+                frame::put_pong(&mut self.output.bytes, &payload);
+            }
             Event::Ping(payload) if is_open => self.pong = Some(payload),
             Event::Data { .. } | Event::Ping(_) | Event::Pong => {}
             Event::Close(close) => {

@@ -1,5 +1,6 @@
 //! WebSocket: the handshake, messages both ways, and every way in which it ends.
 
+mod autobahn;
 mod hostile;
 mod pressure;
 

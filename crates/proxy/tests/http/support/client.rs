@@ -13,6 +13,8 @@ pub(crate) struct Client {
     buffer: Vec<u8>,
     /// The last head said that the connection ends; in HTTP/1.0 saying nothing says that.
     pub(crate) is_told_to_end: bool,
+    /// How long it waits before it reads.
+    pub(crate) pause: Duration,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ impl Client {
             stream,
             buffer: Vec::new(),
             is_told_to_end: false,
+            pause: Duration::ZERO,
         }
     }
 
@@ -220,6 +223,9 @@ impl Client {
     }
 
     fn fill(&mut self) -> bool {
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
         let mut chunk = vec![0; 64 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(length) => {

@@ -1,0 +1,202 @@
+//! What the Autobahn test suite asks of a server, in its sections 1 to 7, 9 and 10, against an application that echoes.
+//!
+//! Written from RFC 6455 and from what the suite says of each case; numbers are the suite's. Run with a client that reads
+//! at once, and with one that waits before each read: what is slow must lose nothing.
+
+mod echo;
+mod messages;
+mod text;
+
+use std::{io::Write, thread::JoinHandle, time::Duration};
+
+use crate::support::{
+    Client, Proxy, Replica, target,
+    websocket::{CLOSE, HANDSHAKE, PONG, Socket, close_of, masked},
+};
+
+/// Above this a client that waits before each read would take too long for a test.
+const MOST_FOR_SLOW: usize = 300_000;
+
+/// A case: what the client sends, in how large pieces, and what comes back.
+struct Case {
+    number: String,
+    sent: Vec<u8>,
+    /// Bytes of a write; 0: all at once.
+    chop: usize,
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Clone)]
+enum Wanted {
+    /// The opcode and the data of a message.
+    Message(u8, Vec<u8>),
+    /// The same, if the application was quicker than what ended the connection.
+    Maybe(u8, Vec<u8>),
+    Pong(Vec<u8>),
+    /// The end, with this code.
+    Close(u16),
+}
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+
+fn case(number: &str, sent: &[Vec<u8>], wanted: Vec<Wanted>) -> Case {
+    Case {
+        number: number.to_owned(),
+        sent: sent.concat(),
+        chop: 0,
+        wanted,
+    }
+}
+
+impl Case {
+    fn chopped(mut self, chop: usize) -> Self {
+        self.chop = chop;
+        self
+    }
+}
+
+/// Sends while others read.
+fn send(client: &Client, case: &Case) -> JoinHandle<()> {
+    let mut stream = client.stream.try_clone().unwrap();
+    let (sent, chop) = (case.sent.clone(), case.chop);
+    std::thread::spawn(move || {
+        let chop = if chop == 0 { sent.len().max(1) } else { chop };
+        for piece in sent.chunks(chop) {
+            // A server that has failed the connection takes no more.
+            if stream.write_all(piece).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+enum Came {
+    Message(u8, Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16),
+}
+
+/// The next message, over all its frames, or what controls.
+fn next(socket: &mut Socket, gathered: &mut Option<(u8, Vec<u8>)>) -> Option<Came> {
+    loop {
+        let (first, payload) = socket.frame()?;
+        match first {
+            CLOSE => return Some(Came::Close(close_of(&payload).0)),
+            PONG => return Some(Came::Pong(payload)),
+            _ => {}
+        }
+        let message = gathered.get_or_insert((first & 15, Vec::new()));
+        message.1.extend(payload);
+        if first & 0x80 != 0 {
+            let (opcode, data) = gathered.take()?;
+            return Some(Came::Message(opcode, data));
+        }
+    }
+}
+
+fn run(proxy: &Proxy, case: &Case, pause: Duration) -> Result<(), String> {
+    let mut client = proxy.client();
+    client.send(format!("{HANDSHAKE}\r\n"));
+    assert_eq!(client.head().status, 101);
+    client.pause = pause;
+    let sender = send(&client, case);
+    let mut socket = Socket { client };
+    let mut wanted = case.wanted.clone();
+    let fails = matches!(wanted.last(), Some(Wanted::Close(_)));
+    if !fails {
+        wanted.push(Wanted::Close(1000));
+    }
+    let mut wanted = wanted.into_iter().peekable();
+    let mut gathered = None;
+    while let Some(expected) = wanted.next() {
+        if wanted.peek().is_none() {
+            sender_ends(&mut socket, fails);
+        }
+        let came = next(&mut socket, &mut gathered);
+        match (expected, came) {
+            (Wanted::Message(opcode, data), Some(Came::Message(got, bytes)))
+                if (opcode, &data) == (got, &bytes) => {}
+            (Wanted::Pong(data), Some(Came::Pong(bytes))) if data == bytes => {}
+            (Wanted::Close(code), Some(Came::Close(got))) if code == got => {}
+            (Wanted::Maybe(opcode, data), Some(Came::Message(got, bytes)))
+                if (opcode, &data) == (got, &bytes) => {}
+            (Wanted::Maybe(..), Some(Came::Close(got))) if matches!(wanted.clone().last(), Some(Wanted::Close(code)) if code == got) =>
+            {
+                break;
+            }
+            (_, came) => return Err(shown(came)),
+        }
+    }
+    sender.join().unwrap();
+    if fails {
+        socket.client.send_all(&masked(CLOSE, b"\x03\xe8"));
+    }
+    match socket.frame() {
+        None => Ok(()),
+        Some((first, _)) => Err(format!("a frame after the end: {first:#x}")),
+    }
+}
+
+/// The client ends what the case does not end.
+fn sender_ends(socket: &mut Socket, fails: bool) {
+    if !fails {
+        socket.send(CLOSE, b"\x03\xe8");
+    }
+}
+
+fn shown(came: Option<Came>) -> String {
+    match came {
+        None => "the connection ended".to_owned(),
+        Some(Came::Close(code)) => format!("close {code}"),
+        Some(Came::Pong(data)) => format!("a pong of {} bytes", data.len()),
+        Some(Came::Message(opcode, data)) => {
+            format!("a message of {} bytes, opcode {opcode}", data.len())
+        }
+    }
+}
+
+fn run_all(cases: &[Case]) {
+    let replica = Replica::serving("a", 100, echo::serve);
+    let proxy = Proxy::serving(target("D", &[&replica]));
+    let mut problems = Vec::new();
+    for case in cases {
+        for pause_ms in [0, 5] {
+            if pause_ms > 0 && case.sent.len() > MOST_FOR_SLOW {
+                continue;
+            }
+            if let Err(problem) = run(&proxy, case, Duration::from_millis(pause_ms)) {
+                problems.push(format!("{} ({pause_ms} ms): {problem}", case.number));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn framing_pings_reserved_bits_and_opcodes() {
+    run_all(&messages::plain());
+    run_all(&messages::pings());
+    run_all(&messages::reserved());
+}
+
+#[test]
+fn fragments() {
+    run_all(&messages::fragments());
+}
+
+#[test]
+fn text_is_utf8() {
+    run_all(&text::handling());
+    run_all(&text::sequences());
+}
+
+#[test]
+fn closing() {
+    run_all(&messages::closing());
+}
+
+#[test]
+fn large_and_many_messages() {
+    run_all(&messages::limits());
+}
