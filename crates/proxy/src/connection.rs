@@ -298,9 +298,12 @@ impl Connection {
         holds
     }
 
-    /// Something went out. True if an answer has waited for it.
+    /// Something went out. True if an answer has waited for it, or if it may have been the last that was to go to a client
+    /// whose end is held back.
     fn goes_on(&self) -> bool {
-        self.is_holding.take()
+        let ends = matches!(self.half_closed.get(), HalfClosed::Since(_))
+            && self.phase.get() != Phase::Busy;
+        self.is_holding.take() || ends
     }
 
     /// The answer has broken off. True: what was made of it must go out before anybody hears of that; the task is

@@ -52,7 +52,7 @@ impl Socket {
             Poll::Ready(Ok(bytes)) => {
                 self.state.answer.moved(*bytes);
                 if self.state.goes_on() {
-                    // hyper asks for more of an answer before it flushes, and not after.
+                    // hyper asks for more of an answer, and for the client's end, before it flushes, and not after.
                     context.waker().wake_by_ref();
                 }
             }

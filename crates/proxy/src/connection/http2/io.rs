@@ -134,6 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
             && !this.meter.holds_end()
         {
             this.end = End::Flushed;
+            context.waker().wake_by_ref();
         }
         flushed
     }
