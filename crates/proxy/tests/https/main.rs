@@ -16,8 +16,8 @@ mod http {
     pub(super) mod closing;
     pub(super) mod conformance;
     pub(super) mod failures;
-    pub(super) mod hosts;
     pub(super) mod half_close;
+    pub(super) mod hosts;
     pub(super) mod http2;
     pub(super) mod limits;
     pub(super) mod panics;
