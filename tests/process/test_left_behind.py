@@ -109,3 +109,39 @@ def test_a_script_that_has_joined_and_left_leaves_no_descriptor_at_the_node(mach
         joined()
     eventually(lambda: len(list(folder.iterdir())) <= most, "as many descriptors as after the first script")
     assert machine.cli("stop").returncode == 0
+
+
+def test_a_caller_that_is_killed_is_gone_although_a_child_of_it_lives(machine: Machine) -> None:
+    machine.start_resident()
+    mark = machine.work / "cancelled"
+    text = f"""
+    import asyncio, os, signal, time
+    from eagleray import serve
+    @serve.deployment
+    class Slow:
+        async def __call__(self, what):
+            if what == "wait": open({str(mark) + "-began"!r}, "w").close()
+            try: await asyncio.sleep(600 if what == "wait" else 0)
+            except asyncio.CancelledError:
+                open({str(mark)!r}, "w").close()
+                raise
+            return what
+    handle = serve.run(Slow.bind())
+    assert handle.remote("x").result() == "x"
+    waiting = handle.remote("wait")
+    while not os.path.exists({str(mark) + "-began"!r}): time.sleep(0.01)
+    child = os.fork()
+    if child == 0:
+        while True: time.sleep(60)
+    print("CHILD", child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    script = machine.script(text)
+    child = int(script.wait_for_line("CHILD (.*)")[1])
+    try:
+        eventually(mark.exists, "the call of the caller that was killed is cancelled", seconds=15)
+        assert state(child) != "Z"
+    finally:
+        os.kill(child, 9)
+    script.wait()
+    assert machine.cli("stop").returncode == 0

@@ -3,25 +3,56 @@
 //! Reading is watched always, writing only while the socket is full. Where both are watched, as the runtime's own
 //! `UnixStream` does, the kernel tells whenever the other side has read something: that woke this thread once more for
 //! every call, with nothing to do.
+//!
+//! A child that this process forks has no copy of it: the other side must see the end of this process by the end of file.
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     os::unix::net::UnixStream,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
+use eagleray_wire::fork::{self, Listed};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+/// A descriptor that is closed in forked children. A process with more than fit into their list forks none: a proxy.
+#[derive(Debug)]
+struct Socket {
+    _listed: Option<Listed>,
+    descriptor: OwnedFd,
+}
+
+impl Socket {
+    fn new(descriptor: OwnedFd) -> Arc<Self> {
+        Arc::new(Self {
+            _listed: fork::list(&descriptor),
+            descriptor,
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}
+
 /// Makes both directions of a nonblocking socket.
 pub(super) fn split(stream: UnixStream) -> io::Result<(Reader, Writer)> {
-    let socket = Arc::new(OwnedFd::from(stream));
+    let socket = Socket::new(OwnedFd::from(stream));
     let reader = Reader {
         socket: watch(Arc::clone(&socket), Interest::READABLE)?,
     };
@@ -34,8 +65,8 @@ pub(super) fn split(stream: UnixStream) -> io::Result<(Reader, Writer)> {
     unsafe_code,
     reason = "the runtime cannot know that a descriptor stays open"
 )]
-fn watch(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: an `OwnedFd` is open and names the same file until it is dropped; this one is not dropped while there is an
+fn watch(descriptor: Arc<Socket>, interest: Interest) -> io::Result<AsyncFd<Arc<Socket>>> {
+    // SAFETY: a `Socket` is open and names the same file until it is dropped; this one is not dropped while there is an
     // `Arc` of it, and the `AsyncFd` has one. It is always the same one: nobody changes what the `AsyncFd` holds.
     let registered = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
     registered.map_err(io::Error::from)
@@ -44,7 +75,7 @@ fn watch(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc
 /// What comes in.
 #[derive(Debug)]
 pub(super) struct Reader {
-    socket: AsyncFd<Arc<OwnedFd>>,
+    socket: AsyncFd<Arc<Socket>>,
 }
 
 impl Reader {
@@ -82,9 +113,9 @@ impl Reader {
 /// What goes out. The other side is told of the end when it is dropped.
 #[derive(Debug)]
 pub(super) struct Writer {
-    socket: Arc<OwnedFd>,
+    socket: Arc<Socket>,
     /// While the socket is full: tells when it is not. A descriptor of its own, because epoll takes each only once.
-    full: Option<AsyncFd<Arc<OwnedFd>>>,
+    full: Option<AsyncFd<Arc<Socket>>>,
 }
 
 impl Writer {
@@ -122,7 +153,7 @@ impl Writer {
             }
             match self.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let own = Arc::new(self.socket.try_clone()?);
+                    let own = Socket::new(self.socket.descriptor.try_clone()?);
                     self.full = Some(watch(own, Interest::WRITABLE)?);
                 }
                 written => return Poll::Ready(written),
