@@ -24,6 +24,8 @@ class Paths:
     def __init__(self, python_path: str | None) -> None:
         own = python_path.split(os.pathsep) if python_path else []
         self._python_path = [os.path.abspath(entry) for entry in own]  # noqa: PTH100
+        # Not the working directory, which is on many a PYTHONPATH by a colon too many.
+        self._of_tools = [entry for entry in own if os.path.isabs(entry)]  # noqa: PTH117
         self._of_site = list(sys.path)
         self._finders = list(sys.meta_path)
 
@@ -48,18 +50,20 @@ class Paths:
 
     def _customize(self) -> None:
         """Imports what tools put on `PYTHONPATH` for the interpreter to import as it starts, as `site` would have."""
-        if not self._python_path:
+        if not self._of_tools:
             return
         import site
         from importlib.machinery import PathFinder
+        from importlib.util import module_from_spec
 
         names = ["sitecustomize", "usercustomize"] if site.ENABLE_USER_SITE else ["sitecustomize"]
         for name in names:
-            if PathFinder.find_spec(name, self._python_path) is None:
+            spec = PathFinder.find_spec(name, self._of_tools)
+            if spec is None or spec.loader is None:
                 continue
-            sys.modules.pop(name, None)
+            module = sys.modules[name] = module_from_spec(spec)
             try:
-                __import__(name)
+                spec.loader.exec_module(module)
             except Exception as error:
                 sys.stderr.write(f"Error in {name}; its traceback is not shown: {type(error).__name__}: {error}\n")
 

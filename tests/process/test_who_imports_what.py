@@ -158,3 +158,17 @@ def test_what_a_tool_puts_on_the_path_to_be_imported_first_is_imported(machine: 
     environment = {"PYTHONPATH": str(machine.work / "tool")}
     script = machine.serve(text, environment=environment)
     assert script.get().text == "there"
+
+
+def test_a_colon_too_many_runs_no_customization_of_the_working_directory(machine: Machine) -> None:
+    mark = plant(machine.work, ["sitecustomize", "usercustomize"])
+    text = """
+    from eagleray import serve
+    @serve.deployment(ray_actor_options={"runtime_env": {"env_vars": {"PYTHONPATH": "/nowhere:"}}})
+    def app(request):
+        return "served"
+    app = app.bind()
+    """
+    script = machine.serve(text, name="src/app.py")
+    assert script.get().text == "served"
+    assert not mark.exists(), mark.read_text()
