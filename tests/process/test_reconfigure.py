@@ -12,7 +12,7 @@ from machine import Load, Machine, Script, eventually
 # `reconfigure` blocks its event loop until a file is there, as loading weights does.
 # "bad" fails, "die" ends the process.
 APP = """
-    import os, time
+    import asyncio, os, time
     from pathlib import Path
     from eagleray import serve
 
@@ -36,6 +36,9 @@ APP = """
             self.config = config
 
         async def __call__(self, request):
+            if "slow" in request.query_params:
+                Path(f"slow-{request.query_params['slow']}").touch()
+                await asyncio.sleep(1)
             return {"config": self.config, "pid": os.getpid()}
 
     app = Model.bind()
@@ -97,6 +100,25 @@ def test_while_one_replica_takes_a_new_config_the_others_answer(machine: Machine
     assert set(load.outcomes) == {"200"}, load.outcomes
     assert configs(script) == dict.fromkeys(before, "second")
     assert sorted(int(pid) for pid, _ in notes(machine)) == sorted(before), "each once"
+
+
+def test_what_a_replica_has_begun_ends_before_its_reconfigure(machine: Machine) -> None:
+    script = machine.serve(APP)
+    answers: list[int] = []
+    count = 12
+
+    def ask(number: int) -> None:
+        answers.append(script.get(f"/?slow={number}").status)
+
+    for number in range(count):
+        threading.Thread(target=ask, args=(number,), daemon=True).start()
+    eventually(lambda: len(list(machine.work.glob("slow-*"))) == count, "all have begun, on all replicas")
+    redeploy = Redeploy(script, 'user_config="second"')
+    eventually(lambda: len(answers) == count, "they are answered, though reconfigure does not return")
+    eventually(lambda: notes(machine), "one begins")
+    go(machine, "second")
+    redeploy.ends()
+    assert answers == [200] * count
 
 
 def test_with_one_replica_requests_wait_for_its_reconfigure(machine: Machine) -> None:

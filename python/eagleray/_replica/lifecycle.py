@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 # What is left of the grace for the destructor, at least.
 _DESTRUCTOR_S = 1.0
+# How long requests may take to end before `reconfigure` is called.
+_FINISH_S = 2.0
+_LOOK_S = 0.01
 
 
 class Lifecycle:
@@ -264,9 +267,10 @@ class Lifecycle:
             if not moved and wanted == self._user_config and self._configured:
                 return
             self._user_config, self._configured = wanted, False
-            # It may take its time, on the loop too.
+            # It may take its time, on the loop too. From here on routers send to other replicas.
             self._core.set_exempt(True)
             try:
+                await self._finish_requests()
                 await hooks.apply_user_config(user_code, wanted, self._rank)
             finally:
                 self._core.set_exempt(False)
@@ -280,6 +284,16 @@ class Lifecycle:
             return False
         self._rank = context.rank = serve_context.ReplicaRank(rank, 0, rank)
         return True
+
+    async def _finish_requests(self) -> None:
+        """Lets what runs here end, for a while, before user code may block the loop; if others take what comes."""
+        from eagleray.serve.context import get_replica_context
+
+        if get_replica_context().world_size > 1:
+            for _ in range(int(_FINISH_S / _LOOK_S)):
+                if not self._core.ongoing():
+                    break
+                await asyncio.sleep(_LOOK_S)
 
     async def _check_health(self, number: int) -> None:
         failure = ""
