@@ -53,9 +53,9 @@ def test_without_a_node_there_is_nothing_to_see_or_delete(machine: Machine) -> N
 def test_start_starts_and_a_second_one_changes_nothing(machine: Machine) -> None:
     script = machine.serve(
         "from eagleray import serve\nserve.start(http_options={'port': 0, 'request_timeout_s': 5})",
-        run="serve.start(http_options={'port': 1, 'request_timeout_s': 7})",
+        run="serve.start(http_options={'port': 1, 'request_timeout_s': 7, 'allowed_hosts': ['a.test']})",
     )
-    assert "limits and time limits of http_options have no effect" in script.output
+    assert "limits and time limits and allowed_hosts of http_options have no effect" in script.output
     assert request("GET", script.address + "/-/healthz").status == 200
     assert len(machine.pids("eagleray: node")) == 1
     script.do("serve.start(grpc_options={}, tracing_config={'enabled': False}, logging_config={})")

@@ -251,8 +251,10 @@ def test_the_module_sees_the_paths_of_a_script(machine: Machine) -> None:
 
 def test_http_options_of_the_command(machine: Machine) -> None:
     machine.write("hello.py", HELLO)
-    script = serving(machine, "hello:app", "--http-root-path", "/base", "--http-host", "127.0.0.1")
-    assert script.get("/base/").text == "hello"
+    options = ("--http-root-path", "/base", "--http-host", "127.0.0.1", "--http-allowed-host", "shop.test")
+    script = serving(machine, "hello:app", *options)
+    assert script.get("/base/", headers={"host": "shop.test"}).text == "hello"
+    assert script.get("/base/").status == 421
     assert script.interrupt() == 0
     without = run(machine, "hello:app", "--no-http")
     without.wait_for_line("is running, without HTTP")

@@ -241,13 +241,20 @@ class Session:
         """Says which of the options asked for differ from those that the node runs with."""
         scheme = "http" if options.ssl_certfile is None else "https"
         wanted = "" if options.disabled else f"{scheme}://{options.host}:{options.port}"
-        if options.limits or options.request_timeout_s is not None or options.keep_alive_timeout_s != 90:
+        of_start = {
+            "limits and time limits": bool(options.limits)
+            or options.request_timeout_s is not None
+            or options.keep_alive_timeout_s != 90,
+            "trusted_proxies": bool(options.trusted_proxies),
+            "allowed_hosts": bool(options.allowed_hosts),
+        }
+        if given := [name for name, is_given in of_start.items() if is_given]:
             from eagleray.serve._log import logger
 
             logger().warning(
-                "the node %r runs already, so limits and time limits of http_options have no effect; they are given "
-                "to `eagleray start`",
+                "the node %r runs already, so %s of http_options have no effect; they are given to `eagleray start`",
                 self.info["name"],
+                " and ".join(given),
             )
         there = self.info["http_address"]
         # Port 0 is whichever the node has.

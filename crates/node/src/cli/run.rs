@@ -107,6 +107,9 @@ impl HttpArguments {
         if !self.trusted_proxies.is_empty() {
             put("trusted_proxies", Some(json!(self.trusted_proxies)));
         }
+        if !self.allowed_hosts.is_empty() {
+            put("allowed_hosts", Some(json!(self.allowed_hosts)));
+        }
         if !self.limits.is_empty() {
             let limits: Map<String, Value> = self
                 .limits
