@@ -135,3 +135,14 @@ def test_a_state_directory_that_was_removed_costs_no_replica_when_the_controller
     assert machine.replicas() == replicas
     assert script.do("serve.run(App.bind(2)) and 1") == 1
     assert script.get("/").text == "ok"
+
+
+def test_a_checkpoint_that_was_moved_away_is_begun_anew_and_deploys_are_taken(machine: Machine) -> None:
+    script = machine.serve(APP)
+    (state,) = states(machine)
+    for name in ("checkpoint.sqlite", "checkpoint.sqlite-journal"):
+        (state / name).unlink()
+    os.kill(machine.one("eagleray: controller"), signal.SIGKILL)
+    eventually(lambda: "Another begins at once" in machine.logs("controller.log"), "the first finds itself behind")
+    assert script.do("serve.run(App.bind(2)) and 1") == 1
+    eventually(lambda: script.get("/").status == 200, "what is deployed now is served")

@@ -15,6 +15,11 @@ pub enum Error {
     /// what runs.
     #[error("the node takes no commands: {0} bytes are waiting")]
     NodeStuck(usize),
+    /// The next controller begins above it.
+    #[error(
+        "this controller's epoch {epoch} is not above {newest}, which another had: the checkpoint is not the last one. Another begins at once"
+    )]
+    Behind { epoch: u64, newest: u64 },
     #[error("cannot serve {path}: {source}")]
     Listener {
         path: PathBuf,

@@ -109,6 +109,7 @@ pub fn run_with(
             store: Some(store),
             saving: None,
             known,
+            has_listed: false,
             reaching: JoinSet::new(),
             reach_places: Arc::new(Semaphore::new(REACH_AT_A_TIME)),
             clients: Clients::new(listener),
@@ -152,6 +153,8 @@ struct Service {
     store: Option<Box<dyn Store>>,
     saving: Option<Saving>,
     known: Known,
+    /// The node has said what lives, in this life.
+    has_listed: bool,
     /// Replicas that are being connected to: one at a time for each.
     reaching: JoinSet<(String, Reached)>,
     reach_places: Arc<Semaphore>,
@@ -210,6 +213,7 @@ impl Service {
             }
             match NodeEvent::decode(frame.payload) {
                 Ok(NodeEvent { body: Some(body) }) => {
+                    self.check_epoch(&body)?;
                     let exited = matches!(body, node_event::Body::Exited(_));
                     self.take(Event::Node(body))?;
                     if exited {
@@ -228,6 +232,25 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// The first list tells whether this controller is behind one before it: then the checkpoint that it read is not the
+    /// one that was written last (somebody moved that away), and what it sent would be refused as old for ever.
+    fn check_epoch(&mut self, body: &node_event::Body) -> Result<(), Error> {
+        let node_event::Body::Listed(listed) = body else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut self.has_listed, true) || listed.newest_epoch < self.epoch {
+            return Ok(());
+        }
+        if let Some(store) = self.store.as_deref_mut() {
+            let loaded = checkpoint::load(store)?;
+            checkpoint::save(store, listed.newest_epoch, &loaded.root, &[])?;
+        }
+        Err(Error::Behind {
+            epoch: self.epoch,
+            newest: listed.newest_epoch,
+        })
     }
 
     fn on_client(&mut self, event: ClientEvent) -> Result<(), Error> {
@@ -304,6 +327,7 @@ impl Service {
                     let publish = Publish {
                         snapshot: update.snapshot,
                         update: update.encode_to_vec(),
+                        epoch: self.epoch,
                     };
                     self.tell_node(node_command::Body::Publish(publish))?;
                     self.clients.publish(&update);

@@ -210,6 +210,11 @@ impl Replicas {
         }
     }
 
+    /// A controller of this epoch acts.
+    pub(crate) fn note_epoch(&mut self, epoch: u64) {
+        self.newest_epoch = self.newest_epoch.max(epoch);
+    }
+
     /// Every replica that lives; then what a controller that was away has missed of them.
     pub(crate) fn list(&self) -> Vec<NodeEvent> {
         let listed = self
@@ -236,6 +241,7 @@ impl Replicas {
             });
         let mut events = vec![event(Body::Listed(Listed {
             replicas: listed.collect(),
+            newest_epoch: self.newest_epoch,
         }))];
         events.extend(missed);
         events

@@ -438,6 +438,7 @@ impl Supervisor {
             }
             node_command::Body::Relay(relay) => self.replicas.relay(relay),
             node_command::Body::Publish(publish) => {
+                self.replicas.note_epoch(publish.epoch);
                 self.publish(publish.snapshot, &publish.update.into());
             }
         }

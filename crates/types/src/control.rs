@@ -192,6 +192,9 @@ pub struct Publish {
     pub snapshot: bool,
     #[prost(bytes = "vec", tag = "2")]
     pub update: Vec<u8>,
+    /// The life of the controller that sends it.
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
 }
 
 /// Node to controller.
@@ -258,6 +261,9 @@ pub struct SocketLost {
 pub struct Listed {
     #[prost(message, repeated, tag = "1")]
     pub replicas: Vec<ListedReplica>,
+    /// The highest epoch that has published or started anything here.
+    #[prost(uint64, tag = "2")]
+    pub newest_epoch: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

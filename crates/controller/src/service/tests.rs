@@ -76,6 +76,7 @@ struct Machine {
     listeners: BTreeMap<String, UnixListener>,
     spawned: usize,
     updates: Vec<TargetUpdate>,
+    newest_epoch: u64,
     run_directory: PathBuf,
 }
 
@@ -143,6 +144,7 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
                     });
                 answers.push(node_event::Body::Listed(Listed {
                     replicas: listed.collect(),
+                    newest_epoch: machine.newest_epoch,
                 }));
             }
             node_command::Body::Relay(relay) => answers.extend(play_replica(&relay)),
@@ -150,6 +152,7 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
                 let update = TargetUpdate::decode(publish.update.as_slice()).unwrap();
                 assert_eq!(publish.snapshot, update.snapshot);
                 let (epoch, number) = (update.epoch, update.number);
+                machine.newest_epoch = machine.newest_epoch.max(publish.epoch);
                 machine.updates.push(update);
                 answers.push(node_event::Body::Published(AppliedUpdate { epoch, number }));
             }

@@ -71,6 +71,7 @@ fn replicas_that_nothing_wants_are_stopped() {
     world.restart_controller(2);
     let listed = eagleray_types::control::Listed {
         replicas: vec![strange],
+        ..Default::default()
     };
     world.feed(Event::Node(node_event::Body::Listed(listed)));
     assert_eq!(world.take_words(), ["stop"]);

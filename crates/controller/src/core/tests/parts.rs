@@ -124,6 +124,7 @@ impl World {
         });
         Listed {
             replicas: replicas.collect(),
+            ..Listed::default()
         }
     }
 

@@ -87,3 +87,41 @@ fn a_checkpoint_that_was_removed_is_written_again_whole() {
         "{answer:?}"
     );
 }
+
+#[test]
+fn a_checkpoint_that_was_moved_away_is_begun_anew_above_all_that_was_before() {
+    let mut stage = Stage::new();
+    stage.client().deploy(stage.spec("v1", 1));
+    for _ in 0..2 {
+        stage.stop();
+        stage.start();
+        stage.client().call(api_request::Body::Status(Empty {}));
+    }
+    eventually("the third controller has published nothing", || {
+        stage.machine.lock().unwrap().newest_epoch == 3
+    });
+    stage.stop();
+    for name in ["checkpoint.sqlite", "checkpoint.sqlite-journal"] {
+        fs::remove_file(stage.path(name)).unwrap();
+    }
+    stage.start();
+    // It is behind, and says so as it ends.
+    let (controller, node, hang_up) = stage.controller.take().unwrap();
+    let error = controller.join().unwrap().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Behind {
+                epoch: 1,
+                newest: 3
+            }
+        ),
+        "{error}"
+    );
+    drop(hang_up);
+    node.join().unwrap();
+    stage.start();
+    let mut client = stage.client();
+    assert_eq!(client.deploy(stage.spec("v2", 1)).status, "RUNNING");
+    assert_eq!(stage.machine.lock().unwrap().newest_epoch, 4);
+}
