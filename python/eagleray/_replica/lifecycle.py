@@ -377,7 +377,15 @@ def _announce_models(user_code: UserCode) -> None:
 
 
 def _load(path: str) -> Any:
-    return pickle.loads(Path(path).read_bytes())
+    data = Path(path).read_bytes()
+    # All that is made here is kept; looking for garbage in it takes longer than making a large application.
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return pickle.loads(data)
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _set_title(title: str) -> None:
