@@ -230,6 +230,11 @@ impl Replica {
         self.handle.set_exempt(exempt);
     }
 
+    /// While it is on, routers send to other replicas if there are any.
+    fn set_avoided(&self, avoided: bool) {
+        self.handle.set_avoided(avoided);
+    }
+
     /// The multiplexed models that are loaded here or being loaded, all of them: routers send requests for them here.
     #[expect(
         clippy::needless_pass_by_value,

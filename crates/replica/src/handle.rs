@@ -102,13 +102,19 @@ impl Handle {
     }
 
     /// User code that may take its time (`reconfigure`) begins or is over: until then neither this process nor its
-    /// routers take a loop or a process that does not turn for one that hangs, and routers prefer other replicas.
+    /// routers take a loop or a process that does not turn for one that hangs.
     pub fn set_exempt(&self, exempt: bool) {
         // SeqCst: a connection that is made meanwhile either sees the flag or is in the list.
         self.shared.exempt.store(exempt, Ordering::SeqCst);
         for connection in self.shared.connections.lock().iter() {
             connection.page.set_exempt(exempt);
         }
+    }
+
+    /// A request might wait here for long from now on, or no longer: routers prefer other replicas meanwhile.
+    pub fn set_avoided(&self, avoided: bool) {
+        // SeqCst: see `tell_avoid`.
+        self.shared.avoided.store(avoided, Ordering::SeqCst);
         self.shared.tell_avoid(Instant::now());
     }
 

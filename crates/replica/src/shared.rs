@@ -165,7 +165,9 @@ pub(crate) struct Shared {
     pub(crate) hung: AtomicBool,
     /// For how long, when that was last said; 0: it turns.
     pub(crate) hung_milliseconds: AtomicU32,
-    /// `reconfigure` runs: the loop may take its time, and routers shall prefer others meanwhile.
+    /// Routers shall prefer others.
+    pub(crate) avoided: AtomicBool,
+    /// `reconfigure` runs: the loop may take its time.
     pub(crate) exempt: AtomicBool,
     /// Requests that run although nobody wants their answer.
     pub(crate) abandoned: AtomicU32,
@@ -221,6 +223,7 @@ impl Shared {
             loop_turns: AtomicU64::new(0),
             hung: AtomicBool::new(false),
             hung_milliseconds: AtomicU32::new(0),
+            avoided: AtomicBool::new(false),
             exempt: AtomicBool::new(false),
             abandoned: AtomicU32::new(0),
             models: Mutex::default(),
@@ -245,8 +248,8 @@ impl Shared {
         let mut header = Header::new(Kind::Hung, 0, 0);
         // SeqCst: see `tell_avoid`.
         let hung = self.hung_milliseconds.load(Ordering::SeqCst);
-        let exempt = self.exempt.load(Ordering::SeqCst);
-        header.a = hung.max(u32::from(exempt));
+        let avoided = self.avoided.load(Ordering::SeqCst);
+        header.a = hung.max(u32::from(avoided));
         header
     }
 

@@ -38,6 +38,7 @@ _DESTRUCTOR_S = 1.0
 # How long requests may take to end before `reconfigure` is called.
 _FINISH_S = 2.0
 _LOOK_S = 0.01
+_AVOIDED_AFTER_S = 0.1
 
 
 class Lifecycle:
@@ -267,12 +268,21 @@ class Lifecycle:
             if not moved and wanted == self._user_config and self._configured:
                 return
             self._user_config, self._configured = wanted, False
-            # It may take its time, on the loop too. From here on routers send to other replicas.
+            # It may take its time, on the loop too.
             self._core.set_exempt(True)
+            soon = None
             try:
-                await self._finish_requests()
+                if is_async(user_code.hook("reconfigure")):
+                    self._core.set_avoided(True)
+                    await self._finish_requests()
+                else:
+                    # In a thread it blocks nothing, so routers need not know of one that is quick.
+                    soon = self._loop.call_later(_AVOIDED_AFTER_S, self._core.set_avoided, True)
                 await hooks.apply_user_config(user_code, wanted, self._rank)
             finally:
+                if soon is not None:
+                    soon.cancel()
+                self._core.set_avoided(False)
                 self._core.set_exempt(False)
             self._configured = True
 

@@ -60,6 +60,7 @@ fn while_it_reconfigures_routers_prefer_others_and_nothing_is_hung() {
     let replica = Replica::start(10);
     let mut router = replica.router();
     replica.handle.set_exempt(true);
+    replica.handle.set_avoided(true);
     assert_eq!(router.frame(Kind::Hung).header.a, 1, "at once");
     router.get();
     let turns = router.page.turns();
@@ -73,10 +74,11 @@ fn while_it_reconfigures_routers_prefer_others_and_nothing_is_hung() {
     assert!(router.try_read().is_none(), "no word of hanging");
     replica.handle.set_exempt(false);
     assert!(!router.page.exempt());
+    replica.handle.set_avoided(false);
     assert_eq!(router.frame(Kind::Hung).header.a, 0);
     // From now on it may be hung: a request waits.
     assert!(router.frame(Kind::Hung).header.a >= 1_000);
-    replica.handle.set_exempt(true);
+    replica.handle.set_avoided(true);
     assert!(router.frame(Kind::Hung).header.a >= 1_000);
     replica.handle.turned();
     assert_eq!(
