@@ -9,6 +9,8 @@ mod text;
 
 use std::{io::Write, thread::JoinHandle, time::Duration};
 
+use proptest::prelude::*;
+
 use crate::support::{
     Client, Proxy, Replica, target,
     websocket::{CLOSE, HANDSHAKE, PONG, Socket, close_of, masked},
@@ -171,6 +173,29 @@ fn run_all(cases: &[Case]) {
         }
     }
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_is_sent_and_however_it_is_read_it_comes_back_and_then_the_end(
+        messages in prop::collection::vec((any::<bool>(), 0..60_000_usize, 1..40_000_usize), 1..8),
+        chop in 0..3000_usize,
+        pause_ms in 0..4_u64,
+    ) {
+        let replica = Replica::serving("a", 100, echo::serve);
+        let proxy = Proxy::serving(target("D", &[&replica]));
+        let (mut sent, mut wanted) = (Vec::new(), Vec::new());
+        for (is_text, length, fragment) in messages {
+            let opcode = if is_text { TEXT } else { BINARY };
+            let data = vec![b'*'; length];
+            sent.extend(messages::split(opcode, &data, fragment));
+            wanted.push(Wanted::Message(opcode, data));
+        }
+        let case = case("a case of chance", &sent, wanted).chopped(chop);
+        prop_assert_eq!(run(&proxy, &case, Duration::from_millis(pause_ms)), Ok(()));
+    }
 }
 
 #[test]

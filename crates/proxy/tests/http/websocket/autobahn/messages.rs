@@ -249,7 +249,10 @@ pub(super) fn closing() -> Vec<Case> {
 }
 
 /// The frames of a message in fragments of this length.
-fn split(opcode: u8, data: &[u8], length: usize) -> Vec<Vec<u8>> {
+pub(super) fn split(opcode: u8, data: &[u8], length: usize) -> Vec<Vec<u8>> {
+    if data.is_empty() {
+        return vec![masked(FIN | opcode, b"")];
+    }
     let pieces = data.len().div_ceil(length);
     let pieces_of = data.chunks(length).enumerate();
     pieces_of
