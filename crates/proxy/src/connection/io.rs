@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncWrite as _, ReadBuf};
 
-use super::{Connection, Phase, Transport, linger::Linger};
+use super::{Connection, Phase, Transport, linger::Linger, socket::is_end};
 use crate::shard::Shard;
 
 const LATE: &[u8] =
@@ -105,11 +105,12 @@ impl<S: Transport> Io<S> {
     ) -> Poll<io::Result<usize>> {
         // SAFETY: `ReadBuf` only writes to the memory; nothing that was initialised is made uninitialised.
         let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
         let filled = buffer.filled();
-        if filled.is_empty() && self.state.holds_end(self.shard.tick()) {
+        if is_end(&read, filled.len()) && self.state.holds_end(self.shard.tick()) {
             return Poll::Pending;
         }
+        read?;
         if let First::Unknown(held) = &mut self.first {
             let known = filled.len().min(PREFACE.len());
             if known > 0 && filled[..known] == PREFACE[..known] {

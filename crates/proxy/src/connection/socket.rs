@@ -24,6 +24,15 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
     fn socket(&mut self) -> &mut Socket;
 }
 
+/// Whether a read into a buffer with room, of so many bytes, was the client's end. TLS makes an error of one that it was
+/// not told of; many clients end so.
+pub(super) fn is_end(read: &io::Result<()>, bytes: usize) -> bool {
+    match read {
+        Ok(()) => bytes == 0,
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+    }
+}
+
 pub(crate) struct Socket {
     stream: TcpStream,
     state: Rc<Connection>,

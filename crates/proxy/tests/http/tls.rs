@@ -162,6 +162,38 @@ fn alpn_chooses_the_protocol() {
 }
 
 #[test]
+fn a_client_that_ends_its_half_without_a_word_of_tls_is_answered() {
+    let authority = Authority::new();
+    for alpn in [&b"http/1.1"[..], b"h2"] {
+        let replica = Replica::start("a", 10);
+        let limits = Limits {
+            half_close_s: PATIENCE,
+            ..Limits::default()
+        };
+        let proxy = authority.proxy(&replica, false, limits);
+        let mut client = authority.connect(&proxy, &[alpn], false);
+        if alpn == b"h2" {
+            let settings = raw::frame(raw::SETTINGS, 0, 0, &[]);
+            let get = raw::frame(raw::HEADERS, 5, 1, &raw::block(raw::GET));
+            client
+                .write_all(&[raw::PREFACE, &settings, &get].concat())
+                .unwrap();
+        } else {
+            client.write_all(REQUEST).unwrap();
+        }
+        client.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut connection = replica.accept();
+        let request = connection.expect(Kind::Request);
+        assert!(connection.start(&request));
+        // The proxy has read the end by the time in which it takes another connection.
+        let other = authority.connect(&proxy, &[], false);
+        drop(other);
+        connection.answer(&request, 200, &[], b"a whole answer");
+        read_until(&mut client, b"a whole answer");
+    }
+}
+
+#[test]
 fn a_client_without_a_certificate_is_refused_where_one_is_asked_for() {
     let authority = Authority::new();
     let replica = Replica::start("a", 10);

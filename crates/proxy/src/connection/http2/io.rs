@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
-use crate::connection::linger::Linger;
+use crate::connection::{linger::Linger, socket::is_end};
 
 pub(super) struct Io<S> {
     stream: S,
@@ -75,13 +75,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
         }
         let before = buffer.filled().len();
         if this.first.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, buffer));
+            let bytes = buffer.filled().len() - before;
+            if is_end(&read, bytes) && buffer.remaining() > 0 && this.holds_end(context) {
+                return Poll::Pending;
+            }
+            read?;
         } else {
             let length = this.first.len().min(buffer.remaining());
             buffer.put_slice(&this.first.split_to(length));
-        }
-        if buffer.filled().len() == before && buffer.remaining() > 0 && this.holds_end(context) {
-            return Poll::Pending;
         }
         this.meter
             .read(buffer.filled().get(before..).unwrap_or_default());
