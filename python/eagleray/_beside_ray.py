@@ -74,7 +74,7 @@ def missing(name: str) -> AttributeError:
 
 
 def _say(about: str, text: str) -> None:
-    from eagleray.serve.context import in_replica
+    from eagleray._runtime import in_replica
 
     if about in _said or in_replica():
         return

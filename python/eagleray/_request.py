@@ -10,5 +10,12 @@ if TYPE_CHECKING:
 
 current: ContextVar[_core.Request | None] = ContextVar("eagleray_request", default=None)
 
+
+def request_id() -> str:
+    """The id of the request that this code serves; empty outside of one."""
+    request = current.get()
+    return "" if request is None else request.request_id
+
+
 given: ContextVar[Any] = ContextVar("eagleray_given_request", default=None)
 """What a program has set to stand for a request where none is: `eagleray.serve.context._serve_request_context`."""

@@ -55,8 +55,7 @@ def _says_what_is_wrong(error: Exception) -> bool:
         last = last.tb_next
     if last is not None and not _is_ours(last.tb_frame):
         return True
-    exceptions = sys.modules.get("eagleray.serve.exceptions")
-    return exceptions is not None and isinstance(error, exceptions.RayServeException)
+    return getattr(type(error), "_says_what_is_wrong", False) is True
 
 
 def _without_ours(found: types.TracebackType | None) -> types.TracebackType | None:

@@ -7,10 +7,30 @@ its text says it all.
 from __future__ import annotations
 
 import os
-import sys
 import traceback
+from typing import Any
 
 _OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - on the path of every import
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, not one
+    """Where a remote exception was raised: the text of its traceback, shown as the cause of what the caller gets.
+
+    Attributes:
+        text: The traceback.
+        call: The deployment and method that the exception came from; empty where nobody said.
+        request_id: The request in whose name the log of that deployment has the traceback.
+    """
+
+    def __init__(self, text: str, call: str = "", request_id: str = "") -> None:
+        super().__init__(text)
+        self.text, self.call, self.request_id = text, call, request_id
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.text, self.call, self.request_id)
 
 
 def text_of(error: BaseException) -> str:
@@ -48,7 +68,7 @@ def _strip(shown: traceback.TracebackException, error: BaseException | None, see
         return
     seen.add(id(shown))
     theirs = [frame for frame in shown.stack if _is_theirs(frame)]
-    if theirs or _explains_itself(error):
+    if theirs or getattr(type(error), "_says_what_is_wrong", False):
         shown.stack[:] = theirs
     for part, its_error in (
         (shown.__cause__, error and error.__cause__),
@@ -57,8 +77,3 @@ def _strip(shown: traceback.TracebackException, error: BaseException | None, see
     ):
         if part is not None:
             _strip(part, its_error, seen)
-
-
-def _explains_itself(error: BaseException | None) -> bool:
-    exceptions = sys.modules.get("eagleray.serve.exceptions")
-    return exceptions is not None and isinstance(error, exceptions.RayServeException)

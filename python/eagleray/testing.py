@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from eagleray import _runtime
 from eagleray._local.http import HttpRequest
 from eagleray._local.response import Response
 from eagleray._local.session import WebSocketDenialResponse, WebSocketSession
@@ -74,12 +75,12 @@ def client(app: Application, *, route_prefix: str = "/", name: str | None = None
         route_prefix: where the application would be; what is not below it is 404.
         name: as for `local`.
     """
-    from eagleray import _local, serve
+    from eagleray import serve
 
     name = name or f"test-{next(_numbers)}"
     handle = serve.run(app, name=name, route_prefix=route_prefix, local_testing_mode=True)
     try:
-        found = _local.find(name)
+        found = _runtime.local_applications.get(name)
         assert found is not None
         yield Client(found.ask, handle, route_prefix)
     finally:

@@ -8,8 +8,7 @@ import pytest
 
 import clock
 from batches import Seen, turn
-from eagleray import serve
-from eagleray._replica import context as replica_context
+from eagleray import _request, serve
 
 # --- when a batch goes ------------------------------------------------------------------------------------------------
 
@@ -152,12 +151,12 @@ def test_a_batch_is_split_by_model_and_belongs_to_no_single_request() -> None:
     @serve.batch(max_batch_size=4)
     async def predict(items: list[int]) -> list[str]:
         model = serve.get_multiplexed_model_id()
-        calls.append((clock.now(), model, items, trace.get(), replica_context.current.get()))
+        calls.append((clock.now(), model, items, trace.get(), _request.current.get()))
         await asyncio.sleep(1)
         return [f"{model}{item}" for item in items]
 
     async def request(model: str, item: int) -> Any:
-        replica_context.current.set(Request(model))  # type: ignore[arg-type]
+        _request.current.set(Request(model))  # type: ignore[arg-type]
         trace.set(f"of {item}")
         answer = await predict(item)  # type: ignore[arg-type]
         assert serve.get_multiplexed_model_id() == model

@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -12,9 +13,8 @@ import pytest
 
 import clock
 from batches import Seen, asynchronous, collect, turn
-from eagleray import serve
+from eagleray import _runtime, serve
 from eagleray._code.identity import identify
-from eagleray._replica import context as replica_context
 
 # --- the decorator ----------------------------------------------------------------------------------------------------
 
@@ -252,9 +252,11 @@ def test_a_warning_says_that_batches_cannot_fill(
     monkeypatch.setattr("eagleray.serve.batching.logger", lambda: __import__("logging").getLogger("warned"))
     for limit, warned in ((7, True), (8, False)):
         caplog.clear()
-        monkeypatch.setattr(replica_context, "max_ongoing_requests", limit)
 
-        async def main() -> None:
+        async def main(limit: int = limit) -> None:
+            # Which loop is the replica's own does not matter: another than this one.
+            other: Any = SimpleNamespace(is_running=lambda: False)
+            monkeypatch.setattr(_runtime, "replica", _runtime.Replica(other, other, max_ongoing_requests=limit))
             seen = Seen(max_batch_size=4, max_concurrent_batches=2)
             await asyncio.gather(seen.double(1), seen.double(2))
             await seen.double(3)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eagleray import serve
+from eagleray import _runtime, serve
 from eagleray.serve.context import get_request_context
 from eagleray.serve.exceptions import RayServeException, RequestCancelledError
 from eagleray.serve.handle import DeploymentHandle, DeploymentResponse, RemoteTraceback
@@ -132,9 +132,7 @@ def test_all_of_it_is_one_process_and_classes_are_the_users_own() -> None:
 
     assert run(process.bind()).remote().result() == os.getpid()
     run(Child.bind(1), name="other")
-    from eagleray import _local
-
-    replica = _local.find("other").replica("Child")  # type: ignore[union-attr]
+    replica = _runtime.local_applications["other"].replica("Child")
     assert type(replica.user_code.target) is Child.func_or_class  # type: ignore[union-attr]
 
 

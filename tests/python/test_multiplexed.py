@@ -1,6 +1,7 @@
 """`@serve.multiplexed`: what is loaded, when, and what makes place for it. On a loop whose clock jumps."""
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,22 +9,27 @@ from typing import Any
 import pytest
 
 import clock
-from eagleray import serve
-from eagleray._replica import context as replica_context
-from eagleray.serve import context, multiplex
+from eagleray import _request, _runtime, serve
+from eagleray.serve import _model_caches, context
 
 
 @pytest.fixture(autouse=True)
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
     """As inside a replica. What routers are told."""
     made = context.ReplicaContext(context.ReplicaID("r", context.DeploymentID("d", "a")))
-    monkeypatch.setattr(context, "_replica_context", made)
     told: list[list[str]] = []
-    monkeypatch.setattr(replica_context, "tell_models", told.append)
+
+    class Core:
+        set_models = staticmethod(told.append)
+
+    # No loop of the replica's own runs.
+    core: Any = Core()
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        monkeypatch.setattr(_runtime, "replica", _runtime.Replica(core, loop, made))
     # Of tests before this one, until they are collected.
-    multiplex._caches.clear()
+    _model_caches.caches.clear()
     yield told
-    multiplex._caches.clear()
+    _model_caches.caches.clear()
 
 
 class Model:
@@ -80,7 +86,7 @@ def run(main: Callable[[Holder], Any]) -> Holder:
 
     async def whole() -> None:
         await main(holder)
-        await multiplex.unload_all(asyncio.get_running_loop())
+        await _model_caches.unload_all(asyncio.get_running_loop())
 
     clock.run(whole())
     return holder
@@ -159,7 +165,7 @@ def test_a_call_has_one_model_id() -> None:
 
 @pytest.mark.contract("1.4/outside")
 def test_outside_a_replica_a_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "_replica_context", None)
+    monkeypatch.setattr(_runtime, "replica", None)
     with pytest.raises(RuntimeError, match="inside a replica"):
         clock.run(Holder().load("a"))
 
@@ -233,7 +239,7 @@ def test_a_model_stays_while_the_request_that_asked_in_another_task_runs() -> No
         serving = Request()
 
         async def served() -> None:
-            replica_context.current.set(serving)  # type: ignore[arg-type]
+            _request.current.set(serving)  # type: ignore[arg-type]
             await request()
 
         serving.task = asyncio.create_task(served())
@@ -329,10 +335,10 @@ def test_two_loaders_on_a_class() -> None:
         assert loads == ["text a", "image a"]
         await other.text("a")
         assert len(loads) == 3
-        assert multiplex.has_loader(two)
+        assert _model_caches.has_loader(two)
 
     clock.run(main())
-    assert not multiplex.has_loader(object())
+    assert not _model_caches.has_loader(object())
 
 
 class Counted:
@@ -362,7 +368,7 @@ def test_a_sync_destructor_runs_once_and_its_error_is_logged(error: Exception) -
         await asyncio.create_task(deployed.load("a"))
         await asyncio.create_task(deployed.load("b"))
         assert [model.unloads for model in made] == [1, 0]
-        await multiplex.unload_all(asyncio.get_running_loop())
+        await _model_caches.unload_all(asyncio.get_running_loop())
         assert [model.unloads for model in made] == [1, 1]
 
     # Sync destructors run in threads.
@@ -399,7 +405,7 @@ def test_inside_a_batch_the_model_of_the_batch_is_loaded_and_stays_for_it() -> N
             self.multiplexed_model_id = multiplexed_model_id
 
     async def request(deployed: Any, model_id: str, item: int) -> Any:
-        replica_context.current.set(Request(model_id))  # type: ignore[arg-type]
+        _request.current.set(Request(model_id))  # type: ignore[arg-type]
         return await deployed.predict(item)
 
     async def main() -> None:
@@ -408,6 +414,6 @@ def test_inside_a_batch_the_model_of_the_batch_is_loaded_and_stays_for_it() -> N
         answers = await asyncio.gather(*(request(deployed, *one) for one in asked))
         assert answers == ["a1", "b2", "a3", "c4"]
         assert deployed.loads == ["a", "b", "c"]
-        await multiplex.unload_all(asyncio.get_running_loop())
+        await _model_caches.unload_all(asyncio.get_running_loop())
 
     clock.run(main())

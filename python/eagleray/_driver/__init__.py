@@ -14,6 +14,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from eagleray import _routers
 from eagleray._driver import progress
 from eagleray._driver.order import Order
 
@@ -49,9 +50,7 @@ def joined() -> Session | None:
         of_parent = _session if _session_pid != os.getpid() else None
         if _session is not None and of_parent is None:
             # That node has ended. The next may have the same sockets, and what routers know is not of it.
-            from eagleray.serve._client import close_routers
-
-            close_routers()
+            _routers.close_all()
         _session, _session_pid = None, os.getpid()
         if of_parent is not None:
             # A forked child calls its parent's node, and does not own it.

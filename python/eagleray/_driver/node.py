@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eagleray import _routers
+
 if TYPE_CHECKING:
     from eagleray.serve.config import HTTPOptions
 
@@ -251,9 +253,7 @@ class Launched:
         self._ended = True
         atexit.unregister(self._end_at_exit)
         # Calls that go on would keep their replicas from draining.
-        client = sys.modules.get("eagleray.serve._client")
-        if client is not None:
-            client.close_routers()
+        _routers.close_all()
         os.close(self._owner_fd)
         began = time.monotonic()
         announced = False

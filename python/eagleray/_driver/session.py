@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from eagleray import _core
+from eagleray import _core, _routers
 from eagleray._driver import blobs, progress
 from eagleray._driver.node import Address
 from eagleray._driver.output import OutputPrinter
@@ -218,9 +218,7 @@ class Session:
             self._address.own.end()
             self._printer.finish()
         else:
-            from eagleray.serve._client import close_routers
-
-            close_routers()
+            _routers.close_all()
             self._delete_all()
             self._printer.close()
 

@@ -13,18 +13,18 @@ starts by itself does not know its replica.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eagleray import _runtime
 from eagleray._local.application import Application
 
 if TYPE_CHECKING:
     from eagleray.serve.deployment import Application as BoundApplication
     from eagleray.serve.handle import DeploymentHandle
 
-__all__ = ["delete", "find", "run", "shutdown", "statuses"]
+__all__ = ["delete", "run", "shutdown"]
 
 _lock = threading.RLock()
-_applications: dict[str, Application] = {}
 
 
 def run(target: BoundApplication, *, name: str, route_prefix: str) -> DeploymentHandle:
@@ -36,33 +36,28 @@ def run(target: BoundApplication, *, name: str, route_prefix: str) -> Deployment
         Exception: what a constructor, `reconfigure` or `check_health` raised.
     """
     with _lock:
-        before = _applications.get(name)
+        before = _runtime.local_applications.get(name)
         made = Application(target, name=name, route_prefix=route_prefix)
         # Known before it runs: constructors may call other deployments of their application.
-        _applications[name] = made
+        _runtime.local_applications[name] = made
         try:
             made.start()
         except BaseException:
             made.stop()
             if before is None:
-                del _applications[name]
+                del _runtime.local_applications[name]
             else:
-                _applications[name] = before
+                _runtime.local_applications[name] = before
             raise
     if before is not None:
         before.stop()
     return made.ingress_handle()
 
 
-def find(name: str) -> Application | None:
-    """The application of this name that runs here."""
-    return _applications.get(name)
-
-
 def delete(name: str) -> bool:
     """Ends an application, after its running requests. False: none of this name runs here."""
     with _lock:
-        found = _applications.pop(name, None)
+        found = _runtime.local_applications.pop(name, None)
     if found is not None:
         found.stop()
     return found is not None
@@ -70,12 +65,7 @@ def delete(name: str) -> bool:
 
 def shutdown() -> bool:
     """Ends all of them. False: there is none."""
-    names = list(_applications)
+    names = list(_runtime.local_applications)
     for name in names:
         delete(name)
     return bool(names)
-
-
-def statuses() -> list[dict[str, Any]]:
-    """What runs here, as the controller reports applications."""
-    return [application.status() for application in list(_applications.values())]

@@ -6,17 +6,16 @@ import asyncio
 import concurrent.futures
 import contextvars
 import pickle
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from eagleray import _user_config
+from eagleray import _runtime, _user_config
 from eagleray._replica import asgi, hooks, http, pool
 from eagleray._replica.calls import Calls
 from eagleray._replica.user_code import UserCode, is_async
-from eagleray.serve import context
+from eagleray.serve import _model_caches, context
 
 if TYPE_CHECKING:
     from eagleray._local.exchange import Request
@@ -40,7 +39,7 @@ class Replica:
         self._arguments = arguments
         self._context = context.ReplicaContext(context.ReplicaID(f"local-{name}", context.DeploymentID(name, app_name)))
         self._variables = contextvars.Context()
-        self._variables.run(context._local_replica.set, self._context)
+        self._variables.run(_runtime.local_replica.set, self._context)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: list[Request] = []
         self._sockets: weakref.WeakSet[WebSocketRequest] = weakref.WeakSet()
@@ -53,7 +52,7 @@ class Replica:
             pool.default_executor(
                 deployment._config.resources.get("num_cpus"),
                 thread_name_prefix=f"eagleray-local-{name}",
-                initializer=context._local_replica.set,
+                initializer=_runtime.local_replica.set,
                 initargs=(self._context,),
             )
         )
@@ -168,10 +167,7 @@ class Replica:
         try:
             await self._run_destructor()
         finally:
-            if "eagleray.serve.multiplex" in sys.modules:
-                from eagleray.serve import multiplex
-
-                await multiplex.unload_all(self.loop)
+            await _model_caches.unload_all(self.loop)
 
     async def _run_destructor(self) -> None:
         user_code = self.user_code

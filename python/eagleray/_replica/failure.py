@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from eagleray._replica import children, log
+from eagleray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -40,13 +40,11 @@ def failed(request: _core.Request, error: BaseException) -> None:
 
 def known_error(error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body for an error; 500 for one that is the user's own."""
-    exceptions = sys.modules.get("eagleray.serve.exceptions")
-    if exceptions is not None:
-        if isinstance(error, exceptions.BackPressureError):
-            headers = list(_PLAIN_TYPE)
-            if error.retry_after_s is not None:
-                headers.append((b"retry-after", str(-int(-error.retry_after_s // 1)).encode()))
-            return error.status_code, headers, error.message.encode()
-        if isinstance(error, exceptions.DeploymentUnavailableError):
-            return 503, _PLAIN_TYPE, error.message.encode()
+    if isinstance(error, BackPressureError):
+        headers = list(_PLAIN_TYPE)
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", str(-int(-error.retry_after_s // 1)).encode()))
+        return error.status_code, headers, error.message.encode()
+    if isinstance(error, DeploymentUnavailableError):
+        return 503, _PLAIN_TYPE, error.message.encode()
     return 500, _PLAIN_TYPE, b"Internal Server Error"

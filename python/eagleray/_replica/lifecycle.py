@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # noqa: F401
 
-from eagleray import _code, _traceback
+from eagleray import _code, _runtime, _traceback
 from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
 from eagleray._replica import asgi, children, hooks, http, log, stops, websocket
-from eagleray._replica import context as replica_context
 from eagleray._replica.call_lines import CallLines
 from eagleray._replica.calls import Calls
 from eagleray._replica.pool import Pool, default_executor
 from eagleray._replica.user_code import UserCode, is_async
-from eagleray.serve import context as serve_context
+from eagleray.serve import _model_caches
+from eagleray.serve.context import DeploymentID, ReplicaContext, ReplicaID, ReplicaRank, get_replica_context
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -72,9 +72,7 @@ class Lifecycle:
     def attach(self, core: _core.Replica) -> None:
         """Begins to take events and requests."""
         self._core = core
-        replica_context.core = core
-        replica_context.loop = self._loop
-        replica_context.tell_models = core.set_models
+        self._runtime = _runtime.become_replica(core, self._loop)
         self._take_requests = stops.after(core.drain)
         core.attach(self._loop)
         self._pool = Pool(core, self._loop)
@@ -140,7 +138,7 @@ class Lifecycle:
         began = time.perf_counter()
         self._options = config["options"]
         self._lines.on = self._options["access_log"]
-        replica_context.max_ongoing_requests = self._options["max_ongoing_requests"]
+        self._runtime.max_ongoing_requests = self._options["max_ongoing_requests"]
         try:
             await self._construct(config)
             if self._stopping:
@@ -175,7 +173,7 @@ class Lifecycle:
             # itself.
             await asyncio.to_thread(__import__("ray").init, namespace=os.environ.get("RAY_NAMESPACE"))
         func_or_class, args, kwargs = _load(config["callable_path"])
-        context = _set_context(config)
+        context = self._runtime.context = _context_of(config)
         self._rank = context.rank
         user_code = await UserCode.construct(func_or_class, args, kwargs, self._begin)
         children.end_if_came_back()
@@ -288,11 +286,11 @@ class Lifecycle:
 
     def _take_place(self, rank: int | None, world_size: int) -> bool:
         """Its place among its siblings as it is now; returns whether the rank is another one."""
-        context = serve_context.get_replica_context()
+        context = get_replica_context()
         context.world_size = world_size or context.world_size
         if rank is None or rank == self._rank.rank:
             return False
-        self._rank = context.rank = serve_context.ReplicaRank(rank, 0, rank)
+        self._rank = context.rank = ReplicaRank(rank, 0, rank)
         return True
 
     async def _finish_requests(self) -> None:
@@ -361,10 +359,7 @@ class Lifecycle:
         try:
             await self._run_destructor()
         finally:
-            if "eagleray.serve.multiplex" in sys.modules:
-                from eagleray.serve import multiplex
-
-                await multiplex.unload_all(self._loop)
+            await _model_caches.unload_all(self._loop)
 
     async def _run_destructor(self) -> None:
         # Of a constructor that never ended too: it may have taken something.
@@ -379,11 +374,8 @@ class Lifecycle:
 
 def _announce_models(user_code: UserCode) -> None:
     """Lets routers know that this deployment has models, before the first is loaded."""
-    if "eagleray.serve.multiplex" in sys.modules:
-        from eagleray.serve import multiplex
-
-        if multiplex.has_loader(user_code.target):
-            multiplex.tell_routers()
+    if _model_caches.has_loader(user_code.target):
+        _model_caches.tell_routers()
 
 
 def _load(path: str) -> Any:
@@ -406,14 +398,10 @@ def _set_title(title: str) -> None:
     setproctitle.setproctitle(title)
 
 
-def _set_context(config: dict[str, Any]) -> Any:
-    made = serve_context.ReplicaContext(
-        replica_id=serve_context.ReplicaID(
-            config["replica_id"], serve_context.DeploymentID(config["deployment"], config["application"])
-        ),
-        rank=serve_context.ReplicaRank(config["rank"], 0, config["rank"]),
+def _context_of(config: dict[str, Any]) -> ReplicaContext:
+    return ReplicaContext(
+        replica_id=ReplicaID(config["replica_id"], DeploymentID(config["deployment"], config["application"])),
+        rank=ReplicaRank(config["rank"], 0, config["rank"]),
         world_size=config["world_size"],
         code_version=config["version"],
     )
-    serve_context._set_replica_context(made)
-    return made

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from eagleray import _traceback
-from eagleray._replica import context
+from eagleray._request import request_id
 from eagleray.serve import _log
 
 logger = logging.getLogger("eagleray.serve")
@@ -57,8 +56,8 @@ class _Text(_Formatter):
         self._attributes = attributes
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        request_id = context.request_id()
-        middle = f"{self._who} {request_id}" if request_id else self._who
+        serving = request_id()
+        middle = f"{self._who} {serving}" if serving else self._who
         more = "".join(f" {name}={getattr(record, name, '')}" for name in self._attributes)
         return f"{record.levelname} {self.formatTime(record)} {middle}{more} -- {record.message}"
 
@@ -93,9 +92,9 @@ class _Json(_Formatter):
             "message": record.getMessage(),
             **self._fixed,
         }
-        request_id = context.request_id()
-        if request_id:
-            line["request_id"] = request_id
+        serving = request_id()
+        if serving:
+            line["request_id"] = serving
         for name in self._attributes:
             line[name] = getattr(record, name, None)
         more = getattr(record, "ray_serve_extra_fields", None)
@@ -123,9 +122,7 @@ def configure(component: Component, settings: str) -> None:
     global _handler, _component  # noqa: PLW0603 - the logger is the process's
     _component = component
     _handler = logging.StreamHandler()
-    logger.addHandler(_handler)
-    logger.propagate = False
-    _log.lead_ray(logger)
+    _log.give_way(_handler)
     apply(settings)
 
 
@@ -209,9 +206,8 @@ def _of_call(message: str, error: BaseException) -> str:
 
     So a chain of deployments logs a traceback once, and each link which call failed, where, and with what.
     """
-    client = sys.modules.get("eagleray.serve._client")
     remote = error.__cause__
-    if client is None or not isinstance(remote, client.RemoteTraceback) or not remote.call:
+    if not isinstance(remote, _traceback.RemoteTraceback) or not remote.call:
         return ""
     what = f"{message.removesuffix(': user code raised')}: {remote.call} raised {_traceback.line_of(error)}"
     place = _traceback.place_of(error)

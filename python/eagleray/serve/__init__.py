@@ -31,12 +31,10 @@ from eagleray.serve.api import (
     status,
 )
 from eagleray.serve.config import ControllerOptions, HTTPOptions
-from eagleray.serve.context import in_replica
 from eagleray.serve.deployment import Application, Deployment, deployment
 from eagleray.serve.schema import TracingConfig
 
-if not in_replica():  # a replica's lines say which it is
-    _log.logger()
+_log.logger()
 
 if TYPE_CHECKING:
     from eagleray.serve.asgi import ingress

@@ -8,14 +8,15 @@ makes readable. So calls can be made and awaited anywhere, and no loop depends o
 from __future__ import annotations
 
 import itertools
-import os
 import sys
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from eagleray import _values
-from eagleray.serve import _turns as turns
+from eagleray import _runtime, _values
+from eagleray._routers import make, routers
+from eagleray._runtime import local_applications
+from eagleray._traceback import RemoteTraceback
+from eagleray.serve._turns import together_on
 from eagleray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -29,26 +30,6 @@ if TYPE_CHECKING:
 
     from eagleray import _core
     from eagleray.serve.context import DeploymentID
-
-
-class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, not one
-    """Where a remote exception was raised: the text of its traceback, shown as the cause of what the caller gets.
-
-    Attributes:
-        text: The traceback.
-        call: The deployment and method that the exception came from; empty where nobody said.
-        request_id: The request in whose name the log of that deployment has the traceback.
-    """
-
-    def __init__(self, text: str, call: str = "", request_id: str = "") -> None:
-        super().__init__(text)
-        self.text, self.call, self.request_id = text, call, request_id
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text.rstrip()}\n"""'
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.text, self.call, self.request_id)
 
 
 # --- waiting on an event loop ----------------------------------------------------------------------------------------
@@ -69,7 +50,7 @@ class Loop:
         self._next_number = itertools.count().__next__
         # Weak: as the value of a weak dictionary this must not keep its key.
         self._loop = weakref.ref(loop)
-        self._go_on_together = turns.together_on(loop)
+        self._go_on_together = together_on(loop)
         loop.add_reader(self._completions.fileno(), self._wake)
 
     @classmethod
@@ -186,37 +167,6 @@ def _back_pressure(title: str, message: str, refusal: tuple[int, int, int] | Non
 
 # --- the router of this process --------------------------------------------------------------------------------------
 
-_lock = threading.Lock()
-# By the controller's socket.
-_routers: dict[str, _core.Router] = {}
-_of_parents: list[_core.Router] = []
-
-
-def _after_fork() -> None:
-    """A forked child has no router's thread, and makes its own. What it has of its parent's is kept as it is: its end
-    would touch sockets and memory that the parent uses.
-    """
-    _of_parents.extend(_routers.values())
-    _routers.clear()
-    _lock.release()
-
-
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
-
-
-def router_exists() -> bool:
-    """Whether this process has a router."""
-    return bool(_routers)
-
-
-def controller_of_replica() -> str | None:
-    """The socket of the controller that this replica belongs to; None in a process that is none."""
-    run_directory = os.environ.get("EAGLERAY_RUN_DIR") if os.environ.get("EAGLERAY_REPLICA") else None
-    return None if run_directory is None else f"{run_directory}/controller.sock"
-
-
-_path_in_replica = controller_of_replica()
-
 
 def router(app_name: str) -> _core.Router:
     """The router of this process, connected to the controller that the process belongs to; for an application that runs
@@ -225,14 +175,15 @@ def router(app_name: str) -> _core.Router:
     Raises:
         RayServeException: nothing runs that it could connect to.
     """
-    local = sys.modules.get("eagleray._local")
-    if local is not None and (found := local.find(app_name)) is not None:
-        return found  # type: ignore[no-any-return]
-    path = _path_in_replica or _path_in_script()
-    return _routers.get(path) or _new_router(path)
+    if local_applications and (local := local_applications.get(app_name)) is not None:
+        return local  # type: ignore[return-value]
+    path = _runtime.controller or _find_controller()
+    return routers.get(path) or make(path)
 
 
-def _path_in_script() -> str:
+def _find_controller() -> str:
+    if _runtime.controller is None and (found := _runtime.find_controller()):
+        return found
     from eagleray import _driver
 
     session = _driver.joined()
@@ -246,21 +197,3 @@ def _path_in_script() -> str:
             "`eagleray start` before the script, and all of them join that node"
         )
     return str(session.info["controller_socket_path"])
-
-
-def _new_router(path: str) -> _core.Router:
-    from eagleray import _core
-
-    with _lock:
-        found = _routers.get(path)
-        if found is None:
-            found = _routers[path] = _core.Router(path, turns.replica())
-        return found
-
-
-def close_routers() -> None:
-    """Ends all routers of this process; calls that go on fail."""
-    with _lock:
-        for one in _routers.values():
-            one.close()
-        _routers.clear()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import logging
 
 
+_ours: logging.Handler | None = None
+
+
 def logger() -> logging.Logger:
     """The logger; the first call configures it, unless somebody did that already."""
     import logging
@@ -20,14 +23,26 @@ def logger() -> logging.Logger:
     if not log.handlers and log.level == logging.NOTSET:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s %(name)s %(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
-        lead_ray(log)
+        give_way(handler)
         log.setLevel(logging.INFO)
     return log
 
 
-def lead_ray(log: logging.Logger) -> None:
+def give_way(handler: logging.Handler) -> None:
+    """Puts `handler` in the place of the one that is there so far: a replica's lines say which replica it is."""
+    import logging
+
+    global _ours  # noqa: PLW0603 - the logger is the process's
+    log = logging.getLogger("eagleray.serve")
+    if _ours is not None:
+        log.removeHandler(_ours)
+    _ours = handler
+    log.addHandler(handler)
+    log.propagate = False
+    _lead_ray(log)
+
+
+def _lead_ray(log: logging.Logger) -> None:
     """Puts the logger `ray.serve` below `log`, unless Ray itself or the program has given it handlers."""
     import logging
 

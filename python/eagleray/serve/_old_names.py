@@ -153,7 +153,7 @@ def gone(owner: str, name: str) -> AttributeError:
 
 
 def _warn(called: str, old: str, name: str) -> None:
-    from eagleray.serve.context import in_replica
+    from eagleray._runtime import in_replica
 
     if (called, old) in _warned or in_replica():  # the driver, which runs the same lines, has said it
         return

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eagleray._runtime import in_replica
 from eagleray._shortened import shortened
 from eagleray.serve import _validate
 from eagleray.serve.config import ControllerOptions
-from eagleray.serve.context import building, in_replica
+from eagleray.serve.context import building
 from eagleray.serve.deployment import Application, Deployment
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.schema import LoggingConfig

@@ -7,26 +7,26 @@ long: the native replica looks after it within a millisecond if user code blocks
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from eagleray import _runtime
 
 if TYPE_CHECKING:
     import asyncio
 
-    from eagleray import _core
-
-
-def replica() -> _core.Replica | None:
-    """The native replica of this process; None: it is no replica."""
-    # Only a replica has imported it.
-    context = sys.modules.get("eagleray._replica.context")
-    return None if context is None else context.core
-
 
 def together_on(loop: asyncio.AbstractEventLoop) -> Callable[[int], None]:
     """What to call, with their number, after requests on `loop` have been told to go on."""
-    context = sys.modules.get("eagleray._replica.context")
-    if context is None or context.core is None or context.loop is not loop:
+    replica = _runtime.replica
+    if replica is None or replica.loop is not loop:
         return lambda count: None
-    return context.go_on_together  # type: ignore[no-any-return]
+    core = replica.core
+
+    def go_on_together(count: int) -> None:
+        if count > 1:
+            core.begin_batch(count)
+            # After the first step of each of them.
+            loop.call_soon(core.flush)
+
+    return go_on_together

@@ -7,15 +7,16 @@ this module too and needs none of it.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eagleray import _runtime
+from eagleray._runtime import in_replica
 from eagleray._shortened import shortened
 from eagleray.serve import _log, _validate
 from eagleray.serve._run import check_controller_options, check_name, ignored_here, local_forced
 from eagleray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
-from eagleray.serve.context import ReplicaContext, _find_replica_context, in_replica
+from eagleray.serve.context import ReplicaContext
 from eagleray.serve.context import get_replica_context as _get_replica_context
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.schema import (
@@ -94,8 +95,11 @@ def shutdown() -> None:
         return
     from eagleray import _driver
 
-    if (local := _local_mode()) is not None and local.shutdown() and _driver._session is None:
-        return  # tests that ran here do not end what a resident node serves
+    if _runtime.local_applications:
+        from eagleray import _local
+
+        if _local.shutdown() and _driver._session is None:
+            return  # tests that ran here do not end what a resident node serves
     _driver.shutdown()
 
 
@@ -122,8 +126,11 @@ def delete(name: str, _blocking: bool = True) -> None:
     check_name(name)
     if ignored_here():
         return
-    if (local := _local_mode()) is not None and local.delete(name):
-        return
+    if name in _runtime.local_applications:
+        from eagleray import _local
+
+        if _local.delete(name):
+            return
     from eagleray import _driver
 
     _driver.delete(name, blocking=_blocking)
@@ -133,10 +140,9 @@ def status() -> ServeStatus:
     """What runs, with counts of replicas by state. Empty when nothing was started."""
     from eagleray import _driver
 
-    local = _local_mode()
-    here = {} if local is None else {found["name"]: _overview(found) for found in local.statuses()}
-    path = _controller_of_replica()
-    if path is not None:
+    here = {name: _overview(local.status()) for name, local in list(_runtime.local_applications.items())}
+    path = _runtime.find_controller()
+    if path:
         from eagleray import _core
 
         info = _core.Client(str(Path(path).with_name("node.sock"))).node_info()
@@ -200,7 +206,7 @@ def get_deployment_handle(
     from eagleray.serve.handle import DeploymentHandle
 
     if app_name is None:
-        context = _find_replica_context()
+        context = _runtime.replica_context()
         if context is None:
             raise RayServeException("get_deployment_handle() needs app_name outside a replica")
         app_name = context.app_name
@@ -234,14 +240,10 @@ class _NoSuchDeploymentError(RayServeException, KeyError):
     __str__ = Exception.__str__
 
 
-def _local_mode() -> Any:
-    """Local testing mode, if this process has used it."""
-    return sys.modules.get("eagleray._local")
-
-
 def _application(name: str) -> dict[str, Any]:
-    if (local := _local_mode()) is not None and (found := local.find(name)) is not None:
-        return dict(found.status())
+    local = _runtime.local_applications.get(name)
+    if local is not None:
+        return local.status()
     applications = _statuses()
     for application in applications:
         if application["name"] == name:
@@ -250,20 +252,11 @@ def _application(name: str) -> dict[str, Any]:
     raise RayServeException(f"no application is named {name!r}; running: {names}")
 
 
-def _controller_of_replica() -> str | None:
-    """The socket of the controller of the node that this replica belongs to, which need not be the resident one."""
-    if not in_replica():
-        return None
-    from eagleray.serve._client import controller_of_replica
-
-    return controller_of_replica()
-
-
 def _statuses() -> list[dict[str, Any]]:
     from eagleray import _core, _driver
 
-    path = _controller_of_replica()
-    if path is not None:
+    path = _runtime.find_controller()  # of the replica's node, which need not be the resident one
+    if path:
         return _core.Client(path).status(_STATUS_TIMEOUT_S)
     session = _driver.joined()
     if session is None:

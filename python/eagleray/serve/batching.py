@@ -23,7 +23,6 @@ import asyncio
 import functools
 import inspect
 import math
-import sys
 import threading
 import traceback
 import weakref
@@ -32,6 +31,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
+from eagleray import _runtime
 from eagleray._shortened import shortened
 from eagleray.serve._batch_columns import Columns
 from eagleray.serve._batch_item import Item, Stream
@@ -246,13 +246,13 @@ class _Batcher:
             return self._add_queue(instance, loop)
 
     def _add_queue(self, instance: Any, loop: asyncio.AbstractEventLoop) -> BatchQueue:
-        replica = sys.modules.get("eagleray._replica.context")
-        home = None if replica is None else replica.loop
-        if home is not None and home.is_running():
-            loop = home
-        if replica is not None and not self._warned:
-            self._warned = True
-            self._warn(replica.max_ongoing_requests)
+        replica = _runtime.replica
+        if replica is not None:
+            if replica.loop.is_running():
+                loop = replica.loop
+            if not self._warned:
+                self._warned = True
+                self._warn(replica.max_ongoing_requests)
         key = id(instance)
         reference: Any = instance
         if instance is not None:

@@ -1,18 +1,18 @@
 """What user code can ask about the replica and the request that it runs in.
 
-The replica process calls `_set_replica_context` once, before user code is constructed; everything else reads.
+Who the replica is comes from `eagleray._runtime`, which request it serves from `eagleray._request`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from eagleray import _runtime
 from eagleray._request import current, given
+from eagleray._runtime import in_replica  # noqa: F401 - programs may look for it here
 from eagleray.serve.exceptions import RayServeException
 
 __all__ = ["DeploymentID", "ReplicaContext", "ReplicaID", "ReplicaRank", "RequestContext"]
@@ -79,29 +79,13 @@ class ReplicaContext:
         return self.replica_id.unique_id
 
 
-_replica_context: ReplicaContext | None = None
-
-
-# In local testing mode there are several replicas in a process: each is that of its own threads.
-_local_replica: ContextVar[ReplicaContext | None] = ContextVar("eagleray_local_replica", default=None)
-
-
-def _set_replica_context(context: ReplicaContext | None) -> None:
-    global _replica_context  # noqa: PLW0603 - one replica is one process
-    _replica_context = context
-
-
-def _find_replica_context() -> ReplicaContext | None:
-    return _replica_context or _local_replica.get()
-
-
 def get_replica_context() -> ReplicaContext:
     """The context of the replica that this code runs in.
 
     Raises:
         RayServeException: this process is not a replica.
     """
-    context = _find_replica_context()
+    context = _runtime.replica_context()
     if context is None:
         raise RayServeException(
             "serve.get_replica_context() works only inside a replica, that is in code of a deployment that is being "
@@ -131,7 +115,7 @@ class RequestContext:
         Everywhere else, also for calls that the request made, it is the route prefix where it came in over HTTP.
         """
         prefix = str(self._request.route)
-        context = None if self._request.is_call else _find_replica_context()
+        context = None if self._request.is_call else _runtime.replica_context()
         served = None if context is None else getattr(context.servable_object, "_eagleray_served", None)
         if served is None:
             return prefix
@@ -146,7 +130,7 @@ class RequestContext:
     @property
     def app_name(self) -> str:
         """The application that this code belongs to."""
-        context = _find_replica_context()
+        context = _runtime.replica_context()
         return "" if context is None else context.app_name
 
     @property
@@ -234,18 +218,13 @@ def _get_serve_request_context() -> RequestContext | _RequestContext:
 
 def _get_internal_replica_context() -> ReplicaContext | None:
     """As `get_replica_context`, but None outside of a replica."""
-    return _find_replica_context()
+    return _runtime.replica_context()
 
 
 def __getattr__(name: str) -> Any:
     if name == "_INTERNAL_REPLICA_CONTEXT":
-        return _find_replica_context()
+        return _runtime.replica_context()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def in_replica() -> bool:
-    """Whether this process, or the one it was forked from, is a replica; or this code runs in one of this process."""
-    return bool(os.environ.get("EAGLERAY_REPLICA")) or _local_replica.get() is not None
 
 
 _building = 0

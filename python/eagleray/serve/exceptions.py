@@ -26,6 +26,9 @@ __all__ = [
 class RayServeException(Exception):  # noqa: N818 - the name is the contract
     """Root of all exceptions that the serving system raises itself."""
 
+    # Its text says what is wrong, so frames of ours are not shown with it.
+    _says_what_is_wrong = True
+
 
 class BackPressureError(RayServeException):
     """The request was refused because `max_queued_requests` requests wait already."""

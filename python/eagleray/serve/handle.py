@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from eagleray import _formats, _values
 from eagleray._request import current
+from eagleray._traceback import RemoteTraceback
 from eagleray.serve import _client, _old_names, _replicas, _validate
-from eagleray.serve._client import RemoteTraceback
 from eagleray.serve._replicas import DeploymentBroadcastResponse, ReplicaSelection
 from eagleray.serve._responses import DeploymentResponse, DeploymentResponseGenerator, _Pending
 from eagleray.serve.context import DeploymentID

@@ -19,17 +19,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from eagleray import _runtime
 from eagleray._shortened import shortened
 from eagleray.serve._methods import Owners
 from eagleray.serve._model_cache import ModelCache
+from eagleray.serve._model_caches import caches, tell_routers
 from eagleray.serve._shared_work import get_multiplexed_model_id, owner, work_for
-from eagleray.serve.context import _find_replica_context
 
 __all__ = ["get_multiplexed_model_id", "multiplexed"]
 
@@ -106,10 +106,6 @@ def _decorate(function: Any, limit: int) -> Any:
     return load
 
 
-# All caches of this process, for routers and for the end.
-_caches: weakref.WeakSet[ModelCache] = weakref.WeakSet()
-
-
 class Loader:
     """One decorated function: the caches of its instances."""
 
@@ -154,7 +150,7 @@ class Loader:
             found = self._caches.get(id(instance))
             if found is not None and found[0].loop.is_running():
                 return found[0]
-            if _find_replica_context() is None:
+            if _runtime.replica_context() is None:
                 raise RuntimeError(
                     f"{self._function.__name__}() under @serve.multiplexed works only inside a replica: deploy it, or "
                     "test it with serve.run(app, local_testing_mode=True)"
@@ -162,8 +158,8 @@ class Loader:
             return self._add_cache(instance, loop)
 
     def _add_cache(self, instance: Any, loop: asyncio.AbstractEventLoop) -> ModelCache:
-        replica = sys.modules.get("eagleray._replica.context")
-        if replica is not None and replica.loop is not None and replica.loop.is_running():
+        replica = _runtime.replica
+        if replica is not None and replica.loop.is_running():
             loop = replica.loop
         key = id(instance)
         reference: Any = instance
@@ -174,7 +170,7 @@ class Loader:
                 pass
         cache = ModelCache(functools.partial(self._load, reference), self._limit, loop, tell_routers)
         self._caches[key] = cache, reference
-        _caches.add(cache)
+        caches.add(cache)
         return cache
 
     async def _load(self, reference: Any, model_id: str) -> Any:
@@ -186,27 +182,3 @@ class Loader:
     def __reduce__(self) -> tuple[Any, ...]:
         """By what was written: caches and their loops belong to a process."""
         return Loader, (self._function, self._limit)
-
-
-# --- the replica ----------------------------------------------------------------------------------------------------
-
-
-def tell_routers() -> None:
-    """Says which models are here. Does nothing outside a replica."""
-    replica = sys.modules.get("eagleray._replica.context")
-    if replica is not None and replica.tell_models is not None:
-        replica.tell_models(sorted({model_id for cache in _caches for model_id in cache.model_ids}))
-
-
-def has_loader(target: Any) -> bool:
-    """Whether a deployed class or function has a loader, so that routers should look for models there."""
-    if hasattr(target, "__eagleray_loader__"):
-        return True
-    return any(hasattr(value, "__eagleray_loader__") for kind in type(target).__mro__ for value in vars(kind).values())
-
-
-async def unload_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Unloads every model of the caches on this loop."""
-    for cache in list(_caches):
-        if cache.loop is loop:
-            await cache.unload_all()
