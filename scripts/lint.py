@@ -17,6 +17,7 @@ CHECKS = (
     ("stubs of eagleray._core", (PYTHON, "-m", "mypy.stubtest", "--concise", "eagleray._core")),
     ("page of compatibility", (PYTHON, "scripts/compatibility.py", "--check")),
     ("tree and documents", (PYTHON, "scripts/check_tree.py")),
+    ("arrows and circles", (PYTHON, "scripts/check_arrows.py")),
 )
 
 

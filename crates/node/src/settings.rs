@@ -5,9 +5,8 @@
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
+use eagleray_logs::{Encoding, Limits};
 use serde::{Deserialize, Serialize};
-
-use crate::telemetry::LogOptions;
 
 /// `node`, `controller`, `proxy` or `reaper`; without it the executable is the command line tool.
 pub(crate) const ROLE: &str = "EAGLERAY_ROLE";
@@ -34,6 +33,42 @@ pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
 const TRUSTED_PROXIES: &str = "FORWARDED_ALLOW_IPS";
 
 pub(crate) const DEFAULT_NAME: &str = "default";
+
+/// Where the logs of a node are, and how they are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogOptions {
+    pub(crate) directory: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) encoding: Encoding,
+    /// Lines of the native processes go to the terminal too.
+    pub(crate) terminal: bool,
+}
+
+impl LogOptions {
+    /// As environment variables say; in no directory yet.
+    ///
+    /// # Errors
+    /// What is wrong with one, in words for its user.
+    pub(crate) fn from_environment(terminal: bool) -> Result<Self, String> {
+        let encoding = match set(LOG_ENCODING) {
+            None => Encoding::default(),
+            Some(text) => text
+                .parse()
+                .map_err(|problem| format!("{} {problem}", LOG_ENCODING))?,
+        };
+        Ok(Self {
+            directory: PathBuf::new(),
+            limits: Limits::from_variables(set)?,
+            encoding,
+            terminal,
+        })
+    }
+
+    /// The log of the process with this role.
+    pub(crate) fn path(&self, role: &str) -> PathBuf {
+        self.directory.join(format!("{role}.log"))
+    }
+}
 
 /// What a node is asked to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]

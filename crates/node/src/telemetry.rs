@@ -9,12 +9,10 @@ use std::{
     fmt,
     io::{self, Write},
     panic,
-    path::PathBuf,
     time::Duration,
 };
 
-use eagleray_logs::{Encoding, Limits, Log, Writer as LogWriter, push_json_string};
-use serde::{Deserialize, Serialize};
+use eagleray_logs::{Encoding, Log, Writer as LogWriter, push_json_string};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
@@ -26,46 +24,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::settings;
+use crate::settings::{self, LogOptions};
 
 /// The last lines of a process reach the disk within this time, or are lost.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
-
-/// Where the logs of a node are, and how they are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct LogOptions {
-    pub(crate) directory: PathBuf,
-    pub(crate) limits: Limits,
-    pub(crate) encoding: Encoding,
-    /// Lines of the native processes go to the terminal too.
-    pub(crate) terminal: bool,
-}
-
-impl LogOptions {
-    /// As environment variables say; in no directory yet.
-    ///
-    /// # Errors
-    /// What is wrong with one, in words for its user.
-    pub(crate) fn from_environment(terminal: bool) -> Result<Self, String> {
-        let encoding = match settings::set(settings::LOG_ENCODING) {
-            None => Encoding::default(),
-            Some(text) => text
-                .parse()
-                .map_err(|problem| format!("{} {problem}", settings::LOG_ENCODING))?,
-        };
-        Ok(Self {
-            directory: PathBuf::new(),
-            limits: Limits::from_variables(settings::set)?,
-            encoding,
-            terminal,
-        })
-    }
-
-    /// The log of the process with this role.
-    pub(crate) fn path(&self, role: &str) -> PathBuf {
-        self.directory.join(format!("{role}.log"))
-    }
-}
 
 /// Starts to log to the file of `name`, as `role`.
 ///

@@ -25,6 +25,7 @@ mod frames;
 mod limits;
 mod loss;
 mod models;
+mod probation;
 mod replica;
 mod request;
 mod sessions;

@@ -20,9 +20,9 @@ use crate::{
     replicas,
     run_directory::{self, NodeRecord, RunDirectory},
     service::{Recipe, Role},
-    settings::{self, ChildOptions, NodeOptions, ReaperOptions},
+    settings::{self, ChildOptions, LogOptions, NodeOptions, ReaperOptions},
     state_directory::{self, Logs, StateDirectory},
-    telemetry::{self, LogOptions},
+    telemetry,
 };
 
 /// A node that has all it needs but its processes.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use eagleray_wire::{Claims, ModelKey, SlotState};
 
-use super::{NONE, suspects::Probation};
+use super::{NONE, probation::Probation};
 
 /// How the words of one connection are used. A word is allocated from `queue` until DONE, REJECT or TAKEN.
 #[derive(Debug)]

@@ -12,7 +12,7 @@
 //! With no room anywhere a suspect waits in the queue like any other request, and is held again when it would leave
 //! on the grant of a replica on probation; of more than [`MOST_PASSED`] in a row the rest goes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use eagleray_wire::Claims;
 use slab::Slab;
@@ -20,21 +20,13 @@ use slab::Slab;
 use super::{
     Core, NONE, TimerKind,
     deployment::Deployment,
+    probation::{PROBATION, Probation},
     replica::Replica,
     request::{Queue, Request},
 };
 
-/// How long one suspect keeps others away from its replica at most.
-pub(super) const PROBATION: Duration = Duration::from_millis(100);
 /// Suspects that are held for one grant at most, so that a grant costs no more than that.
 const MOST_PASSED: usize = 64;
-
-/// A suspect that a replica was sent, and until when no other should follow.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probation {
-    slot: u32,
-    until: Instant,
-}
 
 /// Where a suspect may go.
 enum Way {

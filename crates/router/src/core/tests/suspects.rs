@@ -1,7 +1,7 @@
 //! Requests that were running in a replica that died.
 
 use super::*;
-use crate::core::suspects::PROBATION;
+use crate::core::probation::PROBATION;
 
 type Sent = Vec<(usize, Header, Option<RequestKey>)>;
 
