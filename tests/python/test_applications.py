@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pydantic
@@ -102,6 +103,36 @@ def test_an_application_is_opaque_and_nobody_pickles_it_by_accident() -> None:
     assert [name for name in dir(application) if not name.startswith("_")] == []
     with pytest.raises(TypeError, match="pass it to bind"):
         pickle.dumps(application)
+
+
+def test_what_one_thread_builds_is_no_handle_for_another() -> None:
+    refused: list[str] = []
+
+    def pickle_it() -> None:
+        try:
+            pickle.dumps(Leaf.bind())
+        except TypeError as error:
+            refused.append(str(error))
+
+    class Argument:
+        def __reduce__(self) -> tuple[Any, ...]:
+            other = threading.Thread(target=pickle_it)
+            other.start()
+            other.join()
+            return str, ("made",)
+
+    names, bound, _ = built(Root.bind(Argument(), Leaf.bind()))
+    assert (names, bound["args"][0]) == (["Leaf", "Root"], "made")
+    # As often as it is pickled, which is once for the identity too.
+    assert refused
+    assert all("pass it to bind() of another deployment" in text for text in refused)
+
+
+def test_a_build_that_failed_leaves_applications_as_they_were() -> None:
+    with pytest.raises(TypeError, match="cannot be pickled, and replicas are processes of their own"):
+        built(Root.bind(Leaf.bind(), threading.Lock()))
+    with pytest.raises(TypeError, match="pass it to bind"):
+        pickle.dumps(Leaf.bind())
 
 
 @pytest.mark.contract("2/options-target")

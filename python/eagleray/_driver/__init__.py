@@ -1,7 +1,7 @@
 """The driver: the user's script or notebook. Finds or starts a node and speaks with its controller.
 
-`node` finds and starts, `session` is the connection to one node, `build` turns an application into a request, and
-`output` prints what replicas write. A process has one session at a time; after a fork the child begins anew.
+`node` finds and starts, `session` is the connection to one node, `current` has the session of this process, `build`
+turns an application into a request, and `output` prints what replicas write.
 
 Calls that change something (connect, deploy, delete, shutdown, rollback) take effect in the order in which they were
 made, from any threads: each waits until what was asked for before is durable (`order`). What follows, until an
@@ -11,11 +11,10 @@ application runs or is gone, they wait for side by side.
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
-from eagleray import _routers
-from eagleray._driver import progress
+from eagleray._driver import current, progress
+from eagleray._driver.current import become, joined
 from eagleray._driver.order import Order
 
 if TYPE_CHECKING:
@@ -25,44 +24,7 @@ if TYPE_CHECKING:
     from eagleray.serve.config import HTTPOptions
     from eagleray.serve.handle import DeploymentHandle
 
-_lock = threading.RLock()
 _order = Order()
-_session: Session | None = None
-_session_pid = 0
-
-
-def had_session() -> bool:
-    """Whether this process, or the one that it was forked from, has ever reached a node."""
-    from eagleray._driver.session import Session
-
-    return Session.any_made
-
-
-def joined() -> Session | None:
-    """The session of this process, or one with the resident node; None where neither is. Starts nothing."""
-    global _session, _session_pid  # noqa: PLW0603 - one session for a process is the point
-    if _session is not None and _session_pid == os.getpid() and _session.alive():
-        return _session
-    with _lock:
-        from eagleray._driver import node
-        from eagleray._driver.session import Session
-
-        of_parent = _session if _session_pid != os.getpid() else None
-        if _session is not None and of_parent is None:
-            # That node has ended. The next may have the same sockets, and what routers know is not of it.
-            _routers.close_all()
-        _session, _session_pid = None, os.getpid()
-        if of_parent is not None:
-            # A forked child calls its parent's node, and does not own it.
-            try:
-                _session = Session(node.Address(of_parent.info["run_directory"] + "/node.sock"))
-                return _session
-            except OSError:
-                pass
-        address = node.find_resident()
-        if address is not None:
-            _session = Session(address)
-        return _session
 
 
 def connect(options: HTTPOptions, *, explicit: bool) -> Session:
@@ -70,8 +32,7 @@ def connect(options: HTTPOptions, *, explicit: bool) -> Session:
 
     With `explicit`, the user asked for these options: a node that runs with others is named in a warning.
     """
-    global _session, _session_pid  # noqa: PLW0603
-    with _order, _lock:
+    with _order, current.lock:
         session = joined()
         if session is not None:
             if explicit:
@@ -80,9 +41,9 @@ def connect(options: HTTPOptions, *, explicit: bool) -> Session:
         from eagleray._driver import node
         from eagleray._driver.session import Session
 
-        _session = Session(node.start(options))
-        _session_pid = os.getpid()
-        return _session
+        session = Session(node.start(options))
+        become(session)
+        return session
 
 
 def deploy(wanted: list[Wanted], *, wait: bool) -> list[DeploymentHandle]:
@@ -152,15 +113,14 @@ def _running() -> Session:
 
 
 def _adopt(pending: object) -> Session:
-    global _session, _session_pid  # noqa: PLW0603
     from eagleray._driver.node import Launched
     from eagleray._driver.session import Session
 
     assert isinstance(pending, Launched)
-    with _lock:
-        _session = Session(pending.ready())
-        _session_pid = os.getpid()
-        return _session
+    with current.lock:
+        session = Session(pending.ready())
+        become(session)
+        return session
 
 
 def block() -> None:
@@ -172,10 +132,9 @@ def block() -> None:
 
 def shutdown() -> None:
     """Ends all applications, and the node if it is this process's own."""
-    global _session  # noqa: PLW0603
-    with _order, _lock:
+    with _order, current.lock:
         session = joined()
-        _session = None
+        become(None)
         if session is None:
             from eagleray.serve._log import logger
 
@@ -186,7 +145,7 @@ def shutdown() -> None:
 
 def shutdown_own() -> bool:
     """Ends what this process has started. Returns False where it uses a node that is not its own, which goes on."""
-    with _order, _lock:
+    with _order, current.lock:
         session = joined()
         if session is not None and not session.owned:
             return False
@@ -205,10 +164,4 @@ def rollback(name: str, revision: str = "") -> dict[str, Any]:
     return deployed
 
 
-def _after_fork() -> None:
-    global _lock  # noqa: PLW0603
-    _lock = threading.RLock()
-    _order.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_order.forget)

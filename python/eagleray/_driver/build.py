@@ -10,14 +10,13 @@ import hashlib
 import json
 import os
 import sys
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray import _bootstrap, _user_config
 from eagleray._driver import engine, progress, ray_cluster
 from eagleray.serve._options import DeploymentConfig
-from eagleray.serve.deployment import Application
+from eagleray.serve.deployment import Application, pickled_as
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.handle import DeploymentHandle
 from eagleray.serve.schema import LoggingConfig
@@ -45,13 +44,6 @@ class _Node:
 
 class _UnpicklableError(TypeError):
     """Something of a deployment cannot be pickled, and this says what."""
-
-
-class _Active(threading.local):
-    graph: _Graph | None = None
-
-
-_active = _Active()
 
 
 class _Graph:
@@ -133,15 +125,6 @@ def _identity(what: tuple[Any, ...]) -> tuple[str, frozenset[str], str]:
     return identity.digest, identity.modules, ""
 
 
-def reduce_application(application: Application) -> tuple[Any, ...]:
-    """What pickling writes for a bound application: a handle to its deployment, while one is being built."""
-    if _active.graph is None:
-        raise TypeError(
-            f"{application!r} cannot be pickled; pass it to bind() of another deployment, or to serve.run()"
-        )
-    return _active.graph.handle(application).__reduce__()
-
-
 def build(application: Application, *, name: str, route_prefix: str, logging_config: LoggingConfig | None) -> Built:
     """Pickles, captures and hashes. `logging_config` is for deployments that have none.
 
@@ -153,13 +136,11 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     """
     working_directory = _working_directory()
     graph = _Graph(name)
-    _active.graph = graph
     try:
-        graph.add(application)
+        with pickled_as(graph.handle):
+            graph.add(application)
     except _UnpicklableError as error:
         raise TypeError(str(error)) from None
-    finally:
-        _active.graph = None
     configured = [(node.name, node.config) for node in graph.nodes]
     engine.refuse(configured, logging_config)
     _check_ingresses(graph)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from eagleray import _driver, _traceback
 from eagleray._code import capture, identity, pickling  # noqa: F401
-from eagleray._driver import build, culprit, node, session  # noqa: F401
+from eagleray._driver import build, culprit, current, node, session  # noqa: F401
 from eagleray.serve import _log, _run, asgi, batching, config, handle, multiplex  # noqa: F401
 from eagleray.serve._builder import build_application
 from eagleray.serve.deployment import Application, Deployment
@@ -149,7 +149,7 @@ def _serve(application: Application, options: dict[str, Any]) -> None:
             _driver.connect(http_options, explicit=True)
         _run.run(application, name=options["name"], route_prefix=options["route_prefix"])
     except KeyboardInterrupt:
-        found = _driver.joined()
+        found = current.joined()
         if found is not None and options["name"] in found.announced:
             raise  # a moment after it was said to run
         _end(options["name"])

@@ -9,6 +9,7 @@ from eagleray._driver import build
 from eagleray._local.exchange import Call, CallRequest, ReservationRequest, resolve
 from eagleray._local.replica import Replica
 from eagleray.serve._log import logger
+from eagleray.serve.deployment import pickled_as
 
 if TYPE_CHECKING:
     from eagleray._local.http import HttpRequest
@@ -26,11 +27,8 @@ class Application:
         self.route_prefix = route_prefix
         self._began = time.time()
         graph = _Graph(name)
-        build._active.graph = graph
-        try:
+        with pickled_as(graph.handle):
             graph.add(target)
-        finally:
-            build._active.graph = None
         self.ingress = graph.name(target)
         # Callees first, as they were found among the arguments of their callers.
         self._replicas = {replica.name: replica for replica in graph.replicas}

@@ -184,14 +184,14 @@ def router(app_name: str) -> _core.Router:
 def _find_controller() -> str:
     if _runtime.controller is None and (found := _runtime.find_controller()):
         return found
-    from eagleray import _driver
+    from eagleray._driver import current
 
-    session = _driver.joined()
+    session = current.joined()
     if session is None:
         raise RayServeException(
             "nothing is running: the node of this handle has ended, or serve.shutdown() was called; call serve.run "
             "again, after which handles that you have work as before"
-            if _driver.had_session()
+            if current.had_session()
             else "this process reaches no node: it has started none, and no resident one runs. The node of a script is "
             "for that script, the children that it forks, and its replicas; for handles in other processes run "
             "`eagleray start` before the script, and all of them join that node"

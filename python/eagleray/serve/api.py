@@ -97,8 +97,9 @@ def shutdown() -> None:
 
     if _runtime.local_applications:
         from eagleray import _local
+        from eagleray._driver import current
 
-        if _local.shutdown() and _driver._session is None:
+        if _local.shutdown() and not current.has_session():
             return  # tests that ran here do not end what a resident node serves
     _driver.shutdown()
 
@@ -138,7 +139,7 @@ def delete(name: str, _blocking: bool = True) -> None:
 
 def status() -> ServeStatus:
     """What runs, with counts of replicas by state. Empty when nothing was started."""
-    from eagleray import _driver
+    from eagleray._driver import current
 
     here = {name: _overview(local.status()) for name, local in list(_runtime.local_applications.items())}
     path = _runtime.find_controller()
@@ -147,7 +148,7 @@ def status() -> ServeStatus:
 
         info = _core.Client(str(Path(path).with_name("node.sock"))).node_info()
     else:
-        session = _driver.joined()
+        session = current.joined()
         if session is None:
             return ServeStatus(applications=here)
         info = session.node_info()
@@ -253,12 +254,13 @@ def _application(name: str) -> dict[str, Any]:
 
 
 def _statuses() -> list[dict[str, Any]]:
-    from eagleray import _core, _driver
+    from eagleray import _core
+    from eagleray._driver import current
 
     path = _runtime.find_controller()  # of the replica's node, which need not be the resident one
     if path:
         return _core.Client(path).status(_STATUS_TIMEOUT_S)
-    session = _driver.joined()
+    session = current.joined()
     if session is None:
         raise RayServeException("nothing is running: there is no node, neither of this process nor resident")
     return session.status()

@@ -5,8 +5,10 @@ Options are checked where they are written, by `_options`.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, overload
 
@@ -42,12 +44,31 @@ class Application:
         self._init_kwargs = init_kwargs
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from eagleray._driver.build import reduce_application
-
-        return reduce_application(self)
+        make = _pickled_as.make
+        if make is None:
+            raise TypeError(f"{self!r} cannot be pickled; pass it to bind() of another deployment, or to serve.run()")
+        reduced: tuple[Any, ...] = make(self).__reduce__()
+        return reduced
 
     def __repr__(self) -> str:
         return f"Application(name={self._bound_deployment.name})"
+
+
+class _PickledAs(threading.local):
+    make: Callable[[Application], Any] | None = None
+
+
+_pickled_as = _PickledAs()
+
+
+@contextlib.contextmanager
+def pickled_as(make: Callable[[Application], Any]) -> Iterator[None]:
+    """While it lasts, what `make` returns takes the place of each application that this thread pickles."""
+    before, _pickled_as.make = _pickled_as.make, make
+    try:
+        yield
+    finally:
+        _pickled_as.make = before
 
 
 class Deployment:
