@@ -220,8 +220,8 @@ def test_each_call_through_a_handle_leaves_a_line_in_the_log_and_none_on_the_ter
 def test_lines_of_calls_wait_for_nobody_and_those_lost_are_counted() -> None:
     program = """
 import asyncio, os
-from eagleray._replica import log
-from eagleray._replica.call_lines import ERROR, OK, CallLines, clock
+from eagleray._user_code import log
+from eagleray._user_code.call_lines import ERROR, OK, CallLines, clock
 
 class Request:
     request_id = "the-id"

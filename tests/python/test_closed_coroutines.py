@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from eagleray import _values
-from eagleray._replica import asgi, http
-from eagleray._replica.calls import Calls
-from eagleray._replica.user_code import UserCode
+from eagleray._user_code import asgi, http
+from eagleray._user_code.calls import Calls
+from eagleray._user_code.deployed import UserCode
 
 
 class Request:

@@ -6,8 +6,8 @@ import json
 import pytest
 from starlette.requests import Request
 
-from eagleray._replica import requests
-from eagleray._replica.requests import AsyncRequest, SyncRequest
+from eagleray._user_code import requests
+from eagleray._user_code.requests import AsyncRequest, SyncRequest
 
 
 class Native:

@@ -1,5 +1,6 @@
 """Exceptions as they travel from a replica to a caller, and tracebacks as users read them."""
 
+import pickle
 import threading
 import traceback
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from eagleray import _traceback, _values
-from eagleray._replica import errors
+from eagleray._user_code import errors
 from eagleray.serve import handle
 from eagleray.serve._client import error_from
 from eagleray.serve.exceptions import RayServeException
@@ -64,6 +65,14 @@ def test_an_exception_that_pickle_cannot_build_again_arrives_as_its_own_type() -
     error = ValueError("noted")
     error.add_note("a note")
     assert arrived(error).__notes__ == ["a note"]
+
+
+def test_an_exception_from_a_replica_of_an_older_release_arrives_as_its_own_type() -> None:
+    now = pickle.dumps(errors._Bare(KeywordsOnly(code=3)), protocol=0)
+    before = now.replace(b"eagleray._user_code.errors", b"eagleray._replica.errors")
+    assert before != now
+    error = pickle.loads(before)
+    assert (type(error), error.code, str(error)) == (KeywordsOnly, 3, "code 3")
 
 
 @pytest.mark.contract("3.3/exception")

@@ -51,7 +51,7 @@ def test_no_import_reads_what_the_process_is() -> None:
 FORKED = """
 import asyncio, logging, os, sys
 from eagleray import _routers, _runtime, serve
-from eagleray._replica import log
+from eagleray._user_code import log
 from eagleray.serve.context import DeploymentID, ReplicaContext, ReplicaID
 
 class Core:

@@ -17,7 +17,7 @@ const WATCHER_LINES: usize = 1024;
 /// What a replica wrote to stderr last is kept up to this size, for the message when it dies.
 const TAIL_BYTES: usize = 16 * 1024;
 const READ_BYTES: usize = 64 * 1024;
-/// Before a line of stderr that is for the log only: those of `eagleray._replica.call_lines`.
+/// Before a line of stderr that is for the log only: those of `eagleray._user_code.call_lines`.
 const LOG_ONLY: u8 = 0x1e;
 
 /// Those who watch the output of all replicas.

@@ -1,6 +1,6 @@
 """Local testing mode: an application in this process, without node, proxy, router or sockets.
 
-The rule: user code is run by the same Python as in a replica (`eagleray._replica`), and called by the same handles
+The rule: user code is run by the same Python as in a replica (`eagleray._user_code`), and called by the same handles
 (`eagleray.serve.handle`). Only what is native between the two is replaced, by objects with the same methods
 (`exchange.py`), so that arguments, errors, streams, cancellation and the context of a request are those of production.
 Each deployment has one replica: a thread with an event loop, beside which sync methods run in threads (`replica.py`).

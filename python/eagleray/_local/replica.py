@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from eagleray import _runtime, _user_config
-from eagleray._replica import asgi, hooks, http, pool
-from eagleray._replica.calls import Calls
-from eagleray._replica.user_code import UserCode, is_async
+from eagleray._user_code import asgi, hooks, http, log, pool
+from eagleray._user_code.calls import Calls
+from eagleray._user_code.deployed import UserCode, is_async
 from eagleray.serve import _model_caches, context
 
 if TYPE_CHECKING:
@@ -149,8 +149,6 @@ class Replica:
         try:
             await self._destroy()
         except BaseException as error:
-            from eagleray._replica import log
-
             log.failure("__del__ failed", error)
 
     async def _end_tasks(self) -> None:

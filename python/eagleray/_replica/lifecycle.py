@@ -21,11 +21,12 @@ import cloudpickle  # noqa: F401
 
 from eagleray import _code, _runtime, _traceback
 from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
-from eagleray._replica import asgi, children, hooks, http, log, stops, websocket
-from eagleray._replica.call_lines import CallLines
-from eagleray._replica.calls import Calls
-from eagleray._replica.pool import Pool, default_executor
-from eagleray._replica.user_code import UserCode, is_async
+from eagleray._replica import stops
+from eagleray._user_code import asgi, children, hooks, http, log, websocket
+from eagleray._user_code.call_lines import CallLines
+from eagleray._user_code.calls import Calls
+from eagleray._user_code.deployed import UserCode, is_async
+from eagleray._user_code.pool import Pool, default_executor
 from eagleray.serve import _model_caches
 from eagleray.serve.context import DeploymentID, ReplicaContext, ReplicaID, ReplicaRank, get_replica_context
 

@@ -10,8 +10,9 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from eagleray import _core
-from eagleray._replica import children, stacks
+from eagleray._replica import stacks
 from eagleray._replica.lifecycle import Lifecycle
+from eagleray._user_code import children
 
 if TYPE_CHECKING:
     from eagleray._bootstrap import Paths

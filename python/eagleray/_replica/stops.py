@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica.user_code import is_async
 from eagleray._request import current
+from eagleray._user_code.deployed import is_async
 
 if TYPE_CHECKING:
     from eagleray import _core

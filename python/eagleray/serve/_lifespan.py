@@ -82,7 +82,7 @@ class Lifespan:
                 logger.info("the ASGI application has no lifespan: %s: %s", type(error).__name__, error)
             elif self._started.is_set() and not self._stopping.is_set() and self._failure is None:
                 # Its startup was complete, however soon this comes: it serves on.
-                from eagleray._replica import log
+                from eagleray._user_code import log
 
                 log.failure("the lifespan of the ASGI application ended with an error", error)
             elif not self._stopped.is_set():

@@ -202,8 +202,8 @@ class ModelCache:
 
 async def _unload(model_id: str, model: Any) -> None:
     """Runs the model's `__del__`, sync in a thread or async, once. What it raises is logged."""
-    from eagleray._replica import log
-    from eagleray._replica.pool import in_thread
+    from eagleray._user_code import log
+    from eagleray._user_code.pool import in_thread
 
     hook = getattr(model, "__del__", None)
     if not callable(hook):

@@ -223,7 +223,7 @@ def _answer_errors_of_ours(app: Any) -> None:
 async def _answer_error(request: Any, error: Any) -> Any:
     from starlette.responses import PlainTextResponse
 
-    from eagleray._replica.failure import known_error
+    from eagleray._user_code.failure import known_error
 
     status, headers, text = known_error(error)
     return PlainTextResponse(text, status, {name.decode(): value.decode() for name, value in headers})

@@ -235,7 +235,7 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
     except BaseException:
         lease.end()
         # Else the interpreter calls the async destructor of what was never made, and complains that nobody awaits it.
-        from eagleray._replica.hooks import without_destructor
+        from eagleray._user_code.hooks import without_destructor
 
         without_destructor(instance)
         raise
@@ -303,6 +303,6 @@ async def _destroy(instance: Any, ingress: Ingress) -> None:
         if inspect.iscoroutinefunction(destroy):
             await destroy(instance)
         elif destroy is not None:
-            from eagleray._replica.pool import in_thread
+            from eagleray._user_code.pool import in_thread
 
             await in_thread(destroy, instance)

@@ -11,7 +11,7 @@ pub(super) fn came_back(py: Python<'_>) -> PyResult<bool> {
     if !eagleray_replica::in_forked_child() {
         return Ok(false);
     }
-    py.import(intern!(py, "eagleray._replica.children"))?
+    py.import(intern!(py, "eagleray._user_code.children"))?
         .call_method0(intern!(py, "end"))?;
     Ok(true)
 }

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from eagleray import _user_config, _values
-from eagleray._replica import children, pool
-from eagleray._replica.user_code import UserCode, is_async
+from eagleray._user_code import children, pool
+from eagleray._user_code.deployed import UserCode, is_async
 
 
 async def run(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

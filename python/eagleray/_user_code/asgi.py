@@ -16,9 +16,9 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from eagleray._closing import is_closed
-from eagleray._replica import children, failure, log, websocket
-from eagleray._replica.data import as_bytes
 from eagleray._request import current
+from eagleray._user_code import children, failure, log, websocket
+from eagleray._user_code.data import as_bytes
 
 if TYPE_CHECKING:
     from eagleray import _core

@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from eagleray._closing import is_closed
-from eagleray._replica import answer
-from eagleray._replica.failure import failed
-from eagleray._replica.requests import AsyncRequest, SyncRequest
-from eagleray._replica.user_code import takes_argument
 from eagleray._request import current
+from eagleray._user_code import answer
+from eagleray._user_code.deployed import takes_argument
+from eagleray._user_code.failure import failed
+from eagleray._user_code.requests import AsyncRequest, SyncRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eagleray._replica import children, log
+from eagleray._user_code import children, log
 from eagleray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from eagleray._closing import is_closed
-from eagleray._replica import children, failure, log
-from eagleray._replica.data import as_bytes
+from eagleray._user_code import children, failure, log
+from eagleray._user_code.data import as_bytes
 
 if TYPE_CHECKING:
     from eagleray import _core

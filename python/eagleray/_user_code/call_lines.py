@@ -17,7 +17,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from eagleray._replica import log
+from eagleray._user_code import log
 
 if TYPE_CHECKING:
     from eagleray import _core

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from eagleray._replica.children import Threads
+from eagleray._user_code.children import Threads
 
 if TYPE_CHECKING:
     from eagleray import _core

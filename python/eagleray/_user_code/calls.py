@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray import _formats, _values
 from eagleray._closing import is_closed
-from eagleray._replica import children, errors, log
-from eagleray._replica.call_lines import CANCELLED, ERROR, OK, CallLines, clock
-from eagleray._replica.pool import to_its_end
-from eagleray._replica.user_code import UserCode, is_async, is_async_generator
 from eagleray._request import current
+from eagleray._user_code import children, errors, log
+from eagleray._user_code.call_lines import CANCELLED, ERROR, OK, CallLines, clock
+from eagleray._user_code.deployed import UserCode, is_async, is_async_generator
+from eagleray._user_code.pool import to_its_end
 
 if TYPE_CHECKING:
     from eagleray import _core

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from eagleray._closing import is_closed
-from eagleray._replica.asgi import Exchange
-from eagleray._replica.encode import encode
-from eagleray._replica.pool import to_its_end
+from eagleray._user_code.asgi import Exchange
+from eagleray._user_code.encode import encode
+from eagleray._user_code.pool import to_its_end
 
 if TYPE_CHECKING:
     from eagleray import _core
