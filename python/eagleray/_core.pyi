@@ -15,6 +15,7 @@ __all__ = [
     "Request",
     "Router",
     "Timer",
+    "deployment_options",
     "in_forked_child",
     "parse_json",
 ]
@@ -36,6 +37,9 @@ class Client:
     def status(self, timeout_s: float | None = None) -> list[dict[str, Any]]: ...
     def node_info(self) -> dict[str, Any]: ...
     def shutdown_node(self) -> None: ...
+
+def deployment_options() -> list[dict[str, Any]]:
+    """The table of options: `key`, `scope`, `default`, `minimum` and `maximum` (None: no such bound), `help`."""
 
 @final
 class OutputWatch:

@@ -2,6 +2,7 @@
 
 mod client;
 mod json;
+mod options;
 mod region;
 mod replica;
 mod timer;
@@ -12,6 +13,8 @@ mod _core {
     use crate::client::{Call, Client, Completions, OutputWatch, Router};
     #[pymodule_export]
     use crate::json::parse_json;
+    #[pymodule_export]
+    use crate::options::deployment_options;
     #[pymodule_export]
     use crate::region::Region;
     #[pymodule_export]

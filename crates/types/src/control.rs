@@ -10,6 +10,7 @@ use crate::DeploymentKey;
 mod node;
 mod replica;
 
+pub use crate::options::DeploymentOptions;
 pub use node::*;
 pub use replica::*;
 
@@ -548,56 +549,6 @@ pub struct DeploymentSpec {
     /// Deployments of the application that it has handles of, as far as its arguments tell.
     #[prost(string, repeated, tag = "6")]
     pub calls: Vec<String>,
-}
-
-/// The options of `@serve.deployment` that a running system needs. Names and defaults are Ray Serve's.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct DeploymentOptions {
-    #[prost(uint32, tag = "1")]
-    pub num_replicas: u32,
-    #[prost(uint32, tag = "2")]
-    pub max_ongoing_requests: u32,
-    #[prost(sint64, tag = "3")]
-    pub max_queued_requests: i64,
-    /// JSON; empty is `None`: `reconfigure` is not called.
-    #[prost(string, tag = "4")]
-    pub user_config: String,
-    #[prost(double, tag = "5")]
-    pub graceful_shutdown_wait_loop_s: f64,
-    #[prost(double, tag = "6")]
-    pub graceful_shutdown_timeout_s: f64,
-    #[prost(double, tag = "7")]
-    pub health_check_period_s: f64,
-    #[prost(double, tag = "8")]
-    pub health_check_timeout_s: f64,
-    #[prost(uint32, tag = "9")]
-    pub max_constructor_retry_count: u32,
-    /// Resources that are recorded: `num_cpus`, `memory` and custom ones.
-    #[prost(btree_map = "string, double", tag = "10")]
-    pub resources: std::collections::BTreeMap<String, f64>,
-    /// `runtime_env.env_vars`.
-    #[prost(btree_map = "string, string", tag = "11")]
-    pub environment: std::collections::BTreeMap<String, String>,
-    #[prost(bool, tag = "12")]
-    pub access_log: bool,
-    #[prost(uint32, tag = "13")]
-    pub backpressure_status: u32,
-    #[prost(double, tag = "14")]
-    pub backpressure_retry_after_s: f64,
-    #[prost(uint64, tag = "15")]
-    pub max_body_bytes: u64,
-    /// A replica whose event loop has not turned for so long is ended; 0: never.
-    #[prost(double, tag = "16")]
-    pub hang_timeout_s: f64,
-    /// The share of the replicas that an update replaces at a time; 0: 0.2.
-    #[prost(double, tag = "17")]
-    pub rolling_update_percentage: f64,
-    /// How many replicas an update may run above the wanted number, in percent of it; 0: as many as it replaces.
-    #[prost(uint32, tag = "18")]
-    pub max_surge_percent: u32,
-    /// JSON of `logging_config` as far as a replica obeys it; empty: defaults.
-    #[prost(string, tag = "19")]
-    pub logging: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -9,6 +9,7 @@ mod error;
 mod id;
 
 pub mod control;
+pub mod options;
 
 pub use cancel::Cancel;
 pub use error::ErrorCode;

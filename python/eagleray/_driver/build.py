@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from eagleray import _bootstrap, _user_config
+from eagleray import _bootstrap, _core, _user_config
 from eagleray._driver import engine, progress, ray_cluster
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application, pickled_as
@@ -160,13 +160,15 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
         files, imports = captured.needed(node.imports)
         packages = capture.package_versions(imports)
         variables = {**ray_cluster.environment(imports), **node.config.env_vars}
-        own = [files, node.identity, packages, node.config.resources, variables, node.config.max_body_bytes]
+        options = _options(node.config, logging_config, variables)
+        fixed = [options[row["key"]] for row in _core.deployment_options() if row["scope"] == "version"]
+        own = [files, node.identity, packages, *fixed]
         version = _hash([shared, own])[:16]
         deployments.append({
             "name": node.name,
             "version": version,
             "callable_blob": _blob(built, node.pickled),
-            "options": {**_options(node.config, logging_config), "environment": variables},
+            "options": options,
             "version_note": node.note,
             "calls": sorted(node.calls),
         })  # fmt: skip
@@ -214,28 +216,23 @@ def _check_ingresses(graph: _Graph) -> None:
         )
 
 
-def _options(config: DeploymentConfig, of_application: LoggingConfig | None) -> dict[str, Any]:
+def _options(
+    config: DeploymentConfig, of_application: LoggingConfig | None, environment: dict[str, str]
+) -> dict[str, Any]:
+    """The value of every option of the table: that of the same name, unless it is derived here from others."""
     logging_config = config.logging_config or of_application or LoggingConfig()
-    return {
+    derived = {
         "num_replicas": config.held_replicas,
-        "max_ongoing_requests": config.max_ongoing_requests,
-        "max_queued_requests": config.max_queued_requests,
         "user_config": _user_config.encode(config.user_config),
-        "graceful_shutdown_wait_loop_s": config.graceful_shutdown_wait_loop_s,
-        "graceful_shutdown_timeout_s": config.graceful_shutdown_timeout_s,
-        "health_check_period_s": config.health_check_period_s,
-        "health_check_timeout_s": config.health_check_timeout_s,
         "hang_timeout_s": config.hang_timeout_s or 0.0,
-        "max_constructor_retry_count": config.max_constructor_retry_count,
-        "resources": config.resources,
+        "environment": environment,
         "access_log": logging_config.enable_access_log,
         "logging": _logging(logging_config),
         "backpressure_status": config.backpressure_config.status_code,
         "backpressure_retry_after_s": config.backpressure_config.retry_after_s or 0.0,
-        "max_body_bytes": config.max_body_bytes,
-        "rolling_update_percentage": config.rolling_update_percentage,
-        "max_surge_percent": config.max_surge_percent,
     }
+    keys = [row["key"] for row in _core.deployment_options()]
+    return {key: derived[key] if key in derived else getattr(config, key) for key in keys}
 
 
 def _logging(config: LoggingConfig) -> str:

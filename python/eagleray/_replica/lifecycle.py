@@ -167,7 +167,7 @@ class Lifecycle:
         log.configure(who, self._options["logging"])
         # The last moment before user code. From here on a module of the user's may have the name of any other.
         self._paths.open(config["sys_path"])
-        self._loop.set_default_executor(default_executor(self._options["num_cpus"]))
+        self._loop.set_default_executor(default_executor(self._options["resources"].get("num_cpus")))
         _code.install(config["code_path"])
         if os.environ.pop("EAGLERAY_JOIN_RAY", None):
             # Where its environment says (`_driver/ray_cluster.py`). In the main thread it would take SIGTERM for

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use eagleray_types::control::{ApplicationSpec, CodeFile, DeploymentOptions, DeploymentSpec};
+use eagleray_types::{
+    control::{ApplicationSpec, CodeFile, DeploymentOptions, DeploymentSpec},
+    options::{Scope, Value},
+};
 
 /// File names that one line names; the rest are counted.
 const NAMED: usize = 3;
@@ -76,15 +79,12 @@ fn reason(
         old.working_directory == new.working_directory,
     );
     compare("sys.path", old.sys_path == new.sys_path);
-    compare(
-        "the environment",
-        (&old.environment, &before.options.environment)
-            == (&new.environment, &after.options.environment),
-    );
-    compare(
-        "the resources",
-        before.options.resources == after.options.resources,
-    );
+    let fixed = |scope| scope == Scope::Version;
+    let options = before.options.changed(&after.options, fixed);
+    parts.extend(options.map(|option| option.named));
+    if old.environment != new.environment && !parts.contains(&"the environment") {
+        parts.push("the environment");
+    }
     if !parts.is_empty() {
         reasons.push(format!("changed: {}", parts.join(", ")));
     }
@@ -127,69 +127,19 @@ fn code_changes(old: &[CodeFile], new: &[CodeFile]) -> Option<String> {
 
 /// Options that change without a new process, by name.
 fn option_changes(old: &DeploymentOptions, new: &DeploymentOptions) -> Vec<String> {
-    let mut changes = Vec::new();
-    if old.num_replicas != new.num_replicas {
-        changes.push(format!(
-            "num_replicas {} -> {}",
-            old.num_replicas, new.num_replicas
-        ));
-    }
-    let mut compare = |what: &str, same: bool| {
-        if !same {
-            changes.push(format!("{what} changed"));
+    let mut changes: Vec<String> = Vec::new();
+    for option in old.changed(new, |scope| scope < Scope::Version) {
+        let text = match (option.of(old), option.of(new)) {
+            (Value::Whole(old), Value::Whole(new)) if option.key == "num_replicas" => {
+                format!("{} {old} -> {new}", option.named)
+            }
+            _ => format!("{} changed", option.named),
+        };
+        // Two rows may be one thing to people.
+        if !changes.contains(&text) {
+            changes.push(text);
         }
-    };
-    #[expect(
-        clippy::float_cmp,
-        reason = "the same text gives the same number, and any other is a change"
-    )]
-    let same = |old: f64, new: f64| old == new;
-    compare(
-        "max_ongoing_requests",
-        old.max_ongoing_requests == new.max_ongoing_requests,
-    );
-    compare(
-        "max_queued_requests",
-        old.max_queued_requests == new.max_queued_requests,
-    );
-    compare("user_config", old.user_config == new.user_config);
-    compare("logging_config", old.logging == new.logging);
-    compare(
-        "rolling_update_percentage",
-        same(old.rolling_update_percentage, new.rolling_update_percentage),
-    );
-    compare(
-        "max_surge_percent",
-        old.max_surge_percent == new.max_surge_percent,
-    );
-    compare(
-        "graceful_shutdown_wait_loop_s",
-        same(
-            old.graceful_shutdown_wait_loop_s,
-            new.graceful_shutdown_wait_loop_s,
-        ),
-    );
-    compare(
-        "graceful_shutdown_timeout_s",
-        same(
-            old.graceful_shutdown_timeout_s,
-            new.graceful_shutdown_timeout_s,
-        ),
-    );
-    compare(
-        "health_check_period_s",
-        same(old.health_check_period_s, new.health_check_period_s),
-    );
-    compare(
-        "health_check_timeout_s",
-        same(old.health_check_timeout_s, new.health_check_timeout_s),
-    );
-    compare(
-        "max_constructor_retry_count",
-        old.max_constructor_retry_count == new.max_constructor_retry_count,
-    );
-    compare("access log", old.access_log == new.access_log);
-    compare("max_body_bytes", old.max_body_bytes == new.max_body_bytes);
+    }
     changes
 }
 
@@ -262,6 +212,11 @@ mod tests {
         new.working_directory = "/elsewhere".into();
         let expected = "D rolls: its arguments, or code that travels by value, changed; changed: the working directory";
         assert_eq!(notes(Some(&spec("1", &[])), &new), [expected]);
+        new.deployments[0].options.max_body_bytes = 5;
+        assert_eq!(
+            notes(Some(&spec("1", &[])), &new),
+            [format!("{expected}, max_body_bytes")]
+        );
         new.deployments[0].name = "E".into();
         assert_eq!(
             notes(Some(&spec("1", &[])), &new)[1],

@@ -116,17 +116,8 @@ pub(crate) struct ReplicaView {
 
 impl ReplicaView {
     pub(crate) fn of(options: &DeploymentOptions, rank: u32) -> Self {
-        let mut options = options.clone();
+        let mut options = options.of_replica();
         options.user_config.clear();
-        // What routers and the controller obey. Everything else goes along, so that no option can be forgotten.
-        options.max_queued_requests = 0;
-        options.backpressure_status = 0;
-        options.backpressure_retry_after_s = 0.0;
-        options.health_check_period_s = 0.0;
-        options.hang_timeout_s = 0.0;
-        options.max_constructor_retry_count = 0;
-        options.rolling_update_percentage = 0.0;
-        options.max_surge_percent = 0;
         Self { options, rank }
     }
 }

@@ -6,10 +6,6 @@ use eagleray_types::control::{ApiError, ApplicationSpec, DeploymentSpec};
 
 use crate::store::files;
 
-/// Thirty years. Times are added to others, so they must be far from what overflows.
-const MOST_SECONDS: f64 = 1e9;
-const MOST_REPLICAS: u32 = 10_000;
-
 pub(crate) fn api_error(kind: &str, message: impl Into<String>) -> ApiError {
     ApiError {
         kind: kind.to_owned(),
@@ -81,69 +77,19 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
     let mut problems: Vec<String> = name_problem("deployment", &deployment.name)
         .into_iter()
         .collect();
-    let options = &deployment.options;
-    let mut demand = |holds: bool, rule: &str| {
-        if !holds {
-            problems.push(format!("deployment '{}': {rule}", deployment.name));
-        }
-    };
-    let seconds = |value: f64| (0.0..=MOST_SECONDS).contains(&value);
-    demand(!deployment.version.is_empty(), "its version has no name");
-    demand(
-        files::is_name(&deployment.callable_blob),
-        "callable_blob does not name a blob",
-    );
-    demand(
-        (1..=MOST_REPLICAS).contains(&options.num_replicas),
-        "num_replicas must be 1 to 10000",
-    );
-    demand(
-        options.max_ongoing_requests >= 1,
-        "max_ongoing_requests must be at least 1",
-    );
-    demand(
-        options.max_queued_requests >= -1,
-        "max_queued_requests must be -1 (no limit) or more",
-    );
-    demand(
-        matches!(options.backpressure_status, 0 | 429 | 503),
-        "the status of backpressure_config must be 503 or 429",
-    );
-    demand(
-        (0.0..=1.0).contains(&options.rolling_update_percentage),
-        "rolling_update_percentage must be more than 0, up to 1",
-    );
-    demand(
-        options.max_surge_percent <= 100,
-        "max_surge_percent must be 0 to 100",
-    );
-    demand(
-        options.max_constructor_retry_count >= 1,
-        "max_constructor_retry_count must be at least 1",
-    );
-    demand(
-        seconds(options.graceful_shutdown_wait_loop_s),
-        "graceful_shutdown_wait_loop_s must be 0 to 1e9",
-    );
-    demand(
-        seconds(options.graceful_shutdown_timeout_s),
-        "graceful_shutdown_timeout_s must be 0 to 1e9",
-    );
-    demand(
-        seconds(options.backpressure_retry_after_s),
-        "the retry-after time must be 0 to 1e9",
-    );
-    demand(
-        options.health_check_period_s > 0.0 && seconds(options.health_check_period_s),
-        "health_check_period_s must be more than 0, up to 1e9",
-    );
-    demand(
-        seconds(options.hang_timeout_s),
-        "hang_timeout_s must be more than 0, or 0 for never",
-    );
-    demand(
-        options.health_check_timeout_s > 0.0 && seconds(options.health_check_timeout_s),
-        "health_check_timeout_s must be more than 0, up to 1e9",
+    let wrong = [
+        (deployment.version.is_empty(), "its version has no name"),
+        (
+            !files::is_name(&deployment.callable_blob),
+            "callable_blob does not name a blob",
+        ),
+    ];
+    let wrong = wrong.into_iter().filter(|(holds, _)| *holds);
+    let rules = wrong.map(|(_, rule)| rule.to_owned());
+    problems.extend(
+        rules
+            .chain(deployment.options.problems())
+            .map(|rule| format!("deployment '{}': {rule}", deployment.name)),
     );
     problems
 }
@@ -181,14 +127,7 @@ mod tests {
             name: "d".into(),
             version: "v".into(),
             callable_blob: "0".repeat(64),
-            options: eagleray_types::control::DeploymentOptions {
-                num_replicas: 1,
-                max_ongoing_requests: 5,
-                health_check_period_s: 10.0,
-                health_check_timeout_s: 30.0,
-                max_constructor_retry_count: 20,
-                ..Default::default()
-            },
+            options: eagleray_types::control::DeploymentOptions::standard(),
             ..Default::default()
         };
         assert_eq!(deployment_problems(&good()), [""; 0]);

@@ -3,28 +3,16 @@
 use std::collections::BTreeMap;
 
 use eagleray_types::control::{
-    ApiError, ApplicationSpec, ApplicationStatus, CodeFile, Deployed, DeploymentOptions,
-    DeploymentSpec, DeploymentStatus, NodeInfo, Output,
+    ApiError, ApplicationSpec, ApplicationStatus, CodeFile, Deployed, DeploymentSpec,
+    DeploymentStatus, NodeInfo, Output,
 };
 use pyo3::{
-    exceptions::{PyKeyError, PyRuntimeError, PyValueError},
+    exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
     types::{PyDict, PyList},
 };
 
-fn field<'py, T>(dict: &Bound<'py, PyDict>, name: &str) -> PyResult<T>
-where
-    T: for<'a> FromPyObject<'a, 'py>,
-    for<'a> <T as FromPyObject<'a, 'py>>::Error: Into<PyErr>,
-{
-    let value = dict
-        .get_item(name)?
-        .ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
-    value.extract::<T>().map_err(|error| {
-        let error: PyErr = error.into();
-        PyValueError::new_err(format!("{name}: {error}"))
-    })
-}
+use crate::options::{self, field};
 
 pub(super) fn application_spec(dict: &Bound<'_, PyDict>) -> PyResult<ApplicationSpec> {
     let deployments: Vec<Bound<'_, PyDict>> = field(dict, "deployments")?;
@@ -61,33 +49,9 @@ fn deployment_spec(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentSpec> {
         name: field(dict, "name")?,
         version: field(dict, "version")?,
         callable_blob: field(dict, "callable_blob")?,
-        options: deployment_options(&field(dict, "options")?)?,
+        options: options::from_dict(&field(dict, "options")?)?,
         version_note: field(dict, "version_note")?,
         calls: field(dict, "calls")?,
-    })
-}
-
-fn deployment_options(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentOptions> {
-    Ok(DeploymentOptions {
-        num_replicas: field(dict, "num_replicas")?,
-        max_ongoing_requests: field(dict, "max_ongoing_requests")?,
-        max_queued_requests: field(dict, "max_queued_requests")?,
-        user_config: field(dict, "user_config")?,
-        graceful_shutdown_wait_loop_s: field(dict, "graceful_shutdown_wait_loop_s")?,
-        graceful_shutdown_timeout_s: field(dict, "graceful_shutdown_timeout_s")?,
-        health_check_period_s: field(dict, "health_check_period_s")?,
-        health_check_timeout_s: field(dict, "health_check_timeout_s")?,
-        max_constructor_retry_count: field(dict, "max_constructor_retry_count")?,
-        resources: field::<BTreeMap<_, _>>(dict, "resources")?,
-        environment: field::<BTreeMap<_, _>>(dict, "environment")?,
-        access_log: field(dict, "access_log")?,
-        backpressure_status: field(dict, "backpressure_status")?,
-        backpressure_retry_after_s: field(dict, "backpressure_retry_after_s")?,
-        max_body_bytes: field(dict, "max_body_bytes")?,
-        hang_timeout_s: field(dict, "hang_timeout_s")?,
-        rolling_update_percentage: field(dict, "rolling_update_percentage")?,
-        max_surge_percent: field(dict, "max_surge_percent")?,
-        logging: field(dict, "logging")?,
     })
 }
 

@@ -1,9 +1,9 @@
 //! Commands of the controller as Python dicts: names are those of the fields, `kind` says which.
 
-use eagleray_types::control::{
-    DeploymentOptions, ReplicaCommand, ReplicaConfig, replica_command::Body,
-};
+use eagleray_types::control::{ReplicaCommand, ReplicaConfig, replica_command::Body};
 use pyo3::{prelude::*, types::PyDict};
+
+use crate::options;
 
 /// `None`: a command that this release does not know.
 pub(super) fn to_dict<'py>(
@@ -21,7 +21,7 @@ pub(super) fn to_dict<'py>(
         }
         Body::Reconfigure(command) => {
             dict.set_item("id", command.id)?;
-            dict.set_item("options", options(py, &command.options)?)?;
+            dict.set_item("options", options::of_replica(py, &command.options)?)?;
             dict.set_item("world_size", command.world_size)?;
             dict.set_item("revision", &command.revision)?;
             dict.set_item("rank", command.rank)?;
@@ -52,26 +52,10 @@ fn start(dict: &Bound<'_, PyDict>, config: &ReplicaConfig) -> PyResult<()> {
     dict.set_item("callable_path", &config.callable_path)?;
     dict.set_item("code_path", &config.code_path)?;
     dict.set_item("sys_path", &config.sys_path)?;
-    dict.set_item("options", options(dict.py(), &config.options)?)?;
+    dict.set_item("options", options::of_replica(dict.py(), &config.options)?)?;
     dict.set_item("rank", config.rank)?;
     dict.set_item("world_size", config.world_size)?;
     dict.set_item("route_prefix", &config.route_prefix)?;
     dict.set_item("controller_socket_path", &config.controller_socket_path)?;
     Ok(())
-}
-
-fn options<'py>(py: Python<'py>, options: &DeploymentOptions) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("max_ongoing_requests", options.max_ongoing_requests)?;
-    dict.set_item("user_config", &options.user_config)?;
-    dict.set_item(
-        "graceful_shutdown_timeout_s",
-        options.graceful_shutdown_timeout_s,
-    )?;
-    dict.set_item("health_check_timeout_s", options.health_check_timeout_s)?;
-    dict.set_item("max_body_bytes", options.max_body_bytes)?;
-    dict.set_item("logging", &options.logging)?;
-    dict.set_item("access_log", options.access_log)?;
-    dict.set_item("num_cpus", options.resources.get("num_cpus"))?;
-    Ok(dict)
 }

@@ -127,6 +127,29 @@ fn light_options_reach_routers_and_no_replica() {
 }
 
 #[test]
+fn what_no_replica_obeys_is_named_and_no_replica_hears_of_it() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    world.run();
+    world.take_words();
+    let mut spec = simple("v1", 2);
+    let options = &mut spec.deployments[0].options;
+    options.graceful_shutdown_wait_loop_s = 1.0;
+    options.hang_timeout_s = 7.0;
+    options.backpressure_status = 429;
+    options.backpressure_retry_after_s = 3.0;
+    let call = world.deploy(with_revision(spec));
+    world.run();
+    let changes = "graceful_shutdown_wait_loop_s changed, backpressure_config changed, hang_timeout_s changed";
+    assert_eq!(
+        world.notes(call),
+        [format!("d keeps its replicas ({changes})")]
+    );
+    assert_eq!(world.take_words(), Vec::<String>::new());
+    assert_eq!(world.status("a").status, "RUNNING");
+}
+
+#[test]
 fn user_config_changes_in_place_and_the_replica_stays_routed() {
     let mut world = World::new(1);
     world.deploy(simple("v1", 1));

@@ -97,14 +97,9 @@ pub(super) struct World {
 pub(super) fn options(num_replicas: u32) -> DeploymentOptions {
     DeploymentOptions {
         num_replicas,
-        max_ongoing_requests: 5,
-        max_queued_requests: -1,
-        graceful_shutdown_wait_loop_s: 2.0,
-        graceful_shutdown_timeout_s: 20.0,
-        health_check_period_s: 10.0,
-        health_check_timeout_s: 30.0,
-        max_constructor_retry_count: 20,
-        ..Default::default()
+        hang_timeout_s: 0.0,
+        rolling_update_percentage: 0.0,
+        ..DeploymentOptions::standard()
     }
 }
 
