@@ -315,11 +315,13 @@ impl Replica {
     }
 
     fn tell_health(&self, py: Python<'_>, id: u64, failure: String) -> PyResult<()> {
-        self.tell(py, Body::Health(Outcome { id, failure }))
+        let mut outcome = outcome(id, failure);
+        outcome.accepted = self.handle.accepted();
+        self.tell(py, Body::Health(outcome))
     }
 
     fn tell_reconfigured(&self, py: Python<'_>, id: u64, failure: String) -> PyResult<()> {
-        self.tell(py, Body::Reconfigured(Outcome { id, failure }))
+        self.tell(py, Body::Reconfigured(outcome(id, failure)))
     }
 
     fn tell_drained(&self, py: Python<'_>) -> PyResult<()> {
@@ -429,4 +431,12 @@ fn own(descriptor: i32) -> PyResult<OwnedFd> {
     // SAFETY: the caller hands the descriptor over, as the method's documentation says; a wrong number is an error
     // at its first use.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn outcome(id: u64, failure: String) -> Outcome {
+    Outcome {
+        id,
+        failure,
+        ..Outcome::default()
+    }
 }

@@ -107,6 +107,8 @@ pub struct Admission {
     limit: u32,
     /// Accepted and not finished.
     ongoing: u32,
+    /// Accepted ever.
+    accepted: u64,
     /// Slots kept by grants that are not soft.
     granted: u32,
     /// Slots kept by soft grants.
@@ -145,6 +147,7 @@ impl Admission {
         Self {
             limit,
             ongoing: 0,
+            accepted: 0,
             granted: 0,
             soft: 0,
             draining: false,
@@ -163,6 +166,11 @@ impl Admission {
     /// Requests that hold a slot.
     pub const fn ongoing(&self) -> u32 {
         self.ongoing
+    }
+
+    /// Requests that have held a slot, ever.
+    pub const fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     /// Slots used or granted: the `b` of every RESPONSE, GRANT and REJECT.
@@ -243,6 +251,7 @@ impl Admission {
         };
         let verdict = if room && !self.draining {
             self.ongoing += 1;
+            self.accepted += 1;
             Verdict::Accept
         } else {
             Verdict::Reject

@@ -90,6 +90,10 @@ impl Handle {
         self.shared.admission.lock().ongoing()
     }
 
+    pub fn accepted(&self) -> u64 {
+        self.shared.admission.lock().accepted()
+    }
+
     /// The loop turns. To be called by the loop's thread at the beginning of each look at the queues.
     pub fn turned(&self) {
         let shared = &self.shared;

@@ -171,6 +171,9 @@ options! {
     #[prost(string, tag = "19")]
     logging: String = String::new(), Anything, Replica, "logging_config",
         "JSON of `logging_config` as far as a replica obeys it; empty: defaults.";
+    #[prost(uint64, tag = "20")]
+    max_requests_per_replica: u64 = 0, ANY_COUNT, Controller, "max_requests_per_replica",
+        "A replica that has accepted so many requests is replaced; 0: none is.";
 }
 
 impl DeploymentOptions {

@@ -74,6 +74,7 @@ class DeploymentConfig:
     deployment_actors: list[DeploymentActorConfig] | None = None
     rolling_update_percentage: float = 0.2
     max_surge_percent: int = 0
+    max_requests_per_replica: int = 0
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
@@ -180,6 +181,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
         "rolling_update_percentage", value, positive=True, maximum=1
     ),
     "max_surge_percent": lambda value: _validate.integer("max_surge_percent", value, minimum=0, maximum=100),
+    "max_requests_per_replica": lambda value: _validate.integer("max_requests_per_replica", value, minimum=0),
 }
 """By name: takes what the user gave and returns what is kept."""
 

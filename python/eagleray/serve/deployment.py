@@ -232,6 +232,7 @@ def deployment(
     deployment_actors: list[DeploymentActorConfig | dict[str, Any]] | None = ...,
     rolling_update_percentage: float = ...,
     max_surge_percent: int = ...,
+    max_requests_per_replica: int = ...,
 ) -> Callable[[Callable[..., Any]], Deployment]: ...
 @shortened
 def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
@@ -244,7 +245,7 @@ def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
             def __init__(self, path): ...
             async def __call__(self, request): ...
 
-    Two options are Eagleray's own.
+    Three options are Eagleray's own.
 
     `hang_timeout_s` (300; None: never): an async method that blocks its event loop stops everything in its replica.
     After one second requests go to other replicas while there are any, and `serve.status()` shows where it stands;
@@ -253,6 +254,9 @@ def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
 
     `max_body_bytes` (64 MiB): a sync method gets the body of a request whole, so a longer one is answered with 413; an
     async method reads it as it comes, and has no such limit.
+
+    `max_requests_per_replica` (0: no limit) is for code that leaks: a replica that has accepted so many requests is
+    replaced after its next health check, one replica of the deployment at a time, and drains once the new one serves.
 
     Raises:
         TypeError: what is decorated is neither a class nor a function, an option has the wrong type or is not known.

@@ -127,9 +127,30 @@ impl Core {
         };
         if replica.health.answered(outcome.id) {
             match outcome.failure.as_str() {
-                "" => replica.health.passed(),
+                "" => {
+                    replica.health.passed();
+                    self.recycle(deployment, id, outcome.accepted);
+                }
                 failure => self.health_failed(deployment, id, failure),
             }
+        }
+    }
+
+    /// A replica that has done its share is replaced when nothing else is under way in its deployment: one at a time,
+    /// and never in the middle of an update. Until then it works on.
+    fn recycle(&mut self, deployment: &mut Deployment, id: &str, accepted: u64) {
+        let Some(spec) = deployment.wanted() else {
+            return;
+        };
+        let limit = spec.options().max_requests_per_replica;
+        let count = spec.options().num_replicas as usize;
+        let complete = deployment.replicas.len() == count && deployment.running(spec) == count;
+        let due = limit > 0 && accepted >= limit && complete;
+        let replica = deployment.replicas.get_mut(id).filter(|_| due);
+        if replica.is_some_and(|one| one.step(ReplicaInput::Unhealthy)) {
+            let reason = format!("{accepted} requests reach max_requests_per_replica, {limit}");
+            let message = format!("{}: replica {id} is replaced: {reason}", deployment.key);
+            self.log(Level::Info, message);
         }
     }
 

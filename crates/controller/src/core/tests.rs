@@ -8,5 +8,6 @@ mod failures;
 mod parts;
 mod random;
 mod reaching;
+mod recycling;
 mod routes;
 mod world;

@@ -189,7 +189,7 @@ fn answer_hello(run_directory: &Path, id: String) -> UnixListener {
 fn play_replica(relay: &Relay) -> Option<node_event::Body> {
     let outcome = |id| Outcome {
         id,
-        failure: String::new(),
+        ..Default::default()
     };
     let body = match ReplicaCommand::decode(relay.payload.as_slice())
         .unwrap()

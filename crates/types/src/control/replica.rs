@@ -158,4 +158,7 @@ pub struct Outcome {
     pub id: u64,
     #[prost(string, tag = "2")]
     pub failure: String,
+    /// Of a health check: how many requests the replica has accepted in its life.
+    #[prost(uint64, tag = "3")]
+    pub accepted: u64,
 }

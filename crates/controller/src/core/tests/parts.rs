@@ -40,6 +40,7 @@ impl World {
                     taking: None,
                     told,
                     stopping: None,
+                    accepted: 0,
                     spawn,
                 };
                 self.processes
@@ -137,9 +138,11 @@ impl World {
             .get(&process.version)
             .copied()
             .unwrap_or_default();
+        let accepted = process.accepted;
         let answer = |id, failure: &str| Outcome {
             id,
             failure: failure.to_owned(),
+            accepted,
         };
         match ReplicaCommand::decode(relay.payload.as_slice())
             .unwrap()
@@ -202,6 +205,7 @@ impl World {
         let outcome = Outcome {
             id: command,
             failure: failure.to_owned(),
+            accepted: 0,
         };
         self.say(id, replica_event::Body::Reconfigured(outcome));
     }

@@ -58,6 +58,7 @@ pub(super) struct Process {
     /// The rank and the number of siblings that it heard of last.
     pub(super) told: (u32, u32),
     pub(super) stopping: Option<u64>,
+    pub(super) accepted: u64,
 }
 
 impl Process {
