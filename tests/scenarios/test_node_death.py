@@ -140,6 +140,21 @@ def test_random_kills_leave_nothing_behind(machine: Machine, kills: int) -> None
     )
 
 
+def test_a_replica_is_started_though_the_run_directory_was_removed_a_moment_ago(machine: Machine) -> None:
+    script = machine.serve(APPS)
+    replicas = machine.replicas("default/App")
+    directory = machine.runtime / f"script-{script.pid}"
+    # The kill first, so that its start comes before the node looks whether all is there.
+    kill(min(replicas))
+    remove(directory)
+    eventually(
+        lambda: len(now := machine.replicas("default/App")) == 2 and not now & replicas,
+        f"new replicas instead of {replicas}",
+    )
+    assert "was not started" not in machine.logs("node.log")
+    assert status_of(script.address, "/") == 200
+
+
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "script"])
 def test_a_run_directory_removed_while_serving_comes_back(machine: Machine, resident: bool) -> None:
     if resident:

@@ -93,6 +93,11 @@ impl Presence {
         Identity::of(&self.path("controller.sock")) == self.controller_socket
     }
 
+    /// Whether the directory is there in which replicas listen.
+    pub(crate) fn has_room_for_sockets(&self) -> bool {
+        self.directory.borrow().is_whole()
+    }
+
     /// Looks whether all is there, and makes again what is missing.
     pub(crate) fn look(&mut self) -> Lost {
         let mut lost = Lost::default();

@@ -422,6 +422,10 @@ impl Supervisor {
         };
         match body {
             node_command::Body::Spawn(command) => {
+                if !self.presence.has_room_for_sockets() {
+                    // Not in a second, when it is looked for: this start would fail, and so would those after it.
+                    self.look();
+                }
                 if let Some(event) = self.replicas.spawn(command) {
                     self.tell_controller(&event);
                 }
