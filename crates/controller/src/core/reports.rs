@@ -168,7 +168,7 @@ impl Core {
         }
     }
 
-    /// Its replacement is made, unless it is on its way out already.
+    /// Nobody new can reach it: its replacement is made, unless it is on its way out already.
     pub(super) fn replace(&mut self, deployment: &mut Deployment, id: &str, message: &str) {
         let Some(replica) = deployment.replicas.get_mut(id) else {
             return;
@@ -178,7 +178,7 @@ impl Core {
         }
         let version = replica.spec.version().to_owned();
         if deployment.speaks_for(&version) {
-            deployment.status.on(StatusInput::HealthFailed, message);
+            deployment.status.on(StatusInput::ReachLost, message);
         }
         self.log(Level::Warning, format!("{}: {message}", deployment.key));
     }

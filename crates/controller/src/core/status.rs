@@ -1,9 +1,10 @@
 //! Statuses of deployments and applications: Ray Serve's words and transitions.
 //!
 //! A deployment's status is a small state machine of its own ([`StatusInfo::on`]); an application's status follows
-//! from those of its deployments. One difference on purpose: a replica that dies once during an update is simply
-//! replaced and the status stays `UPDATING`; only failures up to the retry limit, or a failed health check by the
-//! replica's own word, make it `DEPLOY_FAILED`, so one crash does not fail a deploy that succeeds a second later.
+//! from those of its deployments. One difference on purpose: a replica that dies once during an update, or that nobody
+//! can connect to any more, is simply replaced and the status stays `UPDATING`; only failures up to the retry limit, or
+//! a failed health check by the replica's own word, make it `DEPLOY_FAILED`, so one crash does not fail a deploy that
+//! succeeds a second later.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -50,6 +51,8 @@ pub(crate) enum StatusInput {
     TargetReached,
     StartFailed,
     HealthFailed,
+    /// Nobody new can connect to a replica that is well by its own word.
+    ReachLost,
     /// A new `user_config` was refused, and the update stopped.
     ConfigRefused,
     Delete,
@@ -138,9 +141,12 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
         (S::Healthy | S::Upscaling | S::Downscaling | S::Unhealthy, I::HealthFailed) => {
             (S::Unhealthy, T::HealthCheckFailed)
         }
-        (S::Healthy | S::Unhealthy, I::StartFailed) | (S::DeployFailed, I::HealthFailed) => {
-            return None;
+        (S::Healthy | S::Upscaling | S::Downscaling | S::Unhealthy, I::ReachLost) => {
+            (S::Unhealthy, T::HealthCheckFailed)
         }
+        (S::Healthy | S::Unhealthy, I::StartFailed)
+        | (S::DeployFailed, I::HealthFailed | I::ReachLost)
+        | (S::Updating, I::ReachLost) => return None,
     })
 }
 

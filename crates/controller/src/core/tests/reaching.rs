@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{Unreachable, node_event};
+use eagleray_types::control::{SocketLost, Unreachable, node_event};
 
 use super::world::{Behaviour, World, simple};
 use crate::core::Event;
@@ -82,6 +82,27 @@ fn what_the_controller_cannot_reach_either_is_named_and_replaced_start_before_st
     assert!(!world.routed_to("d").contains(&id));
     assert_eq!(world.routed_to("d").intersection(&before).count(), 1);
     assert_eq!(world.status("a").status, "RUNNING");
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_socket_that_is_removed_during_a_deploy_does_not_fail_it() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    while world.routed_to("d").is_empty() {
+        assert!(world.step(0));
+    }
+    assert_eq!(world.status("a").status, "DEPLOYING");
+    let id = world.routed_to("d").first().expect("one serves").clone();
+    world.feed(Event::Node(node_event::Body::SocketLost(SocketLost {
+        replica_id: id.clone(),
+        epoch: 1,
+    })));
+    while world.step(0) {
+        assert_ne!(world.status("a").status, "DEPLOY_FAILED");
+    }
+    assert_eq!(world.status("a").status, "RUNNING");
+    assert!(!world.routed_to("d").contains(&id));
     world.assert_at_rest();
 }
 
