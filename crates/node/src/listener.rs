@@ -157,6 +157,7 @@ mod tests {
             http_address: "http://127.0.0.1:8000".into(),
             owner_pid: 77,
             argv: vec!["python".into(), "app.py".into()],
+            log_directory: "/state/logs".into(),
         };
         let message = taken("127.0.0.1", 8000, Some(&record));
         assert!(message.contains("process 77 (python app.py)"), "{message}");

@@ -1,14 +1,16 @@
 //! The run directory of a node: its sockets and who it is, and what is done with one that a dead node left.
 //!
 //! It lies in memory, as a rule, so nothing that grows is here: logs, code and checkpoint are in the state directory
-//! ([`state_directory`](crate::state_directory)). Everything in it is reached through a directory of mode 0700 that
-//! belongs to this user, so nothing in it can be planted or opened by another one, under any umask. A node holds an exclusive `flock` on `lock` for its life:
-//! the kernel lets go of it however the node dies, so "the lock is free" is what stale means. The lock file holds
-//! the node id, by which processes that outlived both the node and its reaper are found and ended.
+//! ([`state_directory`](crate::state_directory)); `logs` points there. Everything in it is reached through a directory of
+//! mode 0700 that belongs to this user, so nothing in it can be planted or opened by another one, under any umask. A node
+//! holds an exclusive `flock` on `lock` for its life: the kernel lets go of it however the node dies, so "the lock is
+//! free" is what stale means. The lock file holds the node id, by which processes that outlived both the node and its
+//! reaper are found and ended.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -44,6 +46,9 @@ pub(crate) struct NodeRecord {
     /// The script that owns the node; 0 for a resident one.
     pub(crate) owner_pid: u32,
     pub(crate) argv: Vec<String>,
+    /// Where its logs are, on a disk.
+    #[serde(default)]
+    pub(crate) log_directory: PathBuf,
 }
 
 /// Where this user's run directories are.
@@ -165,7 +170,12 @@ impl RunDirectory {
         remove_file(&temporary)?;
         let mut file = create_new(&temporary).at(&temporary)?;
         file.write_all(&text).at(&temporary)?;
-        fs::rename(&temporary, &path).at(&path)
+        fs::rename(&temporary, &path).at(&path)?;
+        // For who looks for them here. It points nowhere that `node.json` does not name, so nothing depends on it.
+        let logs = self.path.join("logs");
+        fs::remove_file(&logs).ok();
+        symlink(&record.log_directory, &logs).ok();
+        Ok(())
     }
 
     /// Removes what is only true while the node lives: everything, as a rule.
@@ -210,6 +220,7 @@ impl RunDirectory {
         for name in ["node.json", "node.sock", "controller.sock"] {
             remove_file(&self.path.join(name))?;
         }
+        fs::remove_file(self.path.join("logs")).ok();
         remove_directory(&self.path.join("r"))
     }
 

@@ -54,7 +54,7 @@ impl LogOptions {
             None => Encoding::default(),
             Some(text) => text
                 .parse()
-                .map_err(|problem| format!("{} {problem}", LOG_ENCODING))?,
+                .map_err(|problem| format!("{LOG_ENCODING} {problem}"))?,
         };
         Ok(Self {
             directory: PathBuf::new(),

@@ -189,6 +189,7 @@ impl Setup {
             http_address: self.http_address.clone(),
             owner_pid: options.owner_pid.unwrap_or(0),
             argv: options.argv.clone(),
+            log_directory: self.state.logs(),
         }
     }
 

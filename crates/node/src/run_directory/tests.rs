@@ -16,8 +16,11 @@ fn a_directory_that_is_held_is_refused_and_free_again_when_the_holder_is_gone() 
         http_address: String::new(),
         owner_pid: 0,
         argv: Vec::new(),
+        log_directory: "/state/logs".into(),
     })
     .unwrap();
+    let logs = fs::read_link(held.path().join("logs")).unwrap();
+    assert_eq!(logs.to_str(), Some("/state/logs"));
     assert!(matches!(
         RunDirectory::acquire(root.path(), "one", "id-2"),
         Err(Error::Held { .. })
