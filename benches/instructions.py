@@ -36,6 +36,9 @@ APPLICATION = "bench"
 # As `ProxyOptions` of the node has them.
 PROXY_OPTIONS = {"root_path": "", "request_timeout_s": None, "keep_alive_timeout_s": 90, "limits": {}}
 
+# As `Limits` of crates/logs has them: nothing is turned over in a run.
+LOG_LIMITS = {"file_bytes": 1 << 30, "kept_files": 1, "directory_bytes": 1 << 32, "replica_files": 1}
+
 
 # Protobuf, as much of it as one snapshot needs.
 
@@ -163,11 +166,10 @@ def count(python, deployments, requests):
     out = scratch / "callgrind.out"
     valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", str(python.parent / "eagleray")]
     child_options = {
-        "log_directory": str(scratch),
+        "logs": {"directory": str(scratch), "limits": LOG_LIMITS, "encoding": "Text", "terminal": False},
         "run_directory": str(scratch),
         "blob_directory": str(scratch),
         "checkpoint": str(scratch / "checkpoint"),
-        "foreground": False,
         "proxy": PROXY_OPTIONS,
         "node_id": "bench",
     }

@@ -217,7 +217,7 @@ SYSTEMS = {
     system.name: system
     for system in (
         Eagleray("eagleray", "Eagleray", rows=tuple(ROWS)),
-        Baseline("baseline", "an earlier Eagleray"),
+        Baseline("baseline", "an earlier Eagleray", rows=tuple(ROWS)),
         Limit("limit", "the limit program", rows=("noop_async",), modes=_OPENED),
         FastApi("fastapi", "FastAPI on uvicorn", rows=PLAIN_ROWS + STREAM_ROWS),
         Granian("granian", "FastAPI on granian", rows=STREAM_ROWS),
