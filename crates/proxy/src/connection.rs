@@ -329,12 +329,17 @@ impl Connection {
     }
 
     /// The client has ended its sending half. True: that is not to be heard yet, as an answer is on its way; the task is
-    /// woken when it is. A body that is still waited for ended too early.
-    fn holds_end(&self, tick: u32) -> bool {
+    /// woken when it is. A body that is still waited for ended too early. `at_once`: the end came right behind what was sent
+    /// last. Who sends nothing more ends its half then; who ends it later has waited, and has left.
+    fn holds_end(&self, tick: u32, at_once: bool) -> bool {
         if self.phase.get() != Phase::Busy && !self.answer.is_waiting() {
             return false;
         }
         match self.half_closed.get() {
+            HalfClosed::No if !at_once => {
+                self.half_closed.set(HalfClosed::Over);
+                false
+            }
             HalfClosed::No => {
                 self.half_closed.set(HalfClosed::Since(tick));
                 // The last of a body may have come just before, and nobody has had a turn to take it.

@@ -118,6 +118,9 @@ limits! {
     half_close_s: Duration = 0.5, 0.0 to 3_600.0,
         "", "as to a client that has left",
         "A client that has ended its sending half: the longest wait until something is sent to it; 0: it has left.";
+    half_close_within_s: Duration = 0.02, 0.0 to 3_600.0,
+        "", "as to a client that has left",
+        "From the last bytes of a client to its end, for that to be the end of its sending half alone.";
     queued_bytes: u64 = 268_435_456.0, 65_536.0 to 1e12,
         "requests_refused_queued_bytes", "503",
         "Bytes of all requests that wait in the process, with the bodies kept for them; never over a quarter of memory.";

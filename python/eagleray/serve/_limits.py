@@ -34,6 +34,7 @@ LIMITS = {
     "answer_idle_s": Limit(30, 0.01, 3_600, whole=False),
     "answer_bytes_per_s": Limit(1_024, 0, 1_000_000_000, whole=True),
     "half_close_s": Limit(0.5, 0, 3_600, whole=False),
+    "half_close_within_s": Limit(0.02, 0, 3_600, whole=False),
     "queued_bytes": Limit(268_435_456, 65_536, 1_000_000_000_000, whole=True),
     "abandoned_requests": Limit(1_000, 0, 1_000_000, whole=True),
     "abandoned_requests_per_deployment": Limit(100, 1, 1_000_000, whole=True),

@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -43,6 +44,8 @@ pub(super) struct Io<S> {
     first: First,
     shard: Rc<Shard>,
     state: Rc<Connection>,
+    /// When bytes of the client came last, without those that are TLS's own.
+    heard: Instant,
     is_shut: bool,
     linger: Linger,
 }
@@ -59,6 +62,7 @@ impl<S> Io<S> {
             },
             shard,
             state,
+            heard: Instant::now(),
             is_shut: false,
             linger: Linger::default(),
         }
@@ -107,10 +111,14 @@ impl<S: Transport> Io<S> {
         let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
         let filled = buffer.filled();
-        if is_end(&read, filled.len()) && self.state.holds_end(self.shard.tick()) {
-            return Poll::Pending;
+        if is_end(&read, filled.len()) {
+            let at_once = self.heard.elapsed() <= self.shard.limits.half_close_within_s;
+            if self.state.holds_end(self.shard.tick(), at_once) {
+                return Poll::Pending;
+            }
         }
         read?;
+        self.heard = Instant::now();
         if let First::Unknown(held) = &mut self.first {
             let known = filled.len().min(PREFACE.len());
             if known > 0 && filled[..known] == PREFACE[..known] {

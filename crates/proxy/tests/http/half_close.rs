@@ -20,7 +20,7 @@ fn start(limits: &[(&str, f64)]) -> (Replica, Proxy) {
     let mut limits = limits.to_vec();
     if limits.is_empty() {
         // Longer than any test waits for an answer.
-        limits.push(("half_close_s", 3600.0));
+        limits.extend([("half_close_s", 3600.0), ("half_close_within_s", 3600.0)]);
     }
     let proxy = with(target("D", &[&replica]), &limits);
     (replica, proxy)
@@ -133,7 +133,7 @@ fn over_http2_each_stream_is_answered() {
 #[test]
 fn who_waits_for_too_long_has_left() {
     for limit in [0.0, 0.2] {
-        let (replica, proxy) = start(&[("half_close_s", limit)]);
+        let (replica, proxy) = start(&[("half_close_s", limit), ("half_close_within_s", 3600.0)]);
         let mut connection = replica.accept();
         let mut client = half_closed(&proxy, GET);
         // It may be taken back before it begins.
@@ -143,6 +143,19 @@ fn who_waits_for_too_long_has_left() {
         assert_eq!(cancel.header.sequence, request.header.sequence);
         assert!(client.is_closed());
     }
+}
+
+#[test]
+fn who_ends_long_after_the_request_has_left() {
+    let (replica, proxy) = start(&[("half_close_s", 3600.0), ("half_close_within_s", 0.0)]);
+    let mut connection = replica.accept();
+    let mut client = proxy.client();
+    client.send(GET);
+    let request = begun(&mut connection);
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    let cancel = connection.expect(Kind::Cancel);
+    assert_eq!(cancel.header.sequence, request.header.sequence);
+    assert!(client.is_closed());
 }
 
 #[test]

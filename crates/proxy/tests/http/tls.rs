@@ -168,6 +168,7 @@ fn a_client_that_ends_its_half_without_a_word_of_tls_is_answered() {
         let replica = Replica::start("a", 10);
         let limits = Limits {
             half_close_s: PATIENCE,
+            half_close_within_s: PATIENCE,
             ..Limits::default()
         };
         let proxy = authority.proxy(&replica, false, limits);

@@ -146,7 +146,8 @@ impl Meter {
 
     /// The client has ended its sending half. True: that is not to be heard yet, as an answer is on its way.
     pub(super) fn holds_end(&self) -> bool {
-        self.state.holds_end(self.shard.tick())
+        // A client of HTTP/2 that leaves may say so (GOAWAY), which is bytes too.
+        self.state.holds_end(self.shard.tick(), true)
     }
 
     /// Our last word is out.
