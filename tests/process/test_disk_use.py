@@ -79,9 +79,12 @@ def test_nothing_that_grows_is_in_the_run_directory(machine: Machine) -> None:
     script = machine.serve(APP)
     (node,) = machine.nodes()
     run = machine.runtime / node["name"]
-    assert sorted(path.name for path in run.iterdir()) == ["controller.sock", "lock", "node.json", "node.sock", "r"]
-    assert sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) < 16384
     (state,) = states(machine)
+    links = {path.name: path.readlink() for path in run.iterdir() if path.is_symlink()}
+    assert links == {"logs": state / "logs"}
+    names = ["controller.sock", "lock", "logs", "node.json", "node.sock", "r"]
+    assert sorted(path.name for path in run.iterdir()) == names
+    assert sum(path.lstat().st_size for path in run.rglob("*")) < 16384
     assert state.name.startswith(f"script-{script.pid}-")
     assert script.end() == 0
     eventually(lambda: not states(machine), "it goes with its script, since nothing failed")
