@@ -1,16 +1,7 @@
 //! Drivers and the command line with a node: [`NodeRequest`], [`NodeResponse`], and what they carry.
 
-use super::{ApiError, Empty};
+use super::{ApiError, Empty, ProxyCounters};
 use crate::DeploymentKey;
-
-/// What one proxy process has counted since it started. The names are those of `docs/limits.md`.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ProxyCounters {
-    #[prost(uint32, tag = "1")]
-    pub pid: u32,
-    #[prost(btree_map = "string, uint64", tag = "2")]
-    pub counters: std::collections::BTreeMap<String, u64>,
-}
 
 /// To the node, on `node.sock`.
 #[derive(Clone, PartialEq, prost::Message)]

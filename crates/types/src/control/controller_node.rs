@@ -1,0 +1,195 @@
+//! Controller and node: [`NodeCommand`], [`NodeEvent`], and what they carry.
+
+use super::{AppliedUpdate, Empty, Unreachable};
+use crate::DeploymentKey;
+
+/// Controller to node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeCommand {
+    #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<node_command::Body>,
+}
+
+pub mod node_command {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Spawn(super::Spawn),
+        #[prost(message, tag = "2")]
+        Stop(super::Stop),
+        #[prost(message, tag = "3")]
+        List(super::Empty),
+        #[prost(message, tag = "4")]
+        Relay(super::Relay),
+        #[prost(message, tag = "5")]
+        Publish(super::Publish),
+    }
+}
+
+/// Starts a replica process. A second `Spawn` with a known id does nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Spawn {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Shown as `eagleray: replica APP/DEPLOYMENT ID`.
+    #[prost(message, required, tag = "3")]
+    pub deployment: DeploymentKey,
+    /// The interpreter that runs `bootstrap`.
+    #[prost(string, tag = "4")]
+    pub python: String,
+    #[prost(string, tag = "5")]
+    pub working_directory: String,
+    /// Set over the node's own environment.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub environment: std::collections::BTreeMap<String, String>,
+    /// An encoded [`ReplicaCommand`] that the node sends as the first on the new control connection.
+    #[prost(bytes = "vec", tag = "7")]
+    pub first_command: Vec<u8>,
+    /// Opaque to the node, handed back by `List`: what the controller needs to adopt the replica.
+    #[prost(bytes = "vec", tag = "8")]
+    pub label: Vec<u8>,
+    /// Path of `eagleray/_bootstrap.py` of the package that is meant, which keeps the user's directories off the path
+    /// until our own modules are imported. Empty in a revision of an older release: `-m eagleray._replica`.
+    #[prost(string, tag = "9")]
+    pub bootstrap: String,
+}
+
+/// Ends a replica. Graceful: the node sends `ReplicaCommand::Stop` and kills what is left after the time.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Stop {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Milliseconds until SIGKILL; 0 kills at once.
+    #[prost(uint64, tag = "3")]
+    pub grace_milliseconds: u64,
+}
+
+/// Bytes for one replica (an encoded [`ReplicaCommand`]) or from one ([`ReplicaEvent`]); the node does not look.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Relay {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
+}
+
+/// An encoded [`TargetUpdate`] for every proxy. The node keeps the last snapshot and what followed it, opaque,
+/// and hands them to a restarted proxy.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Publish {
+    #[prost(bool, tag = "1")]
+    pub snapshot: bool,
+    #[prost(bytes = "vec", tag = "2")]
+    pub update: Vec<u8>,
+    /// The life of the controller that sends it.
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+}
+
+/// Node to controller.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeEvent {
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub body: Option<node_event::Body>,
+}
+
+pub mod node_event {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Listed(super::Listed),
+        #[prost(message, tag = "2")]
+        Exited(super::Exited),
+        #[prost(message, tag = "3")]
+        SpawnFailed(super::SpawnFailed),
+        #[prost(message, tag = "4")]
+        Relay(super::Relay),
+        #[prost(message, tag = "5")]
+        SnapshotWanted(super::Empty),
+        /// The live proxy has applied this update, and with it every earlier one. With the proxy away it is sent
+        /// when its successor has applied what the node kept.
+        #[prost(message, tag = "6")]
+        Published(super::AppliedUpdate),
+        /// Somebody removed a replica's socket: who is connected stays so, and nobody else can connect. Repeated
+        /// while it is so.
+        #[prost(message, tag = "7")]
+        SocketLost(super::SocketLost),
+        /// Somebody removed `controller.sock`, or the one that is there is no more listened to: the controller binds
+        /// a new one.
+        #[prost(message, tag = "8")]
+        ControllerSocketLost(super::Empty),
+        /// Somebody removed the state directory, and with it the checkpoint: it shall be written again.
+        #[prost(message, tag = "9")]
+        StateLost(super::Empty),
+        /// The proxy cannot connect to a replica.
+        #[prost(message, tag = "10")]
+        Unreachable(super::Unreachable),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SocketLost {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+
+/// Every replica process that lives, the answer to `List`: the truth after any restart.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Listed {
+    #[prost(message, repeated, tag = "1")]
+    pub replicas: Vec<ListedReplica>,
+    /// The highest epoch that has published or started anything here.
+    #[prost(uint64, tag = "2")]
+    pub newest_epoch: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListedReplica {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(string, tag = "3")]
+    pub socket_path: String,
+    #[prost(uint32, tag = "4")]
+    pub pid: u32,
+    #[prost(bytes = "vec", tag = "5")]
+    pub label: Vec<u8>,
+    /// The encoded [`ReplicaEvent`] with `Ready`, once the replica has sent it; else empty.
+    #[prost(bytes = "vec", tag = "6")]
+    pub ready: Vec<u8>,
+    /// A `Stop` was accepted.
+    #[prost(bool, tag = "7")]
+    pub stopping: bool,
+}
+
+/// Proof of death: the process and all its children are gone.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Exited {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// `exit status 1`, `signal 9 (SIGKILL)`: for people.
+    #[prost(string, tag = "3")]
+    pub reason: String,
+    /// The last lines it wrote to stderr, for the error message of a replica that died while starting.
+    #[prost(string, tag = "4")]
+    pub stderr_tail: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SpawnFailed {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(string, tag = "3")]
+    pub message: String,
+}

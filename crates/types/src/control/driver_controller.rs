@@ -1,0 +1,109 @@
+//! Drivers, the command line and processes with handles with the controller: [`ApiRequest`], [`ApiResponse`].
+
+use super::{ApplicationSpec, ApplicationStatus, Empty, Status, TargetUpdate, Unreachable};
+
+/// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiRequest {
+    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub body: Option<api_request::Body>,
+}
+
+pub mod api_request {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "one at a time, and soon taken apart"
+    )]
+    pub enum Body {
+        /// Answered by `Deployed` once the revision is durable.
+        #[prost(message, tag = "1")]
+        Deploy(super::ApplicationSpec),
+        /// Answered by `Settled` once the application's newest revision is `RUNNING` or `DEPLOY_FAILED`.
+        #[prost(message, tag = "2")]
+        AwaitApplication(super::AwaitApplication),
+        /// Answered by `Done` once the application is gone; an unknown name is gone.
+        #[prost(string, tag = "3")]
+        Delete(String),
+        #[prost(message, tag = "4")]
+        Status(super::Empty),
+        /// Answered by a stream of `Target`: a snapshot, then deltas.
+        #[prost(message, tag = "5")]
+        WatchTargets(super::Empty),
+        /// Back to the named revision, code and all. Answered by `Deployed`.
+        #[prost(message, tag = "6")]
+        Rollback(super::Rollback),
+        /// Deletes every application, answered by `Done`; the node goes on.
+        #[prost(message, tag = "7")]
+        DeleteAll(super::Empty),
+        /// Deletes an application, answered by `Done` once that is durable: what is asked for later comes later.
+        #[prost(string, tag = "8")]
+        BeginDelete(String),
+        /// Answered by `Done` once the application is gone, or has been deployed again. Deletes nothing.
+        #[prost(string, tag = "9")]
+        AwaitDeleted(String),
+        /// From a process with handles. Not answered.
+        #[prost(message, tag = "10")]
+        Unreachable(super::Unreachable),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AwaitApplication {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub revision: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Rollback {
+    #[prost(string, tag = "1")]
+    pub application: String,
+    /// Empty: the revision before the current one.
+    #[prost(string, tag = "2")]
+    pub revision: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiResponse {
+    #[prost(oneof = "api_response::Body", tags = "1, 2, 3, 4, 5, 6")]
+    pub body: Option<api_response::Body>,
+}
+
+pub mod api_response {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// The call failed; nothing was changed.
+        #[prost(message, tag = "1")]
+        Error(super::ApiError),
+        #[prost(message, tag = "2")]
+        Deployed(super::Deployed),
+        #[prost(message, tag = "3")]
+        Settled(super::ApplicationStatus),
+        #[prost(message, tag = "4")]
+        Done(super::Empty),
+        #[prost(message, tag = "5")]
+        Status(super::Status),
+        #[prost(message, tag = "6")]
+        Target(super::TargetUpdate),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiError {
+    /// `invalid`: the request is wrong. `conflict`: it collides with what runs. `not_found`. `internal`.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Deployed {
+    #[prost(string, tag = "1")]
+    pub revision: String,
+    /// For people: which deployments roll and why, which keep their replicas.
+    #[prost(string, repeated, tag = "2")]
+    pub notes: Vec<String>,
+}

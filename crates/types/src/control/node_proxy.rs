@@ -1,0 +1,69 @@
+//! Node and proxy: [`ProxyCommand`], [`ProxyEvent`], and what they carry.
+
+use super::{AppliedUpdate, Empty, Unreachable};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProxyCommand {
+    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<proxy_command::Body>,
+}
+
+pub mod proxy_command {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// An encoded [`super::TargetUpdate`].
+        #[prost(bytes, tag = "1")]
+        Update(Vec<u8>),
+        /// Stop accepting, finish what runs, exit.
+        #[prost(message, tag = "2")]
+        Drain(super::Empty),
+        /// All that is known has been sent: begin to accept connections. Until then they wait in the backlog, so
+        /// that a new proxy answers nobody from less than its predecessor knew.
+        #[prost(message, tag = "3")]
+        Accept(super::Empty),
+        /// Answered by `Counted`.
+        #[prost(message, tag = "4")]
+        Count(super::Empty),
+        /// Answered by `Turns`.
+        #[prost(message, tag = "5")]
+        LookWhetherItTurns(super::Empty),
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProxyEvent {
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6")]
+    pub body: Option<proxy_event::Body>,
+}
+
+pub mod proxy_event {
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Body {
+        /// The answer to `Accept`: connections are accepted.
+        #[prost(message, tag = "1")]
+        Ready(super::Empty),
+        /// A gap in the numbers.
+        #[prost(message, tag = "2")]
+        SnapshotWanted(super::Empty),
+        /// Every thread has applied this update.
+        #[prost(message, tag = "3")]
+        Applied(super::AppliedUpdate),
+        /// The answer to `Count`.
+        #[prost(message, tag = "4")]
+        Counted(super::ProxyCounters),
+        #[prost(message, tag = "5")]
+        Unreachable(super::Unreachable),
+        /// The answer to `LookWhetherItTurns`, when every thread has turned.
+        #[prost(message, tag = "6")]
+        Turns(super::Empty),
+    }
+}
+
+/// What one proxy process has counted since it started. The names are those of `docs/limits.md`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ProxyCounters {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    #[prost(btree_map = "string, uint64", tag = "2")]
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
