@@ -1,12 +1,13 @@
 """Scenario 2: replicas killed (SIGKILL) and stopped (SIGSTOP) while a request is queued, just claimed, in user code.
 
-The replica signals itself at the point that the request's id names (`eagleray._replica.stops`, a switch for tests), so
+The replica signals itself at the point that the request's id names (`stops.py`, which is part of the application), so
 the point is hit every time. Meanwhile POSTs, which may not be repeated, come without a pause. Each request has an id of
 its own, and user code writes the ids that it sees into a ledger.
 """
 
 import itertools
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from machine import Answer, Machine, eventually, request
 APP = """
 import asyncio, os, time
 from eagleray import serve
-from eagleray._replica import stops
+from stops import Stops
 
 @serve.deployment(num_replicas={replicas}, max_ongoing_requests=100)
 class App:
     def __init__(self):
         self.ledger = os.open({ledger!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        self.stops = Stops({marks!r})
+        self.stops.install()
 
     async def __call__(self, request):
         name = self.begin(request)
@@ -34,8 +37,9 @@ class App:
 
     def begin(self, request):
         name = request.headers["x-request-id"]
+        self.stops.at("claimed", name)
         os.write(self.ledger, (name + "\\n").encode())
-        stops.at("user", name)
+        self.stops.at("user", name)
         return name
 
 class InThreads(App.func_or_class):
@@ -62,9 +66,9 @@ class Bench:
         self.ledger = machine.work / "ledger"
         self.marks = machine.work / "marks"
         self.marks.mkdir()
+        shutil.copy(Path(__file__).with_name("stops.py"), machine.work)
         self.script = machine.serve(
-            APP.format(ledger=str(self.ledger), replicas=REPLICAS, sync=sync),
-            environment={"EAGLERAY_TEST_STOPS": str(self.marks)},
+            APP.format(ledger=str(self.ledger), marks=str(self.marks), replicas=REPLICAS, sync=sync)
         )
         self.address = self.script.address
         self.answers: dict[str, Answer] = {}

@@ -21,7 +21,6 @@ import cloudpickle  # noqa: F401
 
 from eagleray import _code, _runtime, _traceback
 from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
-from eagleray._replica import stops
 from eagleray._user_code import asgi, children, hooks, http, log, websocket
 from eagleray._user_code.call_lines import CallLines
 from eagleray._user_code.calls import Calls
@@ -74,7 +73,7 @@ class Lifecycle:
         """Begins to take events and requests."""
         self._core = core
         self._runtime = _runtime.become_replica(core, self._loop)
-        self._take_requests = stops.after(core.drain)
+        self._take_requests = core.drain
         core.attach(self._loop)
         self._pool = Pool(core, self._loop)
         self._loop.add_reader(core.fileno(), self._on_readable)
@@ -197,7 +196,7 @@ class Lifecycle:
         user_code = self._user_code
         assert user_code is not None
         served = user_code.served
-        call = user_code.http if user_code.http is None else stops.before(user_code.http)
+        call = user_code.http
         self._sync_http = call is not None and not is_async(call)
         calls = Calls(user_code, self._lines)
         self._run_call = calls.on_loop
