@@ -163,8 +163,28 @@ struct Service {
     outbox: BytesMut,
 }
 
+/// A node that hangs up is seen by whoever is first, who reads or who writes: both mean the same.
+const fn is_hang_up(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 impl Service {
-    async fn run(mut self, mut node: UnixStream) -> Result<(), Error> {
+    /// To the end: until the node hangs up, or something cannot be helped here.
+    async fn run(mut self, node: UnixStream) -> Result<(), Error> {
+        match self.serve(node).await {
+            Err(Error::Node(error)) if !is_hang_up(error.kind()) => Err(Error::Node(error)),
+            Ok(()) | Err(Error::Node(_)) => {
+                tracing::info!("the node hung up");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn serve(&mut self, mut node: UnixStream) -> Result<(), Error> {
         let (mut from_node, mut to_node) = node.split();
         let mut inbox = BytesMut::new();
         let commands = self.core.start();
@@ -174,7 +194,6 @@ impl Service {
             tokio::select! {
                 read = from_node.read_buf(&mut inbox) => {
                     if read.map_err(Error::Node)? == 0 {
-                        tracing::info!("the node hung up");
                         return Ok(());
                     }
                     self.on_node_bytes(&mut inbox)?;

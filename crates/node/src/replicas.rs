@@ -53,6 +53,7 @@ pub(crate) enum News {
         replica_id: String,
         reason: String,
         stderr_tail: String,
+        signal: u32,
     },
 }
 
@@ -138,7 +139,7 @@ impl Replicas {
                 replica_id: command.replica_id.clone(),
                 epoch: command.epoch,
                 reason: "not running".to_owned(),
-                stderr_tail: String::new(),
+                ..Default::default()
             })));
         };
         if command.epoch < replica.epoch {
@@ -275,6 +276,7 @@ impl Replicas {
                 replica_id,
                 reason,
                 stderr_tail,
+                signal,
             } => {
                 let replica = self.known.remove(&replica_id)?;
                 self.any_failed |= !replica.stopping;
@@ -286,6 +288,7 @@ impl Replicas {
                     epoch: replica.epoch,
                     reason,
                     stderr_tail,
+                    signal,
                 })))
             }
         }

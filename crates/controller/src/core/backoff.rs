@@ -12,7 +12,7 @@
 //!   to then six may start, or `num_replicas`. So replicas that do not live start at most ten times in the first minute,
 //!   or five times beyond `num_replicas`.
 //!
-//! While a replica of the version has run for [`SETTLED`], or when one dies by SIGKILL, it is not the version that cannot
+//! While a replica of the version has run for [`SETTLED`], or when one is killed from outside, it is not the version that cannot
 //! live: requests or somebody on the machine end replicas, more of them the more there are. Then it takes five failures
 //! of each wanted replica.
 //!

@@ -22,6 +22,17 @@ const IN_LOG: usize = 3 * 1024;
 const UNTIL_STABLE: &str = "Replicas start one at a time, up to 30 s apart, until one has run for 10 s. Correct what \
                             ends them and deploy again, or delete the application.";
 
+/// What nobody can resist, whoever sends it: the kernel when memory is short, or a person.
+pub(super) const SIGKILL: u32 = 9;
+
+/// How a replica that was ready ended.
+pub(super) struct Death<'a> {
+    /// For people.
+    pub(super) reason: &'a str,
+    /// From outside, and not for what it did: that says nothing of whether the version can live.
+    pub(super) killed: bool,
+}
+
 impl Core {
     /// Books a failure to start (or to take a new configuration) and says so.
     pub(super) fn start_failed(
@@ -91,7 +102,7 @@ impl Core {
         &mut self,
         deployment: &mut Deployment,
         replica: &Replica,
-        reason: &str,
+        death: &Death<'_>,
         now: Duration,
     ) {
         let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
@@ -99,14 +110,13 @@ impl Core {
         let what = format!(
             "replica {} died ({}) after {:.1} s",
             replica.id,
-            clip(reason, IN_LOG),
+            clip(death.reason, IN_LOG),
             ran.as_secs_f64(),
         );
         let output = self.log_path(deployment, &replica.id);
         // One that nobody can resist, or that had lived, says nothing of whether the version can live.
-        let settled = ran >= backoff::SETTLED
-            || reason.contains("SIGKILL")
-            || deployment.has_settled(spec.version(), now);
+        let settled =
+            ran >= backoff::SETTLED || death.killed || deployment.has_settled(spec.version(), now);
         let attempts = deployment.attempts_of(spec.version());
         let limit_reached = attempts.died(now, ran, settled, spec.options(), what.clone());
         let message = match &attempts.crash_loop {

@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use super::{
     Command, Core, Level, ReplicaInput, ReplicaState,
-    failures::{IN_MESSAGE, clip},
+    failures::{Death, IN_MESSAGE, SIGKILL, clip},
     health::{FAILURES_UNTIL_REPLACED, HealthStep},
     model::Deployment,
     reconcile::{relay, stop_command},
@@ -267,7 +267,11 @@ impl Core {
                     self.config_refused(&mut deployment, id, config, &error)
                 });
                 if !refused {
-                    self.died(&mut deployment, &replica, reason, now);
+                    let death = Death {
+                        reason,
+                        killed: replica.condition.reason().is_none() && exited.signal == SIGKILL,
+                    };
+                    self.died(&mut deployment, &replica, &death, now);
                 }
             }
         }

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod disk;
+mod ends;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -220,6 +221,16 @@ struct Stage {
     store: Arc<MakeStore>,
 }
 
+fn options(directory: &Path) -> Options {
+    Options {
+        checkpoint_path: directory.join("checkpoint.sqlite"),
+        blob_directory: directory.join("blobs"),
+        log_directory: directory.join("logs"),
+        run_directory: directory.to_owned(),
+        python: "python3".to_owned(),
+    }
+}
+
 type MakeStore = dyn Fn(&Path) -> Box<dyn Store> + Send + Sync;
 
 impl Stage {
@@ -258,13 +269,7 @@ impl Stage {
 
     fn start(&mut self) {
         let (node, controller) = UnixStream::pair().unwrap();
-        let options = Options {
-            checkpoint_path: self.path("checkpoint.sqlite"),
-            blob_directory: self.path("blobs"),
-            log_directory: self.path("logs"),
-            run_directory: self.directory.path().to_owned(),
-            python: "python3".to_owned(),
-        };
+        let options = options(self.directory.path());
         let (machine, listener) = (
             Arc::clone(&self.machine),
             self.listener.try_clone().unwrap(),
@@ -725,6 +730,7 @@ fn a_disk_that_is_full_fails_the_deploy_and_not_the_controller() {
         replica_id: victim.clone(),
         epoch: 1,
         reason: "signal 9 (SIGKILL)".into(),
+        signal: 9,
         ..Default::default()
     }));
     let status = client.call(api_request::Body::Status(Empty {}));

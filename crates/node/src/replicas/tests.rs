@@ -223,7 +223,10 @@ fn what_a_replica_said_last_comes_before_its_death() {
         let Body::Exited(exited) = bench.event().await else {
             panic!("not its death")
         };
-        assert_eq!(exited.reason, "signal 9 (SIGKILL)");
+        assert_eq!(
+            (exited.reason.as_str(), exited.signal),
+            ("signal 9 (SIGKILL)", 9)
+        );
     });
 }
 
@@ -277,7 +280,9 @@ os.execv("/bin/sleep", ["sleep", "1000"])
 "#,
         );
         assert!(matches!(bench.event().await, Body::Relay(_)));
-        let reason = bench.exited().await.reason;
+        let exited = bench.exited().await;
+        let reason = exited.reason;
+        assert_eq!(exited.signal, 0, "that was no death from outside");
         assert!(
             reason.starts_with("signal 9 (SIGKILL): ") && reason.contains("exec"),
             "{reason}"

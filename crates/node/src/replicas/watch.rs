@@ -1,6 +1,8 @@
 //! A replica from its start to the report of its death.
 
 use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -86,12 +88,14 @@ impl Tasks {
                 Err(_) => return,
             }
         }
-        let mut reason = process
-            .reap()
-            .map_or_else(|error| format!("unknown: {error}"), describe);
+        let status = process.reap();
+        let signal = status.as_ref().ok().and_then(ExitStatus::signal);
+        let mut reason = status.map_or_else(|error| format!("unknown: {error}"), describe);
         if left_us {
             reason.push_str(LEFT_US);
         }
+        // One that left us ended for what it did.
+        let signal = signal.filter(|_| !left_us).unwrap_or(0).cast_unsigned();
         let rest = async {
             // A task that panicked has been reported by its panic.
             if !reader.is_finished() {
@@ -114,6 +118,7 @@ impl Tasks {
                 replica_id,
                 reason,
                 stderr_tail,
+                signal,
             })
             .await,
         );

@@ -182,6 +182,9 @@ pub struct Exited {
     /// The last lines it wrote to stderr, for the error message of a replica that died while starting.
     #[prost(string, tag = "4")]
     pub stderr_tail: String,
+    /// The signal that ended it. 0: none, or one that answered what the replica did itself.
+    #[prost(uint32, tag = "5")]
+    pub signal: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

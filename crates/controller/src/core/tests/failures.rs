@@ -319,6 +319,28 @@ fn a_crash_loop_of_many_replicas_tries_one_at_a_time() {
 }
 
 #[test]
+fn a_death_from_outside_is_told_by_the_signal_and_not_by_what_is_said_of_it() {
+    // Five deaths are a crash loop, unless somebody on the machine kills: then it takes five of each.
+    for (signal, reason, loops) in [
+        (9, "the machine is short of memory", false),
+        (11, "signal 11 (SIGSEGV) after the SIGKILL of a child", true),
+        (0, "it had closed its connection, and got a SIGKILL", true),
+    ] {
+        let mut world = World::new(1);
+        world.deploy(simple("v1", 3));
+        world.run();
+        for _ in 0..3 {
+            for victim in world.running("v1") {
+                world.end_with(&victim, signal, reason);
+            }
+            world.run_for(Duration::from_secs(2));
+        }
+        let message = world.status("a").deployments[0].message.clone();
+        assert_eq!(message.contains("crash loop"), loops, "{reason}: {message}");
+    }
+}
+
+#[test]
 fn replicas_that_do_not_live_start_ten_times_in_the_first_minute() {
     for behaviour in [Behaviour::StartCrashes, Behaviour::StartFails] {
         let mut world = World::new(1);

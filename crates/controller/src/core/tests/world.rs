@@ -362,13 +362,18 @@ impl World {
 
     /// The process dies without having been told to.
     pub(super) fn die(&mut self, id: &str) {
+        self.end_with(id, 9, "signal 9 (SIGKILL)");
+    }
+
+    pub(super) fn end_with(&mut self, id: &str, signal: u32, reason: &str) {
         let process = self.processes.remove(id).unwrap();
         self.dead.insert(id.to_owned());
         let exited = Exited {
             replica_id: id.to_owned(),
             epoch: process.spawn.epoch,
-            reason: "signal 9 (SIGKILL)".to_owned(),
+            reason: reason.to_owned(),
             stderr_tail: String::new(),
+            signal,
         };
         self.pending
             .push_back(Event::Node(node_event::Body::Exited(exited)));
