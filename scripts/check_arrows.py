@@ -50,9 +50,19 @@ CIRCLES = {
     # A thread's connections and its shard know each other: `shard.rs` is both what they share and who makes them.
     "proxy": [
         (
-            *("abandoned.rs", "answer.rs", "connection.rs", "connection/http2/inbound.rs"),
-            *("connection/http2/windows.rs", "exchange.rs", "exchange/body.rs", "exchange/gather.rs"),
-            *("exchange/incoming.rs", "head.rs", "shard.rs", "websocket/handshake.rs", "websocket/session.rs"),
+            "abandoned.rs",
+            "answer.rs",
+            "connection.rs",
+            "connection/http2/inbound.rs",
+            "connection/http2/windows.rs",
+            "exchange/body.rs",
+            "exchange/incoming.rs",
+            "exchange/record.rs",
+            "exchange/upload.rs",
+            "head.rs",
+            "shard.rs",
+            "websocket/handshake.rs",
+            "websocket/session.rs",
         )
     ],
     # A request holds what all requests share, and that has the queue of requests.

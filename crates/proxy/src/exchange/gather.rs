@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -26,10 +26,7 @@ use tokio::time::Sleep;
 
 use crate::head::Encoded;
 
-use super::{
-    body::{Step, Upload},
-    until,
-};
+use super::upload::{Step, Upload};
 
 /// Most that is kept of a body that must be whole.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
@@ -166,4 +163,9 @@ impl Gather {
             .poll(context)
             .map(|()| Err(Failure::new(ErrorCode::DeadlineExceeded)))
     }
+}
+
+/// Time until `deadline`, at least zero.
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }

@@ -1,0 +1,79 @@
+//! A request's place and what will be said of it, held from its head to its outcome.
+//!
+//! Whoever works on the request owns it: the future that waits for the answer, then the body, or a WebSocket. However it
+//! is dropped, that is one outcome, one access line, and the connection counts as idle again.
+
+use std::{rc::Rc, time::Instant};
+
+use eagleray_types::ErrorCode;
+use http::{HeaderValue, Method};
+
+use crate::{
+    access_log::Line, connection::Connection, routes::Ingress, shard::Shard, websocket::Handshake,
+};
+
+/// A request until it has an outcome.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(super) shard: Rc<Shard>,
+    pub(super) connection: Rc<Connection>,
+    pub(super) method: Method,
+    /// The request asks for a WebSocket.
+    pub(super) handshake: Option<Box<Handshake>>,
+    pub(super) ingress: Option<Rc<Ingress>>,
+    pub(super) request_id: HeaderValue,
+    pub(super) started: Instant,
+    /// It goes on when its client leaves.
+    pub(super) outlives_client: bool,
+    pub(super) status: u16,
+}
+
+impl Record {
+    /// Where the request belongs: its thread, its connection, and its deployment.
+    pub(crate) fn place(&self) -> (&Rc<Shard>, &Rc<Connection>, Option<&Rc<Ingress>>) {
+        (&self.shard, &self.connection, self.ingress.as_ref())
+    }
+
+    /// What the access log will say.
+    pub(crate) fn set_status(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Counts a failure that is a limit that was hit.
+    pub(super) fn count(&self, code: ErrorCode) {
+        let counters = &self.shard.counters;
+        match code {
+            ErrorCode::PayloadTooLarge => counters.bodies_too_large.add(),
+            ErrorCode::RequestTimeout => counters.bodies_timed_out.add(),
+            ErrorCode::BackPressure => counters.requests_refused_queue.add(),
+            ErrorCode::Overloaded => counters.requests_refused_queued_bytes.add(),
+            ErrorCode::BadRequest => counters.bodies_malformed.add(),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.connection.end_request(self.shard.tick());
+        if !self.shard.has_access_log()
+            || self
+                .ingress
+                .as_ref()
+                .is_some_and(|ingress| !ingress.access_log)
+        {
+            return;
+        }
+        self.shard.log(&Line {
+            request_id: self.request_id.as_bytes(),
+            method: if self.handshake.is_some() {
+                "WS"
+            } else {
+                self.method.as_str()
+            },
+            route: self.ingress.as_ref().map_or("-", |ingress| &ingress.route),
+            status: self.status,
+            latency: self.started.elapsed(),
+        });
+    }
+}
