@@ -10,7 +10,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Connection, End, Transport, io::Io};
+use super::{
+    io::Io,
+    socket::Transport,
+    state::{Connection, End},
+};
 use crate::{counters::Counters, exchange::Service, shard::Shard, websocket};
 
 /// Serves a connection until it ends. `is_known`: it is HTTP/1.1, whatever it begins with. Gives it back, with the

@@ -45,7 +45,11 @@ use self::{
     stream::{Open, Stream},
     windows::Windows,
 };
-use super::{Connection, Phase, Transport, io::PREFACE};
+use super::{
+    io::PREFACE,
+    socket::Transport,
+    state::{Connection, Phase},
+};
 use crate::{
     exchange::{Incoming, Service},
     limits::Limits,

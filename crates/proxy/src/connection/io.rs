@@ -20,7 +20,11 @@ use bytes::{Bytes, BytesMut};
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncWrite as _, ReadBuf};
 
-use super::{Connection, Phase, Transport, linger::Linger, socket::is_end};
+use super::{
+    linger::Linger,
+    socket::{Transport, is_end},
+    state::{Connection, Phase},
+};
 use crate::shard::Shard;
 
 const LATE: &[u8] =

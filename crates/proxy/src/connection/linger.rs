@@ -6,10 +6,13 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+/// How long a refused client is listened to after the answer.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// Most that is read and thrown away after the answer, within the time of lingering. A client that sends more than this
 /// without reading is cut, and may never see the answer: so an upload that is too long by as much as is common still does.
 pub(super) const MOST_DISCARDED: usize = 64 * 1024 * 1024;

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::Connection;
+use super::state::Connection;
 
 /// What a connection reads from and writes to: its socket, alone or under TLS.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {

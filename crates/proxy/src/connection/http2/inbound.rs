@@ -19,7 +19,7 @@ use http::{HeaderMap, header};
 use tokio::time::{Instant, Sleep};
 
 use super::windows::{Share, Windows};
-use crate::connection::{LINGER, linger::MOST_DISCARDED};
+use crate::connection::linger::{LINGER, MOST_DISCARDED};
 
 /// The shortest wait for a client that may be one for the network.
 const PAUSE: Duration = Duration::from_millis(2);
