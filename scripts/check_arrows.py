@@ -68,13 +68,6 @@ CIRCLES = {
             "websocket/session.rs",
         )
     ],
-    # A request holds what all requests share, and that has the queue of requests.
-    "replica": [
-        (
-            *("pool.rs", "request.rs", "request/answer.rs"),
-            *("request/body.rs", "request/messages.rs", "shared.rs"),
-        )
-    ],
 }
 
 USE = re.compile(r"(?<![\w:])((?:crate|super|self)(?:::(?:\w+|\*|\{[^;]*?\}(?=\s*;)))+)", re.DOTALL)

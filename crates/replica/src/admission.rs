@@ -48,6 +48,7 @@
 //! other until a frame comes from it: a stopped router cannot hold slots by having waited longest.
 
 mod grants;
+mod notices;
 mod waiters;
 
 use std::{
@@ -55,7 +56,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_wire::{Header, Kind};
+use eagleray_wire::Header;
+use notices::Notice;
 use waiters::Router;
 
 /// How long a grant keeps a slot.
@@ -122,14 +124,6 @@ pub struct Admission {
     expiries: VecDeque<Expiry>,
     out: VecDeque<Notice>,
     generation: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Notice {
-    to: ConnectionKey,
-    kind: Kind,
-    /// The number of the WAIT that a soft grant answers; 0 for anything else.
-    number: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -205,11 +199,7 @@ impl Admission {
             *place = Some(Router::new(self.generation));
         }
         if self.draining {
-            self.out.push_back(Notice {
-                to: connection,
-                kind: Kind::Gone,
-                number: 0,
-            });
+            self.out.push_back(Notice::gone(connection));
         }
     }
 
@@ -219,7 +209,8 @@ impl Admission {
             return;
         };
         self.registered.retain(|other| *other != index);
-        self.out.retain(|notice| notice.to != ConnectionKey(index));
+        self.out
+            .retain(|notice| notice.to() != ConnectionKey(index));
         let (soft, firm) = router.end_grants();
         self.soft -= soft;
         self.granted -= firm;
@@ -342,12 +333,7 @@ impl Admission {
             if let Some(router) = router {
                 router.waiting = false;
                 router.end_grants();
-                let to = ConnectionKey(index);
-                self.out.push_back(Notice {
-                    to,
-                    kind: Kind::Gone,
-                    number: 0,
-                });
+                self.out.push_back(Notice::gone(ConnectionKey(index)));
             }
         }
     }
@@ -364,18 +350,6 @@ impl Admission {
         for _ in 0..self.registered.len() {
             self.freed(now, false);
         }
-    }
-
-    /// The next frame to send: GRANT or GONE. A connection's frames keep the order of the calls that caused them.
-    pub fn poll_transmit(&mut self) -> Option<(ConnectionKey, Header)> {
-        let Notice { to, kind, number } = self.out.pop_front()?;
-        let header = self.header(kind, 0, number);
-        Some((to, header))
-    }
-
-    /// The REJECT for a request that was not accepted.
-    pub const fn reject(&self, slot: u32, sequence: u64) -> Header {
-        self.header(Kind::Reject, slot, sequence)
     }
 
     /// When `on_timeout` must be called next.
@@ -402,13 +376,6 @@ impl Admission {
             }
         }
         self.trim();
-    }
-
-    const fn header(&self, kind: Kind, slot: u32, sequence: u64) -> Header {
-        let mut header = Header::new(kind, slot, sequence);
-        header.b = self.occupied();
-        header.c = self.limit;
-        header
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     out::Outgoing,
     poller::Poller,
     pool::Pool,
+    queues::Queues,
     request::Request,
     service::Service,
     shared::{Event, Serving, Shared},
@@ -27,6 +28,7 @@ const CONTROL_TOKEN: u64 = 1;
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
+    queues: Arc<Queues>,
 }
 
 /// Makes a replica from the connection to its node and the socket that routers connect to. `handler` is woken by
@@ -49,8 +51,9 @@ pub fn build(
         now,
     );
     let shared = Arc::new(Shared::new(handler, poller, out, now));
-    let service = Service::new(Arc::clone(&shared), listener, control)?;
-    Ok((Handle { shared }, service))
+    let queues = Arc::new(Queues::new(Arc::clone(&shared.pool)));
+    let service = Service::new(Arc::clone(&shared), Arc::clone(&queues), listener, control)?;
+    Ok((Handle { shared, queues }, service))
 }
 
 impl Handle {
@@ -71,7 +74,7 @@ impl Handle {
 
     /// A new `max_ongoing_requests`; what runs beyond a smaller one runs to its end.
     pub fn set_limit(&self, limit: u32) {
-        self.shared.pool.set_limit(limit as usize);
+        self.queues.pool.set_limit(limit as usize);
         let now = Instant::now();
         let mut admission = self.shared.admission.lock();
         admission.set_limit(now, limit.max(1));
@@ -124,7 +127,7 @@ impl Handle {
 
     /// The next request for the loop. Does not wait.
     pub fn next_request(&self) -> Option<Arc<Request>> {
-        self.shared.requests.pop()
+        self.queues.requests.pop()
     }
 
     pub fn next_event(&self) -> Option<Event> {
@@ -134,12 +137,12 @@ impl Handle {
     /// The loop found both queues empty and will wait for the handler's wake. True: something came meanwhile, and
     /// it must look again.
     pub fn rest(&self) -> bool {
-        self.shared.rest()
+        self.shared.rest(|| !self.queues.requests.is_empty())
     }
 
     /// Where the threads for sync methods get their requests.
     pub fn pool(&self) -> &Pool {
-        &self.shared.pool
+        &self.queues.pool
     }
 
     /// The loop is about to start `count` requests, or to go on with them: what they send may leave together, at the

@@ -6,11 +6,14 @@
 //! module `eagleray._core` embeds it in an event loop and a thread pool.
 
 pub mod admission;
+mod connection;
+mod flow;
 mod handle;
 mod liveness;
 mod out;
 mod poller;
 mod pool;
+mod queues;
 mod request;
 mod service;
 mod shared;

@@ -15,7 +15,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::Thread,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use std::{
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 
-use crate::request::Request;
+use crate::{flow::Flow, request::Request};
 
 /// A thread that has the interpreter lock so soon after its wake was given it; the interpreter takes it from
 /// others after 5 ms.
@@ -46,15 +46,15 @@ pub enum Next {
     Closed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     queue: SegQueue<Arc<Request>>,
+    flow: Arc<Flow>,
     crew: Mutex<Crew>,
     /// Somebody was woken and has not looked into the queue since.
     waking: AtomicBool,
     /// User code was seen to wait.
     waits: AtomicBool,
-    popped: AtomicU64,
     /// Threads inside user code.
     busy: AtomicUsize,
 }
@@ -83,11 +83,24 @@ pub(crate) enum Served {
 }
 
 impl Pool {
+    pub(crate) fn new(flow: Arc<Flow>) -> Self {
+        Self {
+            queue: SegQueue::new(),
+            flow,
+            crew: Mutex::default(),
+            waking: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
+        }
+    }
+
     pub(crate) fn set_limit(&self, limit: usize) {
         self.crew.lock().limit = limit.max(1);
     }
 
+    /// I/O thread: one more request; [`Pool::wake`] must follow.
     pub(crate) fn push(&self, request: Arc<Request>) {
+        self.flow.push();
         self.queue.push(request);
     }
 
@@ -97,8 +110,7 @@ impl Pool {
 
     /// How many were taken out so far: the I/O thread compares two readings.
     pub(crate) fn popped(&self) -> u64 {
-        // Relaxed: a hint for when to wake.
-        self.popped.load(Ordering::Relaxed)
+        self.flow.popped()
     }
 
     /// After pushes: wakes one thread if the rule of this module says so, or if `stuck`.
@@ -159,7 +171,7 @@ impl Pool {
                     Next::Rest
                 };
             };
-            self.popped.fetch_add(1, Ordering::Relaxed);
+            self.flow.pop();
             if !request.claim() {
                 continue;
             }

@@ -20,16 +20,22 @@ use eagleray_wire::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::shared::{Connection, Event, Shared};
+use crate::{
+    connection::Connection,
+    shared::{Event, Shared},
+};
 
 mod answer;
 mod body;
+mod cancellation;
 mod messages;
+mod slots;
 
 pub use answer::Room;
 pub(crate) use body::Taken;
 pub use body::{Body, Value};
 pub use messages::Message;
+pub(crate) use slots::Slots;
 
 /// Body bytes that a router may send before the claim.
 pub(crate) const FIRST_CREDIT: u32 = 64 * 1024;
@@ -42,7 +48,7 @@ pub(crate) const ANSWER_CREDIT: i64 = 64 * 1024;
 #[derive(Debug)]
 pub struct Request {
     shared: Arc<Shared>,
-    connection: Arc<Connection>,
+    slots: Arc<Slots>,
     serial: u64,
     slot: u32,
     sequence: u64,
@@ -110,7 +116,7 @@ impl Request {
     /// Takes in a REQUEST that admission has accepted.
     pub(crate) fn accept(
         shared: &Arc<Shared>,
-        connection: &Arc<Connection>,
+        slots: &Arc<Slots>,
         serial: u64,
         header: &Header,
         payload: Bytes,
@@ -140,7 +146,7 @@ impl Request {
         };
         Arc::new(Self {
             shared: Arc::clone(shared),
-            connection: Arc::clone(connection),
+            slots: Arc::clone(slots),
             serial,
             slot: header.slot,
             sequence: header.sequence,
@@ -156,6 +162,10 @@ impl Request {
     /// The number by which events name this request; never used twice in a process.
     pub const fn serial(&self) -> u64 {
         self.serial
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.slots.connection
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
@@ -192,7 +202,7 @@ impl Request {
             Phase::Started | Phase::Over => return false,
             Phase::Queued => {}
         }
-        if self.connection.page.start(self.slot, self.sequence) {
+        if self.connection().page.start(self.slot, self.sequence) {
             state.phase = Phase::Started;
             // A body of which nothing has come is asked for by whoever reads it first: its client may wait for that.
             if state.body.has_begun() || self.runs == Runs::AsWebSocket {
@@ -214,88 +224,6 @@ impl Request {
         }
     }
 
-    /// Nobody wants the answer. False of an accepted WebSocket, which is told by a message instead.
-    pub fn is_cancelled(&self) -> bool {
-        let state = self.state.lock();
-        state.cancelled && !state.accepted
-    }
-
-    /// I/O thread: CANCEL came, or the router is gone.
-    pub(crate) fn cancel(&self) {
-        let mut state = self.state.lock();
-        match state.phase {
-            Phase::Over => {}
-            Phase::Queued => self.take_back(&mut state),
-            Phase::Started => {
-                if state.end_sent {
-                    // The whole answer has left: what runs are background tasks, and they run to their end.
-                    return;
-                }
-                state.cancelled = true;
-                // The whole answer is handed over and only credit is missing: nobody else will say DONE.
-                let done_waits = state.pending_done();
-                state.pending.clear();
-                state.body.clear();
-                if state.gathering || done_waits {
-                    self.give_up(&mut state);
-                    return;
-                }
-                if !std::mem::replace(&mut state.abandoned, true) {
-                    // Relaxed: a number for people.
-                    self.shared.abandoned.fetch_add(1, Ordering::Relaxed);
-                }
-                if state.accepted {
-                    self.shared.event(Event::Ready(self.serial));
-                    return;
-                }
-                state.cancel_calls();
-                self.changed.notify_all();
-                if state.on_loop {
-                    self.shared.event(Event::Cancelled(self.serial));
-                }
-            }
-        }
-    }
-
-    /// When the answers to calls that user code makes are due. `None`: no limit, or this request has its own answer, so
-    /// that whatever still runs runs for itself.
-    pub fn deadline_of_calls(&self) -> Option<Instant> {
-        let state = self.state.lock();
-        self.deadline
-            .filter(|_| !state.end_sent && !state.accepted && state.phase != Phase::Over)
-    }
-
-    /// Cancels `call` when nobody wants the answer of this request any more, at once if that is so already.
-    pub fn cancels(&self, call: &Arc<dyn Cancel>) {
-        let mut state = self.state.lock();
-        if state.end_sent || state.phase == Phase::Over {
-            return;
-        }
-        if state.cancelled {
-            call.cancel();
-            return;
-        }
-        if state.calls.len() == state.calls.capacity() {
-            state.calls.retain(|call| call.strong_count() > 0);
-        }
-        state.calls.push(Arc::downgrade(call));
-    }
-
-    /// I/O thread: the router is gone; what has not started never will.
-    pub(crate) fn abandon(&self) {
-        let mut state = self.state.lock();
-        if state.phase == Phase::Queued {
-            self.take_back(&mut state);
-        }
-    }
-
-    fn take_back(&self, state: &mut State) {
-        // Ours or the router's, it will not start: either way the word is TAKEN afterwards.
-        self.connection.page.take(self.slot, self.sequence);
-        state.cancelled = true;
-        self.give_up(state);
-    }
-
     /// Frees the slot of a request that never ran, or whose answer nobody takes. Always false.
     fn give_up(&self, state: &mut State) -> bool {
         self.emit(state, Flags::END.with(Flags::DONE), &[], &[]);
@@ -307,7 +235,7 @@ impl Request {
         state.phase = Phase::Over;
         state.body.clear();
         state.arrivals = Vec::new();
-        self.connection.remove(self.slot);
+        self.slots.remove(self.slot);
         self.shared.dropped(Instant::now());
     }
 
@@ -338,12 +266,12 @@ impl Request {
             if std::mem::take(&mut state.abandoned) {
                 self.shared.abandoned.fetch_sub(1, Ordering::Relaxed);
             }
-            self.connection.remove(self.slot);
-            if self.connection.closed.load(Ordering::Acquire) {
+            self.slots.remove(self.slot);
+            if self.connection().closed.load(Ordering::Acquire) {
                 self.shared.dropped(now);
                 return;
             }
-            let released = self.shared.finished(now, self.connection.key);
+            let released = self.shared.finished(now, self.connection().key);
             if released.granted {
                 flags = flags.with(Flags::GRANT);
             }
@@ -357,18 +285,8 @@ impl Request {
         // A piece of a stream leaves at once: its client may have it before the next is made.
         let is_last = flags.contains(Flags::END) || flags.contains(Flags::DONE);
         let together = is_last && self.shared.together();
-        self.connection
+        self.connection()
             .out
             .frame(now, together, header, front, data);
-    }
-}
-
-impl State {
-    fn cancel_calls(&mut self) {
-        for call in std::mem::take(&mut self.calls) {
-            if let Some(call) = call.upgrade() {
-                call.cancel();
-            }
-        }
     }
 }

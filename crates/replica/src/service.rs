@@ -28,24 +28,24 @@ use rustix::{
 };
 
 use crate::{
-    out::WATCH,
     poller::{INTERRUPT, Poller},
     pool::Served,
-    shared::{Connection, Event, Shared},
+    queues::Queues,
+    request::Slots,
+    shared::{Event, Shared},
 };
 use condition::Condition;
 
 mod condition;
 mod frames;
 mod routers;
+mod timeouts;
 
 const LISTENER: u64 = 0;
 const CONTROL: u64 = 1;
 /// Tokens of connections are their keys and this.
 pub(crate) const FIRST_CONNECTION: u64 = 2;
 const READ_BYTES: usize = 64 * 1024;
-/// A replica with work turns at least this often.
-const BEAT: Duration = Duration::from_millis(250);
 /// A queue for the pool that has not moved for so long needs one more thread.
 const STUCK: Duration = Duration::from_micros(500);
 /// How long the answers that are ready may take to leave when the service stops.
@@ -64,6 +64,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Service {
     shared: Arc<Shared>,
+    queues: Arc<Queues>,
     listener: OwnedFd,
     listening: bool,
     /// Accepting failed, which has been said.
@@ -102,7 +103,7 @@ enum Router {
         listed: Listed,
     },
     Live {
-        connection: Arc<Connection>,
+        slots: Arc<Slots>,
         input: BytesMut,
     },
 }
@@ -110,6 +111,7 @@ enum Router {
 impl Service {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        queues: Arc<Queues>,
         listener: OwnedFd,
         control: Arc<OwnedFd>,
     ) -> io::Result<Self> {
@@ -125,6 +127,7 @@ impl Service {
         shared.poller.add(&*control, CONTROL)?;
         Ok(Self {
             shared,
+            queues,
             listener,
             listening: false,
             cannot_accept: false,
@@ -170,7 +173,7 @@ impl Service {
                 break Ended::Stopped;
             }
         };
-        self.shared.pool.close();
+        self.queues.pool.close();
         if ended == Ended::Stopped {
             self.last_bytes(&mut events)?;
         }
@@ -200,9 +203,9 @@ impl Service {
             token => {
                 let index = (token - FIRST_CONNECTION) as usize;
                 if flags.contains(epoll::EventFlags::OUT)
-                    && let Some(Some(Router::Live { connection, .. })) = self.routers.get(index)
+                    && let Some(Some(Router::Live { slots, .. })) = self.routers.get(index)
                 {
-                    connection.out.writable();
+                    slots.connection.out.writable();
                 }
                 if readable {
                     self.read_router(now, index);
@@ -255,21 +258,13 @@ impl Service {
         }
     }
 
-    fn end_grants(&mut self, now: Instant) {
-        let mut admission = self.shared.admission.lock();
-        if admission.poll_timeout().is_some_and(|at| at <= now) {
-            admission.on_timeout(now);
-            self.shared.after(now, admission);
-        }
-    }
-
     /// One wake for all that the turn brought, and one turn more in each page.
     fn hand_over(&mut self, now: Instant) {
         let turn = std::mem::take(&mut self.turn);
         if turn.for_loop > 0 {
             self.shared.notify();
         }
-        let pool = &self.shared.pool;
+        let pool = &self.queues.pool;
         let popped = pool.popped();
         if popped != self.pool_popped || pool.len() == turn.for_pool {
             self.pool_popped = popped;
@@ -302,51 +297,6 @@ impl Service {
         };
         if watching {
             self.shared.flush();
-        }
-    }
-
-    fn timeout(&self, now: Instant) -> Option<Duration> {
-        let shared = &self.shared;
-        let mut timeout = None;
-        let mut no_later = |duration: Duration| {
-            timeout = Some(timeout.map_or(duration, |timeout: Duration| timeout.min(duration)));
-        };
-        if shared.watching.load(Ordering::SeqCst) || shared.pool.len() > 0 {
-            no_later(WATCH);
-        }
-        // Said before admission is asked: whoever changes it after that sees the time and interrupts.
-        shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
-        let admission = shared.admission.lock();
-        if admission.ongoing() > 0 || self.condition.watches(shared) {
-            no_later(BEAT);
-        }
-        if let Some(at) = admission.poll_timeout() {
-            no_later(at.saturating_duration_since(now));
-        }
-        if let Some(at) = self.accept_at {
-            no_later(at.saturating_duration_since(now));
-        }
-        drop(admission);
-        let memory = [shared.regions.poll_timeout(), shared.held.poll_timeout()];
-        for at in memory.into_iter().flatten() {
-            no_later(at.saturating_duration_since(now));
-        }
-        if let Some(timeout) = timeout {
-            shared
-                .sleeps_until
-                .fetch_min(shared.micros(now + timeout), Ordering::SeqCst);
-        }
-        timeout
-    }
-
-    /// Regions, of results and of arguments, that were not needed for a while.
-    fn give_memory_back(&self, now: Instant) {
-        let Shared { regions, held, .. } = &*self.shared;
-        if regions.poll_timeout().is_some_and(|at| at <= now) {
-            regions.on_timeout(now);
-        }
-        if held.poll_timeout().is_some_and(|at| at <= now) {
-            held.on_timeout(now);
         }
     }
 

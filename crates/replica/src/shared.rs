@@ -1,4 +1,5 @@
-//! What the I/O thread and the threads that run user code share.
+//! What the I/O thread and the threads that run user code share, besides the requests that wait (`queues.rs`): a request
+//! holds this, so this knows of none.
 //!
 //! Lock order: a request's state, then admission, then nothing; a request's state, or the models, then the list of
 //! connections or a connection's out-buffer.
@@ -6,9 +7,8 @@
 //! and none of them while foreign code runs.
 
 use std::{
-    os::fd::OwnedFd,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
@@ -17,21 +17,17 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 use eagleray_types::control::{ReplicaCommand, ReplicaEvent};
-use eagleray_wire::{
-    ClaimPage, Header, Kind,
-    fork::Listed,
-    region::{self, Channel, Release},
-};
+use eagleray_wire::{Header, Kind, region};
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 
 use crate::{
     Handler,
     admission::{Admission, ConnectionKey},
+    connection::Connection,
+    flow::Flow,
     out::Outgoing,
     poller::Poller,
-    pool::Pool,
-    request::Request,
 };
 
 /// With so many events waiting, problems are dropped: peers cause them, and the other events are bounded by requests.
@@ -40,69 +36,6 @@ const PROBLEMS: usize = 1024;
 /// For so many requests that go on together the I/O thread is woken to look after what they put off: one wake-up for as
 /// many sends.
 const WORTH_WATCHING: usize = 4;
-
-/// One router.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) key: ConnectionKey,
-    pub(crate) socket: Arc<OwnedFd>,
-    pub(crate) out: Outgoing,
-    pub(crate) page: ClaimPage,
-    /// Where descriptors of regions go, for a router that calls.
-    pub(crate) channel: Option<Channel>,
-    /// The router is gone: its slots are freed without a DONE.
-    pub(crate) closed: AtomicBool,
-    /// Requests between acceptance and DONE, by slot.
-    pub(crate) requests: Mutex<Vec<Option<Arc<Request>>>>,
-    pub(crate) _listed: Listed,
-}
-
-impl Connection {
-    pub(crate) fn find(&self, slot: u32, sequence: u64) -> Option<Arc<Request>> {
-        let requests = self.requests.lock();
-        let request = requests.get(slot as usize)?.as_ref()?;
-        (request.sequence() == sequence).then(|| Arc::clone(request))
-    }
-
-    /// False: the slot is taken by a request that is not over, or outside the page.
-    pub(crate) fn insert(&self, slot: u32, request: &Arc<Request>) -> bool {
-        if slot >= self.page.slots() {
-            return false;
-        }
-        let mut requests = self.requests.lock();
-        let slot = slot as usize;
-        if requests.len() <= slot {
-            requests.resize(slot + 1, None);
-        }
-        if requests[slot].is_some() {
-            return false;
-        }
-        requests[slot] = Some(Arc::clone(request));
-        true
-    }
-
-    pub(crate) fn remove(&self, slot: u32) {
-        if let Some(entry) = self.requests.lock().get_mut(slot as usize) {
-            *entry = None;
-        }
-    }
-}
-
-/// How a region that came from a router goes back to it.
-#[derive(Debug)]
-pub(crate) struct Releaser(pub(crate) Weak<Connection>);
-
-impl Release for Releaser {
-    fn release(&self, number: u64, reusable: bool) {
-        if let Some(connection) = self.0.upgrade() {
-            let mut header = Header::new(Kind::Release, 0, number);
-            header.a = u32::from(reusable);
-            connection
-                .out
-                .frame(Instant::now(), false, header, &[], &[]);
-        }
-    }
-}
 
 /// Something for the thread of the event loop, besides new requests.
 #[derive(Debug)]
@@ -143,9 +76,9 @@ pub(crate) struct Shared {
     pub(crate) admission: Mutex<Admission>,
     pub(crate) connections: Mutex<Vec<Arc<Connection>>>,
     pub(crate) control: Outgoing,
-    pub(crate) requests: SegQueue<Arc<Request>>,
     pub(crate) events: SegQueue<Event>,
-    pub(crate) pool: Pool,
+    /// Requests for the pool, in number.
+    pub(crate) pool: Arc<Flow>,
     /// Regions for the results of calls.
     pub(crate) regions: Arc<region::Pool>,
     /// Arguments that came in regions.
@@ -211,9 +144,8 @@ impl Shared {
             admission: Mutex::new(Admission::new(1)),
             connections: Mutex::default(),
             control,
-            requests: SegQueue::new(),
             events: SegQueue::new(),
-            pool: Pool::default(),
+            pool: Arc::default(),
             serving: Mutex::default(),
             notified: AtomicBool::new(false),
             watching: AtomicBool::new(false),
@@ -282,9 +214,9 @@ impl Shared {
     }
 
     /// The loop has emptied both queues and rests. True: something came meanwhile, look again.
-    pub(crate) fn rest(&self) -> bool {
+    pub(crate) fn rest(&self, requests_wait: impl FnOnce() -> bool) -> bool {
         self.notified.store(false, Ordering::SeqCst);
-        let more = !(self.requests.is_empty() && self.events.is_empty());
+        let more = requests_wait() || !self.events.is_empty();
         more && !self.notified.swap(true, Ordering::AcqRel)
     }
 
@@ -293,7 +225,7 @@ impl Shared {
         // SeqCst: when `watching` is cleared meanwhile, the I/O thread's sweep comes after this answer's lock or
         // before, and then the answer sees the cleared flag.
         self.watching.load(Ordering::SeqCst)
-            && (self.batch.load(Ordering::Relaxed) || self.pool.len() > 0)
+            && (self.batch.load(Ordering::Relaxed) || self.pool.waits())
     }
 
     /// An accepted request is over, its DONE about to be sent.

@@ -2,23 +2,11 @@
 
 use std::time::Instant;
 
-use eagleray_wire::Kind;
-
-use super::{Admission, ConnectionKey, Expiry, GRANT_TIME, Notice, waiters::Router};
+use super::{Admission, Expiry, GRANT_TIME, waiters::Router};
 
 impl Admission {
     pub(super) fn router(&mut self, index: usize) -> Option<&mut Router> {
         self.routers.get_mut(index)?.as_mut()
-    }
-
-    pub(super) fn notify(&mut self, index: usize, soft: bool) {
-        let number = self.router(index).map_or(0, |router| router.number);
-        let number = if soft { number } else { 0 };
-        self.out.push_back(Notice {
-            to: ConnectionKey(index),
-            kind: Kind::Grant,
-            number,
-        });
     }
 
     /// The router has told, or is told, that its soft grants are of the past.

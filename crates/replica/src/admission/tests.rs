@@ -1,3 +1,5 @@
+use eagleray_wire::Kind;
+
 use super::*;
 
 const A: ConnectionKey = ConnectionKey(0);

@@ -162,7 +162,7 @@ impl Request {
 
     /// Copies `parts` into a region for [`Request::send_attached`]. `None`: they go as data.
     pub fn lend(&self, parts: &[&[u8]]) -> Option<Arc<Lent>> {
-        self.connection.channel.as_ref()?;
+        self.connection().channel.as_ref()?;
         self.shared.regions.lend(parts)
     }
 
@@ -293,7 +293,7 @@ impl Request {
     /// Lends what goes with a piece, or turns it into data; returns the table.
     fn attach(&self, piece: &mut Piece) -> Vec<Named> {
         let attached = std::mem::take(&mut piece.attached);
-        let channel = self.connection.channel.as_ref();
+        let channel = self.connection().channel.as_ref();
         if channel.is_some_and(|channel| channel.lend(&attached).is_ok()) {
             return attached.iter().map(Attached::named).collect();
         }

@@ -187,7 +187,7 @@ impl Request {
         let mut header = Header::new(Kind::Credit, self.slot, self.sequence);
         header.a = bytes;
         let now = std::time::Instant::now();
-        self.connection.out.frame(now, false, header, &[], &[]);
+        self.connection().out.frame(now, false, header, &[], &[]);
     }
 
     /// I/O thread: looks at what REQUEST brought, as [`Request::take_in`] does.
@@ -245,7 +245,7 @@ impl Request {
         }
         // A body longer than the first credit: claimed here, since the router may not give away more for nothing.
         if state.body.allowance == 0 && state.phase == Phase::Queued {
-            if !self.connection.page.start(self.slot, self.sequence) {
+            if !self.connection().page.start(self.slot, self.sequence) {
                 self.drop_taken(state);
                 return Taken::Fine;
             }
@@ -263,7 +263,7 @@ impl Request {
         {
             let mut state = self.state.lock();
             if state.phase == Phase::Queued {
-                if !self.connection.page.start(self.slot, self.sequence) {
+                if !self.connection().page.start(self.slot, self.sequence) {
                     self.drop_taken(&mut state);
                     return;
                 }

@@ -59,7 +59,7 @@ impl Service {
             return;
         }
         let shared = &self.shared;
-        let work = !shared.requests.is_empty()
+        let work = !self.queues.requests.is_empty()
             || !shared.events.is_empty()
             || shared.admission.lock().ongoing() > 0;
         let seen = Seen {

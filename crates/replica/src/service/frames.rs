@@ -13,8 +13,9 @@ use eagleray_wire::{
 use super::Service;
 use crate::{
     admission::{Queue, Verdict},
-    request::{Request, Runs, Taken},
-    shared::{Connection, Releaser, Serving},
+    connection::{Connection, Releaser},
+    request::{Request, Runs, Slots, Taken},
+    shared::Serving,
 };
 
 /// Entries of cancelled requests that may lie in a queue beside those that count: beyond it, REJECT.
@@ -24,27 +25,23 @@ const NO_WEBSOCKETS: &[u8] =
 
 impl Service {
     /// False: the connection must end.
-    pub(super) fn on_frame(
-        &mut self,
-        now: Instant,
-        connection: &Arc<Connection>,
-        frame: Frame,
-    ) -> bool {
+    pub(super) fn on_frame(&mut self, now: Instant, slots: &Arc<Slots>, frame: Frame) -> bool {
+        let connection = &slots.connection;
         let header = frame.header;
         match header.kind {
-            Kind::Request => return self.on_request(now, connection, frame),
+            Kind::Request => return self.on_request(now, slots, frame),
             Kind::Body => {
-                if let Some(request) = connection.find(header.slot, header.sequence) {
+                if let Some(request) = slots.find(header.slot, header.sequence) {
                     return self.on_body(&request, header.flags, frame.payload);
                 }
             }
             Kind::Credit => {
-                if let Some(request) = connection.find(header.slot, header.sequence) {
+                if let Some(request) = slots.find(header.slot, header.sequence) {
                     request.credit(header.a);
                 }
             }
             Kind::Cancel => {
-                if let Some(request) = connection.find(header.slot, header.sequence) {
+                if let Some(request) = slots.find(header.slot, header.sequence) {
                     request.cancel();
                 }
             }
@@ -82,7 +79,8 @@ impl Service {
         true
     }
 
-    fn on_request(&mut self, now: Instant, connection: &Arc<Connection>, frame: Frame) -> bool {
+    fn on_request(&mut self, now: Instant, slots: &Arc<Slots>, frame: Frame) -> bool {
+        let connection = &slots.connection;
         let header = frame.header;
         let Some(serving) = self.shared.serving.lock().clone() else {
             return false;
@@ -110,9 +108,9 @@ impl Service {
         };
         let sync = runs == Runs::InThread;
         let queued = if sync {
-            self.shared.pool.len()
+            self.queues.pool.len()
         } else {
-            self.shared.requests.len()
+            self.queues.requests.len()
         };
         let mut admission = self.shared.admission.lock();
         let granted = header.flags.contains(Flags::GRANT);
@@ -133,14 +131,14 @@ impl Service {
         let serial = self.shared.serial.fetch_add(1, Ordering::Relaxed);
         let request = Request::accept(
             &self.shared,
-            connection,
+            slots,
             serial,
             &header,
             frame.payload,
             (body, runs, arrivals),
             now,
         );
-        if !connection.insert(header.slot, &request) {
+        if !slots.insert(header.slot, &request) {
             self.shared.problem(format!(
                 "a router used slot {}, which is not free",
                 header.slot
@@ -156,7 +154,7 @@ impl Service {
             let taken = request.take_in_first(serving.max_body_bytes);
             return self.on_taken(&request, taken);
         }
-        self.shared.requests.push(request);
+        self.queues.requests.push(request);
         self.turn.for_loop += 1;
         true
     }
@@ -194,7 +192,7 @@ impl Service {
         match taken {
             Taken::Fine => {}
             Taken::Complete => {
-                self.shared.pool.push(Arc::clone(request));
+                self.queues.pool.push(Arc::clone(request));
                 self.turn.for_pool += 1;
             }
             Taken::TooLarge => request.refuse(

@@ -17,14 +17,13 @@ use eagleray_wire::{
     region::Channel,
     send_with_fds,
 };
-use parking_lot::Mutex;
 use rustix::{
     io::Errno,
     net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown},
 };
 
 use super::{FIRST_CONNECTION, LISTENER, Router, Service};
-use crate::{admission::ConnectionKey, out::Outgoing, shared::Connection};
+use crate::{admission::ConnectionKey, connection::Connection, out::Outgoing, request::Slots};
 
 /// Fewest words of a claim page: a router may have more under way than a small limit lets start.
 const FEWEST_SLOTS: u32 = 64;
@@ -109,7 +108,7 @@ impl Service {
         };
         let (socket, input) = match router {
             Router::New { socket, input, .. } => (&*socket, input),
-            Router::Live { connection, input } => (&connection.socket, input),
+            Router::Live { slots, input } => (&slots.connection.socket, input),
         };
         match recv(&**socket, &mut self.scratch[..], RecvFlags::empty()) {
             Ok((0, _)) => return self.disconnect(now, index),
@@ -142,9 +141,9 @@ impl Service {
             };
             let fine = match router {
                 Router::New { .. } => self.on_hello(now, index, &frame),
-                Router::Live { connection, .. } => {
-                    let connection = Arc::clone(connection);
-                    self.on_frame(now, &connection, frame)
+                Router::Live { slots, .. } => {
+                    let slots = Arc::clone(slots);
+                    self.on_frame(now, &slots, frame)
                 }
             };
             if !fine {
@@ -236,7 +235,6 @@ impl Service {
             page,
             channel,
             closed: AtomicBool::new(false),
-            requests: Mutex::default(),
             _listed: listed,
         });
         let mut connections = self.shared.connections.lock();
@@ -250,7 +248,8 @@ impl Service {
             .page
             .set_exempt(self.shared.exempt.load(Ordering::SeqCst));
         self.shared.tell_models(now, &connection);
-        self.routers[index] = Some(Router::Live { connection, input });
+        let slots = Arc::new(Slots::new(connection));
+        self.routers[index] = Some(Router::Live { slots, input });
         let mut admission = self.shared.admission.lock();
         admission.connected(now, key);
         self.shared.after(now, admission);
@@ -260,7 +259,8 @@ impl Service {
     pub(super) fn disconnect(&mut self, now: Instant, index: usize) {
         match self.routers.get_mut(index).and_then(Option::take) {
             Some(Router::New { socket, .. }) => self.shared.poller.remove(&*socket),
-            Some(Router::Live { connection, .. }) => {
+            Some(Router::Live { slots, .. }) => {
+                let connection = &slots.connection;
                 // SeqCst is not needed: a DONE that misses it goes to a closed buffer, a grant on it ends by time.
                 connection.closed.store(true, Ordering::Release);
                 connection.out.close();
@@ -277,13 +277,12 @@ impl Service {
                 let mut admission = self.shared.admission.lock();
                 admission.disconnected(now, connection.key);
                 self.shared.after(now, admission);
-                let requests = std::mem::take(&mut *connection.requests.lock());
+                let requests = slots.take_all();
                 // First what has not started, before the end of what runs makes room for it.
-                requests
-                    .iter()
-                    .flatten()
-                    .for_each(|request| request.abandon());
-                for request in requests.into_iter().flatten() {
+                for request in &requests {
+                    request.abandon();
+                }
+                for request in &requests {
                     request.cancel();
                 }
             }
