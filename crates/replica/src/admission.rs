@@ -119,7 +119,7 @@ pub struct Admission {
     /// By connection.
     routers: Vec<Option<Router>>,
     /// Connections between WAIT and UNWAIT.
-    registered: Vec<usize>,
+    registered: Vec<ConnectionKey>,
     /// Every grant by the time of its end; those that ended otherwise are skipped.
     expiries: VecDeque<Expiry>,
     out: VecDeque<Notice>,
@@ -129,7 +129,7 @@ pub struct Admission {
 #[derive(Clone, Copy, Debug)]
 struct Expiry {
     at: Instant,
-    connection: usize,
+    connection: ConnectionKey,
     generation: u32,
     /// Counts the grants of its connection.
     number: u64,
@@ -178,19 +178,16 @@ impl Admission {
     }
 
     /// Grants that a router holds.
-    pub fn grants(&self, ConnectionKey(index): ConnectionKey) -> u32 {
-        self.routers
-            .get(index)
-            .and_then(Option::as_ref)
-            .map_or(0, Router::grants)
+    pub fn grants(&self, key: ConnectionKey) -> u32 {
+        self.at(key).map_or(0, Router::grants)
     }
 
     pub const fn draining(&self) -> bool {
         self.draining
     }
 
-    pub fn connected(&mut self, _now: Instant, connection: ConnectionKey) {
-        let ConnectionKey(index) = connection;
+    pub fn connected(&mut self, _now: Instant, key: ConnectionKey) {
+        let ConnectionKey(index) = key;
         if self.routers.len() <= index {
             self.routers.resize_with(index + 1, || None);
         }
@@ -199,18 +196,18 @@ impl Admission {
             *place = Some(Router::new(self.generation));
         }
         if self.draining {
-            self.out.push_back(Notice::gone(connection));
+            self.out.push_back(Notice::gone(key));
         }
     }
 
     /// Ends its grants and its wait. What it has running keeps its slots: each still ends by `dropped`.
-    pub fn disconnected(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) {
-        let Some(mut router) = self.routers.get_mut(index).and_then(Option::take) else {
+    pub fn disconnected(&mut self, now: Instant, key: ConnectionKey) {
+        let Some(mut router) = self.place(key).and_then(Option::take) else {
+            debug_assert!(false, "{key:?} ends and was not connected");
             return;
         };
-        self.registered.retain(|other| *other != index);
-        self.out
-            .retain(|notice| notice.to() != ConnectionKey(index));
+        self.registered.retain(|other| *other != key);
+        self.out.retain(|notice| notice.to() != key);
         let (soft, firm) = router.end_grants();
         self.soft -= soft;
         self.granted -= firm;
@@ -223,12 +220,11 @@ impl Admission {
     pub fn on_request(
         &mut self,
         now: Instant,
-        connection: ConnectionKey,
+        key: ConnectionKey,
         granted: bool,
         queue: Queue,
     ) -> Verdict {
-        let ConnectionKey(index) = connection;
-        let Some(router) = self.router(index) else {
+        let Some(router) = self.sender(key) else {
             return Verdict::Reject;
         };
         router.heard(now, queue);
@@ -238,7 +234,7 @@ impl Admission {
             Some(false) => true,
             // What is kept softly is not kept beyond a lower limit.
             Some(true) => self.free() > 0,
-            None => self.free() > 0 || self.lend(index),
+            None => self.free() > 0 || self.lend(key),
         };
         let verdict = if room && !self.draining {
             self.ongoing += 1;
@@ -247,44 +243,44 @@ impl Admission {
         } else {
             Verdict::Reject
         };
-        if let Some(router) = self.router(index) {
+        if let Some(router) = self.router(key) {
             router.lost = granted && verdict == Verdict::Reject;
         }
         self.trim();
-        self.cover(now, index);
+        self.cover(now, key);
         verdict
     }
 
     /// WAIT: the router's queue is not empty.
-    pub fn on_wait(&mut self, now: Instant, ConnectionKey(index): ConnectionKey, queue: Queue) {
+    pub fn on_wait(&mut self, now: Instant, key: ConnectionKey, queue: Queue) {
         let draining = self.draining;
-        let Some(router) = self.router(index) else {
+        let Some(router) = self.sender(key) else {
             return;
         };
         router.heard(now, queue);
         router.number = queue.number;
         if !router.waiting && !draining {
             router.waiting = true;
-            self.registered.push(index);
+            self.registered.push(key);
         }
-        self.end_soft(now, index);
-        self.cover(now, index);
+        self.end_soft(now, key);
+        self.cover(now, key);
     }
 
     /// UNWAIT: the router's queue is empty. Its soft grants end here; the others come back by themselves.
-    pub fn on_unwait(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) {
-        let Some(router) = self.router(index) else {
+    pub fn on_unwait(&mut self, now: Instant, key: ConnectionKey) {
+        let Some(router) = self.sender(key) else {
             return;
         };
         router.heard(now, Queue::EMPTY);
         router.waiting = false;
-        self.registered.retain(|other| *other != index);
-        self.end_soft(now, index);
+        self.registered.retain(|other| *other != key);
+        self.end_soft(now, key);
     }
 
     /// RETURN: the router cannot use a grant.
-    pub fn on_return(&mut self, now: Instant, ConnectionKey(index): ConnectionKey, queue: Queue) {
-        let Some(router) = self.router(index) else {
+    pub fn on_return(&mut self, now: Instant, key: ConnectionKey, queue: Queue) {
+        let Some(router) = self.sender(key) else {
             return;
         };
         router.heard(now, queue);
@@ -295,15 +291,15 @@ impl Admission {
             self.trim();
             self.freed(now, true);
         }
-        self.cover(now, index);
+        self.cover(now, key);
     }
 
     /// A request of `connection` is over. True: set the flag GRANT on the RESPONSE with DONE, which must be the
     /// next frame written to it; take `b` of that frame from [`occupied`](Self::occupied) after this call.
-    pub fn finished(&mut self, now: Instant, ConnectionKey(index): ConnectionKey) -> bool {
-        self.ongoing = self.ongoing.saturating_sub(1);
+    pub fn finished(&mut self, now: Instant, key: ConnectionKey) -> bool {
+        self.give_back();
         match self.next_grant(now, false) {
-            Some((chosen, false)) if chosen == index => true,
+            Some((chosen, false)) if chosen == key => true,
             Some((chosen, soft)) => {
                 self.notify(chosen, soft);
                 false
@@ -314,8 +310,14 @@ impl Admission {
 
     /// A request is over without a frame that a grant could ride on: its router is gone.
     pub fn dropped(&mut self, now: Instant) {
-        self.ongoing = self.ongoing.saturating_sub(1);
+        self.give_back();
         self.freed(now, false);
+    }
+
+    /// One accepted request less: each is over once.
+    fn give_back(&mut self) {
+        debug_assert!(self.ongoing > 0, "a request is over that was not accepted");
+        self.ongoing = self.ongoing.saturating_sub(1);
     }
 
     /// Takes nothing new from now on; every router hears GONE. Grants not yet spent end.
@@ -342,8 +344,8 @@ impl Admission {
     pub fn set_limit(&mut self, now: Instant, limit: u32) {
         self.limit = limit;
         for position in 0..self.registered.len() {
-            if let Some(index) = self.registered.get(position).copied() {
-                self.cover(now, index);
+            if let Some(key) = self.registered.get(position).copied() {
+                self.cover(now, key);
             }
         }
         // Counts may be too low: one grant past them, for each, says how much there is now.

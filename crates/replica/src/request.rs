@@ -256,6 +256,11 @@ impl Request {
         let now = Instant::now();
         let mut header = Header::new(Kind::Response, self.slot, self.sequence);
         header.a = attachments as u32;
+        debug_assert!(
+            state.phase != Phase::Over,
+            "request {} says more after DONE",
+            self.serial
+        );
         if flags.contains(Flags::DONE) {
             state.phase = Phase::Over;
             state.body.clear();

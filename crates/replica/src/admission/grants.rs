@@ -2,16 +2,32 @@
 
 use std::time::Instant;
 
-use super::{Admission, Expiry, GRANT_TIME, waiters::Router};
+use super::{Admission, ConnectionKey, Expiry, GRANT_TIME, waiters::Router};
 
 impl Admission {
-    pub(super) fn router(&mut self, index: usize) -> Option<&mut Router> {
-        self.routers.get_mut(index)?.as_mut()
+    pub(super) fn at(&self, ConnectionKey(index): ConnectionKey) -> Option<&Router> {
+        self.routers.get(index)?.as_ref()
+    }
+
+    pub(super) fn place(&mut self, key: ConnectionKey) -> Option<&mut Option<Router>> {
+        let ConnectionKey(index) = key;
+        self.routers.get_mut(index)
+    }
+
+    pub(super) fn router(&mut self, key: ConnectionKey) -> Option<&mut Router> {
+        self.place(key)?.as_mut()
+    }
+
+    /// The router that a frame is from. Frames come between `connected` and `disconnected`, so there is one.
+    pub(super) fn sender(&mut self, key: ConnectionKey) -> Option<&mut Router> {
+        let router = self.router(key);
+        debug_assert!(router.is_some(), "{key:?} sends and is not connected");
+        router
     }
 
     /// The router has told, or is told, that its soft grants are of the past.
-    pub(super) fn end_soft(&mut self, now: Instant, index: usize) {
-        let ended = self.router(index).map_or(0, Router::end_soft);
+    pub(super) fn end_soft(&mut self, now: Instant, key: ConnectionKey) {
+        let ended = self.router(key).map_or(0, Router::end_soft);
         self.soft -= ended;
         self.trim();
         for _ in 0..ended {
@@ -30,12 +46,12 @@ impl Admission {
     }
 
     /// Rule 1: soft grants up to the announced count.
-    pub(super) fn cover(&mut self, now: Instant, index: usize) {
+    pub(super) fn cover(&mut self, now: Instant, key: ConnectionKey) {
         while self.free() > 0 {
-            match self.router(index) {
+            match self.router(key) {
                 Some(router) if router.waiting && !router.silent && router.uncovered() => {
-                    self.grant(now, index, true);
-                    self.notify(index, true);
+                    self.grant(now, key, true);
+                    self.notify(key, true);
                 }
                 _ => break,
             }
@@ -43,11 +59,11 @@ impl Admission {
     }
 
     /// Rule 4: a soft grant ends for a request that is here: of its own router, else of the one that has waited least.
-    pub(super) fn lend(&mut self, index: usize) -> bool {
+    pub(super) fn lend(&mut self, key: ConnectionKey) -> bool {
         if self.soft == 0 || self.occupied() > self.limit {
             return false;
         }
-        let own = self.router(index).is_some_and(Router::lend);
+        let own = self.router(key).is_some_and(Router::lend);
         let lent = own || {
             let routers = self.routers.iter_mut().flatten();
             routers
@@ -67,25 +83,25 @@ impl Admission {
     }
 
     /// Keeps a free slot for the waiter whose turn it is.
-    pub(super) fn next_grant(&mut self, now: Instant, soft: bool) -> Option<(usize, bool)> {
+    pub(super) fn next_grant(&mut self, now: Instant, soft: bool) -> Option<(ConnectionKey, bool)> {
         if self.registered.is_empty() || self.free() == 0 {
             return None;
         }
-        let routers = &self.routers;
         let chosen = self
             .registered
             .iter()
-            .filter_map(|index| Some((*index, routers.get(*index)?.as_ref()?)))
+            .filter_map(|key| Some((*key, self.at(*key)?)))
             .filter(|(_, router)| !router.silent && (router.uncovered() || !router.exhausted))
             .min_by_key(|(_, router)| (router.surplus(), router.since))
-            .map(|(index, router)| (index, soft || !router.uncovered()));
+            .map(|(key, router)| (key, soft || !router.uncovered()));
         let (chosen, soft) = chosen?;
         self.grant(now, chosen, soft);
         Some((chosen, soft))
     }
 
-    pub(super) fn grant(&mut self, now: Instant, index: usize, soft: bool) {
-        let Some(router) = self.router(index) else {
+    pub(super) fn grant(&mut self, now: Instant, key: ConnectionKey, soft: bool) {
+        let Some(router) = self.router(key) else {
+            debug_assert!(false, "{key:?} is chosen and not connected");
             return;
         };
         let (generation, number) = router.grant(soft);
@@ -96,16 +112,14 @@ impl Admission {
         }
         self.expiries.push_back(Expiry {
             at: now + GRANT_TIME,
-            connection: index,
+            connection: key,
             generation,
             number,
         });
     }
 
     pub(super) fn outstanding(&self, expiry: &Expiry) -> bool {
-        self.routers
-            .get(expiry.connection)
-            .and_then(Option::as_ref)
+        self.at(expiry.connection)
             .is_some_and(|router| router.outstanding(expiry.generation, expiry.number))
     }
 

@@ -40,11 +40,11 @@ impl Admission {
         self.header(Kind::Reject, slot, sequence)
     }
 
-    pub(super) fn notify(&mut self, index: usize, soft: bool) {
-        let number = self.router(index).map_or(0, |router| router.number);
+    pub(super) fn notify(&mut self, key: ConnectionKey, soft: bool) {
+        let number = self.router(key).map_or(0, |router| router.number);
         let number = if soft { number } else { 0 };
         self.out.push_back(Notice {
-            to: ConnectionKey(index),
+            to: key,
             kind: Kind::Grant,
             number,
         });

@@ -83,6 +83,10 @@ impl Service {
         let connection = &slots.connection;
         let header = frame.header;
         let Some(serving) = self.shared.serving.lock().clone() else {
+            debug_assert!(
+                false,
+                "a router is accepted once there is something to serve"
+            );
             return false;
         };
         let (runs, body, arrivals) = match RequestHead::decode(&frame.payload) {

@@ -125,6 +125,10 @@ impl Service {
     fn on_input(&mut self, now: Instant, index: usize) -> bool {
         loop {
             let Some(Some(router)) = self.routers.get_mut(index) else {
+                debug_assert!(
+                    false,
+                    "router {index} goes when a frame was refused, not while frames are read"
+                );
                 return true;
             };
             let input = match router {
@@ -154,6 +158,10 @@ impl Service {
 
     fn on_hello(&mut self, now: Instant, index: usize, frame: &Frame) -> bool {
         let Some(serving) = self.shared.serving.lock().clone() else {
+            debug_assert!(
+                false,
+                "a router is accepted once there is something to serve"
+            );
             return false;
         };
         let Some(Some(Router::New {
@@ -162,6 +170,10 @@ impl Service {
             listed,
         })) = self.routers.get_mut(index).map(Option::take)
         else {
+            debug_assert!(
+                false,
+                "the first frame of router {index}, and it is none that is new"
+            );
             return false;
         };
         let limit = self.shared.admission.lock().limit();
