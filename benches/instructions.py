@@ -178,7 +178,8 @@ def count(python, deployments, requests):
         "EAGLERAY_ROLE": "proxy",
         "EAGLERAY_NODE": "bench",
         "EAGLERAY_RUN_DIR": str(scratch),
-        "EAGLERAY_LISTEN_FD": str(listener.fileno()),
+        "EAGLERAY_LISTENERS": f"http={listener.fileno()}",
+        "EAGLERAY_LISTEN_FD": str(listener.fileno()),  # For an earlier Eagleray.
         "EAGLERAY_CONTROL_FD": str(theirs.fileno()),
         "EAGLERAY_OPTIONS": json.dumps(child_options),
     }

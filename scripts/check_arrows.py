@@ -27,6 +27,7 @@ ARROWS = {
     "proxy": ("types", "wire", "router", "logs"),
     "replica": ("types", "wire"),
     "controller": ("types", "wire"),
+    "supervisor": ("types", "wire", "logs"),
     "py": ("types", "wire", "client", "replica"),
     "testkit": ("types", "wire", "router", "replica"),
     "node": "*",

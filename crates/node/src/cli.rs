@@ -9,12 +9,13 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-
-use crate::{
+use eagleray_supervisor::{
+    environment::{OPTIONS, ROLE},
     ready::Up,
     run_directory,
-    settings::{self, NodeOptions, ProxyOptions, TlsFiles},
 };
+
+use crate::settings::{self, NodeOptions, ProxyOptions, TlsFiles};
 
 mod client;
 mod counters;
@@ -223,9 +224,9 @@ fn become_node(arguments: NodeArguments) -> Result<(), String> {
 /// The command that is a node: this executable, with its role in the environment and a title for a command line.
 fn node_command(options: &NodeOptions) -> Result<Command, String> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("eagleray: node").env(settings::ROLE, "node");
+    command.arg0("eagleray: node").env(ROLE, "node");
     command.env(
-        settings::OPTIONS,
+        OPTIONS,
         serde_json::to_string(options).map_err(|error| error.to_string())?,
     );
     Ok(command)

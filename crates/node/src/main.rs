@@ -1,49 +1,31 @@
 //! The native executable: node, controller, proxy and reaper, and the command line tool. Which of them it is stands
 //! in the environment, so that the whole command line of a process can be its title.
 //!
-//! This is the composition root: the only place that knows every part. A reader begins in [`supervisor`].
+//! This is the composition root: the only place that knows every part. What a node does is in
+//! [`eagleray_supervisor`].
 
-mod api;
 mod cli;
-mod directory;
 mod inherited;
-mod link;
-mod listener;
 mod node;
-mod output;
-mod owner;
-mod phase;
-mod pidfd;
-mod presence;
-mod processes;
-mod proxy_watch;
-mod publisher;
-mod ready;
 mod reaper;
-mod replicas;
-mod restarts;
 mod roles;
-mod run_directory;
-mod service;
 mod settings;
-mod spawn;
-mod state_directory;
-mod state_watch;
-mod supervisor;
 mod telemetry;
 
 use std::process::ExitCode;
 
+use eagleray_supervisor::environment::{ROLE, set};
+
 fn main() -> ExitCode {
     // Children are started through /proc/self/exe, after which the kernel would call them `exe`.
     rustix::thread::set_name(c"eagleray").ok();
-    let result = match settings::set(settings::ROLE).as_deref() {
+    let result = match set(ROLE).as_deref() {
         None => return cli::main(),
         Some("node") => return node::main(),
         Some("controller") => roles::controller(),
         Some("proxy") => roles::proxy(),
         Some("reaper") => reaper::main().map(|()| ExitCode::SUCCESS),
-        Some(other) => Err(format!("{}={other} is not a role", settings::ROLE)),
+        Some(other) => Err(format!("{ROLE}={other} is not a role")),
     };
     match result {
         Ok(code) => code,

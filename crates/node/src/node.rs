@@ -1,33 +1,23 @@
-//! The node: takes its run directory and sockets, starts everything, and runs its loop to the end.
+//! The node's role: its options become a [`Node`] of the supervisor, and how its start went is said where somebody waits.
 
-use std::{cell::RefCell, fs::File, os::fd::OwnedFd, process::ExitCode, rc::Rc, time::Duration};
+use std::{fs::File, os::fd::OwnedFd, process::ExitCode};
 
+use eagleray_logs::Writer;
+use eagleray_supervisor::{
+    Identity, Node, Owner, Programs,
+    http_listener::{exposure, listen_for_http},
+    listeners::{self, Listener, Listeners},
+    places::{Found, Places},
+    ready::{self, Failure, Kind, Up},
+    run_directory,
+};
 use rustix::process::setsid;
-use tokio::{runtime::Builder, task::LocalSet};
 
-use self::setup::Setup;
 use crate::{
-    api::Api,
-    inherited,
-    output::Watchers,
-    owner,
-    presence::Presence,
-    ready::{self, Failure, Up},
-    replicas::Replicas,
-    roles,
-    service::Service,
-    settings::{self, NodeOptions},
-    state_directory::Logs,
-    state_watch::StateWatch,
-    supervisor::{Channels, Services, Supervisor},
+    inherited, roles,
+    settings::{self, ChildOptions, LogOptions, NodeOptions, ReaperOptions},
     telemetry,
 };
-
-mod setup;
-
-/// Threads that may look through `/proc` at a time.
-const SCANNING_THREADS: usize = 2;
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(crate) fn main() -> ExitCode {
     let options: NodeOptions = match settings::own_options() {
@@ -47,9 +37,22 @@ pub(crate) fn main() -> ExitCode {
         // order. It fails when the starter has seen to it already.
         setsid().ok();
     }
-    match Setup::new(&options) {
-        Ok(setup) => setup.run(&options, owner_pipe, ready_pipe),
-        Err(failure) => report(&options, ready_pipe, &Err(failure)),
+    let owner = Owner {
+        pid: options.owner_pid,
+        pipe: owner_pipe,
+    };
+    let announce = |result| report(&options, ready_pipe, &result);
+    let succeeded = match Start::new(&options) {
+        Ok(start) => start.run(owner, announce),
+        Err(failure) => {
+            announce(Err(failure));
+            false
+        }
+    };
+    if succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -66,16 +69,7 @@ fn complain(message: &str) -> ExitCode {
 }
 
 /// Says how the start went: on the pipe that waits for it, else on the terminal.
-fn report(
-    options: &NodeOptions,
-    ready_pipe: Option<File>,
-    result: &Result<Up, Failure>,
-) -> ExitCode {
-    let code = if result.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    };
+fn report(options: &NodeOptions, ready_pipe: Option<File>, result: &Result<Up, Failure>) {
     match (ready_pipe, result) {
         (Some(pipe), _) => {
             if let Err(error) = ready::write(pipe, result) {
@@ -86,118 +80,135 @@ fn report(
         (None, Ok(_)) => {}
         (None, Err(failure)) => crate::cli::complain(&failure.message),
     }
-    code
 }
 
-impl Setup {
-    fn run(
-        self,
-        options: &NodeOptions,
-        owner_pipe: Option<OwnedFd>,
-        ready_pipe: Option<File>,
-    ) -> ExitCode {
-        let runtime = match Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(SCANNING_THREADS)
-            .thread_keep_alive(FOR_EVER)
-            .build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => return report(options, ready_pipe, &Err(Failure::from(error))),
+/// A node that can be run.
+struct Start {
+    node: Node,
+    programs: Programs,
+    logs: Writer,
+    /// For whoever started the node; empty: none.
+    warning: String,
+}
+
+impl Start {
+    /// Everything that can fail before a process is started: the directories, the log, the sockets.
+    fn new(options: &NodeOptions) -> Result<Self, Failure> {
+        options
+            .proxy
+            .check_files()
+            .map_err(|problem| Failure::new(Kind::Invalid, format!("http_options: {problem}")))?;
+        let mut log_options = LogOptions::from_environment(options.foreground)
+            .map_err(|problem| Failure::new(Kind::Invalid, problem))?;
+        let root = run_directory::root();
+        let (places, found) = Places::take(&root, &options.name, options.owner_pid.is_some())?;
+        log_options.directory = places.state.logs();
+        let started = start_log(options, &log_options, found).and_then(|logs| {
+            let programs = programs(options, &log_options, &places)?;
+            let (listeners, warning) = listen(options, &root)?;
+            Ok((logs, programs, listeners, warning))
+        });
+        let (logs, programs, listeners, warning) = match started {
+            Ok(started) => started,
+            Err(failure) => {
+                places.give_back();
+                return Err(failure);
+            }
         };
-        // One of them is there from now on: a replica's death can be seen to when no thread can be made any more.
-        runtime.spawn_blocking(|| {});
-        let local = LocalSet::new();
-        let code = local.block_on(&runtime, self.live(options, owner_pipe, ready_pipe));
-        drop(local);
-        runtime.shutdown_background();
-        code
+        let identity = Identity {
+            name: options.name.clone(),
+            owner_pid: options.owner_pid.unwrap_or(0),
+            argv: options.argv.clone(),
+        };
+        let node = Node::new(identity, places, listeners)?;
+        Ok(Self {
+            node,
+            programs,
+            logs,
+            warning,
+        })
     }
 
-    async fn live(
-        self,
-        options: &NodeOptions,
-        owner_pipe: Option<OwnedFd>,
-        mut ready_pipe: Option<File>,
-    ) -> ExitCode {
-        let log_directory = self.state.logs();
-        let record = self.record(options);
-        let up = self.up(&record);
-        let info = Rc::new(RefCell::new(self.info(options)));
-        let watchers = Rc::new(Watchers::default());
-        let channels = Channels::new();
-        let recipes = match self.recipes(options) {
-            Ok(recipes) => recipes,
-            Err(error) => return report(options, ready_pipe, &Err(Failure::from(error))),
+    fn run(self, owner: Owner, announce: impl FnOnce(Result<Up, Failure>)) -> bool {
+        let warning = self.warning;
+        let announce = |result: Result<Up, Failure>| {
+            announce(result.map(|up| Up { warning, ..up }));
         };
-        // From here on the only copies are those that the services hold, so that they can be closed.
-        drop((self.http, self.controller_socket));
-        let [reaper, controller, proxy] =
-            recipes.map(|recipe| Service::start(recipe, channels.service_sender.clone()));
-        let logs = self.logs;
-        let replicas = Replicas::new(
-            self.directory.path(),
-            &log_directory,
-            &self.node_id,
-            Rc::clone(&watchers),
-            logs.clone(),
-            channels.replica_sender.clone(),
-        );
-        let api = Api {
-            info: Rc::clone(&info),
-            watchers,
-            shutdown: channels.shutdown_sender.clone(),
-            counters: channels.counters_sender.clone(),
-        };
-        let directory = Rc::new(RefCell::new(self.directory));
-        let presence = Presence::new(
-            Rc::clone(&directory),
-            StateWatch::new(self.state),
-            record.clone(),
-            api,
-            self.node_socket,
-        );
-        let presence = match presence {
-            Ok(presence) => presence,
-            Err(error) => return report(options, ready_pipe, &Err(Failure::from(error))),
-        };
-        let owner = owner::gone(options.owner_pid, owner_pipe);
-        let services = Services {
-            reaper,
-            controller,
-            proxy,
-        };
-        let mut supervisor = Supervisor::new(
-            services,
-            replicas,
-            presence,
-            info,
-            log_directory,
-            logs.clone(),
-        );
-        let announce = |result: Result<(), Failure>| {
-            let result =
-                result.and_then(|()| Ok(directory.borrow().publish(&record).map(|()| up)?));
-            report(options, ready_pipe.take(), &result)
-        };
-        let outcome = supervisor.run(channels, owner, announce).await;
-        tracing::info!("the node ends");
-        telemetry::finish(&logs);
-        if !outcome.in_order {
-            // The reaper sees the pipe close, and ends the rest.
-            return ExitCode::FAILURE;
-        }
-        // Directories last: a line logged after that has no place to go.
-        supervisor.dismiss_reaper().await;
-        let kept = if supervisor.any_replica_failed() {
-            Logs::Keep
-        } else {
-            Logs::Remove
-        };
-        if let Err(error) = supervisor.leave(kept).await {
-            tracing::warn!(%error, "what the node had on disk was not removed");
-            telemetry::finish(&logs);
-        }
-        outcome.code
+        self.node.run(self.programs, self.logs, owner, announce)
     }
+}
+
+fn start_log(
+    options: &NodeOptions,
+    log_options: &LogOptions,
+    found: Found,
+) -> Result<Writer, Failure> {
+    if !options.foreground {
+        // What the starter gave may be a pipe whose reader waits for its end.
+        let nowhere = File::options().write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stderr(&nowhere)?;
+        rustix::stdio::dup2_stdout(&nowhere)?;
+    }
+    let logs = telemetry::start("node", "node", log_options)?;
+    for error in found.stale {
+        tracing::warn!(%error, "what a dead node left could not be cleaned");
+    }
+    for note in found.notes {
+        tracing::warn!(note, "logs and code are not where they should be");
+    }
+    Ok(logs)
+}
+
+/// The listening sockets of the node's proxies, and what to say of them.
+fn listen(options: &NodeOptions, root: &std::path::Path) -> Result<(Listeners, String), Failure> {
+    let mut listeners = Listeners::default();
+    if options.no_http {
+        return Ok((listeners, String::new()));
+    }
+    let socket = listen_for_http(root, &options.http_host, options.http_port)?;
+    let bound = socket.local_addr()?;
+    let warning = exposure(bound);
+    if !warning.is_empty() {
+        tracing::warn!("{warning}");
+    }
+    let http = Listener {
+        socket: socket.into(),
+        address: format!("{}://{bound}", options.proxy.scheme()),
+    };
+    listeners.insert(listeners::HTTP, http);
+    Ok((listeners, warning))
+}
+
+/// What each process of the node is told.
+fn programs(
+    options: &NodeOptions,
+    log_options: &LogOptions,
+    places: &Places,
+) -> Result<Programs, Failure> {
+    let run_directory = places.run.path().to_owned();
+    let child = ChildOptions {
+        logs: log_options.clone(),
+        proxy: options.proxy.clone(),
+        checkpoint: places.state.checkpoint(),
+        blob_directory: places.state.blobs(),
+        run_directory: run_directory.clone(),
+        node_id: places.node_id.clone(),
+    };
+    let reaper = ReaperOptions {
+        node_id: places.node_id.clone(),
+        run_directory,
+        state_directory: places.state.path().to_owned(),
+        remove: run_directory::is_script_name(&options.name),
+        logs: LogOptions {
+            terminal: false,
+            ..log_options.clone()
+        },
+    };
+    let text = |json: serde_json::Result<String>| json.map_err(std::io::Error::from);
+    let child = text(serde_json::to_string(&child))?;
+    Ok(Programs {
+        reaper: text(serde_json::to_string(&reaper))?,
+        controller: child.clone(),
+        proxy: child,
+    })
 }

@@ -1,6 +1,7 @@
 //! The processes that a node starts: each takes its inherited descriptors and hands over to its own crate.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::TcpListener,
     os::{
@@ -11,6 +12,10 @@ use std::{
 };
 
 use eagleray_logs::Writer;
+use eagleray_supervisor::{
+    environment::{CONTROL_FD, LISTENERS, set},
+    listeners,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -27,11 +32,11 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
     take_no_signals(&[FILE_TOO_LARGE])?;
     let Begun {
         options,
-        listener,
+        listeners: [listener],
         control,
         logs,
-    } = begin("controller")?;
-    let listener = listener.ok_or_else(|| format!("{} is not set", settings::LISTEN_FD))?;
+    } = begin("controller", [listeners::CONTROLLER])?;
+    let listener = listener.ok_or("the controller was given no socket to listen on")?;
     let options = eagleray_controller::Options {
         checkpoint_path: options.checkpoint,
         blob_directory: options.blob_directory,
@@ -51,10 +56,10 @@ pub(crate) fn proxy() -> Result<ExitCode, String> {
     leave_signals_to_the_node()?;
     let Begun {
         options,
-        listener,
+        listeners: [http],
         control,
         logs,
-    } = begin("proxy")?;
+    } = begin("proxy", [listeners::HTTP])?;
     let proxy = match options.proxy.check() {
         Ok(proxy) => proxy,
         Err(problems) => {
@@ -67,7 +72,7 @@ pub(crate) fn proxy() -> Result<ExitCode, String> {
         ..proxy
     };
     let result = eagleray_proxy::run(
-        listener.map(TcpListener::from),
+        http.map(TcpListener::from),
         UnixStream::from(control),
         proxy,
     );
@@ -88,7 +93,7 @@ fn end<E: std::error::Error>(logs: &Writer, result: Result<(), E>) -> ExitCode {
 }
 
 /// Makes the signals by which a whole group of processes is told to end do nothing here. The node hears them too, and
-/// says what is to be done, in the order of [`Phase`](crate::phase): a proxy that obeyed them itself would lose
+/// says what is to be done, in its order: a proxy that obeyed them itself would lose
 /// every request in it.
 pub(crate) fn leave_signals_to_the_node() -> Result<(), String> {
     let ends = [
@@ -120,28 +125,39 @@ fn take_no_signals(numbers: &[i32]) -> Result<(), String> {
 }
 
 /// What a process of the node begins with.
-struct Begun {
+struct Begun<const N: usize> {
     options: ChildOptions,
-    /// A proxy without HTTP has none.
-    listener: Option<OwnedFd>,
+    /// In the order of their names, as far as the node has them: one without HTTP does not.
+    listeners: [Option<OwnedFd>; N],
     control: OwnedFd,
     logs: Writer,
 }
 
-fn begin(role: &'static str) -> Result<Begun, String> {
+fn begin<const N: usize>(role: &'static str, names: [&str; N]) -> Result<Begun<N>, String> {
     // The descriptors first: nothing may be opened under their numbers before.
-    let listener = settings::set(settings::LISTEN_FD)
-        .map(|_| inherited::from_environment(settings::LISTEN_FD))
-        .transpose()
-        .map_err(|error| error.to_string())?;
-    let control =
-        inherited::from_environment(settings::CONTROL_FD).map_err(|error| error.to_string())?;
+    let mut given = inherited_listeners()?;
+    let listeners = names.map(|name| given.remove(name));
+    if let Some(name) = given.keys().next() {
+        return Err(format!("this {role} knows no listener named {name}"));
+    }
+    let control = inherited::from_environment(CONTROL_FD).map_err(|error| error.to_string())?;
     let options: ChildOptions = settings::own_options()?;
     let logs = telemetry::start(role, role, &options.logs).map_err(|error| error.to_string())?;
     Ok(Begun {
         options,
-        listener,
+        listeners,
         control,
         logs,
     })
+}
+
+/// Those that the node gave to this process, by name.
+fn inherited_listeners() -> Result<BTreeMap<String, OwnedFd>, String> {
+    let given = listeners::parse(&set(LISTENERS).unwrap_or_default())?;
+    let taken = given.into_iter().map(|(name, number)| {
+        let socket =
+            inherited::take(number).map_err(|error| format!("listener {name}: {error}"))?;
+        Ok((name, socket))
+    });
+    taken.collect()
 }

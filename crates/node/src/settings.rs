@@ -1,4 +1,4 @@
-//! The environment variables that Eagleray's processes read, and the options that travel in one of them.
+//! The environment variables that the executable reads beside those of its node, and the options that travel in one.
 //!
 //! A process that is started by another gets its options as JSON in the environment, not as arguments: so its
 //! whole command line can be a title such as `eagleray: proxy`.
@@ -6,22 +6,9 @@
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use eagleray_logs::{Encoding, Limits};
+use eagleray_supervisor::environment::{OPTIONS, set};
 use serde::{Deserialize, Serialize};
 
-/// `node`, `controller`, `proxy` or `reaper`; without it the executable is the command line tool.
-pub(crate) const ROLE: &str = "EAGLERAY_ROLE";
-pub(crate) const OPTIONS: &str = "EAGLERAY_OPTIONS";
-/// Id of the node, in every process below it. The reaper kills by it.
-pub(crate) const NODE: &str = "EAGLERAY_NODE";
-/// Id of the replica, in a replica and all it starts.
-pub(crate) const REPLICA: &str = "EAGLERAY_REPLICA";
-pub(crate) const CONTROL_FD: &str = "EAGLERAY_CONTROL_FD";
-pub(crate) const LISTEN_FD: &str = "EAGLERAY_LISTEN_FD";
-/// Where `PYTHONPATH` waits until the modules of our own are imported in a Python that we start
-/// (`python/eagleray/_bootstrap.py`).
-pub(crate) const PYTHON_PATH: &str = "EAGLERAY_PYTHONPATH";
-pub(crate) const RUN_DIRECTORY: &str = "EAGLERAY_RUN_DIR";
-pub(crate) const RUNTIME_ROOT: &str = "EAGLERAY_RUNTIME_DIR";
 /// Name of the resident node that the command line means.
 pub(crate) const NODE_NAME: &str = "EAGLERAY_NODE_NAME";
 pub(crate) const LOG: &str = "EAGLERAY_LOG";
@@ -249,11 +236,6 @@ pub(crate) fn default_http_port() -> Result<u16, String> {
 
 pub(crate) fn default_node_name() -> String {
     set(NODE_NAME).unwrap_or_else(|| DEFAULT_NAME.to_owned())
-}
-
-/// A variable that is set and not empty.
-pub(crate) fn set(variable: &str) -> Option<String> {
-    env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 /// The networks of `FORWARDED_ALLOW_IPS`, which servers of Python read as well: addresses and networks between commas, or

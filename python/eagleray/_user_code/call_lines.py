@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OK, ERROR, CANCELLED = "OK", "ERROR", "CANCELLED"
 
-# Before a line that is for the log only: `LOG_ONLY` of `crates/node/src/output.rs`.
+# Before a line that is for the log only: `LOG_ONLY` of `crates/supervisor/src/output.rs`.
 _MARK = "\x1e"
 _EVERY_S = 0.1
 # Lines that may wait to be written.

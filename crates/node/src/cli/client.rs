@@ -8,13 +8,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use eagleray_supervisor::run_directory::{self, NodeRecord};
 use eagleray_wire::{Decoder, Frame, Kind, check_peer};
 use prost::Message;
 
-use crate::{
-    run_directory::{self, NodeRecord},
-    settings,
-};
+use crate::settings;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 

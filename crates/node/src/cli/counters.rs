@@ -1,11 +1,11 @@
 //! `eagleray status --counters`: what each proxy has counted since it started.
 
+use eagleray_supervisor::run_directory;
 use eagleray_types::control::{
     Empty, NodeCounters, NodeRequest, NodeResponse, node_request, node_response,
 };
 
 use super::{StatusArguments, client, say, tree::Tree};
-use crate::run_directory;
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
     let node = client::find(arguments.node.as_deref())?;

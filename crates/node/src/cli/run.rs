@@ -12,10 +12,10 @@ use std::{
     process::Command,
 };
 
+use eagleray_supervisor::environment::{OPTIONS, PYTHON_PATH};
 use serde_json::{Map, Value, json};
 
 use super::{HttpArguments, RunArguments};
-use crate::settings;
 
 /// Where the working directory waits meanwhile.
 const DIRECTORY: &str = "EAGLERAY_DIRECTORY";
@@ -46,11 +46,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
     if let Ok(directory) = env::current_dir() {
         command.env(DIRECTORY, directory).current_dir("/");
     }
-    command.env(settings::OPTIONS, options.to_string());
+    command.env(OPTIONS, options.to_string());
     if let Some(path) = env::var_os("PYTHONPATH") {
-        command
-            .env(settings::PYTHON_PATH, path)
-            .env_remove("PYTHONPATH");
+        command.env(PYTHON_PATH, path).env_remove("PYTHONPATH");
     }
     let error = command.exec();
     Err(format!("cannot start {}: {error}", python.display()))

@@ -12,6 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use eagleray_supervisor::{
+    describe, pipe,
+    ready::{self, Kind, Up},
+    run_directory::{self, NodeRecord},
+    state_directory,
+};
 use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -19,13 +25,7 @@ use rustix::{
 };
 
 use super::{StartArguments, announce, client, node_command, place, say};
-use crate::{
-    ready::{self, Kind, Up},
-    replicas::process::pipe,
-    run_directory::{self, NodeRecord},
-    settings::{self, NodeOptions},
-    state_directory,
-};
+use crate::settings::{self, NodeOptions};
 
 /// A node says within this time whether it is up; it gives up by itself before.
 const START_WITHIN_SECONDS: i64 = 60;
@@ -157,10 +157,6 @@ fn start(options: &NodeOptions) -> Result<Result<Up, ready::Failure>, String> {
     }
     // It ends by itself; when we say why, nothing of it is left.
     let status = child.wait().map_err(failed)?;
-    ready::parse(&line).ok_or_else(|| {
-        format!(
-            "the node ended while it started ({})",
-            crate::spawn::describe(status)
-        )
-    })
+    ready::parse(&line)
+        .ok_or_else(|| format!("the node ended while it started ({})", describe(status)))
 }

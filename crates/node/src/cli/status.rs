@@ -1,12 +1,12 @@
 //! `eagleray status`: what a node serves, as YAML in the shape that users of Ray Serve know, or as JSON.
 
+use eagleray_supervisor::run_directory;
 use eagleray_types::control::{
     ApiRequest, ApiResponse, ApplicationStatus, DeploymentStatus, Empty, NodeInfo, NodeRequest,
     NodeResponse, Status, api_request, api_response, node_request, node_response,
 };
 
 use super::{StatusArguments, client, complain, say, tree::Tree};
-use crate::run_directory;
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
     let node = client::find(arguments.node.as_deref())?;

@@ -1,14 +1,14 @@
 //! `eagleray stop`: ends a node in order and returns when nothing of it is left.
 
+use eagleray_supervisor::{
+    processes,
+    run_directory::{self, NodeRecord},
+};
 use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{client, say};
-use crate::{
-    processes,
-    run_directory::{self, NodeRecord},
-    settings,
-};
+use crate::settings;
 
 /// Longer than a node takes that has to kill what it runs.
 const END_WITHIN_SECONDS: i64 = 40;

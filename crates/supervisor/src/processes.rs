@@ -22,7 +22,7 @@ use rustix::{
     },
 };
 
-use crate::settings;
+use crate::environment;
 
 /// How long processes in the middle of `exec` hold up the answer that none is left. It takes them microseconds, but
 /// one that waits for a dead disk there must not hold up a node's start.
@@ -95,7 +95,7 @@ impl Belongs {
     pub(crate) fn to_node(node_id: &str) -> Self {
         Self {
             mark: Mark::of_node(node_id),
-            variables: vec![format!("{}={node_id}", settings::NODE)],
+            variables: vec![format!("{}={node_id}", environment::NODE)],
             session: None,
         }
     }
@@ -103,8 +103,8 @@ impl Belongs {
     /// With the node, since replicas of two nodes may have the same id.
     pub(crate) fn to_replica(node_id: &str, replica_id: &str, session: u32) -> Self {
         let variables = vec![
-            format!("{}={node_id}", settings::NODE),
-            format!("{}={replica_id}", settings::REPLICA),
+            format!("{}={node_id}", environment::NODE),
+            format!("{}={replica_id}", environment::REPLICA),
         ];
         Self {
             mark: Mark::of_node(node_id).of_process(session),
@@ -272,12 +272,12 @@ fn wait_for_deaths(processes: &[OwnedFd], limit: Duration) {
 }
 
 /// Whether a process with this number lives and is no zombie.
-pub(crate) fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     Status::read(pid).is_some_and(|status| !status.dead)
 }
 
 /// A pidfd of any process.
-pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
+pub fn open(pid: u32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }

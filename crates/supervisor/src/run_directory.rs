@@ -24,7 +24,7 @@ use crate::{
         At, Error, Lock, create_new, is_same, lock, private_directory, remove_directory,
         remove_file,
     },
-    processes, settings,
+    environment, processes,
 };
 
 /// Longest path that fits a unix socket address, with its terminating zero.
@@ -38,25 +38,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What `node.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NodeRecord {
-    pub(crate) name: String,
-    pub(crate) pid: u32,
-    pub(crate) node_id: String,
-    pub(crate) http_address: String,
+pub struct NodeRecord {
+    pub name: String,
+    pub pid: u32,
+    pub node_id: String,
+    pub http_address: String,
     /// The script that owns the node; 0 for a resident one.
-    pub(crate) owner_pid: u32,
-    pub(crate) argv: Vec<String>,
+    pub owner_pid: u32,
+    pub argv: Vec<String>,
     /// Where its logs are, on a disk.
     #[serde(default)]
-    pub(crate) log_directory: PathBuf,
+    pub log_directory: PathBuf,
 }
 
 /// Where this user's run directories are.
-pub(crate) fn root() -> PathBuf {
-    if let Some(root) = settings::set(settings::RUNTIME_ROOT) {
+pub fn root() -> PathBuf {
+    if let Some(root) = environment::set(environment::RUNTIME_ROOT) {
         return PathBuf::from(root);
     }
-    if let Some(runtime) = settings::set("XDG_RUNTIME_DIR").map(PathBuf::from)
+    if let Some(runtime) = environment::set("XDG_RUNTIME_DIR").map(PathBuf::from)
         && runtime.is_dir()
     {
         return runtime.join("eagleray");
@@ -65,7 +65,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Whether `name` can be the name of a node, and so of a directory.
-pub(crate) fn is_valid_name(name: &str) -> bool {
+pub fn is_valid_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')
         && name
@@ -73,13 +73,13 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
-pub(crate) fn is_script_name(name: &str) -> bool {
+pub fn is_script_name(name: &str) -> bool {
     name.starts_with("script-")
 }
 
 /// The run directory of this node, locked.
 #[derive(Debug)]
-pub(crate) struct RunDirectory {
+pub struct RunDirectory {
     path: PathBuf,
     lock: File,
 }
@@ -94,7 +94,7 @@ impl RunDirectory {
             return Err(Error::Unsafe(format!(
                 "{} is too long for unix sockets inside it; set {} to a shorter path",
                 path.display(),
-                settings::RUNTIME_ROOT
+                environment::RUNTIME_ROOT
             )));
         }
         // Whoever cleans a stale directory may remove it between the two steps; then both are repeated.
@@ -156,7 +156,7 @@ impl RunDirectory {
         is_same(&self.lock, &self.path.join("lock"))
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -232,7 +232,7 @@ impl RunDirectory {
 }
 
 /// Whether a node holds the directory.
-pub(crate) fn is_held(path: &Path) -> bool {
+pub fn is_held(path: &Path) -> bool {
     matches!(lock(path, false), Ok(Lock::Held))
 }
 
@@ -264,7 +264,7 @@ pub(crate) fn clean(path: &Path) -> Result<(), Error> {
 }
 
 /// The records of all nodes that live, by name.
-pub(crate) fn records(root: &Path) -> Vec<NodeRecord> {
+pub fn records(root: &Path) -> Vec<NodeRecord> {
     let Ok(entries) = fs::read_dir(root) else {
         return Vec::new();
     };
@@ -288,7 +288,7 @@ pub(crate) fn any_held_without_record(root: &Path) -> bool {
 }
 
 /// What `node.json` in `path` says, whether or not the node lives.
-pub(crate) fn record(path: &Path) -> Option<NodeRecord> {
+pub fn record(path: &Path) -> Option<NodeRecord> {
     serde_json::from_slice(&fs::read(path.join("node.json")).ok()?).ok()
 }
 

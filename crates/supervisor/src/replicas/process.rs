@@ -3,28 +3,22 @@
 use std::{
     env,
     ffi::OsString,
-    fs::{self, Permissions},
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::{
-            fs::PermissionsExt,
-            net::{UnixListener, UnixStream},
-        },
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
     },
     path::Path,
     process::{Command, Stdio},
 };
 
 use eagleray_types::{ReplicaId, control::Spawn};
-use rustix::{
-    io::Errno,
-    pipe::{PipeFlags, pipe_with},
-};
+use rustix::io::Errno;
 
 use crate::{
+    descriptor::{listen, number, pipe},
+    environment,
     processes::Mark,
-    settings,
     spawn::{self, Process},
 };
 
@@ -75,15 +69,15 @@ pub(super) fn start(
         hold_python_path_back(&mut command, spawn);
     }
     command
-        .env_remove(settings::ROLE)
-        .env_remove(settings::OPTIONS);
+        .env_remove(environment::ROLE)
+        .env_remove(environment::OPTIONS);
     command
-        .env(settings::NODE, node_id)
-        .env(settings::REPLICA, id.as_str());
-    command.env(settings::RUN_DIRECTORY, run_directory);
+        .env(environment::NODE, node_id)
+        .env(environment::REPLICA, id.as_str());
+    command.env(environment::RUN_DIRECTORY, run_directory);
     command
-        .env(settings::CONTROL_FD, number(&theirs))
-        .env(settings::LISTEN_FD, number(&listener));
+        .env(environment::CONTROL_FD, number(&theirs))
+        .env(environment::LISTEN_FD, number(&listener));
     if !spawn.working_directory.is_empty() {
         command.current_dir(directory);
     }
@@ -106,7 +100,7 @@ pub(super) fn start(
 fn hold_python_path_back(command: &mut Command, spawn: &Spawn) {
     let given = spawn.environment.get("PYTHONPATH").map(OsString::from);
     if let Some(path) = given.or_else(|| env::var_os("PYTHONPATH")) {
-        command.env(settings::PYTHON_PATH, path);
+        command.env(environment::PYTHON_PATH, path);
     }
     command.env_remove("PYTHONPATH");
 }
@@ -129,24 +123,4 @@ fn way_out(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
-}
-
-/// A listening socket at `path` that only this user can reach, under any umask.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-/// A pipe whose ends are closed on exec.
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(pipe_with(PipeFlags::CLOEXEC)?)
-}
-
-pub(crate) fn number(descriptor: &impl AsRawFd) -> String {
-    descriptor.as_raw_fd().to_string()
 }

@@ -1,7 +1,7 @@
 //! The native children of a node: controller, proxy, reaper. Each is started again when it ends.
 //!
-//! What must outlive them stays here: the listening socket (a client that connects while the proxy is away waits
-//! in its backlog and is served by the next one), and the node's end of the reaper's pipe.
+//! What must outlive them stays here: the listening sockets (a client that connects while the proxy is away waits
+//! in the backlog and is served by the next one), and the node's end of the reaper's pipe.
 //!
 //! How soon is the business of [`Restarts`].
 
@@ -10,7 +10,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     path::PathBuf,
@@ -28,10 +28,11 @@ use tokio::{
 };
 
 use crate::{
-    link, reaper,
-    replicas::process::{number, pipe},
+    descriptor::{number, pipe},
+    environment, link,
+    listeners::Listeners,
+    reaper,
     restarts::Restarts,
-    settings,
     spawn::{self, Process, describe},
 };
 
@@ -91,7 +92,8 @@ pub(crate) struct Recipe {
     pub(crate) node_id: String,
     pub(crate) run_directory: PathBuf,
     pub(crate) log_directory: PathBuf,
-    pub(crate) listener: Option<OwnedFd>,
+    /// Those that it accepts connections from.
+    pub(crate) listeners: Listeners,
 }
 
 #[derive(Debug)]
@@ -144,9 +146,9 @@ impl Service {
         self.over.get()
     }
 
-    /// Closes the node's copy of the listening socket: when the child has closed its own, clients are refused.
-    pub(crate) fn close_listener(&self) {
-        self.recipe.borrow_mut().listener = None;
+    /// Closes the node's copies of its listening sockets: when the child has closed its own, clients are refused.
+    pub(crate) fn close_listeners(&self) {
+        self.recipe.borrow_mut().listeners.close();
     }
 
     /// Reaper only: tells it that nothing is left to be done.
@@ -265,11 +267,11 @@ impl Service {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(format!("eagleray: {}", self.role.name()));
         command
-            .env(settings::ROLE, self.role.name())
-            .env(settings::OPTIONS, &recipe.options);
+            .env(environment::ROLE, self.role.name())
+            .env(environment::OPTIONS, &recipe.options);
         command
-            .env(settings::NODE, &recipe.node_id)
-            .env(settings::RUN_DIRECTORY, &recipe.run_directory);
+            .env(environment::NODE, &recipe.node_id)
+            .env(environment::RUN_DIRECTORY, &recipe.run_directory);
         command
             .current_dir("/")
             .stdin(Stdio::null())
@@ -282,12 +284,10 @@ impl Service {
             return Ok((process, None));
         }
         let (control, theirs) = UnixStream::pair()?;
-        command.env(settings::CONTROL_FD, number(&theirs));
+        command.env(environment::CONTROL_FD, number(&theirs));
         let mut inherited: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
-        if let Some(listener) = &recipe.listener {
-            command.env(settings::LISTEN_FD, number(listener));
-            inherited.push(listener.as_fd());
-        }
+        command.env(environment::LISTENERS, recipe.listeners.text());
+        inherited.extend(recipe.listeners.descriptors());
         Ok((spawn::spawn(command, &inherited, None)?, Some(control)))
     }
 }

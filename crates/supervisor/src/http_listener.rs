@@ -1,4 +1,4 @@
-//! The listening TCP socket of HTTP, and what is said when somebody else has the port.
+//! The listening TCP socket of HTTP, what is said when somebody else has the port, and what when everybody can reach it.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ const STARTING_NODE_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     #[error("{0}")]
     PortTaken(String),
     #[error("cannot listen for HTTP on {host}:{port}: {reason}")]
@@ -36,7 +36,7 @@ pub(crate) enum Error {
 }
 
 /// Listens on `host:port`. If a node has the port whose script has ended, waits until it is gone.
-pub(crate) fn listen_for_http(root: &Path, host: &str, port: u16) -> Result<TcpListener, Error> {
+pub fn listen_for_http(root: &Path, host: &str, port: u16) -> Result<TcpListener, Error> {
     let other = |reason: String| Error::Other {
         host: host.to_owned(),
         port,
@@ -66,6 +66,17 @@ pub(crate) fn listen_for_http(root: &Path, host: &str, port: u16) -> Result<TcpL
         }
         thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// What to say once of an address that every machine can reach; empty: nothing.
+pub fn exposure(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return String::new();
+    }
+    format!(
+        "HTTP listens on {address}: every machine that can reach this one can send requests, and there is no \
+         authentication. The address 127.0.0.1 keeps it to this machine."
+    )
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
@@ -132,6 +143,17 @@ fn taken(host: &str, port: u16, holder: Option<&NodeRecord>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_address_that_is_everywhere_is_warned_of() {
+        for everywhere in ["0.0.0.0:80", "[::]:80"] {
+            let warning = exposure(everywhere.parse().unwrap());
+            assert!(warning.contains(everywhere), "{warning}");
+        }
+        for one in ["127.0.0.1:80", "[::1]:80", "192.0.2.1:80"] {
+            assert_eq!(exposure(one.parse().unwrap()), "");
+        }
+    }
 
     #[test]
     fn a_port_of_another_program_is_refused_with_two_ways_out() {

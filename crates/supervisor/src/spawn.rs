@@ -144,7 +144,7 @@ pub(crate) fn reap_orphans() {
 }
 
 /// `exit status 1`, `signal 9 (SIGKILL)`.
-pub(crate) fn describe(status: ExitStatus) -> String {
+pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(number)) => {

@@ -22,8 +22,8 @@ use crate::{
         At, Error, Lock, check_room, is_same, lock, private_directory, remove_directory,
         remove_file,
     },
+    environment,
     run_directory::is_script_name,
-    settings,
 };
 
 /// Of the node's id, what tells its directory from those of other machines.
@@ -42,7 +42,7 @@ pub(crate) enum Logs {
 }
 
 #[derive(Debug)]
-pub(crate) struct StateDirectory {
+pub struct StateDirectory {
     path: PathBuf,
     /// Of a script's. A resident node has locked its run directory, of the same name.
     lock: Option<File>,
@@ -120,19 +120,19 @@ impl StateDirectory {
         check_room(&self.path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn logs(&self) -> PathBuf {
+    pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
 
-    pub(crate) fn blobs(&self) -> PathBuf {
+    pub fn blobs(&self) -> PathBuf {
         self.path.join("blobs")
     }
 
-    pub(crate) fn checkpoint(&self) -> PathBuf {
+    pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint.sqlite")
     }
 
@@ -195,15 +195,15 @@ fn keep_logs(path: &Path) -> Result<(), Error> {
 
 /// Where this user's state is, when the environment says so.
 fn of_user() -> Option<PathBuf> {
-    let base = settings::set(VARIABLE)
+    let base = environment::set(VARIABLE)
         .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(settings::set("HOME")?).join(".local/state")))?;
+        .or_else(|| Some(PathBuf::from(environment::set("HOME")?).join(".local/state")))?;
     // A path that depends on where a process happens to be is none, as the XDG specification says.
     base.is_absolute().then(|| base.join("eagleray"))
 }
 
 /// Where the logs of the resident node `name` are.
-pub(crate) fn logs_of_resident(name: &str) -> PathBuf {
+pub fn logs_of_resident(name: &str) -> PathBuf {
     of_user().unwrap_or_default().join(name).join("logs")
 }
 

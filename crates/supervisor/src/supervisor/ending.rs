@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -50,7 +49,7 @@ impl Supervisor {
         self.services.controller.signal(Signal::KILL);
         self.services.proxy.signal(Signal::KILL);
         Outcome {
-            code: ExitCode::FAILURE,
+            as_asked: false,
             in_order: false,
         }
     }
@@ -71,7 +70,7 @@ impl Supervisor {
         // on for those who wait for its answers, and is not started again.
         self.services.controller.end();
         self.services.proxy.end();
-        self.services.proxy.close_listener();
+        self.services.proxy.close_listeners();
         match &self.proxy {
             // Not sent: then there is nobody to drain, and the time of this phase ends it.
             Some(proxy) => {

@@ -8,7 +8,6 @@ use std::{
     cell::RefCell,
     path::PathBuf,
     pin::pin,
-    process::ExitCode,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -93,7 +92,7 @@ pub(crate) struct Services {
 /// How the node ended. Not in order: processes may be left, and the reaper must see to them.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) code: ExitCode,
+    pub(crate) as_asked: bool,
     pub(crate) in_order: bool,
 }
 
@@ -154,12 +153,13 @@ impl Supervisor {
         }
     }
 
-    /// Runs until the node has ended. `announce` is called once, when it is up or has failed to come up.
+    /// Runs until the node has ended. `announce` is called once, when it is up or has failed to come up, and
+    /// returns whether the node is up and known to be.
     pub(crate) async fn run(
         &mut self,
         mut channels: Channels,
         owner_gone: impl Future<Output = owner::Gone>,
-        announce: impl FnOnce(Result<(), Failure>) -> ExitCode,
+        announce: impl FnOnce(Result<(), Failure>) -> bool,
     ) -> Outcome {
         let signals = (
             signal(SignalKind::terminate()),
@@ -168,17 +168,17 @@ impl Supervisor {
             signal(SignalKind::child()),
         );
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut child)) = signals else {
-            let code = announce(Err(Failure::new(
+            announce(Err(Failure::new(
                 Kind::Failed,
                 "the node cannot receive signals",
             )));
             return Outcome {
-                code,
+                as_asked: false,
                 in_order: false,
             };
         };
         let mut announce = Some(announce);
-        let mut code = ExitCode::SUCCESS;
+        let mut as_asked = true;
         let mut owner_gone = pin!(owner_gone);
         let mut owner_watched = true;
         let mut look = time::interval(LOOK_EVERY);
@@ -225,18 +225,18 @@ impl Supervisor {
             if self.phase == Phase::Up
                 && let Some(announce) = announce.take()
             {
-                code = announce(Ok(()));
-                if code != ExitCode::SUCCESS {
+                as_asked = announce(Ok(()));
+                if !as_asked {
                     self.begin_end("it could not say that it is up", Patience::ABANDONED);
                 }
             }
         }
         // Said last: who hears that it failed may count on nothing being left.
         if let (Some(announce), Some(failure)) = (announce, self.failure.take()) {
-            code = announce(Err(failure));
+            as_asked = announce(Err(failure));
         }
         Outcome {
-            code,
+            as_asked,
             in_order: self.replicas.is_empty(),
         }
     }

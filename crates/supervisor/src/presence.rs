@@ -22,8 +22,8 @@ use tokio::{
 
 use crate::{
     api::Api,
+    descriptor::listen,
     directory::Error,
-    replicas::process::listen,
     run_directory::{NodeRecord, RunDirectory},
     state_directory::Logs,
     state_watch::StateWatch,

@@ -23,7 +23,7 @@ const ROOM_BYTES: usize = 64 * 1024;
 const UNMAPPED: u32 = 65534;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     #[error("node {name} is already running")]
     Held { name: String },
     #[error("{0}")]

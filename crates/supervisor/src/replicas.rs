@@ -36,7 +36,7 @@ use crate::{
     spawn::Process,
 };
 
-pub(crate) mod process;
+mod process;
 mod watch;
 
 /// Time over its grace that a replica has to leave by itself after it was told to stop.

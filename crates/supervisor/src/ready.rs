@@ -8,17 +8,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::{directory, http_listener};
+
 /// Why a node did not come up. `kind` is for programs, `message` for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Failure {
-    pub(crate) kind: Kind,
-    pub(crate) message: String,
+pub struct Failure {
+    pub kind: Kind,
+    pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Somebody else listens on the port.
     PortTaken,
     /// A node of that name runs.
@@ -29,7 +31,7 @@ pub(crate) enum Kind {
 }
 
 impl Failure {
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
@@ -37,18 +39,51 @@ impl Failure {
     }
 }
 
+impl From<directory::Error> for Failure {
+    fn from(error: directory::Error) -> Self {
+        let kind = match &error {
+            directory::Error::Held { .. } => Kind::AlreadyRunning,
+            directory::Error::Unsafe(_) | directory::Error::Foreign(_) => Kind::Invalid,
+            directory::Error::Io { .. } => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<http_listener::Error> for Failure {
+    fn from(error: http_listener::Error) -> Self {
+        let kind = match &error {
+            http_listener::Error::PortTaken(_) => Kind::PortTaken,
+            http_listener::Error::Other { .. } => Kind::Invalid,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Kind::Failed, format!("the node cannot start: {error}"))
+    }
+}
+
+impl From<rustix::io::Errno> for Failure {
+    fn from(error: rustix::io::Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
 /// A node that is up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Up {
-    pub(crate) name: String,
-    pub(crate) pid: u32,
-    pub(crate) http_address: String,
-    pub(crate) run_directory: PathBuf,
-    pub(crate) log_directory: PathBuf,
-    pub(crate) node_socket: PathBuf,
+pub struct Up {
+    pub name: String,
+    pub pid: u32,
+    pub http_address: String,
+    pub run_directory: PathBuf,
+    pub log_directory: PathBuf,
+    pub node_socket: PathBuf,
     /// For people; empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) warning: String,
+    pub warning: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,7 +97,7 @@ struct Line {
     message: Option<String>,
 }
 
-pub(crate) fn write(mut pipe: File, result: &Result<Up, Failure>) -> io::Result<()> {
+pub fn write(mut pipe: File, result: &Result<Up, Failure>) -> io::Result<()> {
     let line = match result {
         Ok(up) => Line {
             ok: true,
@@ -83,7 +118,7 @@ pub(crate) fn write(mut pipe: File, result: &Result<Up, Failure>) -> io::Result<
 }
 
 /// Reads such a line. `None` when it is not one: the node ended before it could say anything.
-pub(crate) fn parse(text: &str) -> Option<Result<Up, Failure>> {
+pub fn parse(text: &str) -> Option<Result<Up, Failure>> {
     let line: Line = serde_json::from_str(text).ok()?;
     match line {
         Line {

@@ -1,0 +1,326 @@
+//! A node: makes its sockets, starts its processes, and runs its loop to the end.
+
+use std::{
+    cell::RefCell, collections::BTreeMap, io, os::fd::OwnedFd, os::unix::net::UnixListener,
+    path::Path, rc::Rc, time::Duration,
+};
+
+use eagleray_logs::Writer;
+use eagleray_types::control::NodeInfo;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{runtime::Builder, task::LocalSet};
+
+use crate::{
+    api::Api,
+    descriptor::listen,
+    listeners::{self, Listener, Listeners},
+    output::Watchers,
+    owner,
+    places::Places,
+    presence::Presence,
+    ready::{Failure, Up},
+    replicas::Replicas,
+    run_directory::{NodeRecord, RunDirectory},
+    service::{Recipe, Role, Service},
+    state_directory::Logs,
+    state_watch::StateWatch,
+    supervisor::{Channels, Services, Supervisor},
+};
+
+/// Threads that may look through `/proc` at a time.
+const SCANNING_THREADS: usize = 2;
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// The last lines of the node reach the disk within this time, or are lost.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Who a node says that it is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub name: String,
+    /// The script that owns the node; 0 for a resident one.
+    pub owner_pid: u32,
+    /// Command line of that script, for people.
+    pub argv: Vec<String>,
+}
+
+/// The script that owns a node, as the node watches it. Neither: nobody owns it.
+#[derive(Debug, Default)]
+pub struct Owner {
+    pub pid: Option<u32>,
+    /// Read end of a pipe that the owner holds.
+    pub pipe: Option<OwnedFd>,
+}
+
+/// What each process of the node is told, as text that only it understands: JSON, in the variable
+/// [`OPTIONS`](crate::environment::OPTIONS).
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub reaper: String,
+    pub controller: String,
+    pub proxy: String,
+}
+
+/// A node that has all it needs but its processes.
+#[derive(Debug)]
+pub struct Node {
+    identity: Identity,
+    places: Places,
+    listeners: Listeners,
+    /// `node.sock`.
+    socket: UnixListener,
+}
+
+impl Node {
+    /// Makes its own socket and the controller's, beside the `listeners` of its proxies.
+    ///
+    /// # Errors
+    /// When a socket cannot be made; the places are given back.
+    pub fn new(
+        identity: Identity,
+        places: Places,
+        mut listeners: Listeners,
+    ) -> Result<Self, Failure> {
+        raise_descriptor_limit();
+        let made = listen(&places.run.path().join("node.sock")).and_then(|node_socket| {
+            let path = places.run.path().join("controller.sock");
+            let controller = Listener {
+                socket: listen(&path)?.into(),
+                address: path.to_string_lossy().into_owned(),
+            };
+            listeners.insert(listeners::CONTROLLER, controller);
+            Ok(node_socket)
+        });
+        match made {
+            Ok(socket) => Ok(Self {
+                identity,
+                places,
+                listeners,
+                socket,
+            }),
+            Err(error) => {
+                places.give_back();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Starts everything and runs until the node has ended. Returns whether that was in order and as asked.
+    ///
+    /// `announce` is called once: when the node is up, or when it is clear that it does not come up and nothing of it is
+    /// left. Blocks the thread, which must be the main one: children end with the thread that started them.
+    pub fn run(
+        self,
+        programs: Programs,
+        logs: Writer,
+        owner: Owner,
+        announce: impl FnOnce(Result<Up, Failure>),
+    ) -> bool {
+        let runtime = match Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(SCANNING_THREADS)
+            .thread_keep_alive(FOR_EVER)
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                announce(Err(error.into()));
+                return false;
+            }
+        };
+        // One of them is there from now on: a replica's death can be seen to when no thread can be made any more.
+        runtime.spawn_blocking(|| {});
+        let local = LocalSet::new();
+        let result = local.block_on(&runtime, self.live(programs, logs, owner, announce));
+        drop(local);
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn live(
+        self,
+        programs: Programs,
+        logs: Writer,
+        owner: Owner,
+        announce: impl FnOnce(Result<Up, Failure>),
+    ) -> bool {
+        let channels = Channels::new();
+        let (record, up) = (self.record(), self.up());
+        let started = self.start(programs, &channels, &logs, record.clone());
+        let (mut supervisor, directory) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                announce(Err(error.into()));
+                return false;
+            }
+        };
+        let owner = owner::gone(owner.pid, owner.pipe);
+        let announce = |result: Result<(), Failure>| {
+            let result =
+                result.and_then(|()| Ok(directory.borrow().publish(&record).map(|()| up)?));
+            let is_up = result.is_ok();
+            announce(result);
+            is_up
+        };
+        let outcome = supervisor.run(channels, owner, announce).await;
+        tracing::info!("the node ends");
+        logs.flush(LAST_LINES_WITHIN);
+        if !outcome.in_order {
+            // The reaper sees the pipe close, and ends the rest.
+            return false;
+        }
+        // Directories last: a line logged after that has no place to go.
+        supervisor.dismiss_reaper().await;
+        let kept = if supervisor.any_replica_failed() {
+            Logs::Keep
+        } else {
+            Logs::Remove
+        };
+        if let Err(error) = supervisor.leave(kept).await {
+            tracing::warn!(%error, "what the node had on disk was not removed");
+            logs.flush(LAST_LINES_WITHIN);
+        }
+        outcome.as_asked
+    }
+
+    fn start(
+        self,
+        programs: Programs,
+        channels: &Channels,
+        logs: &Writer,
+        record: NodeRecord,
+    ) -> io::Result<(Supervisor, Rc<RefCell<RunDirectory>>)> {
+        let info = Rc::new(RefCell::new(self.info()));
+        let watchers = Rc::new(Watchers::default());
+        let log_directory = self.places.state.logs();
+        let recipes = self.recipes(programs)?;
+        // From here on the only copies are those that the services hold, so that they can be closed.
+        drop(self.listeners);
+        let [reaper, controller, proxy] =
+            recipes.map(|recipe| Service::start(recipe, channels.service_sender.clone()));
+        let replicas = Replicas::new(
+            self.places.run.path(),
+            &log_directory,
+            &self.places.node_id,
+            Rc::clone(&watchers),
+            logs.clone(),
+            channels.replica_sender.clone(),
+        );
+        let api = Api {
+            info: Rc::clone(&info),
+            watchers,
+            shutdown: channels.shutdown_sender.clone(),
+            counters: channels.counters_sender.clone(),
+        };
+        let directory = Rc::new(RefCell::new(self.places.run));
+        let presence = Presence::new(
+            Rc::clone(&directory),
+            StateWatch::new(self.places.state),
+            record,
+            api,
+            self.socket,
+        )?;
+        let services = Services {
+            reaper,
+            controller,
+            proxy,
+        };
+        let supervisor = Supervisor::new(
+            services,
+            replicas,
+            presence,
+            info,
+            log_directory,
+            logs.clone(),
+        );
+        Ok((supervisor, directory))
+    }
+
+    fn recipes(&self, programs: Programs) -> io::Result<[Recipe; 3]> {
+        let recipe = |role, options, listeners: &[&str]| {
+            Ok::<_, io::Error>(Recipe {
+                role,
+                options,
+                node_id: self.places.node_id.clone(),
+                run_directory: self.places.run.path().to_owned(),
+                log_directory: self.places.state.logs(),
+                listeners: self.listeners.copies(listeners)?,
+            })
+        };
+        Ok([
+            recipe(Role::Reaper, programs.reaper, &[])?,
+            recipe(
+                Role::Controller,
+                programs.controller,
+                &[listeners::CONTROLLER],
+            )?,
+            recipe(Role::Proxy, programs.proxy, listeners::OF_PROXIES)?,
+        ])
+    }
+}
+
+impl Node {
+    fn http_address(&self) -> String {
+        let http = self.listeners.get(listeners::HTTP);
+        http.map_or_else(String::new, |listener| listener.address.clone())
+    }
+
+    /// What `node.json` says of this node.
+    fn record(&self) -> NodeRecord {
+        NodeRecord {
+            name: self.identity.name.clone(),
+            pid: std::process::id(),
+            node_id: self.places.node_id.clone(),
+            http_address: self.http_address(),
+            owner_pid: self.identity.owner_pid,
+            argv: self.identity.argv.clone(),
+            log_directory: self.places.state.logs(),
+        }
+    }
+
+    /// What whoever started the node is told.
+    fn up(&self) -> Up {
+        let path = self.places.run.path();
+        Up {
+            name: self.identity.name.clone(),
+            pid: std::process::id(),
+            http_address: self.http_address(),
+            node_socket: path.join("node.sock"),
+            run_directory: path.to_owned(),
+            log_directory: self.places.state.logs(),
+            warning: String::new(),
+        }
+    }
+
+    /// What it says of itself on its socket.
+    fn info(&self) -> NodeInfo {
+        let path = self.places.run.path();
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        NodeInfo {
+            name: self.identity.name.clone(),
+            pid: std::process::id(),
+            http_address: self.http_address(),
+            run_directory: text(path),
+            blob_directory: text(&self.places.state.blobs()),
+            controller_socket_path: text(&path.join("controller.sock")),
+            owner_pid: self.identity.owner_pid,
+            node_id: self.places.node_id.clone(),
+            log_directory: text(&self.places.state.logs()),
+            proxy_status: "STARTING".to_owned(),
+            troubles: BTreeMap::new(),
+        }
+    }
+}
+
+/// Six descriptors a replica, one a client connection: the usual soft limit of 1024 is soon met.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    ) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
