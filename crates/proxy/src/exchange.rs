@@ -12,7 +12,7 @@ mod record;
 mod respond;
 mod upload;
 
-use std::{convert::Infallible, rc::Rc, time::Instant};
+use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
 
 use eagleray_router::service::Failure;
 use eagleray_types::ErrorCode;
@@ -26,7 +26,7 @@ use crate::{
     routes::Ingress,
     rules,
     shard::Shard,
-    websocket::{Handshake, handshake},
+    websocket::{Accepted, Handshake, handshake},
 };
 
 pub(crate) use body::Body;
@@ -35,7 +35,7 @@ pub(crate) use record::Record;
 pub(crate) use respond::Respond;
 
 use gather::{Gather, Gathered};
-use respond::{Stage, answer_failure, submit};
+use respond::{Stage, Upgrade, UpgradePlace, answer_failure, submit};
 use upload::Upload;
 
 /// Status of a request whose client left; nobody receives it.
@@ -46,20 +46,33 @@ const CLIENT_GONE: u16 = ErrorCode::Cancelled.http_status();
 pub(crate) struct Service {
     shard: Rc<Shard>,
     connection: Rc<Connection>,
+    /// Where the last request that asked for a WebSocket leaves it.
+    upgrade: RefCell<Option<Rc<UpgradePlace>>>,
 }
 
 impl Service {
     pub(crate) fn new(shard: Rc<Shard>, connection: Rc<Connection>) -> Self {
-        Self { shard, connection }
+        Self {
+            shard,
+            connection,
+            upgrade: RefCell::new(None),
+        }
+    }
+
+    /// The WebSocket that follows the last answer.
+    pub(crate) fn into_accepted(self) -> Option<Accepted> {
+        self.upgrade.take()?.take()
     }
 
     /// Answers a request whose head kept the rules of its protocol's framing.
     pub(crate) fn respond(&self, parts: &Parts, incoming: Incoming) -> Respond {
         self.connection.begin_request();
         self.connection.is_unread.set(incoming.is_unread());
+        let mut upgrade = None;
         Respond {
             is_http10: parts.version == Version::HTTP_10,
-            stage: self.begin(parts, incoming),
+            stage: self.begin(parts, incoming, &mut upgrade),
+            upgrade,
         }
     }
 
@@ -69,8 +82,13 @@ impl Service {
         answer::refusal(broken, &request_id)
     }
 
-    /// Answers at once, or says what must be waited for.
-    fn begin(&self, parts: &Parts, incoming: Incoming) -> Stage {
+    /// Answers at once, or says what must be waited for. `upgrade` becomes the wish for a WebSocket, if there is one.
+    fn begin(
+        &self,
+        parts: &Parts,
+        incoming: Incoming,
+        upgrade: &mut Option<Box<Upgrade>>,
+    ) -> Stage {
         let request_id = parts
             .headers
             .get(answer::REQUEST_ID)
@@ -103,15 +121,15 @@ impl Service {
             self.shard.counters.requests_refused_memory.add();
             return self.unread(&incoming, answer::no_memory(&request_id));
         }
-        let handshake = match self.handshake(parts, &incoming) {
-            Ok(handshake) => handshake,
+        match self.upgrade(parts, &incoming) {
+            Ok(wish) => *upgrade = wish,
             Err(broken) => return self.at_once(answer::refusal(broken, &request_id)),
-        };
+        }
         let mut record = Record {
             shard: Rc::clone(&self.shard),
             connection: Rc::clone(&self.connection),
             method: parts.method.clone(),
-            handshake,
+            is_websocket: upgrade.is_some(),
             ingress: routes.find(path).map(Rc::clone),
             request_id,
             started: Instant::now(),
@@ -183,11 +201,11 @@ impl Service {
     }
 
     /// The wish for a WebSocket, if there is one.
-    fn handshake(
+    fn upgrade(
         &self,
         parts: &Parts,
         incoming: &Incoming,
-    ) -> Result<Option<Box<Handshake>>, rules::Broken> {
+    ) -> Result<Option<Box<Upgrade>>, rules::Broken> {
         if parts.extensions.is_empty() {
             return Ok(None);
         }
@@ -196,12 +214,13 @@ impl Service {
             return Ok(None);
         }
         let has_body = !http_body::Body::is_end_stream(incoming);
-        Handshake::check(parts, has_body)
-            .map(|handshake| Some(Box::new(handshake)))
-            .inspect_err(|_| {
-                self.shard.counters.heads_refused.add();
-                self.connection.is_last.set(true);
-            })
+        let handshake = Handshake::check(parts, has_body).inspect_err(|_| {
+            self.shard.counters.heads_refused.add();
+            self.connection.is_last.set(true);
+        })?;
+        let place = Rc::<UpgradePlace>::default();
+        self.upgrade.replace(Some(Rc::clone(&place)));
+        Ok(Some(Box::new(Upgrade { handshake, place })))
     }
 
     fn at_once(&self, response: Response<Body>) -> Stage {
@@ -262,14 +281,14 @@ impl Service {
             &self.connection,
             &self.shard.trusted_proxies,
             &record.request_id,
-            record.handshake.is_some(),
+            record.is_websocket,
         )
         .map_err(|error| Failure {
             code: ErrorCode::BadRequest,
             message: error.to_string().into(),
         })?;
         let expects = length != Some(0) && parts.headers.contains_key(header::EXPECT);
-        record.outlives_client = encoded.outlives_client && record.handshake.is_none();
+        record.outlives_client = encoded.outlives_client && !record.is_websocket;
         let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
         Ok(Gather::new(

@@ -52,10 +52,8 @@ where
     };
     (&mut task).await;
     let (shard, state) = (task.shard, task.state);
-    // Taken in any case: it holds the connection that holds it.
-    let accepted = state.upgraded.take().filter(|_| task.ended_well);
     let parts = task.connection?.into_parts();
-    if let Some(accepted) = accepted {
+    if let Some(accepted) = parts.service.into_accepted().filter(|_| task.ended_well) {
         let stream = parts.io.into_stream();
         // Boxed, like all that is rarer.
         Box::pin(websocket::serve(
@@ -63,7 +61,7 @@ where
             state,
             stream,
             parts.read_buf,
-            *accepted,
+            accepted,
         ))
         .await;
         return None;

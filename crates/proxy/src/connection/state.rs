@@ -12,8 +12,6 @@ use std::{
 use slab::Slab;
 
 use super::{peers::Peers, progress::Progress};
-use crate::websocket::Accepted;
-
 /// What a connection is doing, and since which tick of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -91,8 +89,6 @@ pub(crate) struct Connection {
     pub(super) wants_ping: Cell<bool>,
     /// hyper has been asked for an upgrade, and when it is done leaves the connection as it is.
     pub(crate) may_upgrade: Cell<bool>,
-    /// The WebSocket that follows the answer which hyper writes.
-    pub(crate) upgraded: RefCell<Option<Box<Accepted>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -122,7 +118,6 @@ impl Connection {
             end: Cell::new(None),
             wants_ping: Cell::new(false),
             may_upgrade: Cell::new(false),
-            upgraded: RefCell::new(None),
             waker: RefCell::new(None),
         }
     }

@@ -8,9 +8,7 @@ use std::{rc::Rc, time::Instant};
 use eagleray_types::ErrorCode;
 use http::{HeaderValue, Method};
 
-use crate::{
-    access_log::Line, connection::Connection, routes::Ingress, shard::Shard, websocket::Handshake,
-};
+use crate::{access_log::Line, connection::Connection, routes::Ingress, shard::Shard};
 
 /// A request until it has an outcome.
 #[derive(Debug)]
@@ -18,8 +16,8 @@ pub(crate) struct Record {
     pub(super) shard: Rc<Shard>,
     pub(super) connection: Rc<Connection>,
     pub(super) method: Method,
-    /// The request asks for a WebSocket.
-    pub(super) handshake: Option<Box<Handshake>>,
+    /// It asks for a WebSocket.
+    pub(super) is_websocket: bool,
     pub(super) ingress: Option<Rc<Ingress>>,
     pub(super) request_id: HeaderValue,
     pub(super) started: Instant,
@@ -66,7 +64,7 @@ impl Drop for Record {
         }
         self.shard.log(&Line {
             request_id: self.request_id.as_bytes(),
-            method: if self.handshake.is_some() {
+            method: if self.is_websocket {
                 "WS"
             } else {
                 self.method.as_str()

@@ -2,6 +2,7 @@
 //! router, and turns what comes back into a response.
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -10,9 +11,9 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use eagleray_router::service::{Answer, Data, Exchange, Failure, Outgoing};
 use eagleray_types::ErrorCode;
-use eagleray_wire::ResponsePayload;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
@@ -21,14 +22,29 @@ use super::{
     record::Record,
     upload::Upload,
 };
-use crate::{abandoned, answer, head, websocket::Accepted};
+use crate::{
+    abandoned, answer, head,
+    websocket::{Accepted, Handshake},
+};
 
 /// The answer to one request, for hyper to wait for.
 #[derive(Debug)]
 pub(crate) struct Respond {
     pub(super) stage: Stage,
     pub(super) is_http10: bool,
+    /// The request asks for a WebSocket; boxed, like all that is rarer.
+    pub(super) upgrade: Option<Box<Upgrade>>,
 }
+
+/// A request's wish for a WebSocket.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    pub(super) handshake: Handshake,
+    /// Where one is left that user code has accepted, until hyper has written the answer.
+    pub(super) place: Rc<UpgradePlace>,
+}
+
+pub(super) type UpgradePlace = RefCell<Option<Accepted>>;
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -90,7 +106,9 @@ impl Respond {
                             self.stage = Stage::Waiting(exchange, upload, record);
                             return Poll::Pending;
                         }
-                        Poll::Ready(Ok(answer)) => respond(&answer, exchange, upload, record),
+                        Poll::Ready(Ok(answer)) => {
+                            respond(&answer, exchange, upload, record, self.upgrade.take())
+                        }
                         Poll::Ready(Err(failure)) => fail(&failure, upload, record),
                     };
                 }
@@ -144,7 +162,7 @@ pub(super) fn submit(gather: Gather, gathered: Result<Gathered, Failure>, record
         first,
         rest,
         // A WebSocket's messages follow.
-        complete: gathered == Gathered::Whole && record.handshake.is_none(),
+        complete: gathered == Gathered::Whole && !record.is_websocket,
         repeatable: is_idempotent(&record.method),
         deadline,
         keep_bytes: gather::keep_bytes(upload.limit()),
@@ -203,7 +221,13 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Turns the first frame of an answer into a response.
-fn respond(answer: &Answer, exchange: Exchange, upload: Upload, mut record: Record) -> Stage {
+fn respond(
+    answer: &Answer,
+    exchange: Exchange,
+    upload: Upload,
+    mut record: Record,
+    upgrade: Option<Box<Upgrade>>,
+) -> Stage {
     let Ok(parsed) = answer.parse() else {
         exchange.break_peer();
         let failure = internal("the replica sent a head that cannot be read");
@@ -212,8 +236,22 @@ fn respond(answer: &Answer, exchange: Exchange, upload: Upload, mut record: Reco
     let Some(head) = parsed.head.as_ref().filter(|_| !answer.is_error()) else {
         return fail(&Failure::new(ErrorCode::UserCode), upload, record);
     };
-    if head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() && record.handshake.is_some() {
-        return Stage::Answered(accept(&parsed, answer, exchange, record));
+    if head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16()
+        && let Some(upgrade) = upgrade
+    {
+        let first = first_message(answer, parsed.data(&answer.payload));
+        let accepted = upgrade
+            .handshake
+            .accept(head, &answer.payload, &record.request_id);
+        let Ok(response) = accepted else {
+            return Stage::Answered(answer_failure(&mut record, &unsendable(), ""));
+        };
+        upgrade.place.replace(Some(Accepted {
+            exchange,
+            record,
+            first,
+        }));
+        return Stage::Answered(response);
     }
     let is_head = record.method == Method::HEAD;
     let complete = answer.is_complete();
@@ -254,36 +292,14 @@ fn respond(answer: &Answer, exchange: Exchange, upload: Upload, mut record: Reco
     }
 }
 
-/// Accepts a WebSocket, which begins when hyper has written this answer.
-fn accept(
-    parsed: &ResponsePayload<'_>,
-    answer: &Answer,
-    exchange: Exchange,
-    mut record: Record,
-) -> Response<Body> {
-    let (Some(handshake), Some(head)) = (&record.handshake, &parsed.head) else {
-        return answer_failure(
-            &mut record,
-            &internal("a WebSocket was accepted that nobody wants"),
-            "",
-        );
-    };
-    let Ok(response) = handshake.accept(head, &answer.payload, &record.request_id) else {
-        return answer_failure(&mut record, &unsendable(), "");
-    };
-    let connection = Rc::clone(&record.connection);
-    let data = parsed.data(&answer.payload);
+/// What came with the head that accepts a WebSocket.
+fn first_message(answer: &Answer, data: Bytes) -> Option<Data> {
     let says_more = !data.is_empty() || answer.is_complete();
-    *connection.upgraded.borrow_mut() = Some(Box::new(Accepted {
-        exchange,
-        record,
-        first: says_more.then_some(Data {
-            flags: answer.flags,
-            bytes: data,
-            arrivals: Vec::new(),
-        }),
-    }));
-    response
+    says_more.then_some(Data {
+        flags: answer.flags,
+        bytes: data,
+        arrivals: Vec::new(),
+    })
 }
 
 fn unsendable() -> Failure {
