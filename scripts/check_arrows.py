@@ -48,27 +48,6 @@ CIRCLES = {
             )
         )
     ],
-    # A thread's connections and its shard know each other: `shard.rs` is both what they share and who makes them.
-    "proxy": [
-        (
-            "abandoned.rs",
-            "answer.rs",
-            "connection.rs",
-            "connection/http2/inbound.rs",
-            "connection/http2/windows.rs",
-            "connection/patience.rs",
-            "connection/socket.rs",
-            "connection/state.rs",
-            "exchange/body.rs",
-            "exchange/incoming.rs",
-            "exchange/record.rs",
-            "exchange/upload.rs",
-            "head.rs",
-            "shard.rs",
-            "websocket/handshake.rs",
-            "websocket/session.rs",
-        )
-    ],
 }
 
 USE = re.compile(r"(?<![\w:])((?:crate|super|self)(?:::(?:\w+|\*|\{[^;]*?\}(?=\s*;)))+)", re.DOTALL)

@@ -12,6 +12,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
 use eagleray_router::service::Exchange;
@@ -20,21 +21,17 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, task::JoinSet};
 
-use crate::{connection::Connection, exchange::Record, shard::Shard};
+use crate::{connection::Connection, counters::Counters, limits::Limits};
 
 /// Those of one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Abandoned {
-    /// Empty but between a client's end and the next turn of [`read`].
+    /// Empty but between a client's end and the next turn of [`Self::read`].
     new: RefCell<Vec<One>>,
     news: Notify,
     count: Cell<usize>,
-}
-
-impl Abandoned {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count.get() == 0
-    }
+    by_deployment: Arc<ByDeployment>,
+    counters: Arc<Counters>,
 }
 
 /// How many there are of each deployment, in the whole process. Touched only when a client leaves such a request, and at
@@ -53,11 +50,13 @@ impl ByDeployment {
 
     fn remove(&self, key: &DeploymentKey) {
         let mut counts = self.0.lock();
-        if let Some(count) = counts.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(key);
-            }
+        let Some(count) = counts.get_mut(key) else {
+            debug_assert!(false, "one of {key} has ended that was not counted");
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -72,75 +71,103 @@ struct One {
 /// Room for one, given back when dropped.
 #[derive(Debug)]
 struct Room {
-    shard: Rc<Shard>,
     connection: Rc<Connection>,
     key: DeploymentKey,
+    by_deployment: Arc<ByDeployment>,
+    counters: Arc<Counters>,
 }
 
-impl Room {
-    fn take(shard: &Rc<Shard>, connection: &Rc<Connection>, key: &DeploymentKey) -> Option<Self> {
-        let (limits, open) = (&shard.limits, &shard.counters.requests_abandoned_open);
+impl Drop for Room {
+    fn drop(&mut self) {
+        let of_connection = &self.connection.abandoned;
+        debug_assert!(of_connection.get() > 0, "each room is taken once");
+        of_connection.set(of_connection.get().saturating_sub(1));
+        self.by_deployment.remove(&self.key);
+        self.counters.requests_abandoned_open.remove();
+    }
+}
+
+impl Abandoned {
+    pub(crate) fn new(by_deployment: Arc<ByDeployment>, counters: Arc<Counters>) -> Self {
+        Self {
+            new: RefCell::default(),
+            news: Notify::new(),
+            count: Cell::new(0),
+            by_deployment,
+            counters,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.get() == 0
+    }
+
+    /// Lets a request of `connection` to the deployment `key` go on without its client, if there is room for one more; else
+    /// it is cancelled. `has_begun`: its answer.
+    pub(crate) fn add(
+        &self,
+        mut exchange: Exchange,
+        has_begun: bool,
+        connection: &Rc<Connection>,
+        key: &DeploymentKey,
+        limits: &Limits,
+    ) {
+        let Some(room) = self.room(connection, key, limits) else {
+            self.counters.requests_abandoned_cancelled.add();
+            return;
+        };
+        if !has_begun {
+            exchange.defer();
+        }
+        self.count.set(self.count.get() + 1);
+        self.new.borrow_mut().push(One {
+            exchange,
+            has_begun,
+            _room: room,
+        });
+        self.news.notify_one();
+    }
+
+    fn room(
+        &self,
+        connection: &Rc<Connection>,
+        key: &DeploymentKey,
+        limits: &Limits,
+    ) -> Option<Room> {
+        let open = &self.counters.requests_abandoned_open;
         if connection.abandoned.get() >= limits.abandoned_requests_per_connection
             || !open.add_below(limits.abandoned_requests)
         {
             return None;
         }
         let most = limits.abandoned_requests_per_deployment;
-        if !shard.abandoned_by_deployment.add_below(key, most) {
+        if !self.by_deployment.add_below(key, most) {
             open.remove();
             return None;
         }
         connection.abandoned.set(connection.abandoned.get() + 1);
-        Some(Self {
-            shard: Rc::clone(shard),
+        Some(Room {
             connection: Rc::clone(connection),
             key: key.clone(),
+            by_deployment: Arc::clone(&self.by_deployment),
+            counters: Arc::clone(&self.counters),
         })
     }
-}
 
-impl Drop for Room {
-    fn drop(&mut self) {
-        let of_connection = &self.connection.abandoned;
-        of_connection.set(of_connection.get().saturating_sub(1));
-        self.shard.abandoned_by_deployment.remove(&self.key);
-        self.shard.counters.requests_abandoned_open.remove();
-    }
-}
-
-/// Lets a request go on without its client, if there is room for one more. `has_begun`: its answer.
-pub(crate) fn abandon(record: &Record, mut exchange: Exchange, has_begun: bool) {
-    let (shard, connection, ingress) = record.place();
-    let Some(room) = ingress.and_then(|ingress| Room::take(shard, connection, &ingress.key)) else {
-        shard.counters.requests_abandoned_cancelled.add();
-        return;
-    };
-    if !has_begun {
-        exchange.defer();
-    }
-    let abandoned = &shard.abandoned;
-    abandoned.count.set(abandoned.count.get() + 1);
-    abandoned.new.borrow_mut().push(One {
-        exchange,
-        has_begun,
-        _room: room,
-    });
-    abandoned.news.notify_one();
-}
-
-/// Reads all of a thread's. Does not end by itself.
-pub(crate) async fn read(shard: Rc<Shard>) {
-    let abandoned = &shard.abandoned;
-    let mut reading = JoinSet::new();
-    loop {
-        for one in abandoned.new.take() {
-            reading.spawn_local(read_one(one));
-        }
-        tokio::select! {
-            () = abandoned.news.notified() => {}
-            Some(_ended) = reading.join_next() => {
-                abandoned.count.set(abandoned.count.get().saturating_sub(1));
-                shard.notice_end();
+    /// Reads all of them; `on_end` is called at the end of each. Does not end by itself.
+    pub(crate) async fn read(&self, on_end: impl Fn()) {
+        let mut reading = JoinSet::new();
+        loop {
+            for one in self.new.take() {
+                reading.spawn_local(read_one(one));
+            }
+            tokio::select! {
+                () = self.news.notified() => {}
+                Some(_ended) = reading.join_next() => {
+                    debug_assert!(self.count.get() > 0, "each is counted when it begins");
+                    self.count.set(self.count.get().saturating_sub(1));
+                    on_end();
+                }
             }
         }
     }

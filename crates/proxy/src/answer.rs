@@ -9,11 +9,10 @@ use std::fmt::Write;
 use bytes::Bytes;
 use eagleray_router::service::Failure;
 use eagleray_types::ErrorCode;
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Response, StatusCode, Version, header};
 
-use crate::{exchange::Body, routes::Ingress, rules::Broken};
+use crate::{exchange::Body, identity::REQUEST_ID, routes::Ingress, rules::Broken};
 
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// What is passed on to applications; each says itself what it takes where.
 const METHODS: HeaderValue =

@@ -91,7 +91,7 @@ impl Service {
     ) -> Stage {
         let request_id = parts
             .headers
-            .get(answer::REQUEST_ID)
+            .get(identity::REQUEST_ID)
             .and_then(identity::from_client)
             .unwrap_or_else(|| identity::fresh(&mut self.shard.random.borrow_mut()));
         let answered = match self.check(parts) {

@@ -1,6 +1,9 @@
 //! The user-visible id of a request: the client's own `x-request-id` if it is safe to print, else a fresh UUID4.
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+
+/// The field that names it, in requests, answers and calls.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest id that is taken from a client.
 const MAX_BYTES: usize = 128;

@@ -2,13 +2,15 @@
 //!
 //! A proxy is T threads, and a thread is a world of its own: a runtime, a clone of the listening socket, a router,
 //! its connections. Nothing on the path of a request is shared between threads, so there is no lock on it. What a
-//! thread needs to know of the outside (targets, drain) comes to it in messages.
+//! thread needs to know of the outside (targets, drain) comes to it in messages. [`thread`] makes it, [`shard`] is what its
+//! tasks share.
 //!
 //! The path of a request: [`connection`] reads, hyper parses, [`exchange`] routes and hands it to
 //! `eagleray_router::service`, whose answer it turns back into HTTP. [`answer`] has the words of every answer that
 //! is ours and not user code's.
 
 mod abandoned;
+mod accept;
 mod access_log;
 mod answer;
 mod connection;
@@ -26,6 +28,7 @@ mod routes;
 mod rules;
 mod service;
 mod shard;
+mod thread;
 mod tls;
 mod trust;
 mod websocket;

@@ -24,7 +24,8 @@ use crate::{
     gate::Gate,
     memory::{self, Memory, Watch},
     options::Options,
-    shard::{self, Done, Order, Shared, Start},
+    shard::Shared,
+    thread::{self, Done, Order, Start},
     tls::{TlsError, TlsOptions},
 };
 
@@ -131,7 +132,7 @@ impl Threads {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("eagleray-proxy-{index}"))
-                .spawn(move || shard::run(start))
+                .spawn(move || thread::run(start))
                 .map_err(Error::Thread)?;
             running.push(thread);
             orders.push(sender);

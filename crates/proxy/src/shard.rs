@@ -1,12 +1,7 @@
-//! One thread of the proxy: a runtime, a clone of the listener, a router, connections, and nothing shared.
-//!
-//! Targets and the order to drain come over a bounded queue; the thread answers each when it has been carried out,
-//! so that the control side knows when an update holds everywhere.
+//! What the tasks of one thread share, and nobody else: targets, routes, connections, the access log, whether it drains.
 
 use std::{
     cell::{Cell, RefCell},
-    io,
-    net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -16,19 +11,14 @@ use eagleray_router::{
     core::Limits as RouterLimits,
     service::{Applied, Handle},
 };
-use eagleray_types::control::{TargetUpdate, Unreachable};
+use eagleray_types::control::TargetUpdate;
 use slab::Slab;
-use tokio::{
-    net::TcpStream,
-    runtime::{Builder, LocalOptions},
-    sync::{Notify, mpsc},
-    task::JoinSet,
-};
+use tokio::sync::Notify;
 
 use crate::{
-    abandoned::{self, Abandoned, ByDeployment},
-    access_log::{AccessLog, FLUSH_AFTER},
-    connection::{self, Connection, Patience},
+    abandoned::{Abandoned, ByDeployment},
+    access_log::{AccessLog, Line},
+    connection::{Connection, Patience},
     counters::Counters,
     gate::Gate,
     head::Scratch,
@@ -40,34 +30,8 @@ use crate::{
     trust::Network,
 };
 
-/// A sweep of all connections, at most.
-const TICK: Duration = Duration::from_secs(1);
 /// After the order to drain, for the first request of a connection.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
-/// Connections taken before anybody else gets a turn.
-const ACCEPT_BATCH: usize = 16;
-
-/// To a thread.
-#[derive(Clone, Debug)]
-pub(crate) enum Order {
-    Update(Arc<TargetUpdate>),
-    /// Begin to accept connections.
-    Accept,
-    /// Say something.
-    Turn,
-    Drain,
-}
-
-/// From a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    Started,
-    Accepting,
-    Turned,
-    Update(Applied),
-    Drained,
-    Failed,
-}
 
 /// The thread's own state, shared by its tasks.
 #[derive(Debug)]
@@ -82,7 +46,7 @@ pub(crate) struct Shard {
     access_log_has_lines: Notify,
     connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) abandoned: Abandoned,
-    pub(crate) abandoned_by_deployment: Arc<ByDeployment>,
+    /// Something that a drain waits for has ended.
     ended: Notify,
     tick: Cell<u32>,
     ready: Cell<bool>,
@@ -99,12 +63,12 @@ pub(crate) struct Shard {
     pub(crate) memory: Arc<Memory>,
     pub(crate) router_limits: Arc<RouterLimits>,
     pub(crate) window_bytes: u64,
-    gate: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Shard {
-    fn new(router: Handle, options: &Options, seed: u64, shared: Shared) -> Self {
+    pub(crate) fn new(router: Handle, options: &Options, seed: u64, shared: Shared) -> Self {
         Self {
             router,
             routes: RefCell::new(Routes::new(&options.root_path)),
@@ -118,8 +82,7 @@ impl Shard {
             )),
             access_log_has_lines: Notify::new(),
             connections: RefCell::new(Slab::new()),
-            abandoned: Abandoned::default(),
-            abandoned_by_deployment: shared.abandoned_by_deployment,
+            abandoned: Abandoned::new(shared.abandoned_by_deployment, Arc::clone(&shared.counters)),
             ended: Notify::new(),
             tick: Cell::new(0),
             ready: Cell::new(false),
@@ -152,10 +115,14 @@ impl Shard {
         self.draining.get() && (has_asked || self.closing.get())
     }
 
-    fn wake_all(&self) {
-        for (_key, connection) in self.connections.borrow().iter() {
-            connection.wake();
+    /// Takes targets and routes, if they follow what is known.
+    pub(crate) fn apply(&self, update: &TargetUpdate) -> Applied {
+        let applied = self.router.apply(update);
+        if applied == Applied::Applied {
+            self.routes.borrow_mut().apply(update);
+            self.ready.set(true);
         }
+        applied
     }
 
     /// Whether a first snapshot of targets has come.
@@ -170,6 +137,49 @@ impl Shard {
     pub(crate) fn unlist(&self, key: usize) {
         self.connections.borrow_mut().remove(key);
         self.notice_end();
+    }
+
+    /// Called once a tick: looks at every connection.
+    pub(crate) fn sweep(&self, patience: &Patience) {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        let memory_is_short = self.memory.drains_idle();
+        for (_key, connection) in self.connections.borrow().iter() {
+            connection.sweep(tick, patience, memory_is_short, &self.counters);
+        }
+    }
+
+    /// From here on no connection is accepted but those that the kernel has taken already.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.set(true);
+        self.drains.notify_one();
+    }
+
+    /// Waits for [`Self::begin_drain`]; for one task.
+    pub(crate) async fn told_to_drain(&self) {
+        self.drains.notified().await;
+    }
+
+    /// Ends idle connections, and busy ones after their answer; waits for requests that outlive theirs. A connection that
+    /// has asked nothing yet, so that its request may be on the way, is ended a moment later.
+    pub(crate) async fn drain(&self) {
+        self.router.drain();
+        if tokio::time::timeout(ASK_WITHIN, self.all_ended())
+            .await
+            .is_err()
+        {
+            self.closing.set(true);
+            self.all_ended().await;
+        }
+    }
+
+    async fn all_ended(&self) {
+        for (_key, connection) in self.connections.borrow().iter() {
+            connection.wake();
+        }
+        while !(self.connections.borrow().is_empty() && self.abandoned.is_empty()) {
+            self.ended.notified().await;
+        }
     }
 
     /// Something that a drain waits for has ended.
@@ -189,7 +199,7 @@ impl Shard {
     }
 
     /// Adds a line to the access log. Lossy, see [`AccessLog`].
-    pub(crate) fn log(&self, line: &crate::access_log::Line<'_>) {
+    pub(crate) fn log(&self, line: &Line<'_>) {
         if self
             .access_log
             .borrow_mut()
@@ -197,6 +207,15 @@ impl Shard {
         {
             self.access_log_has_lines.notify_one();
         }
+    }
+
+    /// Waits until the access log has lines that nobody sees to; for one task.
+    pub(crate) async fn access_log_has_lines(&self) {
+        self.access_log_has_lines.notified().await;
+    }
+
+    pub(crate) fn flush_access_log(&self) {
+        self.access_log.borrow_mut().flush();
     }
 }
 
@@ -212,237 +231,4 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     /// `None`: plain TCP.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
-}
-
-/// What a thread is started with.
-pub(crate) struct Start {
-    /// `None`: no HTTP.
-    pub(crate) listener: Option<TcpListener>,
-    pub(crate) options: Options,
-    pub(crate) seed: u64,
-    pub(crate) shared: Shared,
-    pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) done: mpsc::Sender<Done>,
-    /// Replicas that the thread cannot connect to.
-    pub(crate) unreachable: mpsc::Sender<Unreachable>,
-}
-
-/// Runs a thread until it has drained or the control side is gone.
-pub(crate) fn run(start: Start) -> io::Result<()> {
-    let done = start.done.clone();
-    let result = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .and_then(|runtime| runtime.block_on(serve(start)));
-    if result.is_err() && done.blocking_send(Done::Failed).is_err() {
-        tracing::debug!("the control side is gone");
-    }
-    result
-}
-
-fn for_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
-    listener.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(listener)
-}
-
-async fn serve(start: Start) -> io::Result<()> {
-    let Start {
-        listener,
-        options,
-        seed,
-        shared,
-        mut orders,
-        done,
-        unreachable,
-    } = start;
-    let mut listener = listener.map(for_tokio).transpose()?;
-    let (router, driver) = Handle::with_driver(eagleray_router::service::Options {
-        seed,
-        limits: Arc::clone(&shared.router_limits),
-        regions: None,
-        unreachable: Some(unreachable),
-    });
-    let shard = Rc::new(Shard::new(router, &options, seed, shared));
-    // Dropped with this function, and its tasks with it. None of them ends by itself.
-    let mut tasks = JoinSet::new();
-    tasks.spawn_local(async {
-        if let Err(error) = driver.await {
-            tracing::error!(%error, "the router's driver ended");
-        }
-    });
-    tasks.spawn_local(sweep(Rc::clone(&shard), options));
-    tasks.spawn_local(flush_access_log(Rc::clone(&shard)));
-    tasks.spawn_local(abandoned::read(Rc::clone(&shard)));
-    tell(&done, Done::Started).await;
-    let mut is_accepting = false;
-    loop {
-        let order = tokio::select! {
-            // A task first: without it no order can be carried out.
-            biased;
-            Some(ended) = tasks.join_next() => {
-                return Err(io::Error::other(format!("one of its tasks ended: {ended:?}")));
-            }
-            order = orders.recv() => order,
-        };
-        match order {
-            Some(Order::Update(update)) => {
-                let applied = shard.router.apply(&update);
-                if applied == Applied::Applied {
-                    shard.routes.borrow_mut().apply(&update);
-                    shard.ready.set(true);
-                }
-                tell(&done, Done::Update(applied)).await;
-            }
-            Some(Order::Accept) => {
-                if let Some(listener) = listener.take() {
-                    tasks.spawn_local(accept(Rc::clone(&shard), listener));
-                    is_accepting = true;
-                }
-                tell(&done, Done::Accepting).await;
-            }
-            Some(Order::Turn) => tell(&done, Done::Turned).await,
-            Some(Order::Drain) => {
-                drop(listener.take());
-                shard.draining.set(true);
-                shard.drains.notify_one();
-                if is_accepting {
-                    // The only task that ends by itself: when the backlog is empty and the socket closed.
-                    tasks.join_next().await;
-                }
-                shard.router.drain();
-                drain(&shard).await;
-                break;
-            }
-            None => break,
-        }
-    }
-    shard.access_log.borrow_mut().flush();
-    tell(&done, Done::Drained).await;
-    Ok(())
-}
-
-/// The control side may be gone; then there is nobody to tell, and the orders end too.
-async fn tell(done: &mpsc::Sender<Done>, what: Done) {
-    if done.send(what).await.is_err() {
-        tracing::debug!("the control side is gone");
-    }
-}
-
-/// Ends idle connections, and busy ones after their answer; waits for requests that outlive theirs. One that has asked nothing yet, so that its request may be
-/// on the way, is ended a moment later.
-async fn drain(shard: &Rc<Shard>) {
-    let all_ended = || async {
-        shard.wake_all();
-        while !(shard.connections.borrow().is_empty() && shard.abandoned.is_empty()) {
-            shard.ended.notified().await;
-        }
-    };
-    if tokio::time::timeout(ASK_WITHIN, all_ended()).await.is_err() {
-        shard.closing.set(true);
-        all_ended().await;
-    }
-}
-
-async fn accept(shard: Rc<Shard>, listener: tokio::net::TcpListener) {
-    const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-    let mut pause = SHORTEST_PAUSE;
-    let mut batch = 0;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            () = shard.drains.notified() => break,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                pause = SHORTEST_PAUSE;
-                batch += 1;
-                if batch == ACCEPT_BATCH {
-                    batch = 0;
-                    tokio::task::yield_now().await;
-                }
-                begin(&shard, stream, client);
-            }
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                // Descriptors or memory are used up: wait for some to come back, and say so once.
-                shard.counters.accept_errors.add();
-                if pause == SHORTEST_PAUSE {
-                    tracing::warn!(%error, "cannot accept connections");
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-    }
-    // The kernel has told these clients that they are connected, and would reset them with the socket.
-    if let Ok(listener) = listener.into_std() {
-        while let Ok((stream, client)) = listener.accept() {
-            let stream = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream));
-            if let Ok(stream) = stream {
-                begin(&shard, stream, client);
-            }
-        }
-    }
-}
-
-/// Serves a connection in a task of its own, if there is room for it; else it is closed at once.
-fn begin(shard: &Rc<Shard>, stream: TcpStream, client: SocketAddr) {
-    let Some(place) = shard.gate.enter(client.ip()) else {
-        return;
-    };
-    if let Err(error) = stream.set_nodelay(true) {
-        // The client has left already.
-        tracing::debug!(%error, "connection ended before it began");
-        return;
-    }
-    tokio::task::spawn_local(connection::serve(Rc::clone(shard), stream, client, place));
-}
-
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
-}
-
-async fn sweep(shard: Rc<Shard>, options: Options) {
-    let limits = &options.limits;
-    let shortest = [
-        options.keep_alive,
-        limits.header_read_s,
-        limits.body_idle_s,
-        limits.answer_idle_s,
-    ]
-    .into_iter()
-    .fold(TICK * 4, Duration::min);
-    let mut period = shortest / 4;
-    if !limits.half_close_s.is_zero() {
-        period = period.min(limits.half_close_s);
-    }
-    let period = period.max(Duration::from_millis(1));
-    let patience = Patience::new(options.keep_alive, limits, period);
-    let mut interval = tokio::time::interval(period);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        let tick = shard.tick.get().wrapping_add(1);
-        shard.tick.set(tick);
-        let memory_is_short = shard.memory.drains_idle();
-        for (_key, connection) in shard.connections.borrow().iter() {
-            connection.sweep(tick, &patience, memory_is_short, &shard.counters);
-        }
-    }
-}
-
-async fn flush_access_log(shard: Rc<Shard>) {
-    loop {
-        shard.access_log_has_lines.notified().await;
-        tokio::time::sleep(FLUSH_AFTER).await;
-        shard.access_log.borrow_mut().flush();
-    }
 }

@@ -11,7 +11,6 @@ use eagleray_types::ErrorCode;
 use http_body::{Frame, SizeHint};
 
 use super::{record::Record, upload::Upload};
-use crate::abandoned;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -139,7 +138,7 @@ impl Drop for Streaming {
             && let Some(exchange) = self.exchange.take()
             && !exchange.is_finished()
         {
-            abandoned::abandon(&self.record, exchange, true);
+            self.record.abandon(exchange, true);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{rc::Rc, time::Instant};
 
+use eagleray_router::service::Exchange;
 use eagleray_types::ErrorCode;
 use http::{HeaderValue, Method};
 
@@ -27,9 +28,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Where the request belongs: its thread, its connection, and its deployment.
-    pub(crate) fn place(&self) -> (&Rc<Shard>, &Rc<Connection>, Option<&Rc<Ingress>>) {
-        (&self.shard, &self.connection, self.ingress.as_ref())
+    /// Lets the request go on without its client, as it asked for. `has_begun`: its answer.
+    pub(super) fn abandon(&self, exchange: Exchange, has_begun: bool) {
+        let Some(ingress) = &self.ingress else {
+            debug_assert!(false, "what no deployment answers has no exchange");
+            return;
+        };
+        let (abandoned, limits) = (&self.shard.abandoned, &self.shard.limits);
+        abandoned.add(exchange, has_begun, &self.connection, &ingress.key, limits);
     }
 
     /// What the access log will say.

@@ -23,7 +23,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    abandoned, answer, head,
+    answer, head,
     websocket::{Accepted, Handshake},
 };
 
@@ -127,7 +127,7 @@ impl Drop for Respond {
             && record.outlives_client
             && upload.is_over()
         {
-            abandoned::abandon(&record, exchange, false);
+            record.abandon(exchange, false);
         }
     }
 }

@@ -13,7 +13,8 @@ use ring::digest;
 
 use crate::{
     exchange::Body,
-    head::{self, Unsendable},
+    head::{Unsendable, copy_fields},
+    identity::REQUEST_ID,
     rules::Broken,
 };
 
@@ -85,7 +86,7 @@ impl Handshake {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
-        head::copy_fields(headers, head, payload, |name| !is_ours(name))?;
+        copy_fields(headers, head, payload, |name| !is_ours(name))?;
         let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
         if let Some(subprotocol) = chosen.next()
             && (chosen.next().is_some() || !self.offers(subprotocol))
@@ -95,7 +96,7 @@ impl Handshake {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
-        headers.insert(crate::answer::REQUEST_ID, request_id.clone());
+        headers.insert(REQUEST_ID, request_id.clone());
         Ok(response)
     }
 

@@ -1,0 +1,190 @@
+//! One thread of the proxy: a runtime, a clone of the listener, a router, and tasks that share a [`Shard`].
+//!
+//! Targets and the order to drain come over a bounded queue; the thread answers each when it has been carried out,
+//! so that the control side knows when an update holds everywhere.
+
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+
+use eagleray_router::service::{Applied, Handle};
+use eagleray_types::control::{TargetUpdate, Unreachable};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use crate::{
+    accept::accept,
+    access_log::FLUSH_AFTER,
+    connection::Patience,
+    options::Options,
+    shard::{Shard, Shared},
+};
+
+/// A sweep of all connections, at most.
+const TICK: Duration = Duration::from_secs(1);
+
+/// To a thread.
+#[derive(Clone, Debug)]
+pub(crate) enum Order {
+    Update(Arc<TargetUpdate>),
+    /// Begin to accept connections.
+    Accept,
+    /// Say something.
+    Turn,
+    Drain,
+}
+
+/// From a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Started,
+    Accepting,
+    Turned,
+    Update(Applied),
+    Drained,
+    Failed,
+}
+
+/// What a thread is started with.
+pub(crate) struct Start {
+    /// `None`: no HTTP.
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) options: Options,
+    pub(crate) seed: u64,
+    pub(crate) shared: Shared,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) done: mpsc::Sender<Done>,
+    /// Replicas that the thread cannot connect to.
+    pub(crate) unreachable: mpsc::Sender<Unreachable>,
+}
+
+/// Runs a thread until it has drained or the control side is gone.
+pub(crate) fn run(start: Start) -> io::Result<()> {
+    let done = start.done.clone();
+    let result = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .and_then(|runtime| runtime.block_on(serve(start)));
+    if result.is_err() && done.blocking_send(Done::Failed).is_err() {
+        tracing::debug!("the control side is gone");
+    }
+    result
+}
+
+fn for_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+async fn serve(start: Start) -> io::Result<()> {
+    let Start {
+        listener,
+        options,
+        seed,
+        shared,
+        mut orders,
+        done,
+        unreachable,
+    } = start;
+    let mut listener = listener.map(for_tokio).transpose()?;
+    let (router, driver) = Handle::with_driver(eagleray_router::service::Options {
+        seed,
+        limits: Arc::clone(&shared.router_limits),
+        regions: None,
+        unreachable: Some(unreachable),
+    });
+    let shard = Rc::new(Shard::new(router, &options, seed, shared));
+    // Dropped with this function, and its tasks with it. None of them ends by itself.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(async {
+        if let Err(error) = driver.await {
+            tracing::error!(%error, "the router's driver ended");
+        }
+    });
+    tasks.spawn_local(sweep(Rc::clone(&shard), options));
+    tasks.spawn_local(write_access_log(Rc::clone(&shard)));
+    tasks.spawn_local(read_abandoned(Rc::clone(&shard)));
+    tell(&done, Done::Started).await;
+    let mut is_accepting = false;
+    loop {
+        let order = tokio::select! {
+            // A task first: without it no order can be carried out.
+            biased;
+            Some(ended) = tasks.join_next() => {
+                return Err(io::Error::other(format!("one of its tasks ended: {ended:?}")));
+            }
+            order = orders.recv() => order,
+        };
+        match order {
+            Some(Order::Update(update)) => {
+                tell(&done, Done::Update(shard.apply(&update))).await;
+            }
+            Some(Order::Accept) => {
+                if let Some(listener) = listener.take() {
+                    tasks.spawn_local(accept(Rc::clone(&shard), listener));
+                    is_accepting = true;
+                }
+                tell(&done, Done::Accepting).await;
+            }
+            Some(Order::Turn) => tell(&done, Done::Turned).await,
+            Some(Order::Drain) => {
+                drop(listener.take());
+                shard.begin_drain();
+                if is_accepting {
+                    // The only task that ends by itself: when the backlog is empty and the socket closed.
+                    tasks.join_next().await;
+                }
+                shard.drain().await;
+                break;
+            }
+            None => break,
+        }
+    }
+    shard.flush_access_log();
+    tell(&done, Done::Drained).await;
+    Ok(())
+}
+
+/// The control side may be gone; then there is nobody to tell, and the orders end too.
+async fn tell(done: &mpsc::Sender<Done>, what: Done) {
+    if done.send(what).await.is_err() {
+        tracing::debug!("the control side is gone");
+    }
+}
+
+async fn sweep(shard: Rc<Shard>, options: Options) {
+    let limits = &options.limits;
+    let shortest = [
+        options.keep_alive,
+        limits.header_read_s,
+        limits.body_idle_s,
+        limits.answer_idle_s,
+    ]
+    .into_iter()
+    .fold(TICK * 4, Duration::min);
+    let mut period = shortest / 4;
+    if !limits.half_close_s.is_zero() {
+        period = period.min(limits.half_close_s);
+    }
+    let period = period.max(Duration::from_millis(1));
+    let patience = Patience::new(options.keep_alive, limits, period);
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        shard.sweep(&patience);
+    }
+}
+
+async fn write_access_log(shard: Rc<Shard>) {
+    loop {
+        shard.access_log_has_lines().await;
+        tokio::time::sleep(FLUSH_AFTER).await;
+        shard.flush_access_log();
+    }
+}
+
+async fn read_abandoned(shard: Rc<Shard>) {
+    shard.abandoned.read(|| shard.notice_end()).await;
+}
