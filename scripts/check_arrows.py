@@ -37,17 +37,6 @@ ARROWS = {
 CIRCLES = {
     # An answer may be an argument of another call, and a call that has reserved a slot is given its arguments later.
     "client": [("arguments.rs", "call.rs")],
-    # Each file is one kind of decision about the same few records, which name the words of those decisions (a status, a
-    # failure) as their state; it should come apart into records, words and decisions.
-    "controller": [
-        tuple(
-            f"core/{name}.rs"
-            for name in (
-                *("adopt", "condition", "configure", "departure", "failures", "model"),
-                *("ranks", "reaching", "reconcile", "replica", "routed", "status"),
-            )
-        )
-    ],
 }
 
 USE = re.compile(r"(?<![\w:])((?:crate|super|self)(?:::(?:\w+|\*|\{[^;]*?\}(?=\s*;)))+)", re.DOTALL)

@@ -9,31 +9,35 @@
 //! *Nothing is decided before the node has listed what lives*: until then events only change state, so a restarted
 //! controller neither starts a second set of replicas nor takes any from the routers.
 //!
-//! Who decides what: [`rollout`] how many start and stop, [`backoff`] when, [`health`] who is asked and who is
-//! replaced, [`status`] what people are told. An autoscaler will stand beside them, as one more pure function that
+//! Who decides what: [`rollout`] how many start and stop, [`crate::books::attempts`] when, [`health`] who is asked
+//! and who is replaced, [`render`] what people are told. An autoscaler will stand beside them, as one more pure function that
 //! sets the wanted count.
 
 mod adopt;
-mod answers;
-mod apply;
-mod backoff;
-mod change;
-mod condition;
+mod clip;
+mod command;
 mod configure;
 mod departure;
+mod effect;
+mod event;
 mod failures;
 mod health;
-mod model;
+mod hung;
+mod label;
+mod lifecycle;
 mod notes;
+mod outbox;
 mod ranks;
 mod reaching;
 mod reconcile;
-mod replica;
+mod render;
 mod reports;
+mod requests;
 mod rollout;
 mod routed;
-mod status;
+mod timers;
 mod validate;
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,153 +47,27 @@ use std::{
     time::Duration,
 };
 
-use eagleray_types::{
-    DeploymentKey,
-    control::{
-        ApiResponse, ApplicationSpec, ApplicationStatus, AwaitApplication, Rollback, TargetUpdate,
-        Unreachable, api_response, node_command, node_event,
-    },
+use eagleray_types::control::{ApplicationStatus, Status, TargetUpdate, api_response};
+
+pub use command::{Command, Level, Save};
+pub use event::{CallId, Event, Reached, SaveError};
+pub use label::Label;
+
+pub use crate::books::{
+    replica_state::{ReplicaInput, ReplicaState},
+    revision::Revision,
 };
-
-pub use adopt::Label;
-pub use model::Revision;
-pub use replica::{ReplicaInput, ReplicaState};
-
 use crate::{
+    books::{Books, deployment::Deployment},
     store::checkpoint::{Loaded, Root},
-    targets::Targets,
+    targets::{ApplicationTargets, Targets},
 };
-use change::Change;
-use model::Application;
+use outbox::Outbox;
+use requests::Change;
+use waits::Waits;
 
 /// Revisions of an application that can be gone back to.
 pub const REVISIONS_KEPT: usize = 10;
-/// Deploys and deletes that may wait for the store; more are refused.
-const CHANGES_QUEUED: usize = 64;
-/// Calls that may wait for an application; more are refused.
-const WAITS_KEPT: usize = 4096;
-/// Pause before a checkpoint that failed is tried again.
-const SAVE_RETRY: Duration = Duration::from_secs(1);
-
-/// One call of one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId {
-    pub connection: u64,
-    /// The sequence number of the frame that made the call.
-    pub sequence: u64,
-}
-
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and soon taken apart"
-)]
-pub enum Event {
-    Deploy {
-        call: CallId,
-        spec: ApplicationSpec,
-        /// Wall-clock seconds, only shown.
-        wall_time_s: f64,
-    },
-    Rollback {
-        call: CallId,
-        rollback: Rollback,
-        wall_time_s: f64,
-    },
-    Delete {
-        call: CallId,
-        name: String,
-    },
-    DeleteAll {
-        call: CallId,
-    },
-    BeginDelete {
-        call: CallId,
-        name: String,
-    },
-    AwaitDeleted {
-        call: CallId,
-        name: String,
-    },
-    Await {
-        call: CallId,
-        wait: AwaitApplication,
-    },
-    Status {
-        call: CallId,
-    },
-    /// A client went away: nobody waits for its answers.
-    ClientGone {
-        connection: u64,
-    },
-    /// The last [`Command::Save`] is done.
-    Saved(Result<(), SaveError>),
-    Node(node_event::Body),
-    /// What a [`Command::Reach`] found.
-    Reached {
-        replica_id: String,
-        reached: Reached,
-    },
-    /// A router that is not the proxy's cannot connect to a replica.
-    Unreachable(Unreachable),
-    /// [`Core::next_timeout`] has come.
-    Timeout,
-}
-
-/// Why a save failed: the client's fault (a blob that is not there), or the store's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SaveError {
-    Blob(String),
-    Store(String),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    Node(node_command::Body),
-    /// For every router. The node's copy of it is the service's business.
-    Publish(TargetUpdate),
-    Save(Save),
-    /// The controller's socket is gone: make another.
-    Listen,
-    /// Connect to a replica as routers do, then [`Event::Reached`]. One at a time for each replica.
-    Reach {
-        replica_id: String,
-        socket_path: String,
-    },
-    Reply {
-        call: CallId,
-        response: ApiResponse,
-    },
-    Log {
-        level: Level,
-        message: String,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    Info,
-    Warning,
-}
-
-/// Whether a replica could be connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reached {
-    Yes,
-    /// Why not.
-    No(String),
-    /// This process could not even try.
-    Unknown,
-}
-
-/// Verify the files, keep the revisions, replace the root: in this order, then [`Event::Saved`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Save {
-    /// Names of files in the blob directory that must be there and whole.
-    pub files: Vec<String>,
-    pub revisions: Vec<(String, Vec<u8>)>,
-    pub root: Root,
-}
 
 #[derive(Clone, Debug)]
 pub struct CoreOptions {
@@ -204,26 +82,14 @@ pub struct CoreOptions {
 }
 
 #[derive(Debug)]
-struct Wait {
-    call: CallId,
-    name: String,
-    revision: String,
-}
-
-#[derive(Debug)]
 pub struct Core {
-    options: CoreOptions,
-    random: fastrand::Rng,
-    applications: BTreeMap<String, Application>,
-    /// Which deployment a replica belongs to.
-    owners: BTreeMap<String, DeploymentKey>,
+    books: Books,
+    out: Outbox,
     targets: Targets,
     /// The highest update that the proxy has applied.
     applied: u64,
     /// The node has said what lives.
     listed: bool,
-    /// A `List` for process ids is on its way.
-    listing: bool,
     /// Applications to look at before this event is over.
     touched: BTreeSet<String>,
     /// The root that the store holds or is being given; `None` after a save that failed.
@@ -231,49 +97,31 @@ pub struct Core {
     saving: Option<Change>,
     changes: VecDeque<Change>,
     save_again_at: Option<Duration>,
-    awaiting: Vec<Wait>,
-    deleting: Vec<Wait>,
-    order: u64,
-    question: u64,
-    commands: Vec<Command>,
-    /// `Stop` goes out after the update that takes the replica from the routers.
-    stops: Vec<Command>,
+    waits: Waits,
 }
 
 impl Core {
     /// Desired state as the checkpoint has it. Follow with [`Core::start`].
     pub fn new(options: CoreOptions, loaded: Loaded) -> Self {
-        let mut core = Self {
-            random: fastrand::Rng::with_seed(options.seed),
+        Self {
+            books: adopt::restore(&loaded),
             targets: Targets::new(options.epoch),
-            options,
-            applications: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            out: Outbox::new(options),
             applied: 0,
             listed: false,
-            listing: false,
             touched: BTreeSet::new(),
-            saved: None,
+            saved: Some(loaded.root),
             saving: None,
             changes: VecDeque::new(),
             save_again_at: None,
-            awaiting: Vec::new(),
-            deleting: Vec::new(),
-            order: 0,
-            question: 0,
-            commands: Vec::new(),
-            stops: Vec::new(),
-        };
-        core.restore(loaded);
-        core
+            waits: Waits::default(),
+        }
     }
 
     /// The first commands: ask what lives.
     pub fn start(&mut self) -> Vec<Command> {
-        self.listing = true;
-        vec![Command::Node(node_command::Body::List(
-            eagleray_types::control::Empty {},
-        ))]
+        self.out.list();
+        self.out.take()
     }
 
     /// Takes one event. `now` is the time since any fixed moment and never goes back.
@@ -302,38 +150,44 @@ impl Core {
             Event::Delete { call, name } => self.enqueue(Change::Delete { call, name }),
             Event::DeleteAll { call } => self.enqueue(Change::DeleteAll { call }),
             Event::BeginDelete { call, name } => self.enqueue(Change::BeginDelete { call, name }),
-            Event::AwaitDeleted { call, name } => self.on_await_deleted(call, name),
-            Event::Await { call, wait } => self.on_await(call, wait),
+            Event::AwaitDeleted { call, name } => self.waits.until_gone(call, name, &mut self.out),
+            Event::Await { call, wait } => {
+                self.waits
+                    .until_running(call, wait, &self.books, &mut self.out);
+            }
             Event::Status { call } => {
                 let applications = self.statuses(now);
-                self.reply(
-                    call,
-                    api_response::Body::Status(eagleray_types::control::Status { applications }),
-                );
+                self.out
+                    .reply(call, api_response::Body::Status(Status { applications }));
             }
-            Event::ClientGone { connection } => self.on_client_gone(connection),
+            Event::ClientGone { connection } => self.waits.on_client_gone(connection),
             Event::Saved(result) => self.on_saved(result, now),
             Event::Node(event) => self.on_node(event, now),
             Event::Reached {
                 replica_id,
                 reached,
-            } => self.on_reached(&replica_id, reached, now),
-            Event::Unreachable(report) => self.on_unreachable(&report, now),
+            } => {
+                if let Some((deployment, out)) = self.owner(&replica_id) {
+                    reaching::on_reached(deployment, &replica_id, reached, now, out);
+                }
+            }
+            Event::Unreachable(report) => {
+                if let Some((deployment, out)) = self.owner(&report.replica_id) {
+                    reaching::on_unreachable(deployment, &report, now, out);
+                }
+            }
             Event::Timeout => self.on_timeout(now),
         }
         self.advance(now);
-        mem::take(&mut self.commands)
+        self.books.check();
+        self.out.take()
     }
 
     /// When [`Event::Timeout`] is due, unless another event comes first.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let deployments = self
-            .applications
-            .values()
-            .flat_map(|one| one.deployments.values());
-        let times = deployments.filter_map(model::Deployment::next_timeout);
-        times
+        self.next_timer()
             .filter(|_| self.listed)
+            .into_iter()
             .chain(self.save_again_at)
             .min()
     }
@@ -341,7 +195,7 @@ impl Core {
     /// Every revision that something still needs, each once or more often.
     pub fn revisions(&self) -> Vec<Arc<Revision>> {
         let mut revisions = Vec::new();
-        for application in self.applications.values() {
+        for application in self.books.applications.values() {
             revisions.extend(
                 application
                     .history
@@ -375,9 +229,10 @@ impl Core {
 
     /// Status of every application, in the order of their names.
     pub fn statuses(&self, now: Duration) -> Vec<ApplicationStatus> {
-        self.applications
+        self.books
+            .applications
             .values()
-            .map(|application| status::render(application, now))
+            .map(|application| render::render(application, now))
             .collect()
     }
 
@@ -385,17 +240,17 @@ impl Core {
     fn advance(&mut self, now: Duration) {
         self.begin_changes();
         if self.listed {
-            let touched = mem::take(&mut self.touched);
             let mut changes = BTreeMap::new();
-            for name in touched {
-                self.reconcile(&name, now);
-                changes.insert(name.clone(), self.application_targets(&name));
+            for name in mem::take(&mut self.touched) {
+                let targets = self.look_at(&name, now);
+                changes.insert(name, targets);
             }
             if let Some(update) = self.targets.update(changes) {
-                self.commands.push(Command::Publish(update));
+                self.out.push(Command::Publish(update));
             }
-            self.commands.append(&mut self.stops);
-            self.answer_waits(now);
+            self.out.release_stops();
+            self.waits
+                .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }
         self.save_progress(now);
     }
@@ -405,36 +260,29 @@ impl Core {
     }
 
     fn touch_all(&mut self) {
-        self.touched.extend(self.applications.keys().cloned());
+        self.touched.extend(self.books.applications.keys().cloned());
     }
 
-    fn reply(&mut self, call: CallId, body: api_response::Body) {
-        self.commands.push(Command::Reply {
-            call,
-            response: ApiResponse { body: Some(body) },
-        });
-    }
-
-    fn log(&mut self, level: Level, message: String) {
-        self.commands.push(Command::Log { level, message });
-    }
-
-    fn next_question(&mut self) -> u64 {
-        self.question += 1;
-        self.question
-    }
-
-    /// Eight characters of `[a-z0-9]`, not in use.
-    fn new_replica_id(&mut self) -> String {
-        const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-        loop {
-            let id: String = (0..8)
-                .map(|_| char::from(LETTERS[self.random.usize(..LETTERS.len())]))
-                .collect();
-            if !self.owners.contains_key(&id) {
-                return id;
-            }
+    /// Decides for one application. Returns what routers shall know of it; `None`: it is gone.
+    fn look_at(&mut self, name: &str, now: Duration) -> Option<ApplicationTargets> {
+        let Books {
+            applications,
+            register,
+        } = &mut self.books;
+        let application = applications.get_mut(name)?;
+        reconcile::reconcile(application, register, now, &mut self.out);
+        if application.is_over() {
+            applications.remove(name);
+            return None;
         }
+        Some(routed::application_targets(application))
+    }
+
+    /// The deployment of a replica, which is looked at before this event is over, and where commands go.
+    fn owner(&mut self, replica_id: &str) -> Option<(&mut Deployment, &mut Outbox)> {
+        let deployment = self.books.owner_mut(replica_id)?;
+        self.touched.insert(deployment.key.application.clone());
+        Some((deployment, &mut self.out))
     }
 }
 

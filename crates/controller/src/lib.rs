@@ -6,6 +6,7 @@
 //! commands out). The data plane never waits for any of this.
 
 mod api;
+mod books;
 pub mod core;
 mod error;
 mod options;

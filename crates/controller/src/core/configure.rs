@@ -10,98 +10,114 @@ use std::time::Duration;
 use eagleray_types::control::{Reconfigure, replica_command};
 
 use super::{
-    Core, ReplicaInput,
-    failures::{IN_MESSAGE, clip},
-    model::{Deployment, VersionSpec},
-    reconcile::relay,
+    clip::{IN_MESSAGE, clip},
+    outbox::Outbox,
+    ranks, rollout,
+};
+use crate::books::{
+    deployment::Deployment,
     replica::{Replica, ReplicaView},
-    rollout,
+    replica_state::ReplicaInput,
+    revision::VersionSpec,
     status::StatusInput,
 };
 
-impl Core {
-    pub(super) fn reconfigure(&mut self, deployment: &mut Deployment, now: Duration) {
-        let wanted = deployment.wanted().cloned();
-        let fallback = deployment.fallback().cloned();
-        for spec in wanted.iter().chain(&fallback) {
-            self.reconfigure_version(deployment, spec, now);
-        }
+pub(super) fn reconfigure(deployment: &mut Deployment, now: Duration, out: &mut Outbox) {
+    let wanted = deployment.wanted().cloned();
+    let fallback = deployment.fallback().cloned();
+    for spec in wanted.iter().chain(&fallback) {
+        reconfigure_version(deployment, spec, now, out);
     }
+}
 
-    fn reconfigure_version(
-        &mut self,
-        deployment: &mut Deployment,
-        spec: &VersionSpec,
-        now: Duration,
-    ) {
-        let options = spec.options();
-        let mut turns = turns(deployment, spec);
-        for replica in deployment
-            .replicas
-            .values_mut()
-            .filter(|one| one.state.serving() && one.spec.version() == spec.version())
-        {
-            replica.spec = spec.clone();
-            let view = ReplicaView::of(options, replica.rank);
-            let turn = turns > 0 && waits(replica, &options.user_config);
-            if !(turn || replica.view.needs(&view)) || !replica.step(ReplicaInput::Reconfigure) {
-                continue;
-            }
-            let id = self.next_question();
-            replica.view.send(id, view);
-            if turn {
-                turns -= 1;
-                replica.config.send(id, options.user_config.clone());
-                replica.configured_at = now;
-            }
-            let body = replica_command::Body::Reconfigure(Reconfigure {
-                id,
-                options: options.clone(),
-                world_size: options.num_replicas,
-                revision: spec.application().revision.clone(),
-                rank: Some(replica.rank),
-                replaced: false,
-                keep_user_config: !turn,
-            });
-            self.commands.push(relay(&replica.id, body));
+fn reconfigure_version(
+    deployment: &mut Deployment,
+    spec: &VersionSpec,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let options = spec.options();
+    let mut turns = turns(deployment, spec);
+    for replica in deployment
+        .replicas
+        .values_mut()
+        .filter(|one| one.state.serving() && one.spec.version() == spec.version())
+    {
+        replica.spec = spec.clone();
+        let view = ReplicaView::of(options, replica.rank);
+        let turn = turns > 0 && waits(replica, &options.user_config);
+        if !(turn || replica.view.needs(&view)) || !replica.step(ReplicaInput::Reconfigure) {
+            continue;
         }
+        let id = out.next_question();
+        replica.view.send(id, view);
+        if turn {
+            turns -= 1;
+            replica.config.send(id, options.user_config.clone());
+            replica.configured_at = now;
+        }
+        tell(replica, id, !turn, false, out);
     }
+}
 
-    /// A replica failed to take a `user_config`, or died of it, and is being replaced. False: its failure is not about
-    /// a change of that.
-    pub(super) fn config_refused(
-        &mut self,
-        deployment: &mut Deployment,
-        id: &str,
-        config: &str,
-        error: &str,
-    ) -> bool {
-        if same_version(deployment.serving.as_ref(), deployment.target.as_ref())
-            && has_config(deployment.serving.as_ref(), config)
-        {
-            return false;
+/// Before their successors start. Whether they hear of it changes nothing here.
+pub(super) fn give_up_ranks(deployment: &mut Deployment, out: &mut Outbox) {
+    for id in ranks::give_up(deployment) {
+        if let Some(replica) = deployment.replicas.get(&id) {
+            let question = out.next_question();
+            tell(replica, question, true, true, out);
         }
-        let stops = has_config(deployment.target.as_ref(), config) && refuse(deployment);
-        let next = if stops {
-            "so the update has stopped. The replicas keep the user_config that they had before, or go back to it. \
-             Correct the error below and deploy again."
-        } else {
-            "which is not wanted any more."
-        };
-        let error = clip(error.trim_end(), IN_MESSAGE);
-        let output = self.log_path(deployment, id);
-        let message = format!(
-            "Replica {id} failed to take its user_config and is being replaced, {next} It wrote its output to \
-             {output}. Error:\n{error}"
-        );
-        self.log_failure(deployment, &message);
-        if stops {
-            deployment
-                .status
-                .on(StatusInput::ConfigRefused, message.as_str());
-        }
-        true
     }
+}
+
+fn tell(replica: &Replica, id: u64, keep_user_config: bool, replaced: bool, out: &mut Outbox) {
+    let options = replica.spec.options();
+    let body = replica_command::Body::Reconfigure(Reconfigure {
+        id,
+        options: options.clone(),
+        world_size: options.num_replicas,
+        revision: replica.spec.application().revision.clone(),
+        rank: Some(replica.rank),
+        replaced,
+        keep_user_config,
+    });
+    out.tell(&replica.id, body);
+}
+
+/// A replica failed to take a `user_config`, or died of it, and is being replaced. False: its failure is not about
+/// a change of that.
+pub(super) fn config_refused(
+    deployment: &mut Deployment,
+    id: &str,
+    config: &str,
+    error: &str,
+    out: &mut Outbox,
+) -> bool {
+    if same_version(deployment.serving.as_ref(), deployment.target.as_ref())
+        && has_config(deployment.serving.as_ref(), config)
+    {
+        return false;
+    }
+    let stops = has_config(deployment.target.as_ref(), config) && refuse(deployment);
+    let next = if stops {
+        "so the update has stopped. The replicas keep the user_config that they had before, or go back to it. Correct \
+         the error below and deploy again."
+    } else {
+        "which is not wanted any more."
+    };
+    let error = clip(error.trim_end(), IN_MESSAGE);
+    let output = out.log_path(&deployment.key, id);
+    let message = format!(
+        "Replica {id} failed to take its user_config and is being replaced, {next} It wrote its output to {output}. \
+         Error:\n{error}"
+    );
+    out.warn_of(&deployment.key, &message);
+    if stops {
+        deployment
+            .status
+            .on(StatusInput::ConfigRefused, message.as_str());
+    }
+    true
 }
 
 fn same_version(one: Option<&VersionSpec>, other: Option<&VersionSpec>) -> bool {

@@ -7,23 +7,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Core, ReplicaState,
-    model::{Application, Deployment},
-    replica::Replica,
+use super::{lifecycle, outbox::Outbox};
+use crate::books::{
+    application::Application, deployment::Deployment, replica::Replica, replica_state::ReplicaState,
 };
 
-impl Core {
-    /// Of a deployment that goes later: nothing of it starts any more.
-    pub(super) fn stop_starting(&mut self, deployment: &mut Deployment) {
-        let starting: Vec<String> = deployment
-            .replicas
-            .values()
-            .filter(|replica| replica.state == ReplicaState::Starting)
-            .map(|replica| replica.id.clone())
-            .collect();
-        for id in starting {
-            self.stop(deployment, &id);
+/// Of a deployment that goes later: nothing of it starts any more.
+pub(super) fn stop_starting(deployment: &mut Deployment, out: &mut Outbox) {
+    for replica in deployment.replicas.values_mut() {
+        if replica.state == ReplicaState::Starting {
+            lifecycle::stop(replica, out);
         }
     }
 }

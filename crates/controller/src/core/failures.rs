@@ -4,21 +4,22 @@
 //! code wrote into an exception has no length that could be trusted, so it is cut: for the status, which is kept
 //! and sent, and shorter for the log, which a crash loop must not fill.
 
-use std::{borrow::Cow, time::Duration};
-
-use eagleray_types::replica_log_name;
+use std::time::Duration;
 
 use super::{
-    Core, Level, backoff, configure,
-    model::{Deployment, VersionSpec},
+    clip::{IN_LOG, IN_MESSAGE, clip},
+    configure,
+    outbox::Outbox,
+};
+use crate::books::{
+    attempts,
+    deployment::Deployment,
     replica::Replica,
+    replica_state::ReplicaInput,
+    revision::VersionSpec,
     status::{Status, StatusInput},
 };
 
-/// Bytes of an error in a status message.
-pub(super) const IN_MESSAGE: usize = 16 * 1024;
-/// Bytes of a message in the log.
-const IN_LOG: usize = 3 * 1024;
 const UNTIL_STABLE: &str = "Replicas start one at a time, up to 30 s apart, until one has run for 10 s. Correct what \
                             ends them and deploy again, or delete the application.";
 
@@ -33,147 +34,124 @@ pub(super) struct Death<'a> {
     pub(super) killed: bool,
 }
 
-impl Core {
-    /// Books a failure to start (or to take a new configuration) and says so.
-    pub(super) fn start_failed(
-        &mut self,
-        deployment: &mut Deployment,
-        id: &str,
-        spec: &VersionSpec,
-        error: &str,
-        now: Duration,
-    ) {
-        let options = spec.options();
-        let limit = backoff::limit(options);
-        let error = clip(error.trim_end(), IN_MESSAGE);
-        let settled = deployment.has_settled(spec.version(), now);
-        let attempts = deployment.attempts_of(spec.version());
-        let limit_reached =
-            attempts.start_failed(now, settled, options, error.clone().into_owned());
-        let (failures, gave_up) = (attempts.failures, attempts.gave_up);
-        let crash_loop = attempts.crash_loop.as_ref().map(|one| one.describe(now));
-        let speaks = deployment.speaks_for(spec.version());
-        let refused = limit_reached && !gave_up && configure::brings_config(deployment, spec);
-        let refused = refused && configure::refuse(deployment);
-        let next = match &crash_loop {
-            _ if refused => {
-                "It came with a new user_config, so the update has stopped, and the replicas keep the one that they \
-                 had before, or go back to it. Correct the error below and deploy again."
-                    .to_owned()
-            }
-            _ if gave_up => {
-                let others_serve = deployment.routable().next().is_some();
-                let kept = if others_serve {
-                    " What ran before keeps serving."
-                } else {
-                    ""
-                };
-                format!("It is not tried again.{kept} Correct the error below and deploy again.")
-            }
-            Some(_) => UNTIL_STABLE.to_owned(),
-            None if limit_reached => "It is tried again, with a pause of up to 30 s.".to_owned(),
-            None => format!("Retrying {} more time(s).", limit - failures),
-        };
-        let loops = crash_loop.map_or_else(String::new, |words| format!("{words}, last: "));
-        let message = format!(
-            "{loops}The deployment failed to start {failures} time(s) in a row. This may be due to a problem with its \
-             constructor, its reconfigure method or its first health check. {next} Replica {id} wrote its output to \
-             {}. Error:\n{error}",
-            self.log_path(deployment, id),
-        );
-        self.log_failure(deployment, &message);
-        if speaks {
-            if limit_reached {
-                let input = if refused {
-                    StatusInput::ConfigRefused
-                } else {
-                    StatusInput::StartFailed
-                };
-                deployment.status.on(input, message.as_str());
-            }
-            if deployment.status.status != Status::Healthy {
-                deployment.status.message = message;
-            }
+/// A replica that starts says that it cannot, or cannot be reached: it is ended. False: it does not start any more.
+pub(super) fn on_start_failed(
+    deployment: &mut Deployment,
+    id: &str,
+    error: &str,
+    now: Duration,
+    out: &mut Outbox,
+) -> bool {
+    let Some(replica) = deployment.replicas.get_mut(id) else {
+        return false;
+    };
+    if !replica.step(ReplicaInput::StartFailed) {
+        return false;
+    }
+    out.stop(id, replica.epoch, 0);
+    let spec = replica.spec.clone();
+    start_failed(deployment, id, &spec, error, now, out);
+    true
+}
+
+/// Books a failure to start (or to take a new configuration) and says so.
+pub(super) fn start_failed(
+    deployment: &mut Deployment,
+    id: &str,
+    spec: &VersionSpec,
+    error: &str,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let options = spec.options();
+    let limit = attempts::limit(options);
+    let error = clip(error.trim_end(), IN_MESSAGE);
+    let settled = deployment.has_settled(spec.version(), now);
+    let attempts = deployment.attempts_of(spec.version());
+    let limit_reached = attempts.start_failed(now, settled, options, error.clone().into_owned());
+    let (failures, gave_up) = (attempts.failures, attempts.gave_up);
+    let crash_loop = attempts.crash_loop.as_ref().map(|one| one.describe(now));
+    let speaks = deployment.speaks_for(spec.version());
+    let refused = limit_reached && !gave_up && configure::brings_config(deployment, spec);
+    let refused = refused && configure::refuse(deployment);
+    let next = match &crash_loop {
+        _ if refused => {
+            "It came with a new user_config, so the update has stopped, and the replicas keep the one that they \
+             had before, or go back to it. Correct the error below and deploy again."
+                .to_owned()
         }
-    }
-
-    /// A replica that was ready is gone, and nobody told it to stop.
-    pub(super) fn died(
-        &mut self,
-        deployment: &mut Deployment,
-        replica: &Replica,
-        death: &Death<'_>,
-        now: Duration,
-    ) {
-        let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
-        let spec = &replica.spec;
-        let what = format!(
-            "replica {} died ({}) after {:.1} s",
-            replica.id,
-            clip(death.reason, IN_LOG),
-            ran.as_secs_f64(),
-        );
-        let output = self.log_path(deployment, &replica.id);
-        // One that nobody can resist, or that had lived, says nothing of whether the version can live.
-        let settled =
-            ran >= backoff::SETTLED || death.killed || deployment.has_settled(spec.version(), now);
-        let attempts = deployment.attempts_of(spec.version());
-        let limit_reached = attempts.died(now, ran, settled, spec.options(), what.clone());
-        let message = match &attempts.crash_loop {
-            Some(known) => format!(
-                "{}, last: {what}; its output is in {output}. {UNTIL_STABLE}",
-                known.describe(now)
-            ),
-            None => format!("{what} and is being replaced; its output is in {output}"),
-        };
-        if deployment.speaks_for(spec.version()) {
-            if limit_reached || deployment.status.status != Status::Updating {
-                deployment
-                    .status
-                    .on(StatusInput::HealthFailed, message.as_str());
-            }
-            deployment.status.message.clone_from(&message);
+        _ if gave_up => {
+            let others_serve = deployment.routable().next().is_some();
+            let kept = if others_serve {
+                " What ran before keeps serving."
+            } else {
+                ""
+            };
+            format!("It is not tried again.{kept} Correct the error below and deploy again.")
         }
-        self.log_failure(deployment, &message);
-    }
-
-    pub(super) fn log_failure(&mut self, deployment: &Deployment, message: &str) {
-        let message = format!("{}: {}", deployment.key, clip(message, IN_LOG));
-        self.log(Level::Warning, message);
-    }
-
-    pub(super) fn log_path(&self, deployment: &Deployment, id: &str) -> String {
-        self.options
-            .log_directory
-            .join(replica_log_name(&deployment.key, id))
-            .display()
-            .to_string()
+        Some(_) => UNTIL_STABLE.to_owned(),
+        None if limit_reached => "It is tried again, with a pause of up to 30 s.".to_owned(),
+        None => format!("Retrying {} more time(s).", limit - failures),
+    };
+    let loops = crash_loop.map_or_else(String::new, |words| format!("{words}, last: "));
+    let message = format!(
+        "{loops}The deployment failed to start {failures} time(s) in a row. This may be due to a problem with its \
+         constructor, its reconfigure method or its first health check. {next} Replica {id} wrote its output to \
+         {}. Error:\n{error}",
+        out.log_path(&deployment.key, id),
+    );
+    out.warn_of(&deployment.key, &message);
+    if speaks {
+        if limit_reached {
+            let input = if refused {
+                StatusInput::ConfigRefused
+            } else {
+                StatusInput::StartFailed
+            };
+            deployment.status.on(input, message.as_str());
+        }
+        if deployment.status.status != Status::Healthy {
+            deployment.status.message = message;
+        }
     }
 }
 
-/// `text` within about `most` bytes: its beginning, and more of its end, where a traceback says what it is about.
-pub(super) fn clip(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
-        return Cow::Borrowed(text);
+/// A replica that was ready is gone, and nobody told it to stop.
+pub(super) fn died(
+    deployment: &mut Deployment,
+    replica: &Replica,
+    death: &Death<'_>,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
+    let spec = &replica.spec;
+    let what = format!(
+        "replica {} died ({}) after {:.1} s",
+        replica.id,
+        clip(death.reason, IN_LOG),
+        ran.as_secs_f64(),
+    );
+    let output = out.log_path(&deployment.key, &replica.id);
+    // One that nobody can resist, or that had lived, says nothing of whether the version can live.
+    let settled =
+        ran >= attempts::SETTLED || death.killed || deployment.has_settled(spec.version(), now);
+    let attempts = deployment.attempts_of(spec.version());
+    let limit_reached = attempts.died(now, ran, settled, spec.options(), what.clone());
+    let message = match &attempts.crash_loop {
+        Some(known) => format!(
+            "{}, last: {what}; its output is in {output}. {UNTIL_STABLE}",
+            known.describe(now)
+        ),
+        None => format!("{what} and is being replaced; its output is in {output}"),
+    };
+    if deployment.speaks_for(spec.version()) {
+        if limit_reached || deployment.status.status != Status::Updating {
+            deployment
+                .status
+                .on(StatusInput::HealthFailed, message.as_str());
+        }
+        deployment.status.message.clone_from(&message);
     }
-    // A character takes four bytes at most, so a boundary is near.
-    let boundary = |near: usize| (0..=near).rev().find(|at| text.is_char_boundary(*at));
-    let head = boundary(most / 4).unwrap_or(0);
-    let tail = boundary(text.len() - (most - most / 4)).unwrap_or(head);
-    let (head, left_out, tail) = (&text[..head], tail - head, &text[tail..]);
-    Cow::Owned(format!("{head}\n... {left_out} bytes left out ...\n{tail}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_keeps_its_beginning_and_its_end() {
-        assert_eq!(clip("short", 5), "short");
-        let text = format!("begin{}end", "ü".repeat(10_000));
-        let clipped = clip(&text, 101);
-        assert!(clipped.starts_with("begin") && clipped.ends_with("end"));
-        assert!(clipped.len() < 160 && clipped.contains("bytes left out"));
-    }
+    out.warn_of(&deployment.key, &message);
 }

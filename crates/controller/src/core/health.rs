@@ -1,114 +1,104 @@
-//! When a replica is asked for its health, and what its silence means.
-//!
-//! One question at a time, every `health_check_period_s` give or take a tenth; no answer within
-//! `health_check_timeout_s` is a failure; three in a row and the replica is to be replaced. Constructors and
-//! `reconfigure` may take their time: no question is asked while they run. Nor while the replica is hung. Times follow
-//! from the options of the moment, so a redeploy that changes them counts for the question that is open, too.
+//! Who is asked for its health, and who is replaced for it: [`crate::books::health`] says when.
 
 use std::time::Duration;
 
-use eagleray_types::control::DeploymentOptions;
+use eagleray_types::control::{CheckHealth, Outcome, replica_command};
 
-pub(crate) const FAILURES_UNTIL_REPLACED: u32 = 3;
+use super::{
+    clip::{IN_MESSAGE, clip},
+    command::Level,
+    lifecycle,
+    outbox::Outbox,
+};
+use crate::books::{
+    deployment::Deployment,
+    health::{FAILURES_UNTIL_REPLACED, HealthStep},
+    replica::Replica,
+    replica_state::ReplicaInput,
+};
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Health {
-    planned: Option<Planned>,
-    /// Id of the question that is open, and when it was asked.
-    asked: Option<(u64, Duration)>,
-    failures: u32,
-}
-
-/// The next question, as it was planned. When it is due follows from the options of the moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Planned {
-    from: Duration,
-    /// Between 0 and 1: moves the question by up to a tenth either way.
-    spread: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HealthStep {
-    Nothing,
-    Ask,
-    TimedOut,
-}
-
-impl Health {
-    /// What is due. `checked`: it is asked at all. After `Ask` the caller sends the question and calls
-    /// [`Health::asked`].
-    pub(crate) fn due(
-        &mut self,
-        now: Duration,
-        options: &DeploymentOptions,
-        checked: bool,
-    ) -> HealthStep {
-        if !checked {
-            self.asked = None;
-            return HealthStep::Nothing;
-        }
-        let due = self.next_timeout(options, checked);
-        if due.is_some_and(|at| at > now) {
-            HealthStep::Nothing
-        } else if self.asked.take().is_some() {
-            HealthStep::TimedOut
-        } else {
-            HealthStep::Ask
+/// Does what [`crate::books::health::Health::due`] has said.
+pub(super) fn step(
+    deployment: &mut Deployment,
+    id: &str,
+    step: HealthStep,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let Some(replica) = deployment.replicas.get_mut(id) else {
+        return;
+    };
+    match step {
+        HealthStep::Nothing => {}
+        HealthStep::Ask => ask(replica, now, out),
+        HealthStep::TimedOut => {
+            let timeout = replica.spec.options().health_check_timeout_s;
+            let failure = format!("no answer within {timeout} s");
+            failed(deployment, id, &failure, out);
         }
     }
+}
 
-    /// Plans the next question. `spread` is between 0 and 1 and moves it by up to a tenth either way.
-    pub(crate) fn plan(&mut self, now: Duration, spread: f64) {
-        self.planned = Some(Planned { from: now, spread });
+fn ask(replica: &mut Replica, now: Duration, out: &mut Outbox) {
+    let question = out.next_question();
+    replica.health.plan(now, out.draw());
+    replica.health.asked(question, now);
+    let body = replica_command::Body::CheckHealth(CheckHealth { id: question });
+    out.tell(&replica.id, body);
+}
+
+/// A replica answers.
+pub(super) fn on_health(
+    deployment: &mut Deployment,
+    id: &str,
+    outcome: &Outcome,
+    out: &mut Outbox,
+) {
+    let Some(replica) = deployment.replicas.get_mut(id) else {
+        return;
+    };
+    if !replica.health.answered(outcome.id) {
+        return;
     }
-
-    pub(crate) fn asked(&mut self, id: u64, now: Duration) {
-        self.asked = Some((id, now));
-    }
-
-    /// Takes the answer `id`; `false` when nobody waits for it.
-    pub(crate) fn answered(&mut self, id: u64) -> bool {
-        self.asked.take_if(|(asked, _)| *asked == id).is_some()
-    }
-
-    /// Forgets the question that is open: the replica could not answer, for a reason that another rule deals with.
-    pub(crate) fn excuse(&mut self, now: Duration, spread: f64) {
-        self.asked = None;
-        self.plan(now, spread);
-    }
-
-    pub(crate) fn passed(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Returns whether the replica is to be replaced.
-    pub(crate) fn failed(&mut self) -> bool {
-        self.failures += 1;
-        self.failures >= FAILURES_UNTIL_REPLACED
-    }
-
-    /// When [`Health::due`] has something to say; `None`: not for itself, or at once.
-    pub(crate) fn next_timeout(
-        &self,
-        options: &DeploymentOptions,
-        checked: bool,
-    ) -> Option<Duration> {
-        if !checked {
-            return None;
+    match outcome.failure.as_str() {
+        "" => {
+            replica.health.passed();
+            recycle(deployment, id, outcome.accepted, out);
         }
-        let asked = self
-            .asked
-            .map(|(_, at)| at + seconds(options.health_check_timeout_s));
-        asked.or_else(|| {
-            let Planned { from, spread } = self.planned?;
-            Some(from + seconds(options.health_check_period_s * (0.9 + 0.2 * spread)))
-        })
+        failure => failed(deployment, id, failure, out),
     }
 }
 
-fn seconds(value: f64) -> Duration {
-    Duration::try_from_secs_f64(value)
-        .unwrap_or(Duration::from_secs(10))
-        // What is added to the time must be far from what overflows.
-        .clamp(Duration::from_millis(1), Duration::from_secs(1_000_000_000))
+fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox) {
+    let Some(replica) = deployment.replicas.get_mut(id) else {
+        return;
+    };
+    if replica.health.failed() {
+        let message = format!(
+            "replica {id} failed {FAILURES_UNTIL_REPLACED} health checks in a row and is being replaced; the last \
+             failure: {}",
+            clip(failure, IN_MESSAGE)
+        );
+        lifecycle::replace(deployment, id, &message, out);
+    }
+}
+
+/// A replica that has done its share is replaced when nothing else is under way in its deployment: one at a time,
+/// and never in the middle of an update. Until then it works on.
+fn recycle(deployment: &mut Deployment, id: &str, accepted: u64, out: &mut Outbox) {
+    let Some(spec) = deployment.wanted() else {
+        return;
+    };
+    let limit = spec.options().max_requests_per_replica;
+    if limit == 0 || accepted < limit {
+        return;
+    }
+    let count = spec.options().num_replicas as usize;
+    let complete = deployment.replicas.len() == count && deployment.running(spec) == count;
+    let replica = deployment.replicas.get_mut(id).filter(|_| complete);
+    if replica.is_some_and(|one| one.step(ReplicaInput::Unhealthy)) {
+        let reason = format!("{accepted} requests reach max_requests_per_replica, {limit}");
+        let message = format!("{}: replica {id} is replaced: {reason}", deployment.key);
+        out.log(Level::Info, message);
+    }
 }

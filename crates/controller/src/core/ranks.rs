@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ReplicaState, model::Deployment, replica::Replica};
+use crate::books::{deployment::Deployment, replica::Replica, replica_state::ReplicaState};
 
 /// It keeps its rank, or moves to a lower one. One that starts keeps that of its start until it can be told of another.
 const fn stays(state: ReplicaState) -> bool {

@@ -4,28 +4,21 @@ use std::collections::BTreeMap;
 
 use eagleray_types::control::{DeploymentTarget, Route, VersionTarget};
 
-use super::{
-    Core,
-    model::{Application, Deployment, VersionSpec},
-    replica::Replica,
+use crate::{
+    books::{
+        application::Application, deployment::Deployment, replica::Replica, revision::VersionSpec,
+    },
+    targets::ApplicationTargets,
 };
-use crate::targets::ApplicationTargets;
 
-impl Core {
-    /// What routers shall know of an application; `None` once it is gone. While it is deleted, that is what its replicas
-    /// may still call.
-    pub(super) fn application_targets(&self, name: &str) -> Option<ApplicationTargets> {
-        let application = self.applications.get(name)?;
-        let mut targets = ApplicationTargets {
-            route: application.route.clone(),
-            ..Default::default()
-        };
-        for deployment in application.deployments.values() {
-            if let Some(target) = deployment_target(deployment) {
-                targets.deployments.insert(deployment.key.clone(), target);
-            }
-        }
-        Some(targets)
+/// What routers shall know of an application. While it is deleted, that is what its replicas may still call.
+pub(super) fn application_targets(application: &Application) -> ApplicationTargets {
+    let deployments = application.deployments.values();
+    ApplicationTargets {
+        route: application.route.clone(),
+        deployments: deployments
+            .filter_map(|one| Some((one.key.clone(), deployment_target(one)?)))
+            .collect(),
     }
 }
 

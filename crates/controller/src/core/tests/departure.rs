@@ -89,7 +89,7 @@ fn a_delete_stops_each_deployment_when_its_callers_have_drained() {
         Some(api_response::Body::Done(_))
     ));
     assert!(world.processes.is_empty() && world.routed.is_empty());
-    assert!(world.core.applications.is_empty() && world.core.owners.is_empty());
+    assert!(world.core.books.applications.is_empty() && world.core.books.register.len() == 0);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn changes_of_one_application_take_effect_in_the_order_in_which_they_came() {
             if last { 8 } else { 0 },
             "seed {seed}"
         );
-        assert_eq!(world.core.applications.len(), usize::from(last));
+        assert_eq!(world.core.books.applications.len(), usize::from(last));
         world.assert_at_rest();
     }
 }

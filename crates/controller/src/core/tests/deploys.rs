@@ -335,7 +335,7 @@ fn a_deleted_application_leaves_nothing() {
         world.processes.is_empty() && world.routed.is_empty() && world.routes.routes.is_empty()
     );
     assert!(world.stored.root.applications.is_empty());
-    assert!(world.core.applications.is_empty() && world.core.owners.is_empty());
+    assert!(world.core.books.applications.is_empty() && world.core.books.register.len() == 0);
     let call = world.delete("unknown");
     world.run();
     assert!(

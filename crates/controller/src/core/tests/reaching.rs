@@ -110,12 +110,12 @@ fn a_socket_that_is_removed_during_a_deploy_does_not_fail_it() {
 fn a_replica_that_is_told_to_stop_meanwhile_stops() {
     let mut world = World::new(1);
     world.deploy(simple("v1", 1));
-    while world.core.owners.is_empty() || world.tries == 0 {
+    while world.core.books.register.len() == 0 || world.tries == 0 {
         assert!(world.step(0));
     }
     world.delete("a");
     world.run();
-    assert!(world.processes.is_empty() && world.core.applications.is_empty());
+    assert!(world.processes.is_empty() && world.core.books.applications.is_empty());
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! Durable changes take effect: applications and deployments get their new targets.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use eagleray_types::{
     DeploymentKey,
     control::{ApplicationSpec, Deployed, Empty, api_response},
 };
 
-use super::{
-    CallId, Core, Level, REVISIONS_KEPT, Wait,
-    change::Change,
-    model::{Application, Deployment, Revision, VersionSpec},
-    notes,
+use super::{Core, REVISIONS_KEPT, command::Level, event::CallId, notes, requests::Change};
+use crate::books::{
+    application::Application,
+    deployment::Deployment,
+    revision::{Revision, VersionSpec},
     status::{Status, StatusInput},
 };
 
@@ -25,25 +25,17 @@ impl Core {
             } => self.deploy(call, spec, wall_time_s),
             Change::Delete { call, name } => {
                 self.delete(&name);
-                self.deleting.push(Wait {
-                    call,
-                    name,
-                    revision: String::new(),
-                });
+                self.waits.until_gone(call, name, &mut self.out);
             }
             Change::DeleteAll { call } => {
-                for name in self.applications.keys().cloned().collect::<Vec<_>>() {
+                for name in self.books.applications.keys().cloned().collect::<Vec<_>>() {
                     self.delete(&name);
                 }
-                self.deleting.push(Wait {
-                    call,
-                    name: String::new(),
-                    revision: String::new(),
-                });
+                self.waits.until_gone(call, String::new(), &mut self.out);
             }
             Change::BeginDelete { call, name } => {
                 self.delete(&name);
-                self.reply(call, api_response::Body::Done(Empty {}));
+                self.out.reply(call, api_response::Body::Done(Empty {}));
             }
             Change::Rollback { .. } | Change::Progress => {}
         }
@@ -53,6 +45,7 @@ impl Core {
         let name = spec.name.clone();
         let revision = Arc::new(Revision::new(spec));
         let application = self
+            .books
             .applications
             .entry(name.clone())
             .or_insert_with(|| Application::new(&name));
@@ -92,27 +85,25 @@ impl Core {
         }
         let short: String = revision.spec.revision.chars().take(12).collect();
         for note in &notes {
-            self.log(
+            self.out.log(
                 Level::Info,
                 format!("application '{name}', revision {short}: {note}"),
             );
         }
-        if was_deleting {
-            self.answer_deletes_of(&name);
-        }
-        self.reply(
+        self.out.reply(
             call,
             api_response::Body::Deployed(Deployed {
                 revision: revision.spec.revision.clone(),
                 notes,
             }),
         );
-        self.supersede_waits(&name);
+        self.waits
+            .on_deployed(&self.books, &name, was_deleting, &mut self.out);
         self.touch(&name);
     }
 
     fn delete(&mut self, name: &str) {
-        let Some(application) = self.applications.get_mut(name) else {
+        let Some(application) = self.books.applications.get_mut(name) else {
             return;
         };
         if application.target.take().is_some() {
@@ -123,21 +114,11 @@ impl Core {
                 deployment.serving = None;
                 deployment.status.on(StatusInput::Delete, "");
             }
-            self.log(Level::Info, format!("application '{name}' is deleted"));
+            self.out
+                .log(Level::Info, format!("application '{name}' is deleted"));
         }
-        self.fail_waits(name);
+        self.waits.on_deleted(name, &mut self.out);
         self.touch(name);
-    }
-
-    /// `Done` to those who asked for the end of an application that was deployed again meanwhile.
-    fn answer_deletes_of(&mut self, name: &str) {
-        for wait in self
-            .deleting
-            .extract_if(.., |wait| wait.name == name)
-            .collect::<Vec<_>>()
-        {
-            self.reply(wait.call, api_response::Body::Done(Empty {}));
-        }
     }
 }
 
@@ -188,9 +169,7 @@ fn retarget(deployment: &mut Deployment, target: VersionSpec) {
         .chain(&deployment.serving)
         .map(|spec| spec.version().to_owned())
         .collect();
-    let kept: BTreeMap<_, _> = std::mem::take(&mut deployment.attempts)
-        .into_iter()
-        .filter(|(version, _)| matters.contains(version))
-        .collect();
-    deployment.attempts = kept;
+    deployment
+        .attempts
+        .retain(|version, _| matters.contains(version));
 }

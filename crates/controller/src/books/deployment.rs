@@ -1,121 +1,16 @@
-//! What the core remembers: applications, their revisions, deployments and attempts to start.
+//! One deployment: what shall run, what runs, and what is known of starting it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use eagleray_types::{
-    DeploymentKey,
-    control::{ApplicationSpec, DeploymentOptions, DeploymentSpec, Route},
-};
-use prost::Message as _;
+use eagleray_types::DeploymentKey;
 
 use super::{
-    backoff::{Attempts, SETTLED, STABLE},
+    attempts::{Attempts, SETTLED, STABLE},
     replica::Replica,
+    replica_state::ReplicaState,
+    revision::VersionSpec,
     status::StatusInfo,
 };
-use crate::store::sha256_hex;
-
-/// One immutable state of an application, with the name of the blob that keeps it.
-#[derive(Debug, PartialEq)]
-pub struct Revision {
-    pub spec: ApplicationSpec,
-    /// Hex SHA-256 of the encoded spec.
-    pub blob: String,
-}
-
-impl Revision {
-    pub fn new(spec: ApplicationSpec) -> Self {
-        let blob = sha256_hex(&spec.encode_to_vec());
-        Self { spec, blob }
-    }
-
-    pub(crate) fn find(self: &Arc<Self>, deployment: &str) -> Option<VersionSpec> {
-        let index = self
-            .spec
-            .deployments
-            .iter()
-            .position(|spec| spec.name == deployment)?;
-        Some(VersionSpec {
-            revision: Arc::clone(self),
-            index,
-        })
-    }
-
-    /// The names of every file that a replica of this revision needs.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
-        let callables = self
-            .spec
-            .deployments
-            .iter()
-            .map(|spec| spec.callable_blob.as_str());
-        callables
-            .chain([self.spec.code_blob.as_str()])
-            .filter(|name| !name.is_empty())
-    }
-}
-
-/// One deployment of one revision.
-#[derive(Clone, Debug)]
-pub(crate) struct VersionSpec {
-    revision: Arc<Revision>,
-    index: usize,
-}
-
-impl VersionSpec {
-    pub(crate) fn revision(&self) -> &Arc<Revision> {
-        &self.revision
-    }
-
-    pub(crate) fn application(&self) -> &ApplicationSpec {
-        &self.revision.spec
-    }
-
-    pub(crate) fn deployment(&self) -> &DeploymentSpec {
-        &self.revision.spec.deployments[self.index]
-    }
-
-    pub(crate) fn version(&self) -> &str {
-        &self.deployment().version
-    }
-
-    pub(crate) fn options(&self) -> &DeploymentOptions {
-        &self.deployment().options
-    }
-
-    pub(crate) fn same_revision(&self, other: &Self) -> bool {
-        self.revision.blob == other.revision.blob
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Application {
-    pub(crate) name: String,
-    /// `None`: being deleted.
-    pub(crate) target: Option<Arc<Revision>>,
-    /// Oldest first; the last is the target.
-    pub(crate) history: Vec<Arc<Revision>>,
-    pub(crate) deployed_at_s: f64,
-    /// Where it is reachable now. It follows the target once the target's ingress can answer.
-    pub(crate) route: Option<Route>,
-    pub(crate) deployments: BTreeMap<String, Deployment>,
-}
-
-impl Application {
-    pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            target: None,
-            history: Vec::new(),
-            deployed_at_s: 0.0,
-            route: None,
-            deployments: BTreeMap::new(),
-        }
-    }
-
-    pub(crate) fn deleting(&self) -> bool {
-        self.target.is_none()
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Deployment {
@@ -199,7 +94,7 @@ impl Deployment {
     /// Replicas that serve, as `spec` wants them.
     pub(crate) fn running(&self, spec: &VersionSpec) -> usize {
         let running = |replica: &&Replica| {
-            replica.state == super::ReplicaState::Running
+            replica.state == ReplicaState::Running
                 && replica.spec.version() == spec.version()
                 && replica.config.is(&spec.options().user_config)
         };
@@ -231,7 +126,7 @@ impl Deployment {
             .and_then(|attempts| attempts.crash_loop.as_ref())
             .map(|known| known.since);
         let young = |replica: &&Replica| match (replica.state, replica.ready_at) {
-            (super::ReplicaState::Starting, _) => true,
+            (ReplicaState::Starting, _) => true,
             (state, Some(ready_at)) => {
                 state.routable() && since.is_none_or(|at| ready_at > at) && now < ready_at + STABLE
             }

@@ -10,14 +10,21 @@ use eagleray_types::control::{ApiError, ApplicationSpec, Deployed, Rollback, api
 use prost::Message as _;
 
 use super::{
-    CHANGES_QUEUED, CallId, Command, Core, Level, REVISIONS_KEPT, SAVE_RETRY, Save, SaveError,
-    WAITS_KEPT,
-    model::Revision,
+    Core, REVISIONS_KEPT,
+    command::{Command, Level, Save},
+    event::{CallId, SaveError},
     notes,
-    status::{self},
     validate::{api_error, validate},
 };
-use crate::store::checkpoint::{Root, RootApplication};
+use crate::{
+    books::revision::Revision,
+    store::checkpoint::{Root, RootApplication},
+};
+
+/// Deploys and deletes that may wait for the store; more are refused.
+const CHANGES_QUEUED: usize = 64;
+/// Pause before a checkpoint that failed is tried again.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a short queue")]
@@ -73,11 +80,11 @@ impl Change {
 
 impl Core {
     pub(super) fn enqueue(&mut self, change: Change) {
-        if self.changes.len() < CHANGES_QUEUED && self.deleting.len() < WAITS_KEPT {
+        if self.changes.len() < CHANGES_QUEUED && !self.waits.is_full() {
             self.changes.push_back(change);
         } else if let Some(call) = change.call() {
             let message = "too many changes are waiting to be carried out; try again in a moment";
-            self.reply(
+            self.out.reply(
                 call,
                 api_response::Body::Error(api_error("internal", message)),
             );
@@ -94,7 +101,7 @@ impl Core {
             if let Err(error) = self.begin(change)
                 && let Some(call) = call
             {
-                self.reply(call, api_response::Body::Error(error));
+                self.out.reply(call, api_response::Body::Error(error));
             }
         }
     }
@@ -125,7 +132,7 @@ impl Core {
                 validate(spec)?;
                 self.check_routes(spec)?;
                 if let Some(notes) = self.unchanged(spec) {
-                    self.reply(
+                    self.out.reply(
                         *call,
                         api_response::Body::Deployed(Deployed {
                             revision: spec.revision.clone(),
@@ -150,7 +157,7 @@ impl Core {
         if self.saved.as_ref() == Some(&root) && files.is_empty() {
             self.take_effect(change);
         } else {
-            self.commands.push(Command::Save(Save {
+            self.out.push(Command::Save(Save {
                 files,
                 revisions,
                 root: root.clone(),
@@ -164,20 +171,24 @@ impl Core {
     /// Notes, when the application has this very spec already and nothing of it failed or is in a crash loop: to
     /// deploy it again then is to ask for another try now.
     fn unchanged(&self, spec: &ApplicationSpec) -> Option<Vec<String>> {
-        let application = self.applications.get(&spec.name)?;
+        let application = self.books.applications.get(&spec.name)?;
         let target = application.target.as_ref()?;
         let loops = application.deployments.values().any(|deployment| {
             let attempts = deployment.target_attempts();
             attempts.is_some_and(|attempts| attempts.crash_loop.is_some())
         });
-        let failed = loops || status::application_word(application) == "DEPLOY_FAILED";
+        let failed = loops || application.word() == "DEPLOY_FAILED";
         let same = target.spec == *spec && !failed;
         same.then(|| notes::notes(Some(&target.spec), spec))
     }
 
     fn earlier_revision(&self, rollback: &Rollback) -> Result<ApplicationSpec, ApiError> {
         let name = &rollback.application;
-        let application = self.applications.get(name).filter(|one| !one.deleting());
+        let application = self
+            .books
+            .applications
+            .get(name)
+            .filter(|one| !one.deleting());
         let application = application.ok_or_else(|| unknown(name))?;
         let earlier = if rollback.revision.is_empty() {
             application.history.iter().rev().nth(1)
@@ -215,6 +226,7 @@ impl Core {
             return Ok(());
         }
         let others = self
+            .books
             .applications
             .values()
             .filter(|one| one.name != spec.name && !one.deleting());
@@ -241,6 +253,7 @@ impl Core {
     /// Desired state as it stands.
     pub(super) fn root(&self) -> Root {
         let applications = self
+            .books
             .applications
             .values()
             .filter(|one| !one.deleting())
@@ -285,9 +298,11 @@ impl Core {
                     SaveError::Blob(message) => ("invalid", message),
                     SaveError::Store(message) => ("internal", message),
                 };
-                self.log(Level::Warning, format!("nothing was changed: {message}"));
+                self.out
+                    .log(Level::Warning, format!("nothing was changed: {message}"));
                 if let Some(call) = change.call() {
-                    self.reply(call, api_response::Body::Error(api_error(kind, message)));
+                    self.out
+                        .reply(call, api_response::Body::Error(api_error(kind, message)));
                 }
             }
         }
@@ -302,7 +317,7 @@ impl Core {
         }
         let root = self.root();
         if self.saved.as_ref() != Some(&root) {
-            self.commands.push(Command::Save(Save {
+            self.out.push(Command::Save(Save {
                 files: Vec::new(),
                 revisions: Vec::new(),
                 root: root.clone(),

@@ -1,0 +1,117 @@
+//! One replica, as the books have it.
+
+use std::time::Duration;
+
+use eagleray_types::control::{DeploymentOptions, ReplicaTarget};
+
+use super::{
+    condition::Condition,
+    health::Health,
+    replica_state::{ReplicaInput, ReplicaState},
+    revision::VersionSpec,
+    told::Told,
+};
+
+/// What a replica knows of its options and of its place among its siblings, but for `user_config`: when it changes, the
+/// replica hears of it at once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReplicaView {
+    options: DeploymentOptions,
+    rank: u32,
+}
+
+impl ReplicaView {
+    pub(crate) fn of(options: &DeploymentOptions, rank: u32) -> Self {
+        let mut options = options.of_replica();
+        options.user_config.clear();
+        Self { options, rank }
+    }
+}
+
+/// What is known of the ways to a replica.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Reach {
+    /// It was ready, and serves when it is reached.
+    pub(crate) said_ready: bool,
+    /// The controller is connecting to it.
+    pub(crate) trying: bool,
+    pub(crate) tried_at: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub(crate) id: String,
+    /// The life of the controller that spawned it.
+    pub(crate) epoch: u64,
+    /// What it runs, with the newest options that it was told or shall be told.
+    pub(crate) spec: VersionSpec,
+    pub(crate) rank: u32,
+    /// Counts up with every start: the newest is stopped first.
+    pub(crate) order: u64,
+    pub(crate) state: ReplicaState,
+    pub(crate) socket_path: String,
+    pub(crate) pid: u32,
+    pub(crate) sync_bodies: bool,
+    pub(crate) spawned_at: Duration,
+    pub(crate) ready_at: Option<Duration>,
+    /// Its start failed: nothing of user code runs there any more.
+    pub(crate) failed: bool,
+    pub(crate) view: Told<ReplicaView>,
+    /// Its `user_config`. While one is on its way, `reconfigure` of user code may run.
+    pub(crate) config: Told<String>,
+    /// When that was sent.
+    pub(crate) configured_at: Duration,
+    /// It was told to drain, and has nothing left to do.
+    pub(crate) drained: bool,
+    pub(crate) reach: Reach,
+    pub(crate) health: Health,
+    pub(crate) condition: Condition,
+}
+
+impl Replica {
+    /// Moves to the next state; `false` when `input` is dropped.
+    pub(crate) fn step(&mut self, input: ReplicaInput) -> bool {
+        match self.state.next(input) {
+            Some(next) => {
+                self.state = next;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn target(&self) -> ReplicaTarget {
+        ReplicaTarget {
+            replica_id: self.id.clone(),
+            socket_path: self.socket_path.clone(),
+            epoch: self.epoch,
+        }
+    }
+
+    pub(crate) fn grace_milliseconds(&self) -> u64 {
+        (self.spec.options().graceful_shutdown_timeout_s.max(0.0) * 1000.0) as u64
+    }
+
+    /// When it is ended for not turning.
+    pub(crate) fn hang_ends_at(&self) -> Option<Duration> {
+        self.condition
+            .end_at(self.spec.options())
+            .filter(|_| self.state.routable())
+    }
+
+    /// Whether it is asked for its health: `reconfigure` may take its time.
+    pub(crate) fn is_checked(&self) -> bool {
+        match self.state {
+            ReplicaState::Running => true,
+            ReplicaState::Recovering => !self.config.on_its_way(),
+            _ => false,
+        }
+    }
+
+    /// It confirmed everything that it was told.
+    pub(crate) fn settle(&mut self) {
+        if self.view.is_settled() && self.config.is_settled() {
+            self.step(ReplicaInput::Reconfigured);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Revisions: what an application shall be, as it was deployed once.
+
+use std::sync::Arc;
+
+use eagleray_types::control::{ApplicationSpec, DeploymentOptions, DeploymentSpec};
+use prost::Message as _;
+
+use crate::store::sha256_hex;
+
+/// One immutable state of an application, with the name of the blob that keeps it.
+#[derive(Debug, PartialEq)]
+pub struct Revision {
+    pub spec: ApplicationSpec,
+    /// Hex SHA-256 of the encoded spec.
+    pub blob: String,
+}
+
+impl Revision {
+    pub fn new(spec: ApplicationSpec) -> Self {
+        let blob = sha256_hex(&spec.encode_to_vec());
+        Self { spec, blob }
+    }
+
+    pub(crate) fn find(self: &Arc<Self>, deployment: &str) -> Option<VersionSpec> {
+        let index = self
+            .spec
+            .deployments
+            .iter()
+            .position(|spec| spec.name == deployment)?;
+        Some(VersionSpec {
+            revision: Arc::clone(self),
+            index,
+        })
+    }
+
+    /// The names of every file that a replica of this revision needs.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        let callables = self
+            .spec
+            .deployments
+            .iter()
+            .map(|spec| spec.callable_blob.as_str());
+        callables
+            .chain([self.spec.code_blob.as_str()])
+            .filter(|name| !name.is_empty())
+    }
+}
+
+/// One deployment of one revision.
+#[derive(Clone, Debug)]
+pub(crate) struct VersionSpec {
+    revision: Arc<Revision>,
+    index: usize,
+}
+
+impl VersionSpec {
+    pub(crate) fn revision(&self) -> &Arc<Revision> {
+        &self.revision
+    }
+
+    pub(crate) fn application(&self) -> &ApplicationSpec {
+        &self.revision.spec
+    }
+
+    pub(crate) fn deployment(&self) -> &DeploymentSpec {
+        &self.revision.spec.deployments[self.index]
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.deployment().version
+    }
+
+    pub(crate) fn options(&self) -> &DeploymentOptions {
+        &self.deployment().options
+    }
+
+    pub(crate) fn same_revision(&self, other: &Self) -> bool {
+        self.revision.blob == other.revision.blob
+    }
+}

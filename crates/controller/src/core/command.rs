@@ -1,0 +1,44 @@
+//! What the core wants done.
+
+use eagleray_types::control::{ApiResponse, TargetUpdate, node_command};
+
+use super::event::CallId;
+use crate::store::checkpoint::Root;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Node(node_command::Body),
+    /// For every router. The node's copy of it is the service's business.
+    Publish(TargetUpdate),
+    Save(Save),
+    /// The controller's socket is gone: make another.
+    Listen,
+    /// Connect to a replica as routers do, then [`Event::Reached`]. One at a time for each replica.
+    Reach {
+        replica_id: String,
+        socket_path: String,
+    },
+    Reply {
+        call: CallId,
+        response: ApiResponse,
+    },
+    Log {
+        level: Level,
+        message: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+}
+
+/// Verify the files, keep the revisions, replace the root: in this order, then [`Event::Saved`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Save {
+    /// Names of files in the blob directory that must be there and whole.
+    pub files: Vec<String>,
+    pub revisions: Vec<(String, Vec<u8>)>,
+    pub root: Root,
+}

@@ -1,0 +1,87 @@
+//! What happens to the core.
+
+use eagleray_types::control::{
+    ApplicationSpec, AwaitApplication, Rollback, Unreachable, node_event,
+};
+
+/// One call of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    pub connection: u64,
+    /// The sequence number of the frame that made the call.
+    pub sequence: u64,
+}
+
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and soon taken apart"
+)]
+pub enum Event {
+    Deploy {
+        call: CallId,
+        spec: ApplicationSpec,
+        /// Wall-clock seconds, only shown.
+        wall_time_s: f64,
+    },
+    Rollback {
+        call: CallId,
+        rollback: Rollback,
+        wall_time_s: f64,
+    },
+    Delete {
+        call: CallId,
+        name: String,
+    },
+    DeleteAll {
+        call: CallId,
+    },
+    BeginDelete {
+        call: CallId,
+        name: String,
+    },
+    AwaitDeleted {
+        call: CallId,
+        name: String,
+    },
+    Await {
+        call: CallId,
+        wait: AwaitApplication,
+    },
+    Status {
+        call: CallId,
+    },
+    /// A client went away: nobody waits for its answers.
+    ClientGone {
+        connection: u64,
+    },
+    /// The last [`Command::Save`] is done.
+    Saved(Result<(), SaveError>),
+    Node(node_event::Body),
+    /// What a [`Command::Reach`] found.
+    Reached {
+        replica_id: String,
+        reached: Reached,
+    },
+    /// A router that is not the proxy's cannot connect to a replica.
+    Unreachable(Unreachable),
+    /// [`Core::next_timeout`] has come.
+    Timeout,
+}
+
+/// Why a save failed: the client's fault (a blob that is not there), or the store's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaveError {
+    Blob(String),
+    Store(String),
+}
+
+/// Whether a replica could be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached {
+    Yes,
+    /// Why not.
+    No(String),
+    /// This process could not even try.
+    Unknown,
+}

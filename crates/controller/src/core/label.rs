@@ -1,0 +1,38 @@
+//! What the node keeps of a replica for the controller's successor.
+
+use eagleray_types::DeploymentKey;
+
+use crate::books::{deployment::Deployment, replica::Replica};
+
+/// See the module.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Label {
+    #[prost(message, required, tag = "1")]
+    pub deployment: DeploymentKey,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    /// Blob of the revision that it was started for.
+    #[prost(string, tag = "3")]
+    pub revision_blob: String,
+    #[prost(uint32, tag = "4")]
+    pub rank: u32,
+    /// Position among all starts of the epoch.
+    #[prost(uint64, tag = "5")]
+    pub order: u64,
+    /// For a replica that nobody wants any more.
+    #[prost(uint64, tag = "6")]
+    pub grace_milliseconds: u64,
+}
+
+impl Label {
+    pub(super) fn of(deployment: &Deployment, replica: &Replica) -> Self {
+        Self {
+            deployment: deployment.key.clone(),
+            version: replica.spec.version().to_owned(),
+            revision_blob: replica.spec.revision().blob.clone(),
+            rank: replica.rank,
+            order: replica.order,
+            grace_milliseconds: replica.grace_milliseconds(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! How a replica comes and goes: started, marked for replacement, told to stop.
+
+use std::time::Duration;
+
+use eagleray_types::control::{
+    Empty, ReplicaCommand, ReplicaConfig, Spawn, node_command, replica_command,
+};
+use prost::Message as _;
+
+use super::{command::Level, label::Label, outbox::Outbox, ranks};
+use crate::books::{
+    Register,
+    condition::Condition,
+    deployment::Deployment,
+    health::Health,
+    replica::{Reach, Replica, ReplicaView},
+    replica_state::{ReplicaInput, ReplicaState},
+    revision::VersionSpec,
+    status::StatusInput,
+    told::Told,
+};
+
+/// A replica that has not started gets its own grace to give back what its constructor took, but no more than this.
+const STARTING_GRACE_MILLISECONDS: u64 = 5_000;
+
+/// Starts one more replica of `spec`.
+pub(super) fn spawn(
+    deployment: &mut Deployment,
+    spec: &VersionSpec,
+    register: &mut Register,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let id = new_id(register, out);
+    let rank = ranks::free(deployment, spec.version());
+    let replica = Replica {
+        id: id.clone(),
+        epoch: out.options.epoch,
+        spec: spec.clone(),
+        rank,
+        order: register.count_start(),
+        state: ReplicaState::Starting,
+        socket_path: out.socket_path(&id),
+        pid: 0,
+        sync_bodies: false,
+        spawned_at: now,
+        ready_at: None,
+        failed: false,
+        view: Told::known(ReplicaView::of(spec.options(), rank)),
+        config: Told::known(spec.options().user_config.clone()),
+        configured_at: now,
+        drained: false,
+        reach: Reach::default(),
+        health: Health::default(),
+        condition: Condition::default(),
+    };
+    out.node(node_command::Body::Spawn(command(
+        deployment, &replica, out,
+    )));
+    register.enter(&id, &deployment.key);
+    deployment.replicas.insert(id, replica);
+}
+
+fn new_id(register: &Register, out: &mut Outbox) -> String {
+    loop {
+        let id = out.draw_id();
+        if register.owner(&id).is_none() {
+            return id;
+        }
+    }
+}
+
+fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
+    let (application, spec) = (replica.spec.application(), replica.spec.deployment());
+    let is_ingress = application.ingress == spec.name;
+    let socket = out.options.run_directory.join("controller.sock");
+    let config = ReplicaConfig {
+        deployment: deployment.key.clone(),
+        replica_id: replica.id.clone(),
+        version: spec.version.clone(),
+        revision: application.revision.clone(),
+        callable_path: out.blob_path(&spec.callable_blob),
+        code_path: out.blob_path(&application.code_blob),
+        sys_path: application.sys_path.clone(),
+        options: spec.options.clone(),
+        rank: replica.rank,
+        world_size: spec.options.num_replicas,
+        route_prefix: if is_ingress {
+            application.route_prefix.clone()
+        } else {
+            String::new()
+        },
+        controller_socket_path: socket.display().to_string(),
+    };
+    let mut environment = application.environment.clone();
+    environment.extend(spec.options.environment.clone());
+    Spawn {
+        replica_id: replica.id.clone(),
+        epoch: replica.epoch,
+        deployment: deployment.key.clone(),
+        python: match application.python.as_str() {
+            "" => out.options.python.clone(),
+            python => python.to_owned(),
+        },
+        working_directory: application.working_directory.clone(),
+        environment,
+        first_command: ReplicaCommand {
+            body: Some(replica_command::Body::Start(config)),
+        }
+        .encode_to_vec(),
+        label: Label::of(deployment, replica).encode_to_vec(),
+        bootstrap: application.bootstrap.clone(),
+    }
+}
+
+/// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain, but its
+/// constructor may have taken something to give back.
+pub(super) fn stop(replica: &mut Replica, out: &mut Outbox) {
+    let starting = replica.state == ReplicaState::Starting;
+    if !replica.step(ReplicaInput::Stop) {
+        return;
+    }
+    let mut grace_milliseconds = replica.grace_milliseconds();
+    if starting {
+        // A constructor that blocks hears nothing, and its successor waits for what it holds.
+        grace_milliseconds = grace_milliseconds.min(STARTING_GRACE_MILLISECONDS);
+    } else {
+        out.tell(&replica.id, replica_command::Body::Drain(Empty {}));
+    }
+    out.stop(&replica.id, replica.epoch, grace_milliseconds);
+}
+
+/// Nobody new can reach it, or it is sick: its replacement is made, unless it is on its way out already.
+pub(super) fn replace(deployment: &mut Deployment, id: &str, message: &str, out: &mut Outbox) {
+    let Some(replica) = deployment.replicas.get_mut(id) else {
+        return;
+    };
+    if !replica.step(ReplicaInput::Unhealthy) {
+        return;
+    }
+    let version = replica.spec.version().to_owned();
+    if deployment.speaks_for(&version) {
+        deployment.status.on(StatusInput::ReachLost, message);
+    }
+    let message = format!("{}: {message}", deployment.key);
+    out.log(Level::Warning, message);
+}

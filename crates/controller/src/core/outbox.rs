@@ -1,0 +1,158 @@
+//! Where decisions put what is to be done: commands, in the order in which they are to be carried out.
+//!
+//! It is passed beside the state that a decision changes and knows nothing of that, so a decision may hold both. With
+//! it goes what it takes to write a command: the options of this life of the controller, ids of questions, and numbers
+//! drawn from the generator that was seeded at construction.
+
+use std::mem;
+
+use eagleray_types::{
+    DeploymentKey,
+    control::{
+        ApiError, ApiResponse, Empty, Relay, ReplicaCommand, Stop, api_response, node_command,
+        replica_command,
+    },
+    replica_log_name,
+};
+use prost::Message as _;
+
+use super::{
+    CoreOptions,
+    clip::{IN_LOG, clip},
+    command::{Command, Level},
+    event::CallId,
+};
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) options: CoreOptions,
+    random: fastrand::Rng,
+    question: u64,
+    /// A `List` is on its way.
+    listing: bool,
+    commands: Vec<Command>,
+    /// `Stop` goes out after the update that takes the replica from the routers.
+    stops: Vec<Command>,
+}
+
+impl Outbox {
+    pub(super) fn new(options: CoreOptions) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(options.seed),
+            options,
+            question: 0,
+            listing: false,
+            commands: Vec::new(),
+            stops: Vec::new(),
+        }
+    }
+
+    /// What has come together, to be carried out.
+    pub(super) fn take(&mut self) -> Vec<Command> {
+        mem::take(&mut self.commands)
+    }
+
+    pub(super) fn push(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    pub(super) fn node(&mut self, body: node_command::Body) {
+        self.push(Command::Node(body));
+    }
+
+    /// Tells a replica something, through the node.
+    pub(super) fn tell(&mut self, replica_id: &str, body: replica_command::Body) {
+        self.node(node_command::Body::Relay(Relay {
+            replica_id: replica_id.to_owned(),
+            payload: ReplicaCommand { body: Some(body) }.encode_to_vec(),
+        }));
+    }
+
+    /// Ends a replica. The command waits for [`Outbox::release_stops`].
+    pub(super) fn stop(&mut self, replica_id: &str, epoch: u64, grace_milliseconds: u64) {
+        self.stops
+            .push(Command::Node(node_command::Body::Stop(Stop {
+                replica_id: replica_id.to_owned(),
+                epoch,
+                grace_milliseconds,
+            })));
+    }
+
+    /// Routers know by now who goes.
+    pub(super) fn release_stops(&mut self) {
+        self.commands.append(&mut self.stops);
+    }
+
+    /// Asks the node what lives, unless an answer is on its way already.
+    pub(super) fn list(&mut self) {
+        if !mem::replace(&mut self.listing, true) {
+            self.node(node_command::Body::List(Empty {}));
+        }
+    }
+
+    /// The node has answered [`Outbox::list`].
+    pub(super) fn listed(&mut self) {
+        self.listing = false;
+    }
+
+    pub(super) fn reply(&mut self, call: CallId, body: api_response::Body) {
+        self.push(Command::Reply {
+            call,
+            response: ApiResponse { body: Some(body) },
+        });
+    }
+
+    pub(super) fn refuse(&mut self, call: CallId, error: ApiError) {
+        self.reply(call, api_response::Body::Error(error));
+    }
+
+    pub(super) fn log(&mut self, level: Level, message: String) {
+        self.push(Command::Log { level, message });
+    }
+
+    /// A warning about a deployment, cut to a length that a crash loop cannot fill the log with.
+    pub(super) fn warn_of(&mut self, deployment: &DeploymentKey, message: &str) {
+        let message = format!("{deployment}: {}", clip(message, IN_LOG));
+        self.log(Level::Warning, message);
+    }
+
+    /// The id of the next question to a replica.
+    pub(super) fn next_question(&mut self) -> u64 {
+        self.question += 1;
+        self.question
+    }
+
+    /// Between 0 and 1.
+    pub(super) fn draw(&mut self) -> f64 {
+        self.random.f64()
+    }
+
+    /// Eight characters of `[a-z0-9]`, which may be in use.
+    pub(super) fn draw_id(&mut self) -> String {
+        const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+        (0..8)
+            .map(|_| char::from(LETTERS[self.random.usize(..LETTERS.len())]))
+            .collect()
+    }
+
+    /// Where a replica's output is, for messages that name it.
+    pub(super) fn log_path(&self, deployment: &DeploymentKey, replica_id: &str) -> String {
+        let name = replica_log_name(deployment, replica_id);
+        self.options.log_directory.join(name).display().to_string()
+    }
+
+    pub(super) fn socket_path(&self, replica_id: &str) -> String {
+        let path = self.options.run_directory.join("r");
+        path.join(format!("{replica_id}.sock"))
+            .display()
+            .to_string()
+    }
+
+    /// The file of a blob; empty for none.
+    pub(super) fn blob_path(&self, name: &str) -> String {
+        match name {
+            "" => String::new(),
+            name => self.options.blob_directory.join(name).display().to_string(),
+        }
+    }
+}
