@@ -1,7 +1,13 @@
 """Limits of the proxy, as a user gives them, and the counters that show them."""
 
+import contextlib
+import re
+import resource
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import pytest
 
 from machine import Machine, eventually, request
 
@@ -125,3 +131,34 @@ def test_an_application_that_says_close_ends_its_connection(machine: Machine) ->
             came += part
     assert b"\r\nconnection: close\r\n" in came.lower()
     assert came.endswith(b"no")
+
+
+def own_memory(pid: int) -> int:
+    """Resident bytes of a process that are its own, so without those of files."""
+    found = re.search(r"^RssAnon:\s*(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_memory_of_connections_goes_back_to_the_system_when_they_have_left(machine: Machine) -> None:
+    number = 3_000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * number + 100:
+        pytest.skip("a process of this machine may not open so many connections")
+    # The proxy takes half of what it may open. Never lowered: others of this process may need it by now.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * number + 100), hard))
+    script = machine.serve(APP + 'serve.start(http_options={"port": 0})')
+    proxy = machine.one("eagleray: proxy$")
+    assert script.get("/").status == 200
+    before = own_memory(proxy)
+    address = urlsplit(script.address)
+    with contextlib.ExitStack() as clients:
+        for _ in range(number):
+            client = socket.create_connection((address.hostname, address.port), timeout=30)
+            clients.enter_context(client)
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        held = own_memory(proxy) - before
+    assert held > 16 * 2**20, "less than a test could tell from what stays"
+    eventually(lambda: own_memory(proxy) - before < held / 4, f"of {held} bytes less than a quarter stays")
+    assert script.get("/").status == 200

@@ -3,9 +3,12 @@
 //! One thread looks ten times a second at the resident memory of the process itself, against the least of its
 //! control groups, `RLIMIT_AS` (there: its address space) and the machine. From the first watermark on idle
 //! connections are closed, from the second new requests are refused, from the third connections too. What is on its
-//! way is finished at all of them: to end it would cost work that is done, and frees little.
+//! way is finished at all of them: to end it would cost work that is done, and frees little. What ended connections had is
+//! given back to the system ([`surplus`]).
 //!
 //! The threads of the proxy read one byte. A process whose memory cannot be read is taken to have enough.
+
+mod surplus;
 
 use std::{
     fs::{self, File},
@@ -18,12 +21,13 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::limits::Limits;
+use crate::{counters::Counters, limits::Limits};
+use surplus::Surplus;
 
 const PERIOD: Duration = Duration::from_millis(100);
 const DRAIN: u8 = 1;
@@ -56,12 +60,16 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn start(limits: &Limits, memory: Arc<Memory>) -> io::Result<Self> {
+    pub(crate) fn start(
+        limits: &Limits,
+        memory: Arc<Memory>,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
         let (end, ended) = channel();
         let marks = Marks::new(limits);
         let thread = std::thread::Builder::new()
             .name("eagleray-proxy-memory".to_owned())
-            .spawn(move || look_until(&ended, &marks, &memory))?;
+            .spawn(move || look_until(&ended, &marks, &memory, &counters))?;
         Ok(Self {
             end: Some(end),
             thread: Some(thread),
@@ -126,11 +134,12 @@ pub(crate) fn most_bytes(limits: &Limits) -> u64 {
     }
 }
 
-fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory) {
+fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory, counters: &Counters) {
     let file = match File::open("/proc/self/status") {
         Ok(file) => file,
         Err(error) => return tracing::warn!(%error, "memory is not watched"),
     };
+    let mut surplus = Surplus::new();
     while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         let Some((size, resident)) = sizes(&file) else {
             continue;
@@ -141,6 +150,10 @@ fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory) {
             tracing::warn!(level, resident_bytes = resident, "memory is short");
         } else if level < before {
             tracing::info!(level, resident_bytes = resident, "memory is free again");
+        }
+        let open = counters.connections_open.get();
+        if surplus.is_due(Instant::now(), open, resident, level >= DRAIN) {
+            surplus::give_back();
         }
     }
 }

@@ -95,7 +95,8 @@ impl Threads {
         let count = options.threads.get();
         let counters = Arc::new(Counters::default());
         let memory = Arc::new(Memory::default());
-        let watch = Watch::start(&options.limits, Arc::clone(&memory)).map_err(Error::Thread)?;
+        let watch = Watch::start(&options.limits, Arc::clone(&memory), Arc::clone(&counters))
+            .map_err(Error::Thread)?;
         // Where memory is small, what waits must leave room for what goes on.
         let most = memory::most_bytes(&options.limits);
         let queued = options.limits.queued_bytes.min(most / 4).max(64 * 1024);
