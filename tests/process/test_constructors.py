@@ -135,3 +135,37 @@ def test_what_an_endless_constructor_took_is_given_back_when_it_is_stopped(machi
         script.do(f"serve.delete({name!r})")
     assert noted() == expected
     assert not machine.replicas()
+
+
+FAILS = """
+import sys
+from eagleray import serve
+
+@serve.deployment(num_replicas=4)
+class Model:
+    def __init__(self, path):
+        if path == "no standard error":
+            sys.stderr = None
+        open(path)
+
+app = Model.bind(sys.argv[1])
+serve.run(app)
+"""
+
+
+@pytest.mark.parametrize("path", ["weights-that-are-missing", "no standard error"])
+def test_a_constructor_that_raises_is_in_the_log_that_the_error_names(machine: Machine, path: str) -> None:
+    machine.start_resident()
+    script = machine.script(FAILS, path)
+    assert script.wait() == 1
+    assert f"No such file or directory: '{path}'" in script.output
+    if path != "no standard error":
+        # Each of them, however soon the controller ends a replica that has failed.
+        failed = machine.logs("controller.log").count("wrote its output to")
+        assert failed >= 4
+
+        def told() -> int:
+            logs = machine.runtime.glob("state/eagleray/default/logs/replica_default_Model_*.log")
+            return sum("FileNotFoundError" in log.read_text() for log in logs)
+
+        eventually(lambda: told() >= failed, f"the logs of {failed} replicas")

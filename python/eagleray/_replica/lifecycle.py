@@ -7,6 +7,7 @@ loop's thread, by one reader of one descriptor.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -152,8 +153,9 @@ class Lifecycle:
                 return
             self._begun = None
             text = _traceback.text_of(error)
+            # Before it is told, since whoever hears of it may end this process at once.
+            _print(text)
             self._core.tell_start_failed(text)
-            sys.stderr.write(text)
             self.exit_code = 1
             self._loop.stop()
             return
@@ -388,6 +390,13 @@ def _load(path: str) -> Any:
     finally:
         if enabled:
             gc.enable()
+
+
+def _print(text: str) -> None:
+    """To standard error, as long as user code has left it as it was."""
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _set_title(title: str) -> None:
