@@ -1,0 +1,44 @@
+"""A page keeps its promises: whoever does what it says, block by block, sees what it shows."""
+
+import pytest
+from blocks import READ, RUN, blocks, pages
+from reader import Reader
+
+from machine import Machine
+
+#: How many blocks of a page cannot be run here; each says why above itself. All others are run.
+NOT_RUN = {
+    "CONTRIBUTING.md": 1,
+    "README.md": 1,
+    "examples/chat/README.md": 2,
+    "examples/digits/README.md": 2,
+    "examples/iris/README.md": 2,
+    "examples/retrieval/README.md": 2,
+    "examples/zoo/README.md": 2,
+}
+COMMANDED = [page for page in pages() if any(block.language in RUN and not block.reason for block in blocks(page))]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("page", COMMANDED)
+def test_what_a_page_says_can_be_done(page: str, machine: Machine) -> None:
+    reader = Reader(machine)
+    for block in blocks(page):
+        if block.language in RUN and not block.reason:
+            reader.follow(block)
+    reader.leave()
+
+
+def test_every_block_says_what_it_is() -> None:
+    wrong = [
+        f"{page}:{block.line}: `{block.language}` is none of {', '.join((*RUN, *READ))}"
+        for page in pages()
+        for block in blocks(page)
+        if block.language not in (*RUN, *READ) or (block.language in READ and block.text.startswith("$ "))
+    ]
+    assert not wrong
+
+
+def test_what_is_not_run_is_counted() -> None:
+    counted = {page: sum(bool(block.reason) for block in blocks(page)) for page in pages()}
+    assert {page: count for page, count in counted.items() if count} == NOT_RUN

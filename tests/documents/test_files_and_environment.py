@@ -1,0 +1,76 @@
+"""`docs/files-and-environment.md` lists what there is: no more, and no less."""
+
+import re
+from pathlib import Path
+
+from machine import ROOT, Machine, request
+
+PAGE = (ROOT / "docs" / "files-and-environment.md").read_text()
+#: The first column of a table.
+ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+#: A name as a string in the source; those of Eagleray's own tests are for contributors.
+VARIABLE = re.compile(r"\"((?:EAGLERAY|RAY|XDG|FORWARDED|SPT)_(?!TEST_|WRITE_)[A-Z_]*[A-Z])\"")
+#: Names that would be mistaken for others' without the call around them.
+READ = re.compile(r"(?:env::var(?:_os)?|::set|environ\.get|environ\.pop|getenv)\(\s*\"([A-Z_]+)\"")
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def sources() -> list[Path]:
+    return [*ROOT.glob("crates/*/src/**/*.rs"), *ROOT.glob("python/eagleray/**/*.py")]
+
+
+def test_every_variable_that_the_code_names_is_on_the_page() -> None:
+    told = set(ROW.findall(section("Environment variables you can set")))
+    told |= set(ROW.findall(section("Variables that Eagleray sets for its own processes")))
+    texts = [path.read_text() for path in sources()]
+    named = {name for text in texts for pattern in (VARIABLE, READ) for name in pattern.findall(text)}
+    named = {name for name in named if not name.startswith(("EAGLERAY_TEST_", "EAGLERAY_WRITE_"))}
+    assert named == told
+
+
+def test_every_file_that_a_node_writes_is_on_the_page(machine: Machine) -> None:
+    patterns = {
+        row: re.compile(
+            re.escape(row)
+            .replace("APP_DEPLOYMENT_ID", r"\w+")
+            .replace("REPLICA", "[a-z0-9]+")
+            .replace("SHA256", "[0-9a-f]{64}")
+            .replace("FILE", r"[\w.]+")
+            .replace("N", r"\d+")
+        )
+        for row in ROW.findall(section("Files"))
+    }
+    # Two files to set aside, and a failure by which the logs of a script stay.
+    machine.environment |= {"EAGLERAY_ROTATION_MAX_BYTES": "65536"}
+    address = machine.start_resident()
+    app = """
+        from eagleray import serve
+
+        @serve.deployment
+        def loud(request):
+            print("x" * 60_000)
+            return "fine"
+
+        app = loud.bind()
+        """
+    script = machine.serve(app)
+    for _ in range(3):
+        assert request("GET", address + "/").text == "fine"
+    own = machine.serve(app, name="own.py", environment={"EAGLERAY_NODE_NAME": "none"})
+    found = {
+        str(path.relative_to(directory))
+        for root in (machine.runtime, machine.runtime / "state" / "eagleray")
+        for directory in root.iterdir()
+        if directory.name != "state"
+        for path in directory.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    unknown = {name for name in found if not any(pattern.fullmatch(name) for pattern in patterns.values())}
+    assert not unknown
+    missing = {row for row, pattern in patterns.items() if not any(map(pattern.fullmatch, found))}
+    assert not missing
+    script.end()
+    own.end()
