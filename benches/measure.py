@@ -14,7 +14,7 @@ from pathlib import Path
 
 import machine
 from setup import BENCH, ROOT
-from systems import ROWS, body, own_python
+from systems import ROWS, own_python, request
 
 LOAD = ROOT / "target" / "release" / "eagleray-bench-load"
 START_LIMIT_S = 90
@@ -89,9 +89,10 @@ def wait_for_200(top, port, path, row, began, log):
 
 def ask(port, path, row):
     """Status and body of one request; None while nothing listens."""
+    method, below, body = request(row)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("POST", path, body(row), {"content-type": "application/json"})
+        connection.request(method, path + below, body, {"content-type": "application/json"})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):
@@ -106,8 +107,9 @@ def tail(log):
 
 def load(server, row, connections, *, seconds=None, requests=None, tally=False):
     """Runs the load generator once. Returns its report, with what servers, generator and others used meanwhile."""
-    command = [LOAD, f"127.0.0.1:{server.port}", "--connections", connections, "--method", "POST", "--body", body(row)]
-    command += ["--path", server.path, "--header", "content-type: application/json"]
+    method, below, body = request(row)
+    command = [LOAD, f"127.0.0.1:{server.port}", "--connections", connections, "--method", method, "--body", body]
+    command += ["--path", server.path + below, "--header", "content-type: application/json"]
     command += ["--requests", requests] if requests else ["--seconds", seconds]
     if tally:
         command.append("--tally")
@@ -185,11 +187,18 @@ def measure_balance(system, seconds):
 
 def measure_handles():
     """What the scripts on calls between replicas and on big values report, by script."""
-    found = {}
-    for name, *arguments in (("handle_call", "--json"), ("big_values",)):
-        command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode != 0:
-            raise CellFailed(f"{name}: {done.stderr[-600:].strip()}")
-        found[name] = json.loads(done.stdout[done.stdout.index("{") :])
-    return found
+    return {"handle_call": script("handle_call", "--json"), "big_values": script("big_values")}
+
+
+def measure_asgi_alone():
+    """CPU microseconds a call of the FastAPI rows' application with nothing around it, by row."""
+    return script("asgi_alone")
+
+
+def script(name, *arguments):
+    """What a script of this folder reports."""
+    command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise CellFailed(f"{name}: {done.stderr[-600:].strip()}")
+    return json.loads(done.stdout[done.stdout.index("{") :])

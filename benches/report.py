@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import asdict, dataclass
 
-from systems import CHUNKS_PER_RESPONSE, IRIS_TARGET_MS, MODES, PLAIN_ROWS, ROWS, STREAM_ROWS, SYSTEMS
+from systems import CHUNKS_PER_RESPONSE, FASTAPI_ROWS, IRIS_TARGET_MS, MODES, PLAIN_ROWS, ROWS, STREAM_ROWS, SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles):
+def bars(results, memory, balance, instructions, handles, asgi):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -164,6 +164,7 @@ def bars(results, memory, balance, instructions, handles):
             instructions.get("skipped", ""),
         )
     )
+    found += fastapi_bars(results, asgi)
     found += model_bars(results)
     found += handle_bars(handles)
     found += baseline_bars(results, instructions)
@@ -180,6 +181,19 @@ def best(results, row, *path):
         return None, "no peer ran"
     name = max(measured, key=lambda one: measured[one])
     return measured[name], SYSTEMS[name].title
+
+
+def fastapi_bars(results, asgi):
+    """A FastAPI ingress beside uvicorn serving the same application, and what we add to what FastAPI itself costs."""
+    for row in FASTAPI_ROWS:
+        own, other = ((row, "opened", name) for name in ("eagleray", "fastapi"))
+        ratio = results.ratio((*own, "many", "rps"), (*other, "many", "rps"))
+        yield Bar(f"{row}, requests/s to FastAPI on uvicorn", ratio, ">=", 1)
+        ratio = results.ratio((*own, "one", "p50"), (*other, "one", "p50"))
+        yield Bar(f"{row}, one connection, p50 to FastAPI on uvicorn", ratio, "<=", 1)
+        cost, alone = results.median(*own, "many", "server_us_per_request"), asgi.get(row)
+        share = cost - alone if cost and alone else None
+        yield Bar(f"{row}, CPU us a request beyond FastAPI's own", share, "<=", 25, f"FastAPI's: {alone or 0:.1f}")
 
 
 def model_bars(results):

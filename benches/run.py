@@ -20,12 +20,12 @@ import sys
 
 import instructions
 import machine
-from measure import CellFailed, measure_balance, measure_cleanly, measure_handles, measure_memory
+from measure import CellFailed, measure_asgi_alone, measure_balance, measure_cleanly, measure_handles, measure_memory
 from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions", "handles")
+PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi")
 
 
 def options():
@@ -141,7 +141,9 @@ def main():
 
     handles = attempt(part("handles"), "calls between replicas, and arrays of 64 MiB", measure_handles, {})
 
-    found = bars(results, memory, balance, counted, handles)
+    asgi = attempt(part("asgi"), "FastAPI with nothing around it", measure_asgi_alone, {})
+
+    found = bars(results, memory, balance, counted, handles, asgi)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -161,6 +163,7 @@ def main():
         "balance": balance,
         "instructions": counted,
         "handles": handles,
+        "asgi": asgi,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")

@@ -10,10 +10,7 @@ from setup import ROOT, iris_model, venv_python
 APPS = ROOT / "benches" / "apps"
 MODES = ("shipped", "opened")
 IRIS_BODY = '{"sepal length": 1.2, "sepal width": 1.0, "petal length": 1.1, "petal width": 0.9}'
-
-
-def body(row):
-    return IRIS_BODY if row.startswith("iris") else "{}"
+ORDER_BODY = '{"name": "bolt", "amount": 12, "price": 0.35, "tags": ["steel", "m8"]}'
 
 
 def own_python():
@@ -37,6 +34,10 @@ class Row:
     modes: tuple = MODES
     # What the application is called, where several rows load the same one.
     application: str = ""
+    # The request, and below which path of the system.
+    method: str = "POST"
+    path: str = ""
+    body: str = "{}"
 
 
 # What one request of a streaming row brings.
@@ -50,23 +51,33 @@ ROWS = {
         Row("noop_async"),
         Row("noop_sync"),
         Row("two_replicas"),
-        Row("iris"),
+        Row("iris", body=IRIS_BODY),
+        # A FastAPI application as the ingress: a GET of a dict, a POST of a model that is answered with a model.
+        Row("fastapi_get", application="routes", method="GET", path="dict", body=""),
+        Row("fastapi_post", application="routes", path="model", body=ORDER_BODY),
         # An ingress that calls A, then B.
         Row("composition", modes=_OPENED),
         # A model that sleeps 10 ms a call, whatever the batch: 32 at a time.
         Row("batch", connections=256, modes=_OPENED),
-        Row("iris_batched", modes=_OPENED),
+        Row("iris_batched", modes=_OPENED, body=IRIS_BODY),
         # 100 small chunks a response.
         Row("stream_8", connections=8, modes=_OPENED, application="stream"),
         Row("stream_16", connections=16, modes=_OPENED, application="stream"),
     )
 }
 PLAIN_ROWS = ("noop_async", "noop_sync", "two_replicas", "iris")
+FASTAPI_ROWS = ("fastapi_get", "fastapi_post")
 STREAM_ROWS = ("stream_8", "stream_16")
 
 
 def application(row):
     return ROWS[row].application or row if row in ROWS else row
+
+
+def request(row):
+    """Method, path below the system's own, and body of a request of this row, which may be one without a cell."""
+    found = ROWS.get(row, Row(row))
+    return found.method, found.path, found.body
 
 
 @dataclass(frozen=True)
@@ -134,8 +145,9 @@ class FastApi(System):
         return None if venv_python("fastapi").exists() else "not installed: make bench-setup"
 
     def command(self, row, mode, port, scratch):
+        module = "routes_app" if row in FASTAPI_ROWS else "fastapi_app"
         arguments = [
-            *(venv_python("fastapi"), "-m", "uvicorn", "fastapi_app:app", "--app-dir", APPS),
+            *(venv_python("fastapi"), "-m", "uvicorn", f"{module}:app", "--app-dir", APPS),
             *("--host", "127.0.0.1", "--port", port, "--loop", "uvloop", "--http", "httptools"),
             *("--workers", "2" if row == "two_replicas" else "1"),
         ]
@@ -151,9 +163,10 @@ class Granian(System):
         return None if venv_python("fastapi").exists() else "not installed: make bench-setup"
 
     def command(self, row, mode, port, scratch):
+        module = "routes_app" if row in FASTAPI_ROWS else "fastapi_app"
         arguments = [
             *(venv_python("fastapi").parent / "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", port),
-            *("--workers", "1", "--loop", "uvloop", "--no-access-log", "--log-level", "warning", "fastapi_app:app"),
+            *("--workers", "1", "--loop", "uvloop", "--no-access-log", "--log-level", "warning", f"{module}:app"),
         ]
         return Command(arguments, {"BENCH_ROW": application(row), "PYTHONPATH": str(APPS)})
 
@@ -219,8 +232,8 @@ SYSTEMS = {
         Eagleray("eagleray", "Eagleray", rows=tuple(ROWS)),
         Baseline("baseline", "an earlier Eagleray", rows=tuple(ROWS)),
         Limit("limit", "the limit program", rows=("noop_async",), modes=_OPENED),
-        FastApi("fastapi", "FastAPI on uvicorn", rows=PLAIN_ROWS + STREAM_ROWS),
-        Granian("granian", "FastAPI on granian", rows=STREAM_ROWS),
+        FastApi("fastapi", "FastAPI on uvicorn", rows=PLAIN_ROWS + FASTAPI_ROWS + STREAM_ROWS),
+        Granian("granian", "FastAPI on granian", rows=FASTAPI_ROWS + STREAM_ROWS, modes=_OPENED),
         Mosec("mosec", "mosec", rows=COMPOSED_ROWS, path="/inference"),
         LitServe("litserve", "LitServe", rows=("iris_batched",)),
         # Seconds to start, so it has only the rows that have a bar beside it. BentoML has none: in every row of ours

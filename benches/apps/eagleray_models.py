@@ -74,6 +74,16 @@ class Stream:
         return StreamingResponse(self.chunks(), media_type="text/plain")
 
 
+def routes():
+    from routes_app import app
+
+    @serve.ingress(app)
+    class Routes:
+        pass
+
+    return Routes
+
+
 def applications(options):
     """By name; every deployment has these options."""
 
@@ -85,4 +95,5 @@ def applications(options):
         "batch": lambda: bind(Batch),
         "iris_batched": lambda: bind(IrisBatched),
         "stream": lambda: bind(Stream),
+        "routes": lambda: bind(routes()),
     }
