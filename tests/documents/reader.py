@@ -22,7 +22,7 @@ PATIENCE = 60.0
 PORTS = ("8000", "8001")
 END = "=== end of the command, status"
 VARYING = (
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d+"), "TIME"),
     (re.compile(r"\bprocess \d+"), "process N"),
     (re.compile(r"\d+(\.\d+)? ?ms\b"), "N ms"),
     (re.compile(r"\blast_deployed_time_s: [\d.]+"), "last_deployed_time_s: N"),
