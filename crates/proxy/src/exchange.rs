@@ -79,7 +79,7 @@ impl Service {
     /// The answer to a head that breaks a rule, before it is a request.
     pub(crate) fn refuse(&self, broken: rules::Broken) -> Response<Body> {
         let request_id = identity::fresh(&mut self.shard.random.borrow_mut());
-        answer::refusal(broken, &request_id)
+        refusal(broken, &request_id)
     }
 
     /// Answers at once, or says what must be waited for. `upgrade` becomes the wish for a WebSocket, if there is one.
@@ -95,7 +95,7 @@ impl Service {
             .and_then(identity::from_client)
             .unwrap_or_else(|| identity::fresh(&mut self.shard.random.borrow_mut()));
         let answered = match self.check(parts) {
-            Err(broken) => Some(answer::refusal(broken, &request_id)),
+            Err(broken) => Some(refusal(broken, &request_id)),
             Ok(()) if parts.uri.path() == "*" => Some(answer::methods(&request_id)),
             Ok(()) => None,
         };
@@ -103,12 +103,6 @@ impl Service {
             return self.unread(&incoming, response);
         }
         let path = parts.uri.path();
-        if let Some(panics) = self.shard.test_panic_path
-            && let Some(below) = path.strip_prefix(panics)
-        {
-            assert!(!below.is_empty(), "a test asked for this");
-            return Stage::Panics;
-        }
         let routes = self.shard.routes.borrow();
         if let Some(special) = routes
             .strip_root(path)
@@ -123,20 +117,21 @@ impl Service {
         }
         match self.upgrade(parts, &incoming) {
             Ok(wish) => *upgrade = wish,
-            Err(broken) => return self.at_once(answer::refusal(broken, &request_id)),
+            Err(broken) => return self.at_once(refusal(broken, &request_id)),
         }
+        let ingress = routes.find(path);
         let mut record = Record {
             shard: Rc::clone(&self.shard),
             connection: Rc::clone(&self.connection),
             method: parts.method.clone(),
             is_websocket: upgrade.is_some(),
-            ingress: routes.find(path).map(Rc::clone),
+            ingress: ingress.map(Rc::clone),
             request_id,
             started: Instant::now(),
             outlives_client: false,
             status: CLIENT_GONE,
         };
-        let Some(ingress) = record.ingress.clone() else {
+        let Some(ingress) = ingress else {
             let failure = if self.shard.is_ready() {
                 Failure::new(ErrorCode::NotFound)
             } else {
@@ -147,8 +142,7 @@ impl Service {
             };
             return Stage::Answered(answer_failure(&mut record, &failure, path));
         };
-        drop(routes);
-        match self.upload(&mut record, &ingress, parts, incoming) {
+        match self.upload(&mut record, ingress, parts, incoming) {
             // Nothing to wait for, so no box for it.
             Ok(gather) if gather.upload.is_over() => submit(gather, Ok(Gathered::Whole), record),
             // Nothing comes before user code has asked for it.
@@ -303,6 +297,12 @@ impl Service {
             deadline,
         ))
     }
+}
+
+/// The answer to a head that breaks a rule.
+fn refusal(broken: rules::Broken, request_id: &HeaderValue) -> Response<Body> {
+    tracing::debug!(id = ?request_id, why = broken.1.trim_end(), "a request was refused by its head");
+    answer::refusal(broken, request_id)
 }
 
 impl hyper::service::Service<Request<hyper::body::Incoming>> for Service {

@@ -29,8 +29,6 @@ pub struct Options {
     pub access_log: Option<Log>,
     /// How they are written.
     pub access_log_encoding: Encoding,
-    /// For tests only: a request to this path panics as it begins, one to a path below it when it is waited for.
-    pub test_panic_path: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -47,7 +45,6 @@ impl Default for Options {
             tls: None,
             access_log: None,
             access_log_encoding: Encoding::default(),
-            test_panic_path: None,
         }
     }
 }

@@ -59,8 +59,6 @@ pub(super) enum Stage {
     Gathering(Box<Gather>, Record),
     Waiting(Exchange, Upload, Record),
     Over,
-    /// For tests only.
-    Panics,
 }
 
 impl Future for Respond {
@@ -113,7 +111,6 @@ impl Respond {
                     };
                 }
                 Stage::Over => return Poll::Ready(never_polled_again()),
-                Stage::Panics => unreachable!("a test asked for this"),
             }
         }
     }
@@ -134,6 +131,7 @@ impl Drop for Respond {
 
 /// hyper drops a future that was ready.
 fn never_polled_again() -> Response<Body> {
+    debug_assert!(false, "an answer was asked for that has been given");
     Response::new(Body::empty())
 }
 
@@ -143,8 +141,10 @@ pub(super) fn submit(gather: Gather, gathered: Result<Gathered, Failure>, record
         Ok(gathered) => gathered,
         Err(failure) => return fail(&failure, gather.upload, record),
     };
-    let Some(ingress) = record.ingress.clone() else {
-        return Stage::Over;
+    let Some(ingress) = &record.ingress else {
+        debug_assert!(false, "only what has a deployment is sent on");
+        let failure = internal("a request was sent on that no deployment answers");
+        return fail(&failure, gather.upload, record);
     };
     let Gather {
         encoded,
