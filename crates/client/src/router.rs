@@ -119,7 +119,6 @@ impl Router {
         let mut head = BytesMut::with_capacity(128);
         RequestHead::Call(CallHead {
             request_id: order.request_id.as_bytes(),
-            revision: b"",
             traceparent: b"",
             priority: 0,
             method: order.method.as_bytes(),

@@ -21,7 +21,6 @@ pub(crate) struct Ingress {
     pub(crate) route: Box<str>,
     /// The ASGI `root_path`: options' root path and the prefix; empty for `/`.
     pub(crate) root_path: Bytes,
-    pub(crate) revision: Bytes,
     pub(crate) access_log: bool,
     /// Bodies are complete before user code is called, and no longer than this.
     pub(crate) sync_body_limit: Option<u64>,
@@ -169,9 +168,6 @@ fn ingress(
         key: key.clone(),
         route: prefix.into(),
         root_path: Bytes::from(root),
-        revision: versions
-            .first()
-            .map_or_else(Bytes::new, |version| Bytes::from(version.revision.clone())),
         access_log: target.is_some_and(|target| target.access_log),
         sync_body_limit,
         backpressure_status: if target.is_some_and(|target| target.backpressure_status == 429) {

@@ -37,6 +37,10 @@ pub enum RequestKind {
     Call = 3,
 }
 
+/// A string of request heads that says nothing. Older releases named a revision there, before it was known whose replica
+/// gets the request; a replica knows its own.
+const UNUSED: &[u8] = b"";
+
 /// The head of a request, borrowed from the payload that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestHead<'a> {
@@ -51,8 +55,6 @@ pub struct HttpHead<'a> {
     pub websocket: bool,
     /// The user-visible id: the client's `x-request-id`, or a fresh UUID4.
     pub request_id: &'a [u8],
-    /// Id of the revision that the router chose.
-    pub revision: &'a [u8],
     /// W3C `traceparent`, or empty.
     pub traceparent: &'a [u8],
     /// 10 or 11 for HTTP/1.0 and 1.1, 20 for HTTP/2.
@@ -77,7 +79,6 @@ pub struct HttpHead<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallHead<'a> {
     pub request_id: &'a [u8],
-    pub revision: &'a [u8],
     pub traceparent: &'a [u8],
     pub priority: u8,
     /// The method of the deployment. Empty: a slot is reserved, and the body, which comes later, names the method.
@@ -177,7 +178,7 @@ impl<'a> RequestHead<'a> {
         let kind = reader.u8("kind")?;
         let priority = reader.u8("priority")?;
         let request_id = reader.short("request id")?;
-        let revision = reader.short("revision")?;
+        reader.short("unused")?;
         let traceparent = reader.short("traceparent")?;
         let head = match kind {
             0 | 1 => {
@@ -186,7 +187,6 @@ impl<'a> RequestHead<'a> {
                 Self::Http(HttpHead {
                     websocket: kind == 1,
                     request_id,
-                    revision,
                     traceparent,
                     version,
                     priority,
@@ -202,7 +202,6 @@ impl<'a> RequestHead<'a> {
             }
             3 => Self::Call(CallHead {
                 request_id,
-                revision,
                 traceparent,
                 priority,
                 method: reader.short("method")?,
@@ -270,7 +269,7 @@ impl<'a> RequestHead<'a> {
                 } as u8);
                 out.put_u8(head.priority);
                 put_short(out, head.request_id, "request id")?;
-                put_short(out, head.revision, "revision")?;
+                put_short(out, UNUSED, "unused")?;
                 put_short(out, head.traceparent, "traceparent")?;
                 out.put_u8(head.version);
                 out.put_u8(u8::from(head.tls));
@@ -290,7 +289,7 @@ impl<'a> RequestHead<'a> {
                 out.put_u8(RequestKind::Call as u8);
                 out.put_u8(head.priority);
                 put_short(out, head.request_id, "request id")?;
-                put_short(out, head.revision, "revision")?;
+                put_short(out, UNUSED, "unused")?;
                 put_short(out, head.traceparent, "traceparent")?;
                 put_short(out, head.method, "method")?;
                 put_short(out, head.multiplexed_model_id, "multiplexed model id")?;

@@ -141,7 +141,6 @@ fn http_head<'a>(texts: &'a [Vec<u8>], headers: Headers<'a>) -> RequestHead<'a> 
     RequestHead::Http(HttpHead {
         websocket: texts[0].len() % 2 == 1,
         request_id: &texts[0],
-        revision: &texts[1],
         traceparent: &texts[2],
         version: 11,
         priority: 0,
@@ -159,7 +158,6 @@ fn http_head<'a>(texts: &'a [Vec<u8>], headers: Headers<'a>) -> RequestHead<'a> 
 fn call_head(texts: &[Vec<u8>]) -> RequestHead<'_> {
     RequestHead::Call(CallHead {
         request_id: &texts[0],
-        revision: &texts[1],
         traceparent: &texts[2],
         priority: 0,
         method: &texts[3],

@@ -102,7 +102,6 @@ pub(crate) fn encode_request(
     let head = HttpHead {
         websocket,
         request_id: request_id.as_bytes(),
-        revision: &ingress.revision,
         traceparent: parts
             .headers
             .get(TRACEPARENT)

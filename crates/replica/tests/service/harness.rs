@@ -220,7 +220,6 @@ impl Router {
         let mut table = BytesMut::new();
         let head = CallHead {
             request_id: b"id",
-            revision: b"",
             traceparent: b"",
             priority: 0,
             method: method.as_bytes(),
@@ -337,7 +336,6 @@ fn head_of(websocket: bool) -> BytesMut {
     let head = HttpHead {
         websocket,
         request_id: b"id",
-        revision: b"",
         traceparent: b"",
         version: 11,
         priority: 0,

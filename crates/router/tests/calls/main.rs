@@ -161,7 +161,6 @@ fn call_head_with(named: &[Named]) -> Bytes {
     let mut head = BytesMut::new();
     RequestHead::Call(CallHead {
         request_id: b"id",
-        revision: b"",
         traceparent: b"",
         priority: 0,
         method: b"__call__",

@@ -30,7 +30,6 @@ fn http<'a>(
     RequestHead::Http(HttpHead {
         websocket: small[0] % 2 == 1,
         request_id: &texts[0],
-        revision: &texts[1],
         traceparent: &texts[2],
         version: small[1],
         priority: small[0],
@@ -48,7 +47,6 @@ fn http<'a>(
 fn call(texts: &[Vec<u8>], priority: u8) -> RequestHead<'_> {
     RequestHead::Call(CallHead {
         request_id: &texts[0],
-        revision: &texts[1],
         traceparent: &texts[2],
         priority,
         method: &texts[3],
@@ -95,6 +93,30 @@ proptest! {
             for cut in 0..head_bytes {
                 prop_assert!(is_truncated(&payload[..cut]));
             }
+        }
+    }
+
+    #[test]
+    fn a_head_of_an_older_release_names_a_revision_and_says_the_same(
+        texts in prop::collection::vec(text(), 9),
+        revision in text(),
+        body in text(),
+    ) {
+        let mut block = BytesMut::new();
+        let headers = Headers::build(&mut block, []).unwrap();
+        for head in [http(&texts, [0, 11], [1, 2], headers), call(&texts, 0)] {
+            let mut payload = BytesMut::new();
+            head.encode(&mut payload).unwrap();
+            // After the length, kind, priority and request id.
+            let at = 4 + 2 + 2 + texts[0].len();
+            let mut older = BytesMut::new();
+            older.put_u32_le((payload.len() - 4 + revision.len()) as u32);
+            older.put_slice(&payload[4..at]);
+            older.put_u16_le(revision.len() as u16);
+            older.put_slice(&revision);
+            older.put_slice(&payload[at + 2..]);
+            older.put_slice(&body);
+            prop_assert_eq!(RequestHead::decode(&older).unwrap(), (head, &body[..]));
         }
     }
 
