@@ -90,14 +90,10 @@ fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
             "503: no replica of {name} was there to take this request within its time limit. Send it again after the \
              seconds in Retry-After; `eagleray status` says what happened to the replicas"
         ),
-        ErrorCode::PayloadTooLarge => match ingress.and_then(|ingress| ingress.sync_body_limit) {
-            Some(limit) => write!(
-                text,
-                "413: the body is longer than the {limit} bytes that {name} takes. Send less, or read the body in an \
-                 async method, which has no limit"
-            ),
-            None => write!(text, "413: the body is longer than {name} takes. Send less"),
-        },
+        ErrorCode::PayloadTooLarge => {
+            let limit = ingress.and_then(|ingress| ingress.sync_body_limit);
+            write_too_large(&mut text, name, limit)
+        }
         ErrorCode::Cancelled => write!(text, "499: the client went away before the answer"),
         ErrorCode::UserCode => write!(
             text,
@@ -136,6 +132,21 @@ fn words(failure: &Failure, ingress: Option<&Ingress>, path: &str) -> String {
     };
     debug_assert!(written.is_ok());
     text
+}
+
+fn write_too_large(
+    text: &mut String,
+    name: &dyn std::fmt::Display,
+    limit: Option<u64>,
+) -> std::fmt::Result {
+    match limit {
+        Some(limit) => write!(
+            text,
+            "413: the body is longer than the {limit} bytes that {name} takes. Send less, or read the body in an \
+             async method, which has no limit"
+        ),
+        None => write!(text, "413: the body is longer than {name} takes. Send less"),
+    }
 }
 
 /// The answer to a head that breaks a rule. The connection is closed after it.

@@ -110,6 +110,7 @@ where
         }
         task.state.wake_by(context.waker());
         let Some(connection) = &mut task.connection else {
+            debug_assert!(false, "who has ended is not polled");
             return Poll::Ready(());
         };
         let mut connection = Pin::new(connection);

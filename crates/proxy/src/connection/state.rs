@@ -131,6 +131,7 @@ impl Connection {
 
     /// A request is over; `tick` is now.
     pub(crate) fn end_request(&self, tick: u32) {
+        debug_assert!(self.requests.get() > 0, "each request ends once");
         let requests = self.requests.get().saturating_sub(1);
         self.requests.set(requests);
         if requests == 0 && self.phase.get() == Phase::Busy {
@@ -253,6 +254,7 @@ impl Connection {
     }
 
     pub(crate) fn forget_body(&self, key: usize) {
-        self.bodies.borrow_mut().try_remove(key);
+        let body = self.bodies.borrow_mut().try_remove(key);
+        debug_assert!(body.is_some(), "each body is forgotten once");
     }
 }

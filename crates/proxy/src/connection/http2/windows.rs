@@ -303,10 +303,12 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let inner = &mut *self.windows.inner.borrow_mut();
-        if let Some(body) = inner.bodies.try_remove(self.key) {
-            inner.room -= body.given;
-            inner.leftover += body.given;
-            inner.changed = true;
-        }
+        let Some(body) = inner.bodies.try_remove(self.key) else {
+            debug_assert!(false, "each body ends once");
+            return;
+        };
+        inner.room -= body.given;
+        inner.leftover += body.given;
+        inner.changed = true;
     }
 }
