@@ -33,11 +33,8 @@ ARROWS = {
     "node": "*",
 }
 
-# Circles that stay, by crate: which files each has, and why.
-CIRCLES = {
-    # An answer may be an argument of another call, and a call that has reserved a slot is given its arguments later.
-    "client": [("arguments.rs", "call.rs")],
-}
+# Circles that stay, by crate: which files each has, and why. There is none.
+CIRCLES: dict[str, list[tuple[str, ...]]] = {}
 
 USE = re.compile(r"(?<![\w:])((?:crate|super|self)(?:::(?:\w+|\*|\{[^;]*?\}(?=\s*;)))+)", re.DOTALL)
 USE_CHILD = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?use\s+(\w+::[^;]+);", re.MULTILINE)

@@ -15,7 +15,7 @@ use eagleray_types::Cancel;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use crate::{arguments::Arguments, completions::Completions, content::Content};
+use crate::{completions::Completions, content::Content};
 
 /// Bytes of items that may wait for the caller. A producer is at most so far ahead of its consumer, and the credit of its
 /// answer (64 KiB; 256 KiB once it has taken a MiB), and one item.
@@ -57,14 +57,6 @@ impl Failed {
     }
 }
 
-/// What a caller gives to the slot that it has reserved.
-#[derive(Debug)]
-pub struct Dispatched {
-    pub arguments: Arguments,
-    /// The caller iterates over the result.
-    pub stream: bool,
-}
-
 #[derive(Debug, Default)]
 struct Progress {
     items: VecDeque<Content>,
@@ -74,7 +66,6 @@ struct Progress {
     waiting: Vec<(Arc<Completions>, u64)>,
     /// Calls that wait for the outcome, since it is an argument of theirs.
     dependents: Vec<Waker>,
-    dispatched: Option<Dispatched>,
 }
 
 impl Progress {
@@ -83,8 +74,8 @@ impl Progress {
     }
 }
 
-#[derive(Debug, Default)]
 /// The end of a call at its caller, shared with the router's thread.
+#[derive(Debug, Default)]
 pub struct Call {
     progress: Mutex<Progress>,
     ready: Condvar,
@@ -92,8 +83,6 @@ pub struct Call {
     pub(crate) cancelled: Notify,
     /// The caller has taken items.
     room: Notify,
-    /// `dispatch` was called.
-    dispatch: Notify,
 }
 
 impl Call {
@@ -184,22 +173,6 @@ impl Call {
             Poll::Pending
         })
         .await
-    }
-
-    /// Gives the reserved slot its call.
-    pub fn dispatch(&self, dispatched: Dispatched) {
-        self.progress.lock().dispatched = Some(dispatched);
-        self.dispatch.notify_one();
-    }
-
-    /// Waits for `dispatch`.
-    pub(crate) async fn dispatched(&self) -> Dispatched {
-        loop {
-            if let Some(dispatched) = self.progress.lock().dispatched.take() {
-                return dispatched;
-            }
-            self.dispatch.notified().await;
-        }
     }
 }
 

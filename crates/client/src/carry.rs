@@ -2,22 +2,24 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
-use bytes::{Bytes, BytesMut};
-use eagleray_router::service::{Data, Exchange, Failure, Handle, Outgoing};
+use bytes::Bytes;
+use eagleray_router::service::{Exchange, Failure, Handle, Outgoing};
 use eagleray_types::{DeploymentKey, ErrorCode};
 use eagleray_wire::{
-    Flags, ModelKey, RequestHead, SessionKey,
-    region::{self, Arrival, Attached, Attachment, MOST_ATTACHMENTS, Pool},
+    RequestHead,
+    region::{Attached, Attachment, MOST_ATTACHMENTS, Pool},
 };
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Duration, timeout_at},
 };
 
 use crate::{
+    answer::{Item, Items, collect},
     arguments::{Arguments, Resolved},
-    call::{Call, Dispatched, Failed, Outcome},
-    content::Content,
+    call::{Call, Failed, Outcome},
+    order::{Answer, Order, Request},
+    reservation::Dispatched,
     targets::Targets,
 };
 
@@ -25,51 +27,6 @@ use crate::{
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// Calls of a process whose arguments are answers that are not there yet.
 const RESOLVING: usize = 65_536;
-
-/// What kind of answer is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Value,
-    Items,
-    /// The call names its method and arguments later, and reserves a slot until then.
-    Reservation,
-}
-
-/// A call on its way to the router's thread.
-#[derive(Debug)]
-pub(crate) struct Order {
-    pub(crate) request: Request,
-    pub(crate) call: Unfinished,
-}
-
-/// What is asked of whom.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) key: DeploymentKey,
-    /// The only replica that the call may go to; empty: any.
-    pub(crate) replica_id: String,
-    pub(crate) head: Bytes,
-    pub(crate) arguments: Arguments,
-    pub(crate) answer: Answer,
-    /// The multiplexed model that it asks for.
-    pub(crate) model: Option<ModelKey>,
-    /// The session that it belongs to.
-    pub(crate) session: Option<SessionKey>,
-    pub(crate) deadline: Option<Instant>,
-}
-
-/// Ends the call when whatever held it is dropped, at whichever step: a caller never waits for nothing.
-#[derive(Debug)]
-pub(crate) struct Unfinished(pub(crate) Arc<Call>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.0.finish(Outcome::Failure(Failed::new(
-            "Unavailable",
-            "the router of this process has ended",
-        )));
-    }
-}
 
 /// What all calls of the router's thread share.
 #[derive(Clone, Debug)]
@@ -118,7 +75,8 @@ impl Shared {
             session,
             deadline,
         } = request;
-        let regions = if answer == Answer::Reservation {
+        let reserves = matches!(answer, Answer::Reservation(_));
+        let regions = if reserves {
             // Its head goes before its arguments are known.
             0
         } else {
@@ -139,7 +97,7 @@ impl Shared {
             outgoing.keep_bytes += rest.iter().map(Bytes::len).sum::<usize>();
             outgoing.rest = rest;
             outgoing.attached.clone_from(&attached);
-            outgoing.complete = answer != Answer::Reservation;
+            outgoing.complete = !reserves;
             outgoing.deadline = deadline;
             outgoing.model = model;
             outgoing.session = session;
@@ -149,7 +107,9 @@ impl Shared {
         match answer {
             Answer::Value => collect(exchange).await,
             Answer::Items => Items::new(exchange).hand_over(call).await,
-            Answer::Reservation => self.reserved(exchange, call, deadline).await,
+            Answer::Reservation(dispatched) => {
+                self.reserved(exchange, call, dispatched, deadline).await
+            }
         }
     }
 
@@ -253,6 +213,7 @@ impl Shared {
         &self,
         exchange: Exchange,
         call: &Call,
+        dispatched: oneshot::Receiver<Dispatched>,
         deadline: Option<Instant>,
     ) -> Result<Outcome, Failure> {
         let mut items = Items::new(exchange);
@@ -262,7 +223,10 @@ impl Shared {
             Item::End => return Err(Failure::new(ErrorCode::Internal)),
         }
         let Dispatched { arguments, stream } = tokio::select! {
-            dispatched = call.dispatched() => dispatched,
+            // An error: nobody can say any more what runs there.
+            dispatched = dispatched => {
+                dispatched.map_err(|_| Failure::new(ErrorCode::Cancelled))?
+            }
             // The replica says nothing more before it has the call, so this is its end.
             ended = items.next() => {
                 return Err(ended.err().unwrap_or_else(|| Failure::new(ErrorCode::Internal)));
@@ -304,146 +268,6 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-async fn collect(exchange: Exchange) -> Result<Outcome, Failure> {
-    let value = exchange.collect().await?;
-    let content = content(value.data, value.attachments)?;
-    Ok(Outcome::Answer(content, value.is_error))
-}
-
-/// The body of an answer, which has no attachments but itself.
-fn content(data: Bytes, attachments: Vec<Attachment>) -> Result<Content, Failure> {
-    let (content, others) = Content::of(data, attachments);
-    if others.is_empty() {
-        Ok(content)
-    } else {
-        Err(Failure::new(ErrorCode::Internal))
-    }
-}
-
-enum Item {
-    Whole(Content),
-    /// The pickled exception that ends it.
-    Error(Content),
-    End,
-}
-
-/// An answer as items, each put together from as many frames as it came in.
-struct Items {
-    exchange: Exchange,
-    begun: bool,
-    ended: bool,
-}
-
-impl Items {
-    const fn new(exchange: Exchange) -> Self {
-        Self {
-            exchange,
-            begun: false,
-            ended: false,
-        }
-    }
-
-    async fn hand_over(mut self, call: &Call) -> Result<Outcome, Failure> {
-        loop {
-            call.room().await;
-            match self.next().await? {
-                Item::Whole(item) => call.push(item),
-                Item::Error(error) => return Ok(Outcome::Answer(error, true)),
-                Item::End => return Ok(Outcome::End),
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Result<Item, Failure> {
-        let mut parts = Parts::default();
-        loop {
-            let Some(Data {
-                flags,
-                bytes,
-                arrivals,
-            }) = self.piece().await?
-            else {
-                return Ok(Item::End);
-            };
-            parts.add(bytes);
-            parts.arrivals.extend(arrivals);
-            if flags.contains(Flags::ERROR) {
-                return Ok(Item::Error(parts.join()?));
-            }
-            if flags.contains(Flags::END_OF_MESSAGE) {
-                return Ok(Item::Whole(parts.join()?));
-            }
-        }
-    }
-
-    /// Data and the flags that it came with; `None` at the end. ERROR: it is the last, of a pickled exception.
-    async fn piece(&mut self) -> Result<Option<Data>, Failure> {
-        if !self.begun {
-            self.begun = true;
-            let answer = self.exchange.answer().await?;
-            let data = answer.parse().map(|parsed| parsed.data(&answer.payload));
-            let data = data.map_err(|_| Failure::new(ErrorCode::Internal))?;
-            self.ended = answer.is_complete();
-            let nothing =
-                data.is_empty() && answer.arrivals.is_empty() && self.ended && !answer.is_error();
-            return Ok((!nothing).then_some(Data {
-                flags: answer.flags,
-                bytes: data,
-                arrivals: answer.arrivals,
-            }));
-        }
-        if self.ended {
-            return Ok(None);
-        }
-        match self.exchange.data().await {
-            Some(Ok(data)) => Ok(Some(data)),
-            // The flag of the last frame: what was collected is the pickled exception.
-            Some(Err(failure)) if failure.code == ErrorCode::UserCode => Ok(Some(Data {
-                flags: Flags::ERROR,
-                bytes: Bytes::new(),
-                arrivals: Vec::new(),
-            })),
-            Some(Err(failure)) => Err(failure),
-            None => Ok(None),
-        }
-    }
-}
-
-/// Bytes that are mostly one piece.
-#[derive(Default)]
-struct Parts {
-    first: Bytes,
-    rest: BytesMut,
-    arrivals: Vec<Arrival>,
-}
-
-impl Parts {
-    fn add(&mut self, bytes: Bytes) {
-        if self.first.is_empty() {
-            self.first = bytes;
-        } else {
-            if self.rest.is_empty() {
-                self.rest.extend_from_slice(&self.first);
-            }
-            self.rest.extend_from_slice(&bytes);
-        }
-    }
-
-    fn join(self) -> Result<Content, Failure> {
-        let data = if self.rest.is_empty() {
-            self.first
-        } else {
-            self.rest.freeze()
-        };
-        if self.arrivals.is_empty() {
-            return Ok(Content::Bytes(data));
-        }
-        let assembled = region::assemble(data, self.arrivals);
-        let (data, attachments) = assembled.ok_or(Failure::new(ErrorCode::Internal))?;
-        content(data, attachments)
     }
 }
 

@@ -5,20 +5,24 @@
 //! [`Call::wait_until`], or an event loop, which watches the descriptor of its [`Completions`]. Nothing here waits for
 //! the controller: calls go by the targets that were last heard of.
 
+mod answer;
 mod arguments;
 mod call;
 mod carry;
 mod completions;
 mod content;
 mod conversation;
+mod order;
 mod orders;
+mod reservation;
 mod router;
 mod targets;
 
 pub use arguments::{Arguments, Segment};
-pub use call::{Call, Dispatched, Failed, Outcome, Refusal};
+pub use call::{Call, Failed, Outcome, Refusal};
 pub use completions::Completions;
 pub use content::Content;
 pub use conversation::{Asking, Conversation, SLICE};
 pub use orders::Orders;
+pub use reservation::{Dispatched, Reservation};
 pub use router::{Order, Router, request_id};

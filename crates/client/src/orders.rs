@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     call::{Failed, Outcome},
-    carry::Order,
+    order::Order,
 };
 
 /// Calls that may wait for the router's thread; it only falls behind when the process has no CPU.

@@ -19,8 +19,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::{
     arguments::Arguments,
     call::{Call, Failed, Outcome},
-    carry::{self, Answer, Shared, Unfinished},
+    carry::Shared,
+    order::{self, Answer, Unfinished},
     orders::Orders,
+    reservation::Reservation,
     targets::{Targets, follow},
 };
 
@@ -33,7 +35,7 @@ pub struct Order<'a> {
     pub key: DeploymentKey,
     /// The only replica that it may go to; empty: any.
     pub replica_id: &'a str,
-    /// Empty: the call reserves a slot, and [`Call::dispatch`] says what runs there.
+    /// Empty: the call reserves a slot, and [`Reservation::dispatch`] says what runs there.
     pub method: &'a str,
     pub multiplexed_model_id: &'a str,
     pub session_id: &'a str,
@@ -110,11 +112,11 @@ impl Router {
         &self.orders
     }
 
-    /// Sends a call. Never waits.
+    /// Sends a call. Never waits. A reservation comes with a call that names no method, and with no other.
     ///
     /// # Errors
     /// A name is too long for a head.
-    pub fn call(&self, order: Order<'_>) -> Result<Arc<Call>, HeadError> {
+    pub fn call(&self, order: Order<'_>) -> Result<(Arc<Call>, Option<Reservation>), HeadError> {
         let reserves = order.method.is_empty();
         let mut head = BytesMut::with_capacity(128);
         RequestHead::Call(CallHead {
@@ -130,25 +132,26 @@ impl Router {
         })
         .encode(&mut head)?;
         let call = Arc::new(Call::default());
-        let request = carry::Request {
+        let (reservation, dispatched) = reserves.then(Reservation::new).unzip();
+        let request = order::Request {
             key: order.key,
             replica_id: order.replica_id.to_owned(),
             head: head.freeze(),
             arguments: order.arguments,
-            answer: match (reserves, order.stream) {
-                (true, _) => Answer::Reservation,
-                (false, true) => Answer::Items,
-                (false, false) => Answer::Value,
+            answer: match (dispatched, order.stream) {
+                (Some(dispatched), _) => Answer::Reservation(dispatched),
+                (None, true) => Answer::Items,
+                (None, false) => Answer::Value,
             },
             model: ModelKey::of(order.multiplexed_model_id.as_bytes()),
             session: SessionKey::of(order.session_id.as_bytes()),
             deadline: order.deadline,
         };
-        self.orders.send(carry::Order {
+        self.orders.send(order::Order {
             request,
             call: Unfinished(Arc::clone(&call)),
         });
-        Ok(call)
+        Ok((call, reservation))
     }
 
     /// Copies bytes, one after the other, into a region: the body of a call. `None`: there is no room, and they go as
@@ -219,7 +222,7 @@ impl Regions {
 
 fn run(
     path: &str,
-    mut orders: mpsc::Receiver<carry::Order>,
+    mut orders: mpsc::Receiver<order::Order>,
     stop: &Notify,
     targets: &Arc<Targets>,
     regions: Regions,
@@ -266,7 +269,7 @@ fn run(
     fail_all(orders, "the router of this process has ended");
 }
 
-fn fail_all(mut orders: mpsc::Receiver<carry::Order>, message: &str) {
+fn fail_all(mut orders: mpsc::Receiver<order::Order>, message: &str) {
     orders.close();
     // Until nothing more can come: a sender that was let in before the close may still be on its way.
     while let Some(order) = orders.blocking_recv() {

@@ -246,7 +246,7 @@ impl World {
 
     pub(crate) fn order(&self, arguments: Arguments, stream: bool) -> Arc<Call> {
         let order = order("predict", arguments, stream);
-        self.router.call(order).expect("a head can be made")
+        self.router.call(order).expect("a head can be made").0
     }
 }
 

@@ -165,16 +165,17 @@ fn items_are_not_asked_for_faster_than_they_are_taken() {
 fn a_reserved_slot_runs_what_is_dispatched_later() {
     let world = World::new();
     let nothing = Arguments::Whole(Content::Bytes("".into()));
-    let call = world
+    let (call, reservation) = world
         .router
         .call(order("", nothing, false))
         .expect("a head can be made");
+    let reservation = reservation.expect("a call without a method reserves");
     let request = world.replica.request();
     request.start(200, []).expect("a head");
     item(&request, b"who I am");
     ready(&call);
     assert!(matches!(call.pop(), Some(Content::Bytes(bytes)) if &bytes[..] == b"who I am"));
-    call.dispatch(Dispatched {
+    reservation.dispatch(Dispatched {
         arguments: Arguments::Whole(Content::Bytes("late".into())),
         stream: false,
     });
@@ -197,6 +198,28 @@ fn a_reserved_slot_runs_what_is_dispatched_later() {
     item(&request, b"result");
     request.done();
     assert_eq!(value(&call), b"result");
+}
+
+#[test]
+fn a_reservation_that_nobody_can_use_any_more_gives_its_slot_back() {
+    let world = World::new();
+    let nothing = Arguments::Whole(Content::Bytes("".into()));
+    let (call, reservation) = world
+        .router
+        .call(order("", nothing, false))
+        .expect("a head can be made");
+    let request = world.replica.request();
+    request.start(200, []).expect("a head");
+    item(&request, b"who I am");
+    ready(&call);
+    assert!(call.outcome().is_none(), "it is kept for whoever has it");
+    drop(reservation);
+    let until = Instant::now() + BOUND;
+    while !request.is_cancelled() {
+        assert!(Instant::now() < until, "the replica does not hear of it");
+        world.replica.rest();
+    }
+    assert_eq!(code(&call), "Cancelled");
 }
 
 #[test]
@@ -291,10 +314,10 @@ fn a_call_to_one_replica_says_when_that_is_gone() {
             false,
         )
     };
-    let call = world.router.call(to("replica")).expect("a head");
+    let call = world.router.call(to("replica")).expect("a head").0;
     answer(&world.replica.request(), b"mine");
     assert_eq!(value(&call), b"mine");
-    let call = world.router.call(to("another")).expect("a head");
+    let call = world.router.call(to("another")).expect("a head").0;
     assert_eq!(code(&call), "Unavailable");
     let (follower, empty) = (&world.follower, Vec::new());
     world.controller.tell(follower, empty);

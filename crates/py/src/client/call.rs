@@ -5,24 +5,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_client::{Arguments, Dispatched, Outcome, Refusal, SLICE, Segment};
+use eagleray_client::{Arguments, Dispatched, Outcome, Refusal, Reservation, SLICE, Segment};
 use eagleray_types::Cancel as _;
-use pyo3::{exceptions::PyTypeError, prelude::*};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyTypeError},
+    prelude::*,
+};
 
 use super::completions::Completions;
 use crate::region;
 
-/// The end of a call at its caller. Dropping it leaves the call alone.
+/// The end of a call at its caller. Dropping it leaves the call alone, unless it is a reservation that was not used.
 #[pyclass(frozen, module = "eagleray._core")]
 #[derive(Debug)]
 pub(crate) struct Call {
-    call: Arc<eagleray_client::Call>,
+    shared: Arc<eagleray_client::Call>,
+    reservation: Option<Reservation>,
     request_id: String,
 }
 
 impl Call {
-    pub(super) const fn new(call: Arc<eagleray_client::Call>, request_id: String) -> Self {
-        Self { call, request_id }
+    pub(super) const fn new(
+        shared: Arc<eagleray_client::Call>,
+        reservation: Option<Reservation>,
+        request_id: String,
+    ) -> Self {
+        Self {
+            shared,
+            reservation,
+            request_id,
+        }
     }
 }
 
@@ -42,7 +54,7 @@ impl Call {
         loop {
             let slice = Instant::now() + SLICE;
             let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            if py.detach(|| self.call.wait_until(until)) {
+            if py.detach(|| self.shared.wait_until(until)) {
                 return Ok(true);
             }
             py.check_signals()?;
@@ -54,36 +66,43 @@ impl Call {
 
     /// Whether there is an item, or the end.
     fn ready(&self) -> bool {
-        self.call.is_ready()
+        self.shared.is_ready()
     }
 
     /// Puts `token` into the queue once the call is ready. False: it is, and the queue hears nothing.
     fn notify(&self, completions: &Completions, token: u64) -> bool {
-        self.call.notify(&completions.completions, token)
+        self.shared.notify(&completions.completions, token)
     }
 
     /// Asks for the end of the call. The outcome is a failure with code `Cancelled`, unless it was there first.
     fn cancel(&self) {
-        self.call.cancel();
+        self.shared.cancel();
     }
 
     /// The next item; `None`: none is there.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let item = self.call.pop();
+        let item = self.shared.pop();
         item.map(|item| region::to_python(&item, py)).transpose()
     }
 
     /// Gives the call that the reserved slot runs. `arguments` as `Router.call` has them.
     fn dispatch(&self, arguments: &Bound<'_, PyAny>, stream: bool) -> PyResult<()> {
         let arguments = arguments_from_python(arguments)?;
-        self.call.dispatch(Dispatched { arguments, stream });
+        let reservation = self.reservation.as_ref();
+        reservation
+            .ok_or_else(|| {
+                PyRuntimeError::new_err(
+                    "this call has its arguments; only a reservation is dispatched",
+                )
+            })?
+            .dispatch(Dispatched { arguments, stream });
         Ok(())
     }
 
     /// Code and text of why there is no answer; `None` if there is one, or the call goes on. With code `Upstream` the
     /// text is the number of the argument, among those that are answers.
     fn failure(&self) -> Option<(&'static str, String, Option<Refusal>)> {
-        match self.call.outcome()? {
+        match self.shared.outcome()? {
             Outcome::Failure(failed) => Some((failed.code, failed.message, failed.refusal)),
             Outcome::Upstream(number) => Some(("Upstream", number.to_string(), None)),
             Outcome::Answer(..) | Outcome::End => None,
@@ -92,7 +111,7 @@ impl Call {
 
     /// The body of the result or exception, `bytes` or a `Region`, and whether it is an exception.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, bool)>> {
-        match self.call.outcome() {
+        match self.shared.outcome() {
             Some(Outcome::Answer(content, is_error)) => {
                 Ok(Some((region::to_python(&content, py)?, is_error)))
             }
@@ -112,7 +131,7 @@ pub(super) fn arguments_from_python(value: &Bound<'_, PyAny>) -> PyResult<Argume
         let segment = if let Some(content) = region::from_python(&content) {
             Segment::Content(content)
         } else if let Ok(call) = content.cast::<Call>() {
-            Segment::Answer(Arc::clone(&call.get().call))
+            Segment::Answer(Arc::clone(&call.get().shared))
         } else {
             return Err(PyTypeError::new_err(
                 "a segment is bytes, a Region or a Call",

@@ -67,7 +67,7 @@ impl Router {
             None => (request_id(), String::new()),
         };
         let parent = parent.map(|parent| parent.get().core());
-        let call = self
+        let (call, reservation) = self
             .router
             .call(Order {
                 key: DeploymentKey::new(application, deployment),
@@ -86,7 +86,7 @@ impl Router {
             let call: Arc<dyn Cancel> = call.clone();
             parent.cancels(&call);
         }
-        Ok(Call::new(call, request_id))
+        Ok(Call::new(call, reservation, request_id))
     }
 
     /// Copies buffers, one after the other, into a region: the body of a call. `None`: there is no room, and they go as
