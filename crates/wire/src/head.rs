@@ -5,10 +5,20 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::region::{self, MOST_ATTACHMENTS, Named};
+use crate::{model::is_model_header, region::Named, session::is_session_header};
+use parts::{Reader, fits, put_short};
+
+mod attachments;
+mod headers;
+mod parts;
+mod response;
 
 #[cfg(test)]
 mod tests;
+
+pub use attachments::Attachments;
+pub use headers::Headers;
+pub use response::{ResponseHead, ResponsePayload, encode_response_head, encode_trailers};
 
 /// Longest head, request or response. It leaves room in one data frame for the body bytes that come with it.
 pub const MAX_HEAD_BYTES: usize = 256 * 1024;
@@ -93,74 +103,6 @@ pub struct CallHead<'a> {
     pub attachments: Attachments<'a>,
 }
 
-/// The table of a message's attachments, borrowed. See [`region`](crate::region).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attachments<'a>(&'a [u8]);
-
-impl<'a> Attachments<'a> {
-    /// Encodes a table into `table` (cleared first) and borrows it.
-    ///
-    /// # Errors
-    /// More entries than a message may have.
-    pub fn build(
-        table: &'a mut BytesMut,
-        entries: impl IntoIterator<Item = Named>,
-    ) -> Result<Self, HeadError> {
-        table.clear();
-        region::encode_named(table, entries);
-        let count = table.len() / Named::BYTES;
-        if count > MOST_ATTACHMENTS {
-            return Err(HeadError::TooLong {
-                field: "attachments",
-                length: count,
-                limit: MOST_ATTACHMENTS,
-            });
-        }
-        Ok(Self(table))
-    }
-
-    /// Cuts a table of `count` entries off the front of `bytes`.
-    ///
-    /// # Errors
-    /// There are not so many, or more than a message may have.
-    pub fn split(count: usize, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), HeadError> {
-        let mut reader = Reader(bytes);
-        let table = reader.attachments(count)?;
-        Ok((table, reader.0))
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = Named> + use<'a> {
-        Named::read(self.0)
-    }
-}
-
-/// Header fields, in order, borrowed: `count` times name length (u16), value length (u32), name, value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Headers<'a> {
-    count: u16,
-    block: &'a [u8],
-}
-
-impl<'a> Headers<'a> {
-    pub const fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Names (lower case) and values. The block was checked when the head was read.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let mut reader = Reader(self.block);
-        (0..self.count).map_while(move |_| reader.header().ok())
-    }
-}
-
 impl<'a> RequestHead<'a> {
     /// Splits a REQUEST's payload into its head and the first bytes of the body.
     pub fn decode(payload: &'a [u8]) -> Result<(Self, &'a [u8]), HeadError> {
@@ -197,7 +139,7 @@ impl<'a> RequestHead<'a> {
                     root_path: reader.short("root path")?,
                     client: (reader.short("client")?, reader.u16("client port")?),
                     server: (reader.short("server")?, reader.u16("server port")?),
-                    headers: reader.headers()?,
+                    headers: Headers::read(&mut reader)?,
                 })
             }
             3 => Self::Call(CallHead {
@@ -211,12 +153,45 @@ impl<'a> RequestHead<'a> {
                 route: reader.short("route")?,
                 attachments: {
                     let count = reader.u16("attachment count")?;
-                    reader.attachments(count.into())?
+                    Attachments::read(&mut reader, count.into())?
                 },
             }),
             other => return Err(HeadError::UnknownKind(other)),
         };
         Ok((head, payload.0))
+    }
+
+    /// The user-visible id.
+    pub const fn request_id(&self) -> &'a [u8] {
+        match self {
+            Self::Http(head) => head.request_id,
+            Self::Call(head) => head.request_id,
+        }
+    }
+
+    /// Where the request entered, or that which its caller serves: a route prefix; empty if that was not over HTTP.
+    pub const fn route(&self) -> &'a [u8] {
+        match self {
+            Self::Http(head) if head.root_path.is_empty() => b"/",
+            Self::Http(head) => head.root_path,
+            Self::Call(head) => head.route,
+        }
+    }
+
+    /// The multiplexed model that it asks for; empty: none.
+    pub fn multiplexed_model_id(&self) -> &'a [u8] {
+        match self {
+            Self::Http(head) => head.headers.first(is_model_header),
+            Self::Call(head) => head.multiplexed_model_id,
+        }
+    }
+
+    /// The session that it belongs to; empty: none.
+    pub fn session_id(&self) -> &'a [u8] {
+        match self {
+            Self::Http(head) => head.headers.first(is_session_header),
+            Self::Call(head) => head.session_id,
+        }
     }
 
     /// Appends the head, with its length before it; the body follows.
@@ -250,7 +225,7 @@ impl<'a> RequestHead<'a> {
         };
         let mut table = BytesMut::new();
         let attachments = Attachments::build(&mut table, entries)?;
-        let mut out = BytesMut::with_capacity(head.len() + attachments.0.len());
+        let mut out = BytesMut::with_capacity(head.len() + attachments.as_bytes().len());
         RequestHead::Call(CallHead {
             attachments,
             ..call
@@ -281,8 +256,7 @@ impl<'a> RequestHead<'a> {
                 out.put_u16_le(head.client.1);
                 put_short(out, head.server.0, "server")?;
                 out.put_u16_le(head.server.1);
-                out.put_u16_le(head.headers.count);
-                out.put_slice(head.headers.block);
+                head.headers.put(out);
                 Ok(())
             }
             Self::Call(head) => {
@@ -297,228 +271,10 @@ impl<'a> RequestHead<'a> {
                 out.put_u8(u8::from(head.stream));
                 put_short(out, head.route, "route")?;
                 // At most `MOST_ATTACHMENTS`.
-                out.put_u16_le((head.attachments.0.len() / Named::BYTES) as u16);
-                out.put_slice(head.attachments.0);
+                out.put_u16_le((head.attachments.as_bytes().len() / Named::BYTES) as u16);
+                out.put_slice(head.attachments.as_bytes());
                 Ok(())
             }
         }
-    }
-}
-
-impl<'a> Headers<'a> {
-    /// Encodes header fields into `block` (cleared first) and borrows them. Names must be lower case.
-    ///
-    /// # Errors
-    /// More than 65,535 fields, or a name that long, do not fit.
-    pub fn build<'f>(
-        block: &'a mut BytesMut,
-        fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
-    ) -> Result<Self, HeadError> {
-        block.clear();
-        let count = put_headers(block, fields)?;
-        Ok(Self { count, block })
-    }
-}
-
-/// The head of an HTTP response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResponseHead<'a> {
-    pub status: u16,
-    pub headers: Headers<'a>,
-}
-
-/// A RESPONSE's payload, taken apart by its flags.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponsePayload<'a> {
-    pub head: Option<ResponseHead<'a>>,
-    pub trailers: Option<Headers<'a>>,
-    /// Offset of the data in the payload, so that it can be sliced without a copy.
-    pub data_offset: usize,
-}
-
-impl<'a> ResponsePayload<'a> {
-    pub fn decode(flags: crate::Flags, payload: &'a [u8]) -> Result<Self, HeadError> {
-        let mut reader = Reader(payload);
-        let head = if flags.contains(crate::Flags::HEAD) {
-            let status = reader.u16("status")?;
-            Some(ResponseHead {
-                status,
-                headers: reader.headers()?,
-            })
-        } else {
-            None
-        };
-        let trailers = if flags.contains(crate::Flags::TRAILERS) {
-            Some(reader.headers()?)
-        } else {
-            None
-        };
-        Ok(Self {
-            head,
-            trailers,
-            data_offset: payload.len() - reader.0.len(),
-        })
-    }
-
-    /// The data, sharing the frame's memory.
-    pub fn data(&self, payload: &Bytes) -> Bytes {
-        payload.slice(self.data_offset..)
-    }
-}
-
-/// Appends a response head; data follows.
-///
-/// # Errors
-/// More than 65,535 fields, a longer name, or a head over [`MAX_HEAD_BYTES`] do not fit; `out` is as it was.
-pub fn encode_response_head<'f>(
-    out: &mut BytesMut,
-    status: u16,
-    headers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
-) -> Result<(), HeadError> {
-    let start = out.len();
-    out.put_u16_le(status);
-    put_counted(out, headers).inspect_err(|_| out.truncate(start))
-}
-
-/// Appends a block of trailers: after the head of the same frame, or first in a frame without one.
-///
-/// # Errors
-/// As [`encode_response_head`]; `out` is as it was.
-pub fn encode_trailers<'f>(
-    out: &mut BytesMut,
-    trailers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
-) -> Result<(), HeadError> {
-    let start = out.len();
-    put_counted(out, trailers).inspect_err(|_| out.truncate(start))
-}
-
-/// The number of fields, then the fields.
-fn put_counted<'f>(
-    out: &mut BytesMut,
-    fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
-) -> Result<(), HeadError> {
-    let count_at = out.len();
-    out.put_u16_le(0);
-    let count = put_headers(out, fields)?;
-    out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
-    Ok(())
-}
-
-fn put_headers<'f>(
-    out: &mut BytesMut,
-    fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
-) -> Result<u16, HeadError> {
-    let start = out.len();
-    let mut count: usize = 0;
-    for (name, value) in fields {
-        let name_length =
-            u16::try_from(name.len()).map_err(|_| too_long("header name", name.len()))?;
-        let value_length = fits(value.len())?;
-        // Checked before the copy, so that a head that does not fit never grows past its limit.
-        fits(out.len() - start + 6 + name.len() + value.len())?;
-        out.reserve(6 + name.len() + value.len());
-        out.put_u16_le(name_length);
-        out.put_u32_le(value_length);
-        out.put_slice(name);
-        out.put_slice(value);
-        count += 1;
-    }
-    u16::try_from(count).map_err(|_| too_long("header count", count))
-}
-
-fn put_short(out: &mut BytesMut, text: &[u8], field: &'static str) -> Result<(), HeadError> {
-    let length = u16::try_from(text.len()).map_err(|_| too_long(field, text.len()))?;
-    out.reserve(2 + text.len());
-    out.put_u16_le(length);
-    out.put_slice(text);
-    Ok(())
-}
-
-fn fits(length: usize) -> Result<u32, HeadError> {
-    if length > MAX_HEAD_BYTES {
-        return Err(HeadError::TooLong {
-            field: "head",
-            length,
-            limit: MAX_HEAD_BYTES,
-        });
-    }
-    Ok(length as u32)
-}
-
-const fn too_long(field: &'static str, length: usize) -> HeadError {
-    HeadError::TooLong {
-        field,
-        length,
-        limit: u16::MAX as usize,
-    }
-}
-
-/// Reads from the front of a slice; never past its end.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], HeadError> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(HeadError::Truncated { field })?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], HeadError> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(HeadError::Truncated { field })?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn u8(&mut self, field: &'static str) -> Result<u8, HeadError> {
-        self.array::<1>(field).map(|[byte]| byte)
-    }
-
-    fn u16(&mut self, field: &'static str) -> Result<u16, HeadError> {
-        self.array(field).map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self, field: &'static str) -> Result<u32, HeadError> {
-        self.array(field).map(u32::from_le_bytes)
-    }
-
-    fn attachments(&mut self, count: usize) -> Result<Attachments<'a>, HeadError> {
-        if count > MOST_ATTACHMENTS {
-            return Err(HeadError::TooLong {
-                field: "attachments",
-                length: count,
-                limit: MOST_ATTACHMENTS,
-            });
-        }
-        self.take(count * Named::BYTES, "attachments")
-            .map(Attachments)
-    }
-
-    fn short(&mut self, field: &'static str) -> Result<&'a [u8], HeadError> {
-        let length = self.u16(field)?;
-        self.take(length.into(), field)
-    }
-
-    fn header(&mut self) -> Result<(&'a [u8], &'a [u8]), HeadError> {
-        let name_length = self.u16("header name")?;
-        let value_length = self.u32("header value")?;
-        let name = self.take(name_length.into(), "header name")?;
-        let value = self.take(value_length as usize, "header value")?;
-        Ok((name, value))
-    }
-
-    fn headers(&mut self) -> Result<Headers<'a>, HeadError> {
-        let count = self.u16("header count")?;
-        let start = self.0;
-        for _ in 0..count {
-            self.header()?;
-        }
-        let block = &start[..start.len() - self.0.len()];
-        Ok(Headers { count, block })
     }
 }

@@ -260,3 +260,52 @@ fn a_head_that_says_it_is_longer_than_the_limit_is_refused() {
         Err(HeadError::TooLong { field: "head", .. })
     ));
 }
+
+#[test]
+fn what_both_kinds_of_head_say_is_asked_of_either() {
+    let mut block = BytesMut::new();
+    let fields: [(&[u8], &[u8]); 3] = [
+        (b"x-session-id", b"s"),
+        (b"serve_multiplexed_model_id", b"m"),
+        (b"x-session-id", b"second"),
+    ];
+    let headers = Headers::build(&mut block, fields).expect("they fit");
+    let texts: Vec<_> = [
+        "id", "r", "t", "GET", "/a/b", "q", "/a", "client", "server", "",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into();
+    let of_http = http(&texts, [0, 11], [1, 2], headers);
+    assert_eq!(
+        (of_http.request_id(), of_http.route()),
+        (&b"id"[..], &b"/a"[..])
+    );
+    assert_eq!(
+        (of_http.multiplexed_model_id(), of_http.session_id()),
+        (&b"m"[..], &b"s"[..])
+    );
+    let mut at_root = texts.clone();
+    at_root[6].clear();
+    assert_eq!(
+        http(&at_root, [0, 11], [1, 2], headers).route(),
+        b"/",
+        "the prefix of an application at the root is no text on the wire"
+    );
+    // As `call` places them: model, session, route.
+    let of_call = call(&texts, 0);
+    assert_eq!(
+        (of_call.multiplexed_model_id(), of_call.session_id()),
+        (&b"/a/b"[..], &b"q"[..])
+    );
+    assert_eq!(
+        (of_call.request_id(), of_call.route()),
+        (&b"id"[..], &b"/a"[..])
+    );
+    let mut inside = texts;
+    inside[6].clear();
+    assert_eq!(
+        call(&inside, 0).route(),
+        b"",
+        "nothing of it came over HTTP"
+    );
+}
