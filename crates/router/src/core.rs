@@ -18,6 +18,8 @@
 //! timers are those of live requests and of replicas that have some.
 
 mod budget;
+mod candidates;
+mod connections;
 mod deadlines;
 mod deployment;
 mod dispatch;
@@ -29,9 +31,12 @@ mod probation;
 mod replica;
 mod request;
 mod sessions;
+mod settle;
 mod suspects;
+mod table;
 mod targets;
 mod types;
+mod watch;
 
 use std::{
     cmp::Reverse,
@@ -43,15 +48,17 @@ use std::{
 use eagleray_types::DeploymentKey;
 use eagleray_wire::Claims;
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
-use self::{deployment::Deployment, replica::Replica, request::Requests};
+use self::{
+    deployment::Deployment,
+    replica::Replica,
+    request::Requests,
+    table::{DeploymentIndex, ReplicaIndex, Table},
+};
 
 pub use limits::{Limits, Reserved};
 pub use types::{ConnectionKey, Event, Options, Refused, RequestKey, Submit, Transmit};
 
-/// No index.
-const NONE: u32 = u32::MAX;
 /// Candidates that know of a queue; of more, so many at random.
 pub const MAX_WAITS: usize = 32;
 
@@ -64,9 +71,9 @@ const MAX_TRIES: u8 = 3;
 pub struct Core<C> {
     limits: Arc<Limits>,
     random: fastrand::Rng,
-    by_key: FxHashMap<DeploymentKey, u32>,
-    deployments: Slab<Deployment>,
-    replicas: Slab<Replica<C>>,
+    by_key: FxHashMap<DeploymentKey, DeploymentIndex>,
+    deployments: Table<DeploymentIndex, Deployment>,
+    replicas: Table<ReplicaIndex, Replica<C>>,
     requests: Requests,
     /// The age of the next request.
     order: u64,
@@ -83,34 +90,34 @@ pub struct Core<C> {
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Request {
-        replica: u32,
+        replica: ReplicaIndex,
         generation: u32,
         slot: u32,
         sequence: u64,
         granted: bool,
     },
     Cancel {
-        replica: u32,
+        replica: ReplicaIndex,
         generation: u32,
         slot: u32,
         sequence: u64,
     },
     Return {
-        replica: u32,
+        replica: ReplicaIndex,
         generation: u32,
     },
     Wait {
-        replica: u32,
+        replica: ReplicaIndex,
         generation: u32,
     },
     Unwait {
-        replica: u32,
+        replica: ReplicaIndex,
         generation: u32,
     },
 }
 
 impl Pending {
-    const fn connection(self) -> (u32, u32) {
+    const fn connection(self) -> (ReplicaIndex, u32) {
         match self {
             Self::Request {
                 replica,
@@ -152,8 +159,8 @@ impl<C: Claims> Core<C> {
             limits: options.limits,
             random: fastrand::Rng::with_seed(options.seed),
             by_key: FxHashMap::default(),
-            deployments: Slab::new(),
-            replicas: Slab::new(),
+            deployments: Table::default(),
+            replicas: Table::default(),
             requests: Requests::default(),
             order: 0,
             generation: 0,

@@ -263,8 +263,8 @@ impl Handle {
             session: request.session,
         };
         let mut state = self.state.borrow_mut();
-        let index = match state.submit(now, key, submit, request) {
-            Ok(index) => index,
+        let entry = match state.submit(now, key, submit, request) {
+            Ok(entry) => entry,
             Err(refused) => {
                 let message = match refused {
                     Refused::Unavailable => state.unavailable(key),
@@ -281,7 +281,7 @@ impl Handle {
         };
         drop(state);
         self.settle_at(now);
-        Ok(Exchange::new(self.clone(), index))
+        Ok(Exchange::new(self.clone(), entry))
     }
 
     /// The node ends: see [`Core::drain`](crate::core::Core::drain).

@@ -5,20 +5,23 @@
 
 use std::time::Instant;
 
-use super::NONE;
+use super::table::{Index, RequestIndex};
+
+/// No place.
+const NONE: u32 = u32::MAX;
 
 const CHILDREN: usize = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    heap: Vec<(Instant, u32)>,
+    heap: Vec<(Instant, RequestIndex)>,
     /// By request index: its place in `heap`, or `NONE`.
     places: Vec<u32>,
 }
 
 impl Deadlines {
-    pub(super) fn insert(&mut self, at: Instant, request: u32) {
-        let index = request as usize;
+    pub(super) fn insert(&mut self, at: Instant, request: RequestIndex) {
+        let index = request.position();
         if self.places.len() <= index {
             self.places.resize(index + 1, NONE);
         }
@@ -26,8 +29,8 @@ impl Deadlines {
         self.up(self.heap.len() - 1);
     }
 
-    pub(super) fn remove(&mut self, request: u32) {
-        let Some(place) = self.places.get_mut(request as usize) else {
+    pub(super) fn remove(&mut self, request: RequestIndex) {
+        let Some(place) = self.places.get_mut(request.position()) else {
             return;
         };
         let at = std::mem::replace(place, NONE);
@@ -42,7 +45,7 @@ impl Deadlines {
         }
     }
 
-    pub(super) fn first(&self) -> Option<(Instant, u32)> {
+    pub(super) fn first(&self) -> Option<(Instant, RequestIndex)> {
         self.heap.first().copied()
     }
 
@@ -83,7 +86,7 @@ impl Deadlines {
 
     fn settle(&mut self, at: usize) {
         let (_, request) = self.heap[at];
-        self.places[request as usize] = at as u32;
+        self.places[request.position()] = at as u32;
     }
 }
 
@@ -101,8 +104,8 @@ mod tests {
         let mut model = BTreeSet::new();
         let mut at = [None; 64];
         for _ in 0..20_000 {
-            let request = random.u32(0..64);
-            if let Some(old) = at[request as usize].take() {
+            let request = RequestIndex::new(random.usize(0..64));
+            if let Some(old) = at[request.position()].take() {
                 deadlines.remove(request);
                 deadlines.remove(request);
                 model.remove(&(old, request));
@@ -110,7 +113,7 @@ mod tests {
                 let new = base + Duration::from_micros(random.u64(0..1_000));
                 deadlines.insert(new, request);
                 model.insert((new, request));
-                at[request as usize] = Some(new);
+                at[request.position()] = Some(new);
             }
             assert_eq!(
                 deadlines.first().map(|(at, _)| at),

@@ -11,9 +11,14 @@ use std::{sync::Arc, time::Instant};
 
 use eagleray_types::DeploymentKey;
 use eagleray_wire::Claims;
-use slab::Slab;
 
-use super::{budget::Budget, limits::Counter, replica::Replica, request::Queue};
+use super::{
+    budget::Budget,
+    limits::Counter,
+    replica::Replica,
+    request::Queue,
+    table::{Index, ReplicaIndex, Table, VersionIndex},
+};
 
 /// A request's cost on a version's clock is this over the weight.
 const UNIT: u64 = 1 << 32;
@@ -25,11 +30,11 @@ pub(super) struct Deployment {
     pub(super) unavailable: String,
     pub(super) removed: bool,
     pub(super) versions: Vec<Version>,
-    pub(super) replicas: Vec<u32>,
+    pub(super) replicas: Vec<ReplicaIndex>,
     /// How many of them take requests and turn. With none left, requests go to those that do not turn.
     pub(super) sound: u32,
     /// Replicas that should know that the queue is not empty.
-    pub(super) waiting: Vec<u32>,
+    pub(super) waiting: Vec<ReplicaIndex>,
     pub(super) queue: Queue,
     /// Suspects that wait for a replica without one, see `suspects.rs`. Oldest first.
     pub(super) held: Queue,
@@ -46,9 +51,9 @@ pub(super) struct Version {
     pub(super) weight: u32,
     pub(super) limit: u32,
     /// Replicas that take requests.
-    pub(super) candidates: Vec<u32>,
+    pub(super) candidates: Vec<ReplicaIndex>,
     /// Those of them that are believed to have room.
-    pub(super) roomy: Vec<u32>,
+    pub(super) roomy: Vec<ReplicaIndex>,
     pub(super) clock: u64,
 }
 
@@ -84,7 +89,7 @@ impl Deployment {
     }
 
     /// A candidate by its position among those of all versions.
-    pub(super) fn candidate(&self, mut position: usize) -> Option<u32> {
+    pub(super) fn candidate(&self, mut position: usize) -> Option<ReplicaIndex> {
         for version in &self.versions {
             if let Some(replica) = version.candidates.get(position) {
                 return Some(*replica);
@@ -97,9 +102,9 @@ impl Deployment {
     /// A replica that is believed to have room.
     pub(super) fn choose<C: Claims>(
         &self,
-        replicas: &Slab<Replica<C>>,
+        replicas: &Table<ReplicaIndex, Replica<C>>,
         random: &mut fastrand::Rng,
-    ) -> Option<u32> {
+    ) -> Option<ReplicaIndex> {
         let version = match self.versions.as_slice() {
             [only] => only,
             versions => versions
@@ -114,7 +119,7 @@ impl Deployment {
                 let first = random.usize(0..roomy.len());
                 let second = (first + random.usize(1..roomy.len())) % roomy.len();
                 let (first, second) = (*roomy.get(first)?, *roomy.get(second)?);
-                let load = |index: u32| replicas.get(index as usize).map(Replica::load);
+                let load = |index: ReplicaIndex| replicas.get(index).map(Replica::load);
                 Some(if load(second) < load(first) {
                     second
                 } else {
@@ -125,9 +130,9 @@ impl Deployment {
     }
 
     /// A request goes to this version.
-    pub(super) fn charge(&mut self, version: u32) {
+    pub(super) fn charge(&mut self, version: VersionIndex) {
         if self.versions.len() > 1
-            && let Some(version) = self.versions.get_mut(version as usize)
+            && let Some(version) = self.versions.get_mut(version.position())
         {
             let start = version.clock.max(self.time);
             self.time = start;

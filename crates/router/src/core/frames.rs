@@ -6,8 +6,10 @@ use eagleray_types::ErrorCode;
 use eagleray_wire::{Claims, Flags, Header, Kind, NO_DEADLINE};
 
 use super::{
-    ConnectionKey, Core, Event, NONE, Pending, RequestKey, Transmit, replica::Replica,
+    ConnectionKey, Core, Event, Pending, RequestKey, Transmit,
+    replica::{Replica, Slot},
     request::Place,
+    table::ReplicaIndex,
 };
 
 impl<C: Claims> Core<C> {
@@ -21,12 +23,9 @@ impl<C: Claims> Core<C> {
         header: &Header,
     ) -> Option<RequestKey> {
         let index = connection.index;
-        let replica = self
-            .replicas
-            .get_mut(connection.index())
-            .filter(|replica| {
-                replica.generation == connection.generation && replica.link.is_some()
-            })?;
+        let replica = self.replicas.get_mut(connection.index).filter(|replica| {
+            replica.generation == connection.generation && replica.link.is_some()
+        })?;
         replica.watch.since = now;
         let deployment = replica.deployment;
         if replica.stopped {
@@ -36,8 +35,8 @@ impl<C: Claims> Core<C> {
         match header.kind {
             Kind::Response => found = self.on_response(now, index, header),
             Kind::Credit => {
-                let request = self.find_entry(index, header).unwrap_or(NONE);
-                return self.requests.key(request);
+                let request = self.find_entry(index, header)?.request;
+                return self.requests.key(request?);
             }
             Kind::Reject => self.on_reject(index, header),
             Kind::Grant => {
@@ -45,7 +44,7 @@ impl<C: Claims> Core<C> {
                 self.spend(now, index, header.sequence);
             }
             Kind::Gone => {
-                if let Some(replica) = self.replicas.get_mut(index as usize) {
+                if let Some(replica) = self.replicas.known_mut(index) {
                     replica.gone = true;
                     // It has forgotten our WAIT.
                     replica.announced = false;
@@ -55,24 +54,28 @@ impl<C: Claims> Core<C> {
             Kind::Hung => self.hung(now, index, header.a > 0),
             _ => return None,
         }
-        let waits = self
-            .deployments
-            .get(deployment as usize)
-            .is_some_and(|deployment| {
-                !deployment.queue.is_empty()
-                    || !deployment.waiting.is_empty()
-                    || !deployment.held.is_empty()
-                    || !deployment.bound.is_empty()
-            });
+        let waits = self.deployments.get(deployment).is_some_and(|deployment| {
+            !deployment.queue.is_empty()
+                || !deployment.waiting.is_empty()
+                || !deployment.held.is_empty()
+                || !deployment.bound.is_empty()
+        });
         if waits {
             self.settle(now, deployment);
         }
         found
     }
 
-    fn on_response(&mut self, now: Instant, index: u32, header: &Header) -> Option<RequestKey> {
+    fn on_response(
+        &mut self,
+        now: Instant,
+        index: ReplicaIndex,
+        header: &Header,
+    ) -> Option<RequestKey> {
         let entry = self.find_entry(index, header);
-        let found = entry.and_then(|request| self.requests.key(request));
+        let found = entry
+            .and_then(|entry| entry.request)
+            .and_then(|request| self.requests.key(request));
         if let Some(RequestKey { index: request, .. }) = found
             && let Some(state) = self.requests.get_mut(request)
         {
@@ -104,41 +107,36 @@ impl<C: Claims> Core<C> {
         found
     }
 
-    fn on_reject(&mut self, index: u32, header: &Header) {
-        let Some(request) = self.find_entry(index, header) else {
+    fn on_reject(&mut self, index: ReplicaIndex, header: &Header) {
+        let Some(entry) = self.find_entry(index, header) else {
             self.learn(index, header, 0);
             return;
         };
         self.release(index, header.slot);
         self.learn(index, header, 0);
-        if request != NONE {
+        if let Some(request) = entry.request {
             // A replica that drains says nothing of the others' room.
-            let drains = self
-                .replicas
-                .get(index as usize)
-                .is_some_and(|replica| replica.gone);
+            let drains = self.replicas.get(index).is_some_and(|replica| replica.gone);
             self.requeue(request, drains);
         }
         self.close_if_over(index);
     }
 
-    /// The request in the slot that a frame names: `None` if the frame is for an earlier one, `NONE` if nobody
-    /// wants its answer.
-    fn find_entry(&mut self, index: u32, header: &Header) -> Option<u32> {
-        let link = self.replicas.get_mut(index as usize)?.link.as_mut()?;
-        link.find(header.slot, header.sequence)
-            .map(|entry| entry.request)
+    /// The slot that a frame names; `None`: the frame is for an earlier request in it.
+    fn find_entry(&mut self, index: ReplicaIndex, header: &Header) -> Option<Slot> {
+        let link = self.replicas.get_mut(index)?.link.as_mut()?;
+        link.find(header.slot, header.sequence).copied()
     }
 
-    fn learn(&mut self, index: u32, header: &Header, kept: u32) {
-        if let Some(replica) = self.replicas.get_mut(index as usize) {
+    fn learn(&mut self, index: ReplicaIndex, header: &Header, kept: u32) {
+        if let Some(replica) = self.replicas.known_mut(index) {
             replica.learn(header.b, kept, header.c);
         }
         self.refresh_room(index);
     }
 
-    pub(super) fn release(&mut self, index: u32, slot: u32) {
-        if let Some(replica) = self.replicas.get_mut(index as usize) {
+    pub(super) fn release(&mut self, index: ReplicaIndex, slot: u32) {
+        if let Some(replica) = self.replicas.known_mut(index) {
             replica.acquit(slot);
             if let Some(link) = replica.link.as_mut() {
                 link.release(slot);
@@ -161,7 +159,7 @@ impl<C: Claims> Core<C> {
         let (index, generation) = pending.connection();
         let replica = self
             .replicas
-            .get_mut(index as usize)
+            .get_mut(index)
             .filter(|replica| replica.generation == generation && replica.link.is_some())?;
         let mut request = None;
         let mut header = match pending {
@@ -176,9 +174,13 @@ impl<C: Claims> Core<C> {
                     .as_mut()
                     .and_then(|link| link.find(slot, sequence))
                 {
-                    Some(entry) if entry.request != NONE => {
-                        entry.written = true;
-                        request = self.requests.key(entry.request);
+                    Some(Slot {
+                        request: Some(wanted),
+                        written,
+                        ..
+                    }) => {
+                        *written = true;
+                        request = self.requests.key(*wanted);
                         let mut header = Header::new(Kind::Request, slot, sequence);
                         if granted {
                             header.flags = Flags::GRANT;
@@ -207,7 +209,7 @@ impl<C: Claims> Core<C> {
         };
         if matches!(header.kind, Kind::Request | Kind::Wait | Kind::Return) {
             (header.a, header.b) = self.queue_now(now, index);
-            if let Some(replica) = self.replicas.get_mut(index as usize) {
+            if let Some(replica) = self.replicas.known_mut(index) {
                 let told = header.a == 0;
                 replica.told_empty = told || (replica.told_empty && header.kind != Kind::Wait);
             }
@@ -227,7 +229,7 @@ impl<C: Claims> Core<C> {
     }
 
     /// How many wait that may go to this replica, and for how many microseconds the oldest of them does.
-    fn queue_now(&self, now: Instant, replica: u32) -> (u32, u32) {
+    fn queue_now(&self, now: Instant, replica: ReplicaIndex) -> (u32, u32) {
         let waiting = self.queues_for(replica).map(|queue| queue.length).sum();
         let oldest = self
             .queues_for(replica)
@@ -249,7 +251,7 @@ impl<C: Claims> Core<C> {
         else {
             return None;
         };
-        let replica: &Replica<C> = self.replicas.get(index as usize)?;
+        let replica: &Replica<C> = self.replicas.get(index)?;
         let sequence = replica.link.as_ref()?.sequence_of(slot)?;
         Some((
             ConnectionKey {

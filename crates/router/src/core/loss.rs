@@ -1,8 +1,4 @@
-//! What ends early: cancelled requests, deadlines, replicas that die, replicas that do not turn.
-//!
-//! A replica does not turn when its whole process stands still (SIGSTOP: seen on the page) or its event loop does (it
-//! says so itself). It is *avoided*: while another takes requests nothing new goes there, and what it has not started
-//! leaves. With no other it keeps what it has and gets more: a loop that is blocked for long still answers in the end.
+//! What ends early: cancelled requests, deadlines, replicas that die.
 //!
 //! The claim page decides. A request whose word was still QUEUED has not run, and moves at its age, whatever the
 //! limits say. One that was STARTED is sent again only if that does no harm (`repeatable`), no byte of an answer
@@ -14,8 +10,9 @@ use eagleray_types::ErrorCode;
 use eagleray_wire::Claims;
 
 use super::{
-    ConnectionKey, Core, Event, NONE, Pending, RequestKey, TimerKind, replica::Replica,
+    ConnectionKey, Core, Event, Pending, RequestKey, TimerKind,
     request::Place,
+    table::{DeploymentIndex, ReplicaIndex, RequestIndex},
 };
 
 impl<C: Claims> Core<C> {
@@ -68,7 +65,7 @@ impl<C: Claims> Core<C> {
                 .map(|(slot, request)| (request, link.started(slot)))
                 .collect();
             // Youngest first, so that each finds its place at the front of the queue.
-            let order = |request: u32| self.requests.get(request).map(|state| state.order);
+            let order = |request: RequestIndex| self.requests.get(request).map(|state| state.order);
             lost.sort_unstable_by_key(|(request, _)| std::cmp::Reverse(order(*request)));
             for (request, started) in lost {
                 self.lose(now, request, started);
@@ -88,13 +85,13 @@ impl<C: Claims> Core<C> {
         self.draining = true;
         let known: Vec<_> = self.deployments.iter().map(|(index, _)| index).collect();
         for index in known {
-            self.settle(now, index as u32);
+            self.settle(now, index);
         }
     }
 
     /// While draining: ends what waits for a deployment that has no replica.
-    pub(super) fn fail_stranded(&mut self, index: u32) {
-        let deployment = self.deployments.get(index as usize);
+    pub(super) fn fail_stranded(&mut self, index: DeploymentIndex) {
+        let deployment = self.deployments.get(index);
         if deployment.is_some_and(|deployment| deployment.candidates() == 0) {
             self.fail_queue(index, ErrorCode::Draining);
         }
@@ -136,12 +133,12 @@ impl<C: Claims> Core<C> {
     }
 
     /// A request that waits while its deployment has no replica at all did not take too long: it had nowhere to go.
-    fn code_at_deadline(&self, index: u32) -> ErrorCode {
+    fn code_at_deadline(&self, index: RequestIndex) -> ErrorCode {
         let nowhere = self.requests.get(index).is_some_and(|request| {
             request.place == Place::Queued
                 && self
                     .deployments
-                    .get(request.deployment as usize)
+                    .get(request.deployment)
                     .is_some_and(|deployment| deployment.candidates() == 0)
         });
         if nowhere {
@@ -151,127 +148,9 @@ impl<C: Claims> Core<C> {
         }
     }
 
-    /// Arms the watch of a replica that has just been sent a request.
-    pub(super) fn watch(&mut self, now: Instant, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        let Some(link) = replica.link.as_ref() else {
-            return;
-        };
-        if link.busy() == 1 {
-            replica.watch.since = now;
-        }
-        if !replica.watch.armed {
-            replica.watch.armed = true;
-            replica.watch.turns = link.turns();
-            self.timer(now + Replica::<C>::WATCH_PERIOD, index, TimerKind::Watch);
-        }
-    }
-
-    /// The replica turns again.
-    pub(super) fn resume(&mut self, now: Instant, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        replica.stopped = false;
-        replica.watch.since = now;
-        let deployment = replica.deployment;
-        self.refresh(index);
-        self.settle(now, deployment);
-    }
-
-    fn look(&mut self, now: Instant, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        replica.watch.armed = false;
-        let Some(link) = replica.link.as_ref() else {
-            return;
-        };
-        let (turns, busy) = (link.turns(), link.busy());
-        if turns != replica.watch.turns || link.exempt() {
-            replica.watch.turns = turns;
-            replica.watch.since = now;
-            if replica.stopped {
-                self.resume(now, index);
-            }
-        } else if busy > 0
-            && !replica.stopped
-            && now.saturating_duration_since(replica.watch.since) >= Replica::<C>::STOPPED_AFTER
-        {
-            self.stop(now, index);
-        }
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        let period = if replica.stopped {
-            Replica::<C>::WAKE_PERIOD
-        } else {
-            Replica::<C>::WATCH_PERIOD
-        };
-        let busy = replica.link.as_ref().is_some_and(|link| link.busy() > 0);
-        if (busy || replica.stopped) && !replica.watch.armed {
-            replica.watch.armed = true;
-            self.timer(now + period, index, TimerKind::Watch);
-        }
-    }
-
-    fn stop(&mut self, now: Instant, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        replica.stopped = true;
-        self.avoid(now, index);
-    }
-
-    /// The replica's own word on its event loop.
-    pub(super) fn hung(&mut self, now: Instant, index: u32, hung: bool) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        if hung == std::mem::replace(&mut replica.hung, hung) {
-            return;
-        }
-        self.avoid(now, index);
-    }
-
-    fn avoid(&mut self, now: Instant, index: u32) {
-        self.refresh(index);
-        self.evacuate(index);
-        let deployment = self.replicas.get(index as usize).map(|one| one.deployment);
-        if let Some(deployment) = deployment {
-            self.settle(now, deployment);
-        }
-    }
-
-    /// What a replica that is avoided has not started goes elsewhere, if it can; what it has is left to it. The caller
-    /// settles the deployment.
-    pub(super) fn evacuate(&mut self, index: u32) {
-        let Some(replica) = self.replicas.get(index as usize) else {
-            return;
-        };
-        let deployment = self.deployments.get(replica.deployment as usize);
-        if !replica.avoided() || deployment.is_none_or(|one| one.sound == 0) {
-            return;
-        }
-        let mut sent: Vec<_> = replica
-            .link
-            .as_ref()
-            .map(|link| link.wanted().collect())
-            .unwrap_or_default();
-        let order = |request: u32| self.requests.get(request).map(|state| state.order);
-        sent.sort_unstable_by_key(|(_, request)| std::cmp::Reverse(order(*request)));
-        for (slot, request) in sent {
-            if self.take_back(index, slot) {
-                self.requeue(request, true);
-            }
-        }
-    }
-
     /// Takes a sent request back, if it has not started, and tells the replica.
-    fn take_back(&mut self, index: u32, slot: u32) -> bool {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
+    pub(super) fn take_back(&mut self, index: ReplicaIndex, slot: u32) -> bool {
+        let Some(replica) = self.replicas.known_mut(index) else {
             return false;
         };
         let generation = replica.generation;
@@ -295,10 +174,10 @@ impl<C: Claims> Core<C> {
     fn abandon(
         &mut self,
         now: Instant,
-        index: u32,
+        index: RequestIndex,
         event: impl FnOnce(RequestKey, &super::request::Request) -> Event,
     ) {
-        let Some(request) = self.requests.get(index) else {
+        let Some(request) = self.requests.known(index) else {
             return;
         };
         let deployment = request.deployment;
@@ -321,8 +200,8 @@ impl<C: Claims> Core<C> {
     }
 
     /// A request that has started: it keeps its slot until DONE, but belongs to nobody.
-    fn disown(&mut self, index: u32, slot: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
+    fn disown(&mut self, index: ReplicaIndex, slot: u32) {
+        let Some(replica) = self.replicas.known_mut(index) else {
             return;
         };
         let generation = replica.generation;
@@ -333,7 +212,7 @@ impl<C: Claims> Core<C> {
             return;
         };
         if let Some(entry) = link.find(slot, sequence) {
-            entry.request = NONE;
+            entry.request = None;
         }
         self.pending.push_back(Pending::Cancel {
             replica: index,
@@ -344,8 +223,8 @@ impl<C: Claims> Core<C> {
     }
 
     /// The replica that had this request is dead.
-    fn lose(&mut self, now: Instant, index: u32, started: bool) {
-        let Some(request) = self.requests.get_mut(index) else {
+    fn lose(&mut self, now: Instant, index: RequestIndex, started: bool) {
+        let Some(request) = self.requests.known_mut(index) else {
             return;
         };
         if request.ended {
@@ -354,7 +233,7 @@ impl<C: Claims> Core<C> {
         }
         if started {
             request.deaths += 1;
-            let deployment = self.deployments.get_mut(request.deployment as usize);
+            let deployment = self.deployments.get_mut(request.deployment);
             let again = request.repeatable
                 && !request.begun
                 && request.deaths < 2

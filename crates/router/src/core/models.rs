@@ -16,9 +16,13 @@
 use std::time::{Duration, Instant};
 
 use eagleray_wire::{Claims, ModelKey};
-use slab::Slab;
 
-use super::{ConnectionKey, Core, NONE, deployment::Deployment, replica::Replica};
+use super::{
+    ConnectionKey, Core,
+    deployment::Deployment,
+    replica::Replica,
+    table::{DeploymentIndex, ReplicaIndex, RequestIndex, Table},
+};
 
 /// How long a request waits for a replica that holds its model, while others have room. A model in such demand is
 /// then loaded by a second one.
@@ -29,7 +33,7 @@ const MOST_LOOKED_AT: usize = 64;
 /// Where a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    To(u32),
+    To(ReplicaIndex),
     /// Replicas that hold its model are full.
     Wait,
     NoRoom,
@@ -62,14 +66,14 @@ impl Deployment {
     pub(super) fn choose_for<C: Claims>(
         &self,
         model: ModelKey,
-        replicas: &Slab<Replica<C>>,
+        replicas: &Table<ReplicaIndex, Replica<C>>,
         random: &mut fastrand::Rng,
     ) -> Way {
         let candidates = || {
             self.versions
                 .iter()
                 .flat_map(|version| &version.candidates)
-                .filter_map(|index| Some((*index, replicas.get(*index as usize)?)))
+                .filter_map(|index| Some((*index, replicas.get(*index)?)))
         };
         if !candidates().any(|(_, replica)| replica.models.is_some()) {
             return self.choose(replicas, random).map_or(Way::NoRoom, Way::To);
@@ -78,7 +82,7 @@ impl Deployment {
         let mut other = None;
         let mut hope = false;
         for (index, replica) in candidates() {
-            let room = replica.room_place != NONE;
+            let room = replica.room_place.is_some();
             // A tie goes to either, so that equal replicas share.
             let tie = random.u32(..);
             if replica.holds(model) {
@@ -106,9 +110,9 @@ impl Deployment {
     pub(super) fn choose_any_for<C: Claims>(
         &self,
         model: ModelKey,
-        replicas: &Slab<Replica<C>>,
+        replicas: &Table<ReplicaIndex, Replica<C>>,
         random: &mut fastrand::Rng,
-    ) -> Option<u32> {
+    ) -> Option<ReplicaIndex> {
         match self.choose_for(model, replicas, random) {
             Way::To(replica) => Some(replica),
             Way::NoRoom => None,
@@ -116,7 +120,7 @@ impl Deployment {
                 .versions
                 .iter()
                 .flat_map(|version| &version.roomy)
-                .filter_map(|index| Some((*index, replicas.get(*index as usize)?)))
+                .filter_map(|index| Some((*index, replicas.get(*index)?)))
                 .min_by_key(|(_, replica)| (replica.model_count(), replica.load()))
                 .map(|(index, _)| index),
         }
@@ -139,18 +143,18 @@ impl<C: Claims> Core<C> {
         replica.models = Some(models);
         let deployment = replica.deployment;
         let waits = |deployment: &Deployment| !deployment.bound.is_empty();
-        if self.deployments.get(deployment as usize).is_some_and(waits) {
+        if self.deployments.get(deployment).is_some_and(waits) {
             self.settle(now, deployment);
         }
     }
 
     /// Lets a new request wait for a replica that holds its model.
-    pub(super) fn bind(&mut self, now: Instant, index: u32) {
-        let Some(request) = self.requests.get_mut(index) else {
+    pub(super) fn bind(&mut self, now: Instant, index: RequestIndex) {
+        let Some(request) = self.requests.known_mut(index) else {
             return;
         };
         request.bound = true;
-        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+        let Some(deployment) = self.deployments.known_mut(request.deployment) else {
             return;
         };
         self.requests.enqueue(&mut deployment.bound, index);
@@ -158,16 +162,19 @@ impl<C: Claims> Core<C> {
     }
 
     /// Sends bound requests to holders that have room now. Those whose holders are gone join the queue.
-    pub(super) fn release_bound(&mut self, now: Instant, index: u32) {
-        let Some(deployment) = self.deployments.get(index as usize) else {
+    pub(super) fn release_bound(&mut self, now: Instant, index: DeploymentIndex) {
+        let Some(deployment) = self.deployments.get(index) else {
             return;
         };
-        let mut at = deployment.bound.first;
+        let mut following = deployment.bound.first;
         for _ in 0..MOST_LOOKED_AT {
-            let Some(deployment) = self.deployments.get(index as usize) else {
+            let Some(deployment) = self.deployments.known(index) else {
                 return;
             };
-            let Some(request) = self.requests.get(at) else {
+            let Some(at) = following else {
+                return;
+            };
+            let Some(request) = self.requests.known(at) else {
                 return;
             };
             let (next, model) = (request.next(), request.model);
@@ -182,7 +189,7 @@ impl<C: Claims> Core<C> {
                 Way::Wait => {}
                 Way::NoRoom => self.unbind(at),
             }
-            at = next;
+            following = next;
         }
     }
 
@@ -198,15 +205,15 @@ impl<C: Claims> Core<C> {
     }
 
     /// From the bound ones to the queue. The caller settles the deployment.
-    fn unbind(&mut self, index: u32) {
+    fn unbind(&mut self, index: RequestIndex) {
         self.requests.patience.remove(index);
-        let Some(request) = self.requests.get_mut(index) else {
+        let Some(request) = self.requests.known_mut(index) else {
             return;
         };
         if !std::mem::take(&mut request.bound) {
             return;
         }
-        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+        let Some(deployment) = self.deployments.known_mut(request.deployment) else {
             return;
         };
         self.requests.dequeue(&mut deployment.bound, index);

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use eagleray_wire::{Claims, ModelKey, SlotState};
 
-use super::{NONE, probation::Probation};
+use super::{
+    probation::Probation,
+    table::{DeploymentIndex, RequestIndex, VersionIndex},
+};
 
 /// How the words of one connection are used. A word is allocated from `queue` until DONE, REJECT or TAKEN.
 #[derive(Debug)]
@@ -22,8 +25,8 @@ pub(super) struct Link<C> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) sequence: u64,
-    /// `NONE`: nobody wants the answer, but the replica has not said DONE.
-    pub(super) request: u32,
+    /// `None`: nobody wants the answer, but the replica has not said DONE.
+    pub(super) request: Option<RequestIndex>,
     busy: bool,
     /// Its REQUEST frame has been polled.
     pub(super) written: bool,
@@ -60,12 +63,16 @@ impl<C: Claims> Link<C> {
     }
 
     /// Announces a request on the page; `None` when every word is in use.
-    pub(super) fn queue(&mut self, request: u32, model: Option<ModelKey>) -> Option<(u32, u64)> {
+    pub(super) fn queue(
+        &mut self,
+        request: RequestIndex,
+        model: Option<ModelKey>,
+    ) -> Option<(u32, u64)> {
         self.sequence += 1;
         let sequence = self.sequence;
         let entry = Slot {
             sequence,
-            request,
+            request: Some(request),
             busy: true,
             written: false,
             model,
@@ -109,7 +116,7 @@ impl<C: Claims> Link<C> {
             && entry.busy
         {
             entry.busy = false;
-            entry.request = NONE;
+            entry.request = None;
             self.busy -= 1;
             self.free.push(slot);
             if let Some(model) = entry.model.take()
@@ -140,13 +147,12 @@ impl<C: Claims> Link<C> {
     }
 
     /// Slots with a request that somebody wants.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let wanted = |(_, entry): &(usize, &Slot)| entry.busy && entry.request != NONE;
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (u32, RequestIndex)> + '_ {
         self.slots
             .iter()
             .enumerate()
-            .filter(wanted)
-            .map(|(slot, entry)| (slot as u32, entry.request))
+            .filter(|(_, entry)| entry.busy)
+            .filter_map(|(slot, entry)| Some((slot as u32, entry.request?)))
     }
 
     /// The peer is gone: what the page says of a request, decided for good.
@@ -175,9 +181,9 @@ pub(super) struct Replica<C> {
     pub(super) place: u64,
     pub(super) socket_path: String,
     pub(super) generation: u32,
-    pub(super) deployment: u32,
+    pub(super) deployment: DeploymentIndex,
     /// Position of its version in the deployment.
-    pub(super) version: u32,
+    pub(super) version: VersionIndex,
     pub(super) limit: u32,
     /// Slots taken there by others, as far as known.
     pub(super) others: u32,
@@ -202,9 +208,9 @@ pub(super) struct Replica<C> {
     pub(super) told_empty: bool,
     /// Of its last WAIT. A soft grant that answers an earlier one has ended.
     pub(super) wait_number: u64,
-    /// Places in its version's lists, or `NONE`.
-    pub(super) candidate_place: u32,
-    pub(super) room_place: u32,
+    /// Places in its version's lists, if it is there.
+    pub(super) candidate_place: Option<usize>,
+    pub(super) room_place: Option<usize>,
     pub(super) attempts: u32,
     pub(super) watch: Watch,
     /// A request that may have killed another replica was sent here.

@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
+use super::{
+    RequestKey,
+    deadlines::Deadlines,
+    table::{DeploymentIndex, ReplicaIndex, RequestIndex, Table},
+};
 use eagleray_wire::{ModelKey, SessionKey};
-use slab::Slab;
-
-use super::{NONE, RequestKey, deadlines::Deadlines};
 
 /// Younger than every request that somebody waits for.
 pub(super) const DEFERRED: u64 = 1 << 63;
@@ -17,7 +19,7 @@ pub(super) enum Place {
     Nowhere,
     Queued,
     Sent {
-        replica: u32,
+        replica: ReplicaIndex,
         slot: u32,
     },
     /// Its outcome is known; the event has not been polled.
@@ -31,7 +33,7 @@ pub(super) enum Place {
 )]
 pub(super) struct Request {
     pub(super) generation: u32,
-    pub(super) deployment: u32,
+    pub(super) deployment: DeploymentIndex,
     /// Its age among all requests: lower is older. From [`DEFERRED`] on nobody waits for it.
     pub(super) order: u64,
     pub(super) submitted: Instant,
@@ -59,12 +61,17 @@ pub(super) struct Request {
     pub(super) session: Option<SessionKey>,
     /// It waits for a replica that holds its model, not in the queue, see `models.rs`.
     pub(super) bound: bool,
-    previous: u32,
-    next: u32,
+    previous: Option<RequestIndex>,
+    next: Option<RequestIndex>,
 }
 
 impl Request {
-    pub(super) fn new(order: u64, deployment: u32, now: Instant, submit: &super::Submit) -> Self {
+    pub(super) fn new(
+        order: u64,
+        deployment: DeploymentIndex,
+        now: Instant,
+        submit: &super::Submit,
+    ) -> Self {
         Self {
             generation: 0,
             deployment,
@@ -84,8 +91,8 @@ impl Request {
             model: submit.model,
             session: submit.session,
             bound: false,
-            previous: NONE,
-            next: NONE,
+            previous: None,
+            next: None,
         }
     }
 }
@@ -101,8 +108,8 @@ impl Request {
         self.order >= DEFERRED
     }
 
-    /// The one behind it in its queue, or `NONE`.
-    pub(super) const fn next(&self) -> u32 {
+    /// The one behind it in its queue, if there is one.
+    pub(super) const fn next(&self) -> Option<RequestIndex> {
         self.next
     }
 }
@@ -110,7 +117,7 @@ impl Request {
 /// All requests of a router.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    slab: Slab<Request>,
+    table: Table<RequestIndex, Request>,
     generation: u32,
     pub(super) deadlines: Deadlines,
     /// Until when a request waits for a replica that holds its model.
@@ -123,7 +130,7 @@ impl Requests {
         let generation = self.generation;
         request.generation = generation;
         let deadline = request.deadline;
-        let index = self.slab.insert(request) as u32;
+        let index = self.table.insert(request);
         if let Some(at) = deadline {
             self.deadlines.insert(at, index);
         }
@@ -134,25 +141,38 @@ impl Requests {
         if self.find(key).is_some() {
             self.deadlines.remove(key.index);
             self.patience.remove(key.index);
-            self.slab.remove(key.index());
+            self.table.remove(key.index);
         }
     }
 
-    pub(super) fn get(&self, index: u32) -> Option<&Request> {
-        self.slab.get(index as usize)
+    pub(super) fn get(&self, index: impl Into<Option<RequestIndex>>) -> Option<&Request> {
+        self.table.get(index)
     }
 
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Request> {
-        self.slab.get_mut(index as usize)
+    pub(super) fn get_mut(
+        &mut self,
+        index: impl Into<Option<RequestIndex>>,
+    ) -> Option<&mut Request> {
+        self.table.get_mut(index)
+    }
+
+    /// The request at a position that is known to have one, see [`Table::known`].
+    pub(super) fn known(&self, index: RequestIndex) -> Option<&Request> {
+        self.table.known(index)
+    }
+
+    /// As [`Requests::known`].
+    pub(super) fn known_mut(&mut self, index: RequestIndex) -> Option<&mut Request> {
+        self.table.known_mut(index)
     }
 
     pub(super) fn find(&self, key: RequestKey) -> Option<&Request> {
-        self.slab
-            .get(key.index())
+        self.table
+            .get(key.index)
             .filter(|request| request.generation == key.generation)
     }
 
-    pub(super) fn key(&self, index: u32) -> Option<RequestKey> {
+    pub(super) fn key(&self, index: RequestIndex) -> Option<RequestKey> {
         self.get(index).map(|request| RequestKey {
             index,
             generation: request.generation,
@@ -161,12 +181,12 @@ impl Requests {
 
     /// Requests without a polled outcome.
     pub(super) fn len(&self) -> usize {
-        self.slab.len()
+        self.table.len()
     }
 
     /// Puts a request at its place by age. Newest at the end is one step; one that comes back is among the
     /// oldest, and is looked for from the front.
-    pub(super) fn enqueue(&mut self, queue: &mut Queue, index: u32) {
+    pub(super) fn enqueue(&mut self, queue: &mut Queue, index: RequestIndex) {
         let Some(order) = self.get(index).map(|request| request.order) else {
             return;
         };
@@ -183,7 +203,7 @@ impl Requests {
             while let Some(other) = self.get(before).filter(|other| other.order < order) {
                 before = other.next;
             }
-            after = self.get(before).map_or(NONE, |request| request.previous);
+            after = self.get(before).and_then(|request| request.previous);
         }
         let before = self.get(after).map_or(queue.first, |request| request.next);
         if let Some(request) = self.get_mut(index) {
@@ -192,17 +212,17 @@ impl Requests {
             request.place = Place::Queued;
         }
         match self.get_mut(after) {
-            Some(other) => other.next = index,
-            None => queue.first = index,
+            Some(other) => other.next = Some(index),
+            None => queue.first = Some(index),
         }
         match self.get_mut(before) {
-            Some(other) => other.previous = index,
-            None => queue.last = index,
+            Some(other) => other.previous = Some(index),
+            None => queue.last = Some(index),
         }
         queue.length += 1;
     }
 
-    pub(super) fn dequeue(&mut self, queue: &mut Queue, index: u32) {
+    pub(super) fn dequeue(&mut self, queue: &mut Queue, index: RequestIndex) {
         let Some(request) = self
             .get_mut(index)
             .filter(|request| request.place == Place::Queued)
@@ -211,8 +231,8 @@ impl Requests {
         };
         let (previous, next) = (request.previous, request.next);
         request.place = Place::Nowhere;
-        request.previous = NONE;
-        request.next = NONE;
+        request.previous = None;
+        request.next = None;
         match self.get_mut(previous) {
             Some(other) => other.next = next,
             None => queue.first = next,
@@ -228,16 +248,16 @@ impl Requests {
 /// The requests of a deployment that wait, oldest first.
 #[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) first: u32,
-    last: u32,
+    pub(super) first: Option<RequestIndex>,
+    last: Option<RequestIndex>,
     pub(super) length: u32,
 }
 
 impl Queue {
     pub(super) const fn new() -> Self {
         Self {
-            first: NONE,
-            last: NONE,
+            first: None,
+            last: None,
             length: 0,
         }
     }
@@ -249,7 +269,10 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Submit, *};
+    use super::{
+        super::{Submit, table::Index},
+        *,
+    };
 
     fn orders(requests: &Requests, queue: &Queue) -> Vec<u64> {
         let mut orders = Vec::new();
@@ -275,7 +298,11 @@ mod tests {
             session: None,
         };
         let keys: Vec<_> = (0..6)
-            .map(|order| requests.insert(Request::new(order, 0, now, &submit)).index)
+            .map(|order| {
+                requests
+                    .insert(Request::new(order, Index::new(0), now, &submit))
+                    .index
+            })
             .collect();
         for index in [5, 1, 3, 0, 4, 2] {
             requests.enqueue(&mut queue, keys[index]);
@@ -292,6 +319,6 @@ mod tests {
             requests.dequeue(&mut queue, keys[index]);
         }
         assert!(queue.is_empty());
-        assert_eq!((queue.first, queue.last), (NONE, NONE));
+        assert_eq!((queue.first, queue.last), (None, None));
     }
 }

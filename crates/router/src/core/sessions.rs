@@ -10,21 +10,24 @@
 //! each request while an update runs.
 
 use eagleray_wire::{Claims, SessionKey};
-use slab::Slab;
 
-use super::{deployment::Deployment, replica::Replica};
+use super::{
+    deployment::Deployment,
+    replica::Replica,
+    table::{ReplicaIndex, Table},
+};
 
 impl Deployment {
     /// Where a request of a session goes: of the replicas with room, that which it prefers.
     pub(super) fn choose_in_session<C: Claims>(
         &self,
         session: SessionKey,
-        replicas: &Slab<Replica<C>>,
-    ) -> Option<u32> {
+        replicas: &Table<ReplicaIndex, Replica<C>>,
+    ) -> Option<ReplicaIndex> {
         self.versions
             .iter()
             .flat_map(|version| &version.roomy)
-            .filter_map(|index| Some((*index, replicas.get(*index as usize)?)))
+            .filter_map(|index| Some((*index, replicas.get(*index)?)))
             .max_by_key(|(_, replica)| weight(session, replica.place))
             .map(|(index, _)| index)
     }

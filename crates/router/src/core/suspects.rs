@@ -15,14 +15,14 @@
 use std::time::Instant;
 
 use eagleray_wire::Claims;
-use slab::Slab;
 
 use super::{
-    Core, NONE, TimerKind,
+    Core, TimerKind,
     deployment::Deployment,
     probation::{PROBATION, Probation},
     replica::Replica,
     request::{Queue, Request},
+    table::{DeploymentIndex, ReplicaIndex, RequestIndex, Table},
 };
 
 /// Suspects that are held for one grant at most, so that a grant costs no more than that.
@@ -30,7 +30,7 @@ const MOST_PASSED: usize = 64;
 
 /// Where a suspect may go.
 enum Way {
-    To(u32),
+    To(ReplicaIndex),
     /// There is room, and each replica that has it is on probation.
     Later,
     NoRoom,
@@ -39,14 +39,15 @@ enum Way {
 impl<C: Claims> Core<C> {
     /// Sends held requests that are older than the queue, as far as replicas without a suspect have room. With no room
     /// at all they go to the queue.
-    pub(super) fn release_held(&mut self, now: Instant, index: u32) {
-        while let Some(deployment) = self.deployments.get_mut(index as usize)
-            && deployment.held.first != NONE
+    pub(super) fn release_held(&mut self, now: Instant, index: DeploymentIndex) {
+        while let Some(deployment) = self.deployments.get_mut(index)
+            && let Some(first) = deployment.held.first
         {
-            let first = deployment.held.first;
-            let order = |index: u32| self.requests.get(index).map_or(u64::MAX, |one| one.order);
+            let order = |index: Option<RequestIndex>| {
+                self.requests.get(index).map_or(u64::MAX, |one| one.order)
+            };
             match way(deployment, &self.replicas) {
-                Way::To(_) if order(deployment.queue.first) < order(first) => return,
+                Way::To(_) if order(deployment.queue.first) < order(Some(first)) => return,
                 Way::To(replica) => {
                     self.leave(first);
                     self.send(now, first, replica, false);
@@ -65,13 +66,18 @@ impl<C: Claims> Core<C> {
 
     /// The replica that the oldest request of the queue goes to instead of `chosen`, which has room. `None`: it is a
     /// suspect, and was put with the held ones.
-    pub(super) fn apart(&mut self, index: u32, oldest: u32, chosen: u32) -> Option<u32> {
+    pub(super) fn apart(
+        &mut self,
+        index: DeploymentIndex,
+        oldest: RequestIndex,
+        chosen: ReplicaIndex,
+    ) -> Option<ReplicaIndex> {
         let suspect = self.requests.get(oldest)?.deaths > 0;
-        let watched = self.replicas.get(chosen as usize)?.probation.is_some();
+        let watched = self.replicas.get(chosen)?.probation.is_some();
         if !suspect || !watched {
             return Some(chosen);
         }
-        let deployment = self.deployments.get_mut(index as usize)?;
+        let deployment = self.deployments.get_mut(index)?;
         if let Way::To(other) = way(deployment, &self.replicas) {
             return Some(other);
         }
@@ -80,11 +86,11 @@ impl<C: Claims> Core<C> {
     }
 
     /// From the queue to the held ones.
-    fn hold(&mut self, index: u32) {
-        let Some(request) = self.requests.get_mut(index) else {
+    fn hold(&mut self, index: RequestIndex) {
+        let Some(request) = self.requests.known_mut(index) else {
             return;
         };
-        let Some(deployment) = self.deployments.get_mut(request.deployment as usize) else {
+        let Some(deployment) = self.deployments.known_mut(request.deployment) else {
             return;
         };
         request.held = true;
@@ -96,9 +102,9 @@ impl<C: Claims> Core<C> {
     }
 
     /// What waits and may go to a replica: the queue, and where no suspect is the held ones.
-    pub(super) fn queues_for(&self, replica: u32) -> impl Iterator<Item = &Queue> {
-        let replica = self.replicas.get(replica as usize);
-        let deployment = replica.and_then(|one| self.deployments.get(one.deployment as usize));
+    pub(super) fn queues_for(&self, replica: ReplicaIndex) -> impl Iterator<Item = &Queue> {
+        let replica = self.replicas.get(replica);
+        let deployment = replica.and_then(|one| self.deployments.get(one.deployment));
         let calm = replica.is_some_and(|one| one.probation.is_none());
         let held = deployment.filter(|_| calm).map(|one| &one.held);
         deployment.map(|one| &one.queue).into_iter().chain(held)
@@ -106,43 +112,47 @@ impl<C: Claims> Core<C> {
 
     /// The oldest request that a grant of this replica is spent on. On probation it gets none that is suspect: those
     /// before the oldest other one are held.
-    pub(super) fn oldest_for(&mut self, index: u32, replica: u32) -> u32 {
+    pub(super) fn oldest_for(
+        &mut self,
+        index: DeploymentIndex,
+        replica: ReplicaIndex,
+    ) -> Option<RequestIndex> {
         let watched = self
             .replicas
-            .get(replica as usize)
+            .get(replica)
             .is_some_and(|replica| replica.probation.is_some());
         if !watched {
             return self
                 .queues_for(replica)
-                .filter_map(|queue| Some((self.requests.get(queue.first)?.order, queue.first)))
+                .filter_map(|queue| Some((self.requests.get(queue.first)?.order, queue.first?)))
                 .min()
-                .map_or(NONE, |(_, first)| first);
+                .map(|(_, first)| first);
         }
         let mut passed = 0;
-        while let Some(deployment) = self.deployments.get(index as usize) {
-            let first = deployment.queue.first;
+        while let Some(deployment) = self.deployments.get(index) {
+            let first = deployment.queue.first?;
             let suspect = |request: &Request| request.deaths > 0;
             if passed == MOST_PASSED || !self.requests.get(first).is_some_and(suspect) {
-                return first;
+                return Some(first);
             }
             self.hold(first);
             passed += 1;
         }
-        NONE
+        None
     }
 
     /// A suspect was sent to this replica.
-    pub(super) fn begin_probation(&mut self, now: Instant, index: u32, slot: u32) {
+    pub(super) fn begin_probation(&mut self, now: Instant, index: ReplicaIndex, slot: u32) {
         let until = now + PROBATION;
-        if let Some(replica) = self.replicas.get_mut(index as usize) {
+        if let Some(replica) = self.replicas.known_mut(index) {
             replica.probation = Some(Probation { slot, until });
             self.timer(until, index, TimerKind::Probation);
         }
     }
 
     /// The suspect has run long enough.
-    pub(super) fn end_probation(&mut self, now: Instant, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
+    pub(super) fn end_probation(&mut self, now: Instant, index: ReplicaIndex) {
+        let Some(replica) = self.replicas.known_mut(index) else {
             return;
         };
         if replica.probation.is_some_and(|one| one.until <= now) {
@@ -163,10 +173,10 @@ impl<C> Replica<C> {
 }
 
 /// The least loaded replica that has room and no suspect.
-fn way<C: Claims>(deployment: &Deployment, replicas: &Slab<Replica<C>>) -> Way {
+fn way<C: Claims>(deployment: &Deployment, replicas: &Table<ReplicaIndex, Replica<C>>) -> Way {
     let roomy = || deployment.versions.iter().flat_map(|one| &one.roomy);
     let calm = roomy()
-        .filter_map(|index| Some((*index, replicas.get(*index as usize)?)))
+        .filter_map(|index| Some((*index, replicas.get(*index)?)))
         .filter(|(_, replica)| replica.probation.is_none())
         .min_by_key(|(_, replica)| replica.load());
     match calm {

@@ -10,10 +10,11 @@ use eagleray_wire::Claims;
 use rustc_hash::FxHashMap;
 
 use super::{
-    ConnectionKey, Core, Event, NONE, Pending, TimerKind,
+    ConnectionKey, Core, Pending,
     deployment::{Deployment, Version},
-    replica::{Link, Replica, Watch},
+    replica::{Replica, Watch},
     sessions,
+    table::{DeploymentIndex, Index, ReplicaIndex, VersionIndex},
 };
 
 impl<C: Claims> Core<C> {
@@ -21,24 +22,25 @@ impl<C: Claims> Core<C> {
     /// connection is closed when what runs there has ended.
     pub fn apply(&mut self, now: Instant, target: &DeploymentTarget) {
         let index = self.deployment(now, &target.key);
-        let Some(deployment) = self.deployments.get_mut(index as usize) else {
+        let Some(deployment) = self.deployments.known_mut(index) else {
             return;
         };
         deployment.max_queued = usize::try_from(target.max_queued_requests).unwrap_or(usize::MAX);
         deployment.unavailable.clone_from(&target.unavailable);
         let old_versions = std::mem::take(&mut deployment.versions);
-        let mut known: FxHashMap<String, u32> = FxHashMap::default();
+        let mut known: FxHashMap<String, ReplicaIndex> = FxHashMap::default();
         for replica in &deployment.replicas {
-            if let Some(state) = self.replicas.get_mut(*replica as usize) {
-                state.candidate_place = NONE;
-                state.room_place = NONE;
+            if let Some(state) = self.replicas.known_mut(*replica) {
+                state.candidate_place = None;
+                state.room_place = None;
                 known.insert(state.id.clone(), *replica);
             }
         }
         for (position, version) in target.versions.iter().enumerate() {
+            let position = VersionIndex::new(position);
             let old = old_versions.iter().find(|old| old.name == version.version);
             let changed = old.is_none_or(|old| old.limit != version.max_ongoing_requests);
-            if let Some(deployment) = self.deployments.get_mut(index as usize) {
+            if let Some(deployment) = self.deployments.get_mut(index) {
                 deployment.versions.push(Version {
                     name: version.version.clone(),
                     weight: version.weight,
@@ -51,9 +53,9 @@ impl<C: Claims> Core<C> {
             for replica in &version.replicas {
                 let at = known
                     .remove(&replica.replica_id)
-                    .or_else(|| self.add(now, index, replica));
-                if let Some(state) = at.and_then(|at| self.replicas.get_mut(at as usize)) {
-                    state.version = position as u32;
+                    .or_else(|| self.add(now, (index, position), replica));
+                if let Some(state) = at.and_then(|at| self.replicas.get_mut(at)) {
+                    state.version = position;
                     if changed {
                         // Its own word, in the next frame, counts for more.
                         state.limit = version.max_ongoing_requests;
@@ -61,14 +63,14 @@ impl<C: Claims> Core<C> {
                 }
             }
         }
-        let mut dropped: Vec<u32> = known.into_values().collect();
+        let mut dropped: Vec<ReplicaIndex> = known.into_values().collect();
         dropped.sort_unstable();
         for replica in dropped {
             self.retire(replica);
         }
         let listed = self
             .deployments
-            .get(index as usize)
+            .get(index)
             .map(|deployment| deployment.replicas.clone());
         for replica in listed.unwrap_or_default() {
             self.refresh(replica);
@@ -85,7 +87,7 @@ impl<C: Claims> Core<C> {
         let Some(index) = self.by_key.remove(key) else {
             return;
         };
-        let Some(deployment) = self.deployments.get_mut(index as usize) else {
+        let Some(deployment) = self.deployments.known_mut(index) else {
             return;
         };
         deployment.removed = true;
@@ -113,7 +115,7 @@ impl<C: Claims> Core<C> {
 
     /// The text of a deployment that failed, for the answer to its requests.
     pub fn unavailable(&self, key: &DeploymentKey) -> Option<&str> {
-        let deployment = self.deployments.get(*self.by_key.get(key)? as usize)?;
+        let deployment = self.deployments.get(*self.by_key.get(key)?)?;
         (!deployment.unavailable.is_empty()).then_some(deployment.unavailable.as_str())
     }
 
@@ -122,7 +124,7 @@ impl<C: Claims> Core<C> {
         let deployment = self
             .by_key
             .get(key)
-            .and_then(|index| self.deployments.get(*index as usize));
+            .and_then(|index| self.deployments.get(*index));
         deployment.map_or(0, |deployment| {
             (deployment.queue.length + deployment.held.length + deployment.bound.length) as usize
         })
@@ -134,133 +136,31 @@ impl<C: Claims> Core<C> {
         queues.map(|queue| queue.length as usize).sum()
     }
 
-    /// HELLO has come: `slots` and `max_ongoing` are its `b` and `c`, `claims` the page that came with it.
-    pub fn connected(
-        &mut self,
-        now: Instant,
-        connection: ConnectionKey,
-        claims: C,
-        slots: u32,
-        max_ongoing: u32,
-    ) {
-        let Some(replica) = self.replica(connection) else {
-            return;
-        };
-        replica.connecting = false;
-        replica.attempts = 0;
-        replica.limit = max_ongoing;
-        replica.others = 0;
-        replica.wanted = false;
-        replica.announced = false;
-        replica.models = None;
-        replica.watch.turns = claims.turns();
-        replica.watch.since = now;
-        replica.watch.armed = false;
-        replica.link = Some(Link::new(claims, slots));
-        let deployment = replica.deployment;
-        self.refresh(connection.index);
-        self.settle(now, deployment);
-    }
-
-    /// Whether requests go to the replica behind this connection: it is up, does not drain, and turns.
-    pub fn takes(&self, connection: ConnectionKey) -> bool {
-        let replica = self.replicas.get(connection.index());
-        replica.is_some_and(|one| {
-            one.generation == connection.generation && one.candidate_place != NONE
-        })
-    }
-
-    pub(super) fn replica(&mut self, connection: ConnectionKey) -> Option<&mut Replica<C>> {
-        self.replicas
-            .get_mut(connection.index())
-            .filter(|replica| replica.generation == connection.generation)
-    }
-
-    /// Asks the owner to connect, under a new key.
-    pub(super) fn connect(&mut self, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        if replica.connecting || replica.link.is_some() || replica.gone || replica.retired {
-            return;
-        }
-        self.generation = self.generation.wrapping_add(1);
-        replica.generation = self.generation;
-        replica.connecting = true;
-        self.events.push_back(Event::Connect {
-            connection: ConnectionKey {
-                index,
-                generation: replica.generation,
-            },
-            replica_id: replica.id.clone(),
-            socket_path: replica.socket_path.clone(),
-        });
-    }
-
-    /// Closes a connection that nothing needs any more.
-    pub(super) fn close_if_over(&mut self, index: u32) {
-        let Some(replica) = self.replicas.get_mut(index as usize) else {
-            return;
-        };
-        if !replica.retired || replica.link.as_ref().is_some_and(|link| link.busy() > 0) {
-            return;
-        }
-        if replica.connecting || replica.link.is_some() {
-            let connection = ConnectionKey {
-                index,
-                generation: replica.generation,
-            };
-            self.events.push_back(Event::Disconnect { connection });
-        }
-        self.forget(index);
-    }
-
-    /// Drops a retired replica.
-    pub(super) fn forget(&mut self, index: u32) {
-        let Some(replica) = self.replicas.try_remove(index as usize) else {
-            return;
-        };
-        if let Some(deployment) = self.deployments.get_mut(replica.deployment as usize) {
-            deployment.replicas.retain(|other| *other != index);
-        }
-        self.forget_if_empty(replica.deployment);
-    }
-
-    pub(super) fn timer(&mut self, at: Instant, index: u32, kind: TimerKind) {
-        let Some(generation) = self
-            .replicas
-            .get(index as usize)
-            .map(|replica| replica.generation)
-        else {
-            return;
-        };
-        self.timers.push(std::cmp::Reverse((
-            at,
-            ConnectionKey { index, generation },
-            kind,
-        )));
-    }
-
-    fn deployment(&mut self, now: Instant, key: &DeploymentKey) -> u32 {
+    fn deployment(&mut self, now: Instant, key: &DeploymentKey) -> DeploymentIndex {
         if let Some(index) = self.by_key.get(key) {
             return *index;
         }
         let counter = self.limits.counter(key);
         let index = self
             .deployments
-            .insert(Deployment::new(key.clone(), counter, now)) as u32;
+            .insert(Deployment::new(key.clone(), counter, now));
         self.by_key.insert(key.clone(), index);
         index
     }
 
-    fn add(&mut self, now: Instant, deployment: u32, target: &ReplicaTarget) -> Option<u32> {
+    fn add(
+        &mut self,
+        now: Instant,
+        (deployment, version): (DeploymentIndex, VersionIndex),
+        target: &ReplicaTarget,
+    ) -> Option<ReplicaIndex> {
         let index = self.replicas.insert(Replica {
             place: sessions::place(&target.replica_id),
             id: target.replica_id.clone(),
             socket_path: target.socket_path.clone(),
             generation: 0,
             deployment,
-            version: NONE,
+            version,
             limit: 0,
             others: 0,
             connecting: false,
@@ -274,8 +174,8 @@ impl<C: Claims> Core<C> {
             answered: false,
             told_empty: false,
             wait_number: 0,
-            candidate_place: NONE,
-            room_place: NONE,
+            candidate_place: None,
+            room_place: None,
             attempts: 0,
             watch: Watch {
                 turns: 0,
@@ -285,17 +185,14 @@ impl<C: Claims> Core<C> {
             probation: None,
             models: None,
             link: None,
-        }) as u32;
-        self.deployments
-            .get_mut(deployment as usize)?
-            .replicas
-            .push(index);
+        });
+        self.deployments.get_mut(deployment)?.replicas.push(index);
         self.connect(index);
         Some(index)
     }
 
-    fn retire(&mut self, index: u32) {
-        if let Some(replica) = self.replicas.get_mut(index as usize) {
+    fn retire(&mut self, index: ReplicaIndex) {
+        if let Some(replica) = self.replicas.known_mut(index) {
             replica.retired = true;
         }
         self.refresh(index);
@@ -303,15 +200,16 @@ impl<C: Claims> Core<C> {
     }
 
     /// Takes the WAIT back from replicas that are no candidates any more.
-    fn forget_waits(&mut self, index: u32) {
-        let Some(deployment) = self.deployments.get_mut(index as usize) else {
+    fn forget_waits(&mut self, index: DeploymentIndex) {
+        let Some(deployment) = self.deployments.known_mut(index) else {
             return;
         };
         deployment.waiting.retain(|waiting| {
-            let Some(replica) = self.replicas.get_mut(*waiting as usize) else {
+            // A retired one that nothing ran on is forgotten already.
+            let Some(replica) = self.replicas.get_mut(*waiting) else {
                 return false;
             };
-            let keep = replica.candidate_place != NONE && replica.wanted;
+            let keep = replica.candidate_place.is_some() && replica.wanted;
             if !keep {
                 replica.wanted = false;
                 self.pending.push_back(Pending::Unwait {
@@ -323,21 +221,20 @@ impl<C: Claims> Core<C> {
         });
     }
 
-    pub(super) fn fail_queue(&mut self, index: u32, code: ErrorCode) {
-        while let Some(oldest) = self.deployments.get(index as usize).and_then(|one| {
-            [one.held.first, one.bound.first, one.queue.first]
-                .into_iter()
-                .find(|first| *first != NONE)
+    pub(super) fn fail_queue(&mut self, index: DeploymentIndex, code: ErrorCode) {
+        while let Some(oldest) = self.deployments.get(index).and_then(|one| {
+            let first = one.held.first.or(one.bound.first);
+            first.or(one.queue.first)
         }) {
             self.leave(oldest);
             self.fail(oldest, code);
         }
     }
 
-    fn forget_if_empty(&mut self, index: u32) {
+    pub(super) fn forget_if_empty(&mut self, index: DeploymentIndex) {
         let over = |one: &Deployment| one.removed && one.replicas.is_empty();
-        if self.deployments.get(index as usize).is_some_and(over) {
-            self.deployments.remove(index as usize);
+        if self.deployments.get(index).is_some_and(over) {
+            self.deployments.remove(index);
         }
     }
 }

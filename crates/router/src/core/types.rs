@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use eagleray_types::ErrorCode;
 use eagleray_wire::{Header, ModelKey, SessionKey};
 
-use super::limits::Limits;
+use super::{
+    limits::Limits,
+    table::{Index, ReplicaIndex, RequestIndex},
+};
 
 /// What a [`Core`](super::Core) is made from.
 #[derive(Clone, Debug)]
@@ -19,28 +22,28 @@ pub struct Options {
 /// One connection to one replica. Never used twice, so a late frame of an old connection is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey {
-    pub(super) index: u32,
+    pub(super) index: ReplicaIndex,
     pub(super) generation: u32,
 }
 
 impl ConnectionKey {
     /// Small and dense: good as an index into the owner's own table. Reused by later connections.
-    pub const fn index(self) -> usize {
-        self.index as usize
+    pub fn index(self) -> usize {
+        self.index.position()
     }
 }
 
 /// One request, from `submit` to its outcome. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestKey {
-    pub(super) index: u32,
+    pub(super) index: RequestIndex,
     pub(super) generation: u32,
 }
 
 impl RequestKey {
     /// Small and dense: good as an index into the owner's own table. Reused by later requests.
-    pub const fn index(self) -> usize {
-        self.index as usize
+    pub fn index(self) -> usize {
+        self.index.position()
     }
 }
 

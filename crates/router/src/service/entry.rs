@@ -1,6 +1,11 @@
 //! One request at the service: its body on the way out, its answer on the way in, and whoever waits for it.
 
-use std::task::Waker;
+use std::{
+    ops::{Index, IndexMut},
+    task::Waker,
+};
+
+use slab::Slab;
 
 use super::{Failure, body::Body, incoming::Incoming};
 use crate::core::RequestKey;
@@ -31,5 +36,42 @@ impl Entry {
             self.answer.failure = Some(failure);
         }
         self.wake();
+    }
+}
+
+/// Whose entry it is: held by its exchange, which removes the entry when it is dropped. Reused by later entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntryKey(usize);
+
+/// All entries.
+#[derive(Debug, Default)]
+pub(super) struct Entries(Slab<Entry>);
+
+impl Entries {
+    pub(super) fn insert(&mut self, entry: Entry) -> EntryKey {
+        EntryKey(self.0.insert(entry))
+    }
+
+    pub(super) fn remove(&mut self, key: EntryKey) -> Entry {
+        self.0.remove(key.0)
+    }
+
+    pub(super) fn contains(&self, key: EntryKey) -> bool {
+        self.0.contains(key.0)
+    }
+}
+
+/// Of an exchange that lives.
+impl Index<EntryKey> for Entries {
+    type Output = Entry;
+
+    fn index(&self, key: EntryKey) -> &Entry {
+        &self.0[key.0]
+    }
+}
+
+impl IndexMut<EntryKey> for Entries {
+    fn index_mut(&mut self, key: EntryKey) -> &mut Entry {
+        &mut self.0[key.0]
     }
 }

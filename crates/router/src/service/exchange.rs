@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use eagleray_types::ErrorCode;
 use eagleray_wire::region::{self, Arrival};
 
-use super::{Answer, Data, Failure, Handle, Value, incoming::charge};
+use super::{Answer, Data, Failure, Handle, Value, entry::EntryKey, incoming::charge};
 
 /// Whether more of a request's body can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +25,18 @@ pub enum Room {
 #[derive(Debug)]
 pub struct Exchange {
     handle: Handle,
-    index: usize,
+    key: EntryKey,
 }
 
 impl Exchange {
-    pub(super) fn new(handle: Handle, index: usize) -> Self {
-        Self { handle, index }
+    pub(super) fn new(handle: Handle, key: EntryKey) -> Self {
+        Self { handle, key }
     }
 
     /// Waits for the first frame of the answer. To be called until it is ready, once.
     pub fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
         let mut state = self.handle.state.borrow_mut();
-        let entry = state.entry(self.index);
+        let entry = state.entry(self.key);
         if let Some(answer) = entry.answer.first.take() {
             entry.answer.handed =
                 answer.flags.cost(answer.payload.len()) + charge(&answer.arrivals);
@@ -48,7 +48,7 @@ impl Exchange {
         if entry.answer.ended {
             return Poll::Ready(Err(Failure::new(ErrorCode::Internal)));
         }
-        state.wait(self.index, context);
+        state.wait(self.key, context);
         Poll::Pending
     }
 
@@ -58,11 +58,11 @@ impl Exchange {
     /// holds no more than one window.
     pub fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Data, Failure>>> {
         let mut state = self.handle.state.borrow_mut();
-        let handed = std::mem::take(&mut state.entry(self.index).answer.handed);
+        let handed = std::mem::take(&mut state.entry(self.key).answer.handed);
         if handed > 0 {
-            state.taken(self.index, handed);
+            state.taken(self.key, handed);
         }
-        let entry = state.entry(self.index);
+        let entry = state.entry(self.key);
         if let Some(data) = entry.answer.data.pop_front() {
             entry.answer.handed = data.flags.cost(data.bytes.len()) + charge(&data.arrivals);
             return Poll::Ready(Some(Ok(data)));
@@ -73,51 +73,51 @@ impl Exchange {
         if entry.answer.ended {
             return Poll::Ready(None);
         }
-        state.wait(self.index, context);
+        state.wait(self.key, context);
         Poll::Pending
     }
 
     /// Whether all data was handed out and none follows.
     pub fn is_finished(&self) -> bool {
         let mut state = self.handle.state.borrow_mut();
-        let answer = &state.entry(self.index).answer;
+        let answer = &state.entry(self.key).answer;
         answer.ended && answer.first.is_none() && answer.data.is_empty() && answer.failure.is_none()
     }
 
     /// Waits until user code has asked for the body, of which nothing was sent, or nobody wants it any more.
     pub fn poll_asked(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.handle.state.borrow_mut();
-        let body = &mut state.entry(self.index).body;
+        let body = &mut state.entry(self.key).body;
         if body.is_asked_for || !body.wanted || body.is_complete() {
             return Poll::Ready(());
         }
         body.awaits_asking = true;
-        state.wait(self.index, context);
+        state.wait(self.key, context);
         Poll::Pending
     }
 
     /// Waits until more of the body can be taken.
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Room> {
         let mut state = self.handle.state.borrow_mut();
-        let body = &state.entry(self.index).body;
+        let body = &state.entry(self.key).body;
         if !body.wanted || body.is_complete() {
             return Poll::Ready(Room::Closed);
         }
         if body.has_room() {
             return Poll::Ready(Room::Wanted);
         }
-        state.wait(self.index, context);
+        state.wait(self.key, context);
         Poll::Pending
     }
 
     /// Adds to the body. Only after [`Room::Wanted`]; what comes at another time is kept too, so that is the bound.
     pub fn push_body(&mut self, chunk: Bytes) {
-        self.handle.state.borrow_mut().push_body(self.index, chunk);
+        self.handle.state.borrow_mut().push_body(self.key, chunk);
     }
 
     /// The body is complete.
     pub fn end_body(&mut self) {
-        self.handle.state.borrow_mut().end_body(self.index);
+        self.handle.state.borrow_mut().end_body(self.key);
     }
 
     /// Adds to the message that goes out, and ends it if it `is_complete`. As [`Exchange::push_body`], and only once
@@ -126,41 +126,38 @@ impl Exchange {
         self.handle
             .state
             .borrow_mut()
-            .push_message(self.index, data, is_text, is_complete);
+            .push_message(self.key, data, is_text, is_complete);
     }
 
     /// No more messages come. `last` is the data of the frame that says so.
     pub fn end_messages(&mut self, last: Bytes) {
-        self.handle
-            .state
-            .borrow_mut()
-            .end_messages(self.index, last);
+        self.handle.state.borrow_mut().end_messages(self.key, last);
     }
 
     /// Waits until the end of the messages has been sent, or nobody wants it.
     pub fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.handle.state.borrow_mut();
-        if state.entry(self.index).body.is_sent() {
+        if state.entry(self.key).body.is_sent() {
             return Poll::Ready(());
         }
-        state.wait(self.index, context);
+        state.wait(self.key, context);
         Poll::Pending
     }
 
     /// The request has no time limit any more: its answer has begun and may take as long as it likes.
     pub fn lift_deadline(&mut self) {
-        self.handle.state.borrow_mut().lift_deadline(self.index);
+        self.handle.state.borrow_mut().lift_deadline(self.key);
     }
 
     /// Nobody waits for the answer any more, and the request is to be carried out all the same: after those of this router
     /// that somebody waits for. `max_queued_requests` does not bound it, so whoever calls this must.
     pub fn defer(&mut self) {
-        self.handle.state.borrow_mut().defer(self.index);
+        self.handle.state.borrow_mut().defer(self.key);
     }
 
     /// The answer could not be read: its connection ends, and so do all requests on it.
     pub fn break_peer(self) {
-        self.handle.state.borrow_mut().break_peer(self.index);
+        self.handle.state.borrow_mut().break_peer(self.key);
         self.handle.settle();
     }
 
@@ -215,7 +212,7 @@ fn value(data: Bytes, arrivals: Vec<Arrival>, is_error: bool) -> Result<Value, F
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.handle.state.borrow_mut().forget(self.index) {
+        if self.handle.state.borrow_mut().forget(self.key) {
             self.handle.settle();
         }
     }

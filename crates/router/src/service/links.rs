@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 use eagleray_wire::region::{Channel, Release};
 use tokio::task::AbortHandle;
 
-use super::socket::Writer;
+use super::{entry::EntryKey, socket::Writer};
 use crate::core::ConnectionKey;
 
 /// So many frames are not kept for the end of the turn.
@@ -45,15 +45,15 @@ pub(super) struct Link {
     /// Frames that were appended since the last write.
     appended: u32,
     /// Requests whose bodies wait for the buffer to empty.
-    waiting_bodies: Vec<usize>,
+    waiting_bodies: Vec<EntryKey>,
 }
 
 impl Link {
     /// Whether a body frame may be appended; if not, the body of this request is remembered.
-    pub(super) fn takes_body(&mut self, index: usize) -> bool {
+    pub(super) fn takes_body(&mut self, entry: EntryKey) -> bool {
         let takes = self.out.len() <= MAX_BODY_BACKLOG;
-        if !takes && self.waiting_bodies.last() != Some(&index) {
-            self.waiting_bodies.push(index);
+        if !takes && self.waiting_bodies.last() != Some(&entry) {
+            self.waiting_bodies.push(entry);
         }
         takes
     }
@@ -91,7 +91,7 @@ struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Flushed {
     /// Requests whose bodies may go on.
-    pub(super) bodies: Vec<usize>,
+    pub(super) bodies: Vec<EntryKey>,
     /// Connections that are of no more use.
     pub(super) given_up: Vec<ConnectionKey>,
 }
