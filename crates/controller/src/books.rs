@@ -8,6 +8,7 @@ pub(crate) mod application;
 pub(crate) mod attempts;
 pub(crate) mod condition;
 pub(crate) mod deployment;
+pub(crate) mod desired;
 pub(crate) mod health;
 mod register;
 pub(crate) mod replica;
@@ -24,15 +25,49 @@ pub(crate) use register::Register;
 
 use application::Application;
 use deployment::Deployment;
+use desired::{Desired, Plan};
 use replica::Replica;
 
 #[derive(Debug, Default)]
 pub(crate) struct Books {
+    pub(crate) desired: Desired,
+    /// What runs, or shall run: those that are being deleted, too.
     pub(crate) applications: BTreeMap<String, Application>,
     pub(crate) register: Register,
 }
 
 impl Books {
+    /// As the checkpoint has them: what should run, and no replica yet.
+    pub(crate) fn new(desired: Desired) -> Self {
+        let applications = desired.plans().map(|(name, plan)| {
+            let mut application = Application::new(name);
+            application.follow(Some(plan));
+            for deployment in application.deployments.values_mut() {
+                deployment.trust_serving();
+            }
+            (name.clone(), application)
+        });
+        Self {
+            applications: applications.collect(),
+            desired,
+            register: Register::default(),
+        }
+    }
+
+    pub(crate) fn plan(&self, application: &str) -> Option<&Plan> {
+        self.desired.plan(application)
+    }
+
+    /// It should not run any more, but something of it does.
+    pub(crate) fn is_deleting(&self, application: &str) -> bool {
+        self.applications.contains_key(application) && self.plan(application).is_none()
+    }
+
+    /// Whether that holds of any application.
+    pub(crate) fn is_any_deleting(&self) -> bool {
+        self.applications.keys().any(|name| self.is_deleting(name))
+    }
+
     pub(crate) fn deployment_mut(&mut self, key: &DeploymentKey) -> Option<&mut Deployment> {
         let application = self.applications.get_mut(&key.application)?;
         application.deployments.get_mut(&key.deployment)
@@ -43,6 +78,7 @@ impl Books {
         let Self {
             applications,
             register,
+            ..
         } = self;
         let key = register.owner(replica_id)?;
         let application = applications.get_mut(&key.application)?;
@@ -59,6 +95,7 @@ impl Books {
         let Self {
             applications,
             register,
+            ..
         } = self;
         let key = register.owner(replica_id)?;
         let application = applications.get_mut(&key.application)?;
@@ -71,8 +108,15 @@ impl Books {
         Some((replica, deployment))
     }
 
-    /// In debug builds: every replica is in the register, and nothing else.
+    /// In debug builds: every replica is in the register, and nothing else; and all follow the plans.
     pub(crate) fn check(&self) {
+        debug_assert!(
+            self.deployments().all(|one| {
+                let plan = self.plan(&one.key.application);
+                one.follows(plan)
+            }),
+            "a deployment has what its plan does not have"
+        );
         debug_assert_eq!(
             self.deployments()
                 .flat_map(|one| one.replicas.keys().map(move |id| (id, &one.key)))

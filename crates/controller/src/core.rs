@@ -50,24 +50,22 @@ use std::{
 use eagleray_types::control::{ApplicationStatus, Status, TargetUpdate, api_response};
 
 pub use command::{Command, Level, Save};
-pub use event::{CallId, Event, Reached, SaveError};
+pub use event::{CallId, Event, Reached, Request, SaveError};
 pub use label::Label;
 
 pub use crate::books::{
+    desired::REVISIONS_KEPT,
     replica_state::{ReplicaInput, ReplicaState},
     revision::Revision,
 };
 use crate::{
-    books::{Books, deployment::Deployment},
-    store::checkpoint::{Loaded, Root},
+    books::{Books, deployment::Deployment, desired::Desired},
+    store::checkpoint::Loaded,
     targets::{ApplicationTargets, Targets},
 };
 use outbox::Outbox;
-use requests::Change;
+use requests::Saving;
 use waits::Waits;
-
-/// Revisions of an application that can be gone back to.
-pub const REVISIONS_KEPT: usize = 10;
 
 #[derive(Clone, Debug)]
 pub struct CoreOptions {
@@ -92,27 +90,24 @@ pub struct Core {
     listed: bool,
     /// Applications to look at before this event is over.
     touched: BTreeSet<String>,
-    /// The root that the store holds or is being given; `None` after a save that failed.
-    saved: Option<Root>,
-    saving: Option<Change>,
-    changes: VecDeque<Change>,
+    requests: VecDeque<(CallId, Request)>,
+    saving: Option<Saving>,
     save_again_at: Option<Duration>,
     waits: Waits,
 }
 
 impl Core {
     /// Desired state as the checkpoint has it. Follow with [`Core::start`].
-    pub fn new(options: CoreOptions, loaded: Loaded) -> Self {
+    pub fn new(options: CoreOptions, loaded: &Loaded) -> Self {
         Self {
-            books: adopt::restore(&loaded),
+            books: Books::new(Desired::restore(loaded)),
             targets: Targets::new(options.epoch),
             out: Outbox::new(options),
             applied: 0,
             listed: false,
             touched: BTreeSet::new(),
-            saved: Some(loaded.root),
+            requests: VecDeque::new(),
             saving: None,
-            changes: VecDeque::new(),
             save_again_at: None,
             waits: Waits::default(),
         }
@@ -127,29 +122,7 @@ impl Core {
     /// Takes one event. `now` is the time since any fixed moment and never goes back.
     pub fn on_event(&mut self, event: Event, now: Duration) -> Vec<Command> {
         match event {
-            Event::Deploy {
-                call,
-                spec,
-                wall_time_s,
-            } => self.enqueue(Change::Deploy {
-                call,
-                spec,
-                wall_time_s,
-            }),
-            Event::Rollback {
-                call,
-                rollback,
-                wall_time_s,
-            } => {
-                self.enqueue(Change::Rollback {
-                    call,
-                    rollback,
-                    wall_time_s,
-                });
-            }
-            Event::Delete { call, name } => self.enqueue(Change::Delete { call, name }),
-            Event::DeleteAll { call } => self.enqueue(Change::DeleteAll { call }),
-            Event::BeginDelete { call, name } => self.enqueue(Change::BeginDelete { call, name }),
+            Event::Request { call, request } => self.on_request(call, request),
             Event::AwaitDeleted { call, name } => self.waits.until_gone(call, name, &mut self.out),
             Event::Await { call, wait } => {
                 self.waits
@@ -194,32 +167,14 @@ impl Core {
 
     /// Every revision that something still needs, each once or more often.
     pub fn revisions(&self) -> Vec<Arc<Revision>> {
-        let mut revisions = Vec::new();
-        for application in self.books.applications.values() {
-            revisions.extend(
-                application
-                    .history
-                    .iter()
-                    .chain(&application.target)
-                    .cloned(),
-            );
-            for deployment in application.deployments.values() {
-                let wanted = deployment.target.iter().chain(&deployment.serving);
-                let running = deployment.replicas.values().map(|replica| &replica.spec);
-                revisions.extend(
-                    wanted
-                        .chain(running)
-                        .map(|spec| Arc::clone(spec.revision())),
-                );
-            }
-        }
-        revisions
-    }
-
-    /// Names of the files that changes which are on their way need.
-    pub fn pending_files(&self) -> Vec<String> {
-        let changes = self.changes.iter().chain(&self.saving);
-        changes.flat_map(Change::files).collect()
+        let plans = self.books.desired.plans();
+        let planned = plans.flat_map(|(_, plan)| plan.history().chain(plan.serving.values()));
+        let applications = self.books.applications.values();
+        let running = applications
+            .flat_map(|application| application.deployments.values())
+            .flat_map(|deployment| deployment.replicas.values())
+            .map(|replica| replica.spec.revision());
+        planned.chain(running).cloned().collect()
     }
 
     /// What routers know now, for one who begins to watch; `None` before the first update.
@@ -229,16 +184,15 @@ impl Core {
 
     /// Status of every application, in the order of their names.
     pub fn statuses(&self, now: Duration) -> Vec<ApplicationStatus> {
-        self.books
-            .applications
-            .values()
-            .map(|application| render::render(application, now))
+        let applications = self.books.applications.values();
+        applications
+            .map(|one| render::render(one, self.books.plan(&one.name), now))
             .collect()
     }
 
     /// Carries out what an event made possible: the next change, decisions, the update to routers, answers.
     fn advance(&mut self, now: Duration) {
-        self.begin_changes();
+        self.begin_requests();
         if self.listed {
             let mut changes = BTreeMap::new();
             for name in mem::take(&mut self.touched) {
@@ -252,11 +206,7 @@ impl Core {
             self.waits
                 .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }
-        self.save_progress(now);
-    }
-
-    fn touch(&mut self, application: &str) {
-        self.touched.insert(application.to_owned());
+        self.save_learnt(now);
     }
 
     fn touch_all(&mut self) {
@@ -267,15 +217,17 @@ impl Core {
     fn look_at(&mut self, name: &str, now: Duration) -> Option<ApplicationTargets> {
         let Books {
             applications,
+            desired,
             register,
         } = &mut self.books;
         let application = applications.get_mut(name)?;
-        reconcile::reconcile(application, register, now, &mut self.out);
-        if application.is_over() {
+        reconcile::reconcile(application, desired, register, now, &mut self.out);
+        let plan = desired.plan(name);
+        if plan.is_none() && application.deployments.is_empty() {
             applications.remove(name);
             return None;
         }
-        Some(routed::application_targets(application))
+        Some(routed::application_targets(application, plan))
     }
 
     /// The deployment of a replica, which is looked at before this event is over, and where commands go.

@@ -36,7 +36,10 @@ use tokio::{
 use crate::{
     Error, Options,
     api::{ClientEvent, Clients},
-    core::{CallId, Command, Core, CoreOptions, Event, Level, Reached, Revision, Save, SaveError},
+    core::{
+        CallId, Command, Core, CoreOptions, Event, Level, Reached, Request, Revision, Save,
+        SaveError,
+    },
     reach::{self, reach},
     store::{
         Sqlite, Store,
@@ -102,7 +105,7 @@ pub fn run_with(
             python: options.python.clone(),
         };
         let service = Service {
-            core: Core::new(core_options, loaded),
+            core: Core::new(core_options, &loaded),
             began: Instant::now(),
             epoch,
             options,
@@ -306,30 +309,31 @@ impl Service {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs_f64();
-        let event = match body {
-            api_request::Body::Deploy(spec) => Event::Deploy {
-                call,
-                spec,
-                wall_time_s,
-            },
-            api_request::Body::AwaitApplication(wait) => Event::Await { call, wait },
-            api_request::Body::Delete(name) => Event::Delete { call, name },
-            api_request::Body::Status(_) => Event::Status { call },
-            api_request::Body::Rollback(rollback) => Event::Rollback {
-                call,
+        let request = match body {
+            api_request::Body::Deploy(spec) => Request::Deploy { spec, wall_time_s },
+            api_request::Body::Rollback(rollback) => Request::Rollback {
                 rollback,
                 wall_time_s,
             },
-            api_request::Body::DeleteAll(_) => Event::DeleteAll { call },
-            api_request::Body::Unreachable(report) => Event::Unreachable(report),
-            api_request::Body::BeginDelete(name) => Event::BeginDelete { call, name },
-            api_request::Body::AwaitDeleted(name) => Event::AwaitDeleted { call, name },
+            api_request::Body::Delete(name) => Request::Delete { name },
+            api_request::Body::DeleteAll(_) => Request::DeleteAll,
+            api_request::Body::BeginDelete(name) => Request::BeginDelete { name },
+            api_request::Body::AwaitApplication(wait) => {
+                return self.take(Event::Await { call, wait });
+            }
+            api_request::Body::AwaitDeleted(name) => {
+                return self.take(Event::AwaitDeleted { call, name });
+            }
+            api_request::Body::Status(_) => return self.take(Event::Status { call }),
+            api_request::Body::Unreachable(report) => {
+                return self.take(Event::Unreachable(report));
+            }
             api_request::Body::WatchTargets(_) => {
                 self.clients.watch(call, self.core.snapshot());
                 return Ok(());
             }
         };
-        self.take(event)
+        self.take(Event::Request { call, request })
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {

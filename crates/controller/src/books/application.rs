@@ -1,21 +1,14 @@
-//! One application: what it shall be, and its deployments.
+//! One application as it runs: its deployments. What it should be is its [`Plan`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use eagleray_types::control::Route;
+use eagleray_types::DeploymentKey;
 
-use super::{deployment::Deployment, revision::Revision, status::Status};
+use super::{deployment::Deployment, desired::Plan, status::Status};
 
 #[derive(Debug)]
 pub(crate) struct Application {
     pub(crate) name: String,
-    /// `None`: being deleted.
-    pub(crate) target: Option<Arc<Revision>>,
-    /// Oldest first; the last is the target.
-    pub(crate) history: Vec<Arc<Revision>>,
-    pub(crate) deployed_at_s: f64,
-    /// Where it is reachable now. It follows the target once the target's ingress can answer.
-    pub(crate) route: Option<Route>,
     pub(crate) deployments: BTreeMap<String, Deployment>,
 }
 
@@ -23,27 +16,28 @@ impl Application {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            target: None,
-            history: Vec::new(),
-            deployed_at_s: 0.0,
-            route: None,
             deployments: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn deleting(&self) -> bool {
-        self.target.is_none()
-    }
-
-    /// Nothing shall run and nothing does.
-    pub(crate) fn is_over(&self) -> bool {
-        self.deleting() && self.deployments.is_empty()
+    /// All deployments have their targets from the plan, those that are new included.
+    pub(crate) fn follow(&mut self, plan: Option<&Plan>) {
+        for name in plan.into_iter().flat_map(Plan::deployments) {
+            if !self.deployments.contains_key(name) {
+                let key = DeploymentKey::new(self.name.as_str(), name);
+                self.deployments
+                    .insert(name.to_owned(), Deployment::new(key));
+            }
+        }
+        for deployment in self.deployments.values_mut() {
+            deployment.follow(plan);
+        }
     }
 
     /// Its status, from those of its deployments, in the order of the contract. One that it no longer has may still
     /// drain, which is no part of the deploy.
-    pub(crate) fn word(&self) -> &'static str {
-        if self.deleting() {
+    pub(crate) fn word(&self, plan: Option<&Plan>) -> &'static str {
+        if plan.is_none() {
             return "DELETING";
         }
         let any = |wanted: &[Status]| {

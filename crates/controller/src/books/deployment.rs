@@ -6,18 +6,19 @@ use eagleray_types::DeploymentKey;
 
 use super::{
     attempts::{Attempts, SETTLED, STABLE},
+    desired::Plan,
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
-    status::StatusInfo,
+    status::{StatusInfo, StatusInput},
 };
 
 #[derive(Debug)]
 pub(crate) struct Deployment {
     pub(crate) key: DeploymentKey,
-    /// What shall run; `None`: the newest revision has no such deployment.
+    /// What shall run; `None`: the newest revision has no such deployment. As the plan has it.
     pub(crate) target: Option<VersionSpec>,
-    /// What ran last at full size. While the target is not there, this is kept at full size.
+    /// What ran last at full size. While the target is not there, this is kept at full size. As the plan has it.
     pub(crate) serving: Option<VersionSpec>,
     pub(crate) replicas: BTreeMap<String, Replica>,
     /// By version, for the versions that matter now.
@@ -35,6 +36,33 @@ impl Deployment {
             attempts: BTreeMap::new(),
             status: StatusInfo::new(),
         }
+    }
+
+    /// What shall run of it is what the plan says; without a plan, nothing.
+    pub(crate) fn follow(&mut self, plan: Option<&Plan>) {
+        let name = self.key.deployment.as_str();
+        let target = plan.and_then(|plan| plan.target.find(name));
+        if target.is_none() && self.target.is_some() {
+            self.status.on(StatusInput::Delete, "");
+        }
+        self.target = target;
+        self.serving = plan.and_then(|plan| plan.serving(name));
+    }
+
+    /// What has run at full size has been ready.
+    pub(crate) fn trust_serving(&mut self) {
+        if let Some(serving) = self.serving.clone() {
+            self.attempts_of(serving.version()).proven = true;
+        }
+    }
+
+    /// For assertions: nothing has changed it but [`Deployment::follow`].
+    pub(crate) fn follows(&self, plan: Option<&Plan>) -> bool {
+        let name = self.key.deployment.as_str();
+        let blob =
+            |spec: &Option<VersionSpec>| spec.as_ref().map(|one| one.revision().blob.clone());
+        blob(&self.target) == blob(&plan.and_then(|plan| plan.target.find(name)))
+            && blob(&self.serving) == blob(&plan.and_then(|plan| plan.serving(name)))
     }
 
     pub(crate) fn attempts_of(&mut self, version: &str) -> &mut Attempts {

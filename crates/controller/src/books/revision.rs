@@ -8,11 +8,18 @@ use prost::Message as _;
 use crate::store::sha256_hex;
 
 /// One immutable state of an application, with the name of the blob that keeps it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Revision {
     pub spec: ApplicationSpec,
     /// Hex SHA-256 of the encoded spec.
     pub blob: String,
+}
+
+/// The name of the blob says all: it is a hash.
+impl PartialEq for Revision {
+    fn eq(&self, other: &Self) -> bool {
+        self.blob == other.blob
+    }
 }
 
 impl Revision {
@@ -35,13 +42,14 @@ impl Revision {
 
     /// The names of every file that a replica of this revision needs.
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
-        let callables = self
-            .spec
-            .deployments
-            .iter()
-            .map(|spec| spec.callable_blob.as_str());
+        Self::files_of(&self.spec)
+    }
+
+    pub(crate) fn files_of(spec: &ApplicationSpec) -> impl Iterator<Item = &str> {
+        let callables = spec.deployments.iter();
         callables
-            .chain([self.spec.code_blob.as_str()])
+            .map(|one| one.callable_blob.as_str())
+            .chain([spec.code_blob.as_str()])
             .filter(|name| !name.is_empty())
     }
 }

@@ -6,52 +6,23 @@
 //! the same `user_config` twice does not call user code. It is told that in steps all the same, since the last
 //! controller may have ended in the middle of a change.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use eagleray_types::{
-    DeploymentKey,
-    control::{Empty, Listed, ListedReplica, ReplicaEvent, Route, replica_command, replica_event},
+use eagleray_types::control::{
+    Empty, Listed, ListedReplica, ReplicaEvent, replica_command, replica_event,
 };
 use prost::Message as _;
 
 use super::{command::Level, label::Label, outbox::Outbox, reaching::reach};
-use crate::{
-    books::{
-        Books,
-        application::Application,
-        condition::Condition,
-        deployment::Deployment,
-        health::Health,
-        replica::{Reach, Replica},
-        replica_state::ReplicaState,
-        revision::{Revision, VersionSpec},
-        told::Told,
-    },
-    store::checkpoint::{Loaded, RootApplication},
+use crate::books::{
+    Books,
+    condition::Condition,
+    health::Health,
+    replica::{Reach, Replica},
+    replica_state::ReplicaState,
+    revision::VersionSpec,
+    told::Told,
 };
-
-/// The books as the checkpoint has them: what shall run, and no replica yet.
-pub(super) fn restore(loaded: &Loaded) -> Books {
-    let revisions: BTreeMap<String, Arc<Revision>> = loaded
-        .revisions
-        .iter()
-        .map(|(blob, spec)| {
-            (
-                blob.clone(),
-                Arc::new(Revision {
-                    spec: spec.clone(),
-                    blob: blob.clone(),
-                }),
-            )
-        })
-        .collect();
-    let mut books = Books::default();
-    for stored in &loaded.root.applications {
-        let application = restore_application(stored, &revisions);
-        books.applications.insert(stored.name.clone(), application);
-    }
-    books
-}
 
 /// Takes over what lives. What nothing wants is stopped.
 pub(super) fn adopt(
@@ -89,15 +60,12 @@ pub(super) fn adopt(
 
 /// The spec under which a replica is kept; `None` when nothing wants it.
 fn place(books: &Books, label: &Label) -> Option<VersionSpec> {
-    let application = books.applications.get(&label.deployment.application)?;
     let name = &label.deployment.deployment;
+    let application = books.applications.get(&label.deployment.application)?;
     let deployment = application.deployments.get(name)?;
     let current = deployment.target.iter().chain(&deployment.serving).cloned();
-    let earlier = application
-        .history
-        .iter()
-        .rev()
-        .filter_map(|revision| revision.find(name));
+    let plan = books.plan(&application.name)?;
+    let earlier = plan.history().filter_map(|revision| revision.find(name));
     current
         .chain(earlier)
         .find(|spec| spec.version() == label.version)
@@ -171,51 +139,4 @@ pub(super) fn learn_pids(books: &mut Books, listed: &Listed) {
             replica.pid = one.pid;
         }
     }
-}
-
-fn restore_application(
-    stored: &RootApplication,
-    revisions: &BTreeMap<String, Arc<Revision>>,
-) -> Application {
-    let mut application = Application::new(&stored.name);
-    application.history = stored
-        .history
-        .iter()
-        .filter_map(|blob| revisions.get(blob).cloned())
-        .collect();
-    application.target = application.history.last().cloned();
-    application.deployed_at_s = stored.deployed_at_s;
-    if !stored.route_prefix.is_empty() {
-        let ingress = DeploymentKey::new(stored.name.as_str(), stored.route_ingress.as_str());
-        application.route = Some(Route {
-            prefix: stored.route_prefix.clone(),
-            ingress,
-        });
-    }
-    let target = application.target.clone();
-    let targeted = target.iter().flat_map(|revision| {
-        revision
-            .spec
-            .deployments
-            .iter()
-            .map(|one| one.name.as_str())
-    });
-    for name in targeted.chain(stored.serving.keys().map(String::as_str)) {
-        let mut deployment = Deployment::new(DeploymentKey::new(stored.name.as_str(), name));
-        deployment.target = target.as_ref().and_then(|revision| revision.find(name));
-        let serving = stored
-            .serving
-            .get(name)
-            .and_then(|blob| revisions.get(blob));
-        deployment.serving = serving.and_then(|revision| revision.find(name));
-        if let Some(version) = deployment
-            .serving
-            .as_ref()
-            .map(|serving| serving.version().to_owned())
-        {
-            deployment.attempts_of(&version).proven = true;
-        }
-        application.deployments.insert(name.to_owned(), deployment);
-    }
-    application
 }

@@ -1,130 +1,118 @@
 //! Durable changes take effect: applications and deployments get their new targets.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
-use eagleray_types::{
-    DeploymentKey,
-    control::{ApplicationSpec, Deployed, Empty, api_response},
-};
+use eagleray_types::control::{Deployed, Empty, api_response};
 
-use super::{Core, REVISIONS_KEPT, command::Level, event::CallId, notes, requests::Change};
+use super::{Core, command::Level, event::CallId, notes};
 use crate::books::{
+    Books,
     application::Application,
     deployment::Deployment,
+    desired::Change,
     revision::{Revision, VersionSpec},
     status::{Status, StatusInput},
 };
 
+/// A change that a client asked for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) call: CallId,
+    pub(super) change: Change,
+    pub(super) answer: Answer,
+}
+
+/// When the client hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is accepted, and will come true.
+    AtOnce,
+    /// What goes is gone.
+    WhenGone,
+}
+
 impl Core {
-    pub(super) fn take_effect(&mut self, change: Change) {
-        match change {
-            Change::Deploy {
-                call,
-                spec,
-                wall_time_s,
-            } => self.deploy(call, spec, wall_time_s),
-            Change::Delete { call, name } => {
-                self.delete(&name);
-                self.waits.until_gone(call, name, &mut self.out);
+    pub(super) fn take_effect(&mut self, pending: Pending) {
+        let Pending {
+            call,
+            change,
+            answer,
+        } = pending;
+        let gone = match &change {
+            Change::Deploy { revision, .. } => return self.deploy(call, &change, revision),
+            Change::Delete { application } => application.as_str(),
+            Change::DeleteAll => "",
+            Change::Serve { .. } | Change::Dismiss { .. } | Change::Route { .. } => {
+                debug_assert!(false, "no client asks for {change:?}");
+                return;
             }
-            Change::DeleteAll { call } => {
-                for name in self.books.applications.keys().cloned().collect::<Vec<_>>() {
-                    self.delete(&name);
-                }
-                self.waits.until_gone(call, String::new(), &mut self.out);
-            }
-            Change::BeginDelete { call, name } => {
-                self.delete(&name);
-                self.out.reply(call, api_response::Body::Done(Empty {}));
-            }
-            Change::Rollback { .. } | Change::Progress => {}
+        };
+        self.delete(&change);
+        match answer {
+            Answer::AtOnce => self.out.reply(call, api_response::Body::Done(Empty {})),
+            Answer::WhenGone => self.waits.until_gone(call, gone.to_owned(), &mut self.out),
         }
     }
 
-    fn deploy(&mut self, call: CallId, spec: ApplicationSpec, wall_time_s: f64) {
-        let name = spec.name.clone();
-        let revision = Arc::new(Revision::new(spec));
-        let application = self
-            .books
-            .applications
-            .entry(name.clone())
-            .or_insert_with(|| Application::new(&name));
-        let was_deleting = application.deleting() && !application.deployments.is_empty();
-        let mut notes = notes::notes(
-            application.target.as_ref().map(|old| &old.spec),
-            &revision.spec,
-        );
-        if was_deleting {
+    fn deploy(&mut self, call: CallId, change: &Change, revision: &Arc<Revision>) {
+        let name = revision.spec.name.as_str();
+        let ends_delete = self.books.is_deleting(name);
+        let before = self.books.plan(name).map(|plan| &plan.target.spec);
+        let mut notes = notes::notes(before, &revision.spec);
+        if ends_delete {
             notes.insert(0, notes::DELETE_ENDS.to_owned());
         }
 
-        application
-            .history
-            .retain(|kept| kept.blob != revision.blob);
-        application.history.push(Arc::clone(&revision));
-        let excess = application.history.len().saturating_sub(REVISIONS_KEPT);
-        application.history.drain(..excess);
-        application.target = Some(Arc::clone(&revision));
-        application.deployed_at_s = wall_time_s;
-
-        for deployment in &revision.spec.deployments {
-            let key = DeploymentKey::new(name.as_str(), deployment.name.as_str());
-            let entry = application.deployments.entry(deployment.name.clone());
-            let entry = entry.or_insert_with(|| Deployment::new(key));
-            if let Some(target) = revision.find(&deployment.name) {
-                retarget(entry, target);
+        self.books.desired.apply(change);
+        let applications = self.books.applications.entry(name.to_owned());
+        let application = applications.or_insert_with(|| Application::new(name));
+        for (name, deployment) in &mut application.deployments {
+            if let Some(target) = revision.find(name) {
+                retarget(deployment, &target);
             }
         }
-        for (_, deployment) in application
-            .deployments
-            .iter_mut()
-            .filter(|(name, _)| revision.find(name.as_str()).is_none())
-        {
-            deployment.target = None;
-            deployment.status.on(StatusInput::Delete, "");
-        }
+        application.follow(self.books.desired.plan(name));
+
         let short: String = revision.spec.revision.chars().take(12).collect();
         for note in &notes {
-            self.out.log(
-                Level::Info,
-                format!("application '{name}', revision {short}: {note}"),
-            );
+            let message = format!("application '{name}', revision {short}: {note}");
+            self.out.log(Level::Info, message);
         }
-        self.out.reply(
-            call,
-            api_response::Body::Deployed(Deployed {
-                revision: revision.spec.revision.clone(),
-                notes,
-            }),
-        );
+        let deployed = Deployed {
+            revision: revision.spec.revision.clone(),
+            notes,
+        };
+        self.out.reply(call, api_response::Body::Deployed(deployed));
         self.waits
-            .on_deployed(&self.books, &name, was_deleting, &mut self.out);
-        self.touch(&name);
+            .on_deployed(&self.books, name, ends_delete, &mut self.out);
+        self.touched.insert(name.to_owned());
     }
 
-    fn delete(&mut self, name: &str) {
-        let Some(application) = self.books.applications.get_mut(name) else {
-            return;
-        };
-        if application.target.take().is_some() {
-            application.history.clear();
-            application.route = None;
-            for deployment in application.deployments.values_mut() {
-                deployment.target = None;
-                deployment.serving = None;
-                deployment.status.on(StatusInput::Delete, "");
+    fn delete(&mut self, change: &Change) {
+        let Books {
+            desired,
+            applications,
+            ..
+        } = &mut self.books;
+        desired.apply(change);
+        let unplanned = |one: &&mut Application| desired.plan(&one.name).is_none();
+        for application in applications.values_mut().filter(unplanned) {
+            let mut deployments = application.deployments.values();
+            if deployments.any(|one| one.target.is_some()) {
+                let message = format!("application '{}' is deleted", application.name);
+                self.out.log(Level::Info, message);
             }
-            self.out
-                .log(Level::Info, format!("application '{name}' is deleted"));
+            application.follow(None);
+            self.waits.on_deleted(&application.name, &mut self.out);
+            self.touched.insert(application.name.clone());
         }
-        self.waits.on_deleted(name, &mut self.out);
-        self.touch(name);
     }
 }
 
-/// Points a deployment at its new spec and moves its status as the size of the change asks.
-fn retarget(deployment: &mut Deployment, target: VersionSpec) {
-    let version = target.version().to_owned();
+/// A deployment is about to get this target: moves its status as the size of the change asks, and tries anew what had
+/// failed.
+fn retarget(deployment: &mut Deployment, target: &VersionSpec) {
+    let version = target.version();
     let proven_before = deployment
         .serving
         .as_ref()
@@ -132,44 +120,43 @@ fn retarget(deployment: &mut Deployment, target: VersionSpec) {
         || deployment
             .routable()
             .any(|replica| replica.spec.version() == version);
-    let attempts = deployment.attempts_of(&version);
+    let attempts = deployment.attempts_of(version);
     let gave_up = attempts.gave_up;
     attempts.reset();
     attempts.proven |= proven_before;
 
-    let input = match &deployment.target {
-        Some(old) if old.version() == version && !gave_up => {
-            let (before, after) = (old.options(), target.options());
-            let mut rescaled = before.clone();
-            rescaled.num_replicas = after.num_replicas;
-            match (
-                rescaled == *after,
-                before.num_replicas.cmp(&after.num_replicas),
-            ) {
-                (false, _) => Some(StatusInput::Configured),
-                (true, std::cmp::Ordering::Less) => Some(StatusInput::ScaledUp),
-                (true, std::cmp::Ordering::Greater) => Some(StatusInput::ScaledDown),
-                (true, std::cmp::Ordering::Equal)
-                    if deployment.status.status == Status::DeployFailed =>
-                {
-                    Some(StatusInput::Configured)
-                }
-                (true, std::cmp::Ordering::Equal) => None,
-            }
-        }
-        _ => Some(StatusInput::Configured),
+    let before = deployment
+        .target
+        .as_ref()
+        .filter(|before| before.version() == version && !gave_up);
+    let input = match before {
+        Some(before) => size_of_change(before, target, deployment.status.status),
+        None => Some(StatusInput::Configured),
     };
     if let Some(input) = input {
         deployment.status.on(input, "");
     }
-    deployment.target = Some(target);
-    let matters: Vec<String> = deployment
-        .target
-        .iter()
-        .chain(&deployment.serving)
-        .map(|spec| spec.version().to_owned())
-        .collect();
+    let serving = deployment.serving.as_ref().map(VersionSpec::version);
     deployment
         .attempts
-        .retain(|version, _| matters.contains(version));
+        .retain(|known, _| known == version || Some(known.as_str()) == serving);
+}
+
+/// What the status hears of a target of the same version; `None`: nothing.
+fn size_of_change(
+    before: &VersionSpec,
+    after: &VersionSpec,
+    status: Status,
+) -> Option<StatusInput> {
+    let (before, after) = (before.options(), after.options());
+    let mut rescaled = before.clone();
+    rescaled.num_replicas = after.num_replicas;
+    if rescaled != *after {
+        return Some(StatusInput::Configured);
+    }
+    match before.num_replicas.cmp(&after.num_replicas) {
+        Ordering::Less => Some(StatusInput::ScaledUp),
+        Ordering::Greater => Some(StatusInput::ScaledDown),
+        Ordering::Equal => (status == Status::DeployFailed).then_some(StatusInput::Configured),
+    }
 }

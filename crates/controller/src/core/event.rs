@@ -12,33 +12,38 @@ pub struct CallId {
     pub sequence: u64,
 }
 
+/// What a client asks to be changed. Wall-clock seconds are only shown.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a short queue")]
+pub enum Request {
+    Deploy {
+        spec: ApplicationSpec,
+        wall_time_s: f64,
+    },
+    Rollback {
+        rollback: Rollback,
+        wall_time_s: f64,
+    },
+    /// Answered when it is gone.
+    Delete {
+        name: String,
+    },
+    DeleteAll,
+    /// As `Delete`, answered when it is accepted.
+    BeginDelete {
+        name: String,
+    },
+}
+
 #[derive(Clone, Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, and soon taken apart"
 )]
 pub enum Event {
-    Deploy {
+    Request {
         call: CallId,
-        spec: ApplicationSpec,
-        /// Wall-clock seconds, only shown.
-        wall_time_s: f64,
-    },
-    Rollback {
-        call: CallId,
-        rollback: Rollback,
-        wall_time_s: f64,
-    },
-    Delete {
-        call: CallId,
-        name: String,
-    },
-    DeleteAll {
-        call: CallId,
-    },
-    BeginDelete {
-        call: CallId,
-        name: String,
+        request: Request,
     },
     AwaitDeleted {
         call: CallId,

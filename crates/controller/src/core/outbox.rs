@@ -31,6 +31,8 @@ pub(super) struct Outbox {
     /// A `List` is on its way.
     listing: bool,
     commands: Vec<Command>,
+    /// What is desired is not what the store was given last, as far as is known.
+    save_wanted: bool,
     /// `Stop` goes out after the update that takes the replica from the routers.
     stops: Vec<Command>,
 }
@@ -42,6 +44,7 @@ impl Outbox {
             options,
             question: 0,
             listing: false,
+            save_wanted: false,
             commands: Vec::new(),
             stops: Vec::new(),
         }
@@ -93,6 +96,20 @@ impl Outbox {
     /// The node has answered [`Outbox::list`].
     pub(super) fn listed(&mut self) {
         self.listing = false;
+    }
+
+    /// Has what is desired saved, when the store has nothing else to do.
+    pub(super) fn want_save(&mut self) {
+        self.save_wanted = true;
+    }
+
+    pub(super) fn is_save_wanted(&self) -> bool {
+        self.save_wanted
+    }
+
+    /// The store is given all that is desired by now.
+    pub(super) fn save_is_begun(&mut self) {
+        self.save_wanted = false;
     }
 
     pub(super) fn reply(&mut self, call: CallId, body: api_response::Body) {

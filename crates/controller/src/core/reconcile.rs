@@ -3,62 +3,65 @@
 //! Idempotent: with nothing new, it gives no commands. Decisions are [`super::rollout`]'s; this file carries them
 //! into state and commands, and notices what has come true (a deployment at full size).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     configure, departure, lifecycle,
     outbox::Outbox,
     ranks,
     rollout::{self, Fleet, Member, Phase, Version, Want},
-    routed::settle_route,
+    routed::route_reached,
 };
 use crate::books::{
     Register,
     application::Application,
     deployment::Deployment,
+    desired::{Change, Desired},
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
     status::{Status, StatusInput},
 };
 
-/// Starts and stops what is due, and forgets deployments that are gone.
+/// Starts and stops what is due, notices what has come true, and forgets deployments that are gone.
 pub(super) fn reconcile(
     application: &mut Application,
+    desired: &mut Desired,
     register: &mut Register,
     now: Duration,
     out: &mut Outbox,
 ) {
-    if application.deleting() {
-        dismiss(application, register, now, out);
-    } else {
-        reconcile_deployments(application, register, now, out);
+    let planned = desired.plan(&application.name).is_some();
+    if planned {
+        for deployment in application.deployments.values_mut() {
+            reconcile_deployment(deployment, desired, register, now, out);
+        }
+    }
+    let settled = |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
+    // Deployments that the new revision does not have go last: what called them is replaced by then.
+    if !planned || application.deployments.values().all(settled) {
+        dismiss(application, desired, register, now, out);
     }
     application
         .deployments
         .retain(|_, one| one.target.is_some() || one.serving.is_some() || !one.replicas.is_empty());
-    settle_route(application);
+    let plan = desired.plan(&application.name);
+    if let Some(change) = plan.and_then(|plan| route_reached(application, plan)) {
+        learn(desired, &change, out);
+    }
 }
 
-fn reconcile_deployments(
-    application: &mut Application,
-    register: &mut Register,
-    now: Duration,
-    out: &mut Outbox,
-) {
-    for deployment in application.deployments.values_mut() {
-        reconcile_deployment(deployment, register, now, out);
-    }
-    let settled = |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
-    if application.deployments.values().all(settled) {
-        // Deployments that the new revision does not have go last: what called them is replaced by now.
-        dismiss(application, register, now, out);
+/// What has come true is in force at once.
+fn learn(desired: &mut Desired, change: &Change, out: &mut Outbox) {
+    if desired.apply(change) {
+        out.want_save();
     }
 }
 
 /// Deployments without a target go, but for those that are still called.
 fn dismiss(
     application: &mut Application,
+    desired: &mut Desired,
     register: &mut Register,
     now: Duration,
     out: &mut Outbox,
@@ -70,8 +73,10 @@ fn dismiss(
         .filter(|one| one.target.is_none())
     {
         if !waiting.contains(&deployment.key.deployment) {
-            deployment.serving = None;
-            reconcile_deployment(deployment, register, now, out);
+            let key = deployment.key.clone();
+            learn(desired, &Change::Dismiss { deployment: key }, out);
+            deployment.follow(desired.plan(&application.name));
+            reconcile_deployment(deployment, desired, register, now, out);
         } else if deployment.serving.is_none() {
             departure::stop_starting(deployment, out);
         }
@@ -80,6 +85,7 @@ fn dismiss(
 
 fn reconcile_deployment(
     deployment: &mut Deployment,
+    desired: &mut Desired,
     register: &mut Register,
     now: Duration,
     out: &mut Outbox,
@@ -103,7 +109,53 @@ fn reconcile_deployment(
     if ranks::settle(deployment) {
         configure::reconfigure(deployment, now, out);
     }
-    notice_target_reached(deployment);
+    if let Some(target) = deployment
+        .target
+        .clone()
+        .filter(|one| is_reached(deployment, one))
+    {
+        deployment.status.on(StatusInput::TargetReached, "");
+        serve(deployment, &target, desired, out);
+    }
+}
+
+/// The version is now the one to fall back on.
+fn serve(
+    deployment: &mut Deployment,
+    target: &VersionSpec,
+    desired: &mut Desired,
+    out: &mut Outbox,
+) {
+    let serving = deployment.serving.as_ref();
+    if serving.is_some_and(|serving| serving.same_revision(target)) {
+        return;
+    }
+    let change = Change::Serve {
+        deployment: deployment.key.clone(),
+        revision: Arc::clone(target.revision()),
+    };
+    learn(desired, &change, out);
+    deployment.follow(desired.plan(&deployment.key.application));
+    deployment
+        .attempts
+        .retain(|version, _| version == target.version());
+}
+
+/// Full size with the wanted options, and nothing else that lives.
+fn is_reached(deployment: &Deployment, target: &VersionSpec) -> bool {
+    let live = deployment
+        .replicas
+        .values()
+        .filter(|replica| replica.state.live());
+    let wanted = target.options().num_replicas as usize;
+    // Ready again is not well again: that is for the ten seconds to show.
+    let loops = deployment
+        .target_attempts()
+        .is_some_and(|attempts| attempts.crash_loop.is_some());
+    live.count() == wanted
+        && deployment.running(target) == wanted
+        && !deployment.is_refused()
+        && !loops
 }
 
 fn want(deployment: &Deployment, spec: &VersionSpec, now: Duration) -> Want {
@@ -156,39 +208,5 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
             .fallback()
             .map(|spec| want(deployment, spec, now)),
         members: members.collect(),
-    }
-}
-
-/// Full size with the wanted options, and nothing else that lives: the version is now the one to fall back on.
-fn notice_target_reached(deployment: &mut Deployment) {
-    let Some(target) = deployment.target.clone() else {
-        return;
-    };
-    let live = deployment
-        .replicas
-        .values()
-        .filter(|replica| replica.state.live())
-        .count();
-    let wanted = target.options().num_replicas as usize;
-    if live != wanted || deployment.running(&target) != wanted || deployment.is_refused() {
-        return;
-    }
-    // Ready again is not well again: that is for the ten seconds to show.
-    if deployment
-        .target_attempts()
-        .is_some_and(|attempts| attempts.crash_loop.is_some())
-    {
-        return;
-    }
-    deployment.status.on(StatusInput::TargetReached, "");
-    if !deployment
-        .serving
-        .as_ref()
-        .is_some_and(|serving| serving.same_revision(&target))
-    {
-        deployment
-            .attempts
-            .retain(|version, _| version == target.version());
-        deployment.serving = Some(target);
     }
 }

@@ -6,19 +6,24 @@ use eagleray_types::control::{ApplicationStatus, DeploymentStatus, ReplicaStatus
 
 use super::{configure, hung::hung_text};
 use crate::books::{
-    application::Application, deployment::Deployment, replica_state::ReplicaState, status::Status,
+    application::Application, deployment::Deployment, desired::Plan, replica_state::ReplicaState,
+    status::Status,
 };
 
 /// From here on the status of a starting deployment says that it is slow.
 const SLOW_START: Duration = Duration::from_secs(30);
 
-pub(super) fn render(application: &Application, now: Duration) -> ApplicationStatus {
+pub(super) fn render(
+    application: &Application,
+    plan: Option<&Plan>,
+    now: Duration,
+) -> ApplicationStatus {
     let deployments: Vec<_> = application
         .deployments
         .values()
         .map(|one| render_deployment(one, now))
         .collect();
-    let status = application.word();
+    let status = application.word(plan);
     let failing =
         |one: &&DeploymentStatus| matches!(one.status.as_str(), "DEPLOY_FAILED" | "UNHEALTHY");
     let message = match status {
@@ -35,12 +40,12 @@ pub(super) fn render(application: &Application, now: Duration) -> ApplicationSta
             .join("\n"),
         _ => String::new(),
     };
-    let spec = application.target.as_ref().map(|revision| &revision.spec);
+    let spec = plan.map(|plan| &plan.target.spec);
     ApplicationStatus {
         name: application.name.clone(),
         status: status.to_owned(),
         message,
-        last_deployed_time_s: application.deployed_at_s,
+        last_deployed_time_s: plan.map_or(0.0, |plan| plan.deployed_at_s),
         route_prefix: spec
             .map(|spec| spec.route_prefix.clone())
             .unwrap_or_default(),

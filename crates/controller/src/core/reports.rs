@@ -69,7 +69,7 @@ impl Core {
             }
             node_event::Body::ControllerSocketLost(_) => self.out.push(Command::Listen),
             // The store makes itself again with the next save.
-            node_event::Body::StateLost(_) => self.saved = None,
+            node_event::Body::StateLost(_) => self.out.want_save(),
         }
     }
 

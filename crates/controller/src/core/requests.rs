@@ -1,355 +1,237 @@
-//! Changes of desired state: checked, made durable, then in force.
+//! What clients ask to be changed: checked, made durable, then in force.
 //!
-//! One change is with the store at a time and the rest wait, so the root that is saved always follows from the one
-//! before it. What the core learns by itself (a revision now runs at full size) is saved the same way, when no
-//! client's change is waiting; losing it costs nothing but work done twice.
+//! One change is with the store at a time and the rest wait, so what is saved always follows from what was saved
+//! before. [`Desired::apply`](crate::books::desired::Desired::apply) says what a change does, here for what is saved and
+//! in [`super::effect`] for what takes effect.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use eagleray_types::control::{ApiError, ApplicationSpec, Deployed, Rollback, api_response};
 use prost::Message as _;
 
 use super::{
-    Core, REVISIONS_KEPT,
+    Core,
     command::{Command, Level, Save},
-    event::{CallId, SaveError},
+    effect::{Answer, Pending},
+    event::{CallId, Request, SaveError},
     notes,
     validate::{api_error, validate},
 };
-use crate::{
-    books::revision::Revision,
-    store::checkpoint::{Root, RootApplication},
-};
+use crate::books::{Books, desired::Change, revision::Revision};
 
-/// Deploys and deletes that may wait for the store; more are refused.
-const CHANGES_QUEUED: usize = 64;
+/// Requests that may wait for the store; more are refused.
+const REQUESTS_QUEUED: usize = 64;
 /// Pause before a checkpoint that failed is tried again.
 const SAVE_RETRY: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a short queue")]
-pub(super) enum Change {
-    Deploy {
-        call: CallId,
-        spec: ApplicationSpec,
-        wall_time_s: f64,
-    },
-    Rollback {
-        call: CallId,
-        rollback: Rollback,
-        wall_time_s: f64,
-    },
-    Delete {
-        call: CallId,
-        name: String,
-    },
-    DeleteAll {
-        call: CallId,
-    },
-    BeginDelete {
-        call: CallId,
-        name: String,
-    },
-    /// What the core learnt by itself.
-    Progress,
-}
-
-impl Change {
-    fn call(&self) -> Option<CallId> {
-        match self {
-            Self::Deploy { call, .. }
-            | Self::Rollback { call, .. }
-            | Self::Delete { call, .. }
-            | Self::BeginDelete { call, .. }
-            | Self::DeleteAll { call } => Some(*call),
-            Self::Progress => None,
-        }
-    }
-
-    /// Names of the files that it needs. A rollback is to a revision that is kept.
-    pub(super) fn files(&self) -> Vec<String> {
-        match self {
-            Self::Deploy { spec, .. } => {
-                let revision = Revision::new(spec.clone());
-                revision.files().map(str::to_owned).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
+/// What the store is being given.
+#[derive(Debug)]
+pub(super) enum Saving {
+    Requested(Pending),
+    /// What the core learnt by itself, which is in force.
+    Learnt,
 }
 
 impl Core {
-    pub(super) fn enqueue(&mut self, change: Change) {
-        if self.changes.len() < CHANGES_QUEUED && !self.waits.is_full() {
-            self.changes.push_back(change);
-        } else if let Some(call) = change.call() {
+    pub(super) fn on_request(&mut self, call: CallId, request: Request) {
+        if self.requests.len() < REQUESTS_QUEUED && !self.waits.is_full() {
+            self.requests.push_back((call, request));
+        } else {
             let message = "too many changes are waiting to be carried out; try again in a moment";
-            self.out.reply(
-                call,
-                api_response::Body::Error(api_error("internal", message)),
-            );
+            self.out.refuse(call, api_error("internal", message));
         }
     }
 
-    /// Takes waiting changes until one needs the store.
-    pub(super) fn begin_changes(&mut self) {
+    /// Takes waiting requests until one needs the store.
+    pub(super) fn begin_requests(&mut self) {
         while self.saving.is_none() {
-            let Some(change) = self.changes.pop_front() else {
+            let Some((call, request)) = self.requests.pop_front() else {
                 return;
             };
-            let call = change.call();
-            if let Err(error) = self.begin(change)
-                && let Some(call) = call
-            {
-                self.out.reply(call, api_response::Body::Error(error));
+            if let Err(error) = self.begin(call, request) {
+                self.out.refuse(call, error);
             }
         }
     }
 
-    fn begin(&mut self, change: Change) -> Result<(), ApiError> {
-        let change = match change {
-            Change::Rollback {
-                call,
+    fn begin(&mut self, call: CallId, request: Request) -> Result<(), ApiError> {
+        let (change, answer) = match request {
+            Request::Deploy { spec, wall_time_s } => {
+                validate(&spec)?;
+                check_routes(&self.books, &spec)?;
+                if let Some(notes) = unchanged(&self.books, &spec) {
+                    let revision = spec.revision;
+                    let body = api_response::Body::Deployed(Deployed { revision, notes });
+                    self.out.reply(call, body);
+                    return Ok(());
+                }
+                (deploy(spec, wall_time_s), Answer::AtOnce)
+            }
+            Request::Rollback {
                 rollback,
                 wall_time_s,
             } => {
-                let spec = self.earlier_revision(&rollback)?;
-                Change::Deploy {
-                    call,
-                    spec,
-                    wall_time_s,
-                }
+                let spec = earlier_revision(&self.books, &rollback)?;
+                return self.begin(call, Request::Deploy { spec, wall_time_s });
             }
-            other => other,
+            Request::Delete { name } => (Change::Delete { application: name }, Answer::WhenGone),
+            Request::BeginDelete { name } => (Change::Delete { application: name }, Answer::AtOnce),
+            Request::DeleteAll => (Change::DeleteAll, Answer::WhenGone),
         };
-        let (mut root, mut files, mut revisions) = (self.root(), Vec::new(), Vec::new());
-        match &change {
-            Change::Deploy {
-                call,
-                spec,
-                wall_time_s,
-            } => {
-                validate(spec)?;
-                self.check_routes(spec)?;
-                if let Some(notes) = self.unchanged(spec) {
-                    self.out.reply(
-                        *call,
-                        api_response::Body::Deployed(Deployed {
-                            revision: spec.revision.clone(),
-                            notes,
-                        }),
-                    );
-                    return Ok(());
-                }
-                let revision = Revision::new(spec.clone());
-                files = revision.files().map(str::to_owned).collect();
-                files.sort_unstable();
-                files.dedup();
-                revisions.push((revision.blob.clone(), spec.encode_to_vec()));
-                deploy_in_root(&mut root, &spec.name, revision.blob, *wall_time_s);
-            }
-            Change::Delete { name, .. } | Change::BeginDelete { name, .. } => {
-                root.applications.retain(|one| one.name != *name);
-            }
-            Change::DeleteAll { .. } => root.applications.clear(),
-            Change::Rollback { .. } | Change::Progress => {}
-        }
-        if self.saved.as_ref() == Some(&root) && files.is_empty() {
-            self.take_effect(change);
-        } else {
-            self.out.push(Command::Save(Save {
-                files,
-                revisions,
-                root: root.clone(),
-            }));
-            self.saved = Some(root);
-            self.saving = Some(change);
-        }
-        Ok(())
-    }
-
-    /// Notes, when the application has this very spec already and nothing of it failed or is in a crash loop: to
-    /// deploy it again then is to ask for another try now.
-    fn unchanged(&self, spec: &ApplicationSpec) -> Option<Vec<String>> {
-        let application = self.books.applications.get(&spec.name)?;
-        let target = application.target.as_ref()?;
-        let loops = application.deployments.values().any(|deployment| {
-            let attempts = deployment.target_attempts();
-            attempts.is_some_and(|attempts| attempts.crash_loop.is_some())
+        self.save_or_take_effect(Pending {
+            call,
+            change,
+            answer,
         });
-        let failed = loops || application.word() == "DEPLOY_FAILED";
-        let same = target.spec == *spec && !failed;
-        same.then(|| notes::notes(Some(&target.spec), spec))
-    }
-
-    fn earlier_revision(&self, rollback: &Rollback) -> Result<ApplicationSpec, ApiError> {
-        let name = &rollback.application;
-        let application = self
-            .books
-            .applications
-            .get(name)
-            .filter(|one| !one.deleting());
-        let application = application.ok_or_else(|| unknown(name))?;
-        let earlier = if rollback.revision.is_empty() {
-            application.history.iter().rev().nth(1)
-        } else {
-            application
-                .history
-                .iter()
-                .rev()
-                .find(|one| one.spec.revision == rollback.revision)
-        };
-        earlier
-            .map(|revision| revision.spec.clone())
-            .ok_or_else(|| {
-                let known: Vec<&str> = application
-                    .history
-                    .iter()
-                    .map(|one| one.spec.revision.as_str())
-                    .collect();
-                let wanted = match rollback.revision.as_str() {
-                    "" => "a revision before the present one".to_owned(),
-                    revision => format!("revision {revision}"),
-                };
-                api_error(
-                    "not_found",
-                    format!(
-                        "application '{name}' has not kept {wanted}; kept: {}",
-                        known.join(", ")
-                    ),
-                )
-            })
-    }
-
-    fn check_routes(&self, spec: &ApplicationSpec) -> Result<(), ApiError> {
-        if spec.route_prefix.is_empty() {
-            return Ok(());
-        }
-        let others = self
-            .books
-            .applications
-            .values()
-            .filter(|one| one.name != spec.name && !one.deleting());
-        for other in others {
-            let wanted = other
-                .target
-                .as_ref()
-                .map(|target| target.spec.route_prefix.as_str());
-            let present = other.route.as_ref().map(|route| route.prefix.as_str());
-            if wanted == Some(spec.route_prefix.as_str())
-                || present == Some(spec.route_prefix.as_str())
-            {
-                let (prefix, other, name) = (&spec.route_prefix, &other.name, &spec.name);
-                let message = format!(
-                    "route_prefix '{prefix}' is used by application '{other}', so '{name}' was not deployed; give one \
-                     of them another route_prefix, or delete '{other}' first"
-                );
-                return Err(api_error("conflict", message));
-            }
-        }
         Ok(())
     }
 
-    /// Desired state as it stands.
-    pub(super) fn root(&self) -> Root {
-        let applications = self
-            .books
-            .applications
-            .values()
-            .filter(|one| !one.deleting())
-            .map(|application| {
-                let serving = application.deployments.values().filter_map(|deployment| {
-                    let serving = deployment.serving.as_ref()?;
-                    Some((
-                        deployment.key.deployment.clone(),
-                        serving.revision().blob.clone(),
-                    ))
-                });
-                let route = application.route.clone().unwrap_or_default();
-                RootApplication {
-                    name: application.name.clone(),
-                    history: application
-                        .history
-                        .iter()
-                        .map(|revision| revision.blob.clone())
-                        .collect(),
-                    serving: serving.collect(),
-                    deployed_at_s: application.deployed_at_s,
-                    route_prefix: route.prefix,
-                    route_ingress: route.ingress.deployment,
-                }
-            });
-        Root {
-            applications: applications.collect(),
+    fn save_or_take_effect(&mut self, pending: Pending) {
+        let mut desired = self.books.desired.clone();
+        if !desired.apply(&pending.change) && !self.out.is_save_wanted() {
+            return self.take_effect(pending);
         }
+        let files = pending.change.files().into_iter().map(str::to_owned);
+        let revision = pending.change.revision();
+        let save = Save {
+            files: files.collect(),
+            revisions: revision
+                .map(|one| (one.blob.clone(), one.spec.encode_to_vec()))
+                .into_iter()
+                .collect(),
+            root: desired.root(),
+        };
+        self.save(save, Saving::Requested(pending));
+    }
+
+    fn save(&mut self, save: Save, saving: Saving) {
+        debug_assert!(self.saving.is_none(), "one save at a time");
+        self.out.push(Command::Save(save));
+        self.out.save_is_begun();
+        self.saving = Some(saving);
     }
 
     pub(super) fn on_saved(&mut self, result: Result<(), SaveError>, now: Duration) {
-        let Some(change) = self.saving.take() else {
+        let Some(saving) = self.saving.take() else {
+            debug_assert!(false, "nothing was being saved");
             return;
         };
-        match result {
-            Ok(()) => self.take_effect(change),
-            Err(error) => {
+        match (result, saving) {
+            (Ok(()), Saving::Requested(pending)) => self.take_effect(pending),
+            (Ok(()), Saving::Learnt) => {}
+            (Err(error), saving) => {
                 // What the store holds now is the old root or the new one: the next save must not be left out.
-                self.saved = None;
+                self.out.want_save();
                 self.save_again_at = Some(now + SAVE_RETRY);
                 let (kind, message) = match error {
                     SaveError::Blob(message) => ("invalid", message),
                     SaveError::Store(message) => ("internal", message),
                 };
-                self.out
-                    .log(Level::Warning, format!("nothing was changed: {message}"));
-                if let Some(call) = change.call() {
-                    self.out
-                        .reply(call, api_response::Body::Error(api_error(kind, message)));
+                let log = format!("nothing was changed: {message}");
+                self.out.log(Level::Warning, log);
+                if let Saving::Requested(Pending { call, .. }) = saving {
+                    self.out.refuse(call, api_error(kind, message));
                 }
             }
         }
     }
 
-    /// Saves what the core learnt by itself.
-    pub(super) fn save_progress(&mut self, now: Duration) {
-        self.save_again_at = self.save_again_at.filter(|at| *at > now);
-        let wait = self.save_again_at.is_some();
-        if !self.listed || wait || self.saving.is_some() || !self.changes.is_empty() {
-            return;
-        }
-        let root = self.root();
-        if self.saved.as_ref() != Some(&root) {
-            self.out.push(Command::Save(Save {
+    /// Saves what the core learnt by itself, when nothing else is with the store or waits for it.
+    pub(super) fn save_learnt(&mut self, now: Duration) {
+        self.save_again_at.take_if(|at| *at <= now);
+        let waits = self.save_again_at.is_some() || !self.requests.is_empty();
+        if self.listed && self.out.is_save_wanted() && self.saving.is_none() && !waits {
+            let save = Save {
                 files: Vec::new(),
                 revisions: Vec::new(),
-                root: root.clone(),
-            }));
-            self.saved = Some(root);
-            self.saving = Some(Change::Progress);
+                root: self.books.desired.root(),
+            };
+            self.save(save, Saving::Learnt);
         }
+    }
+
+    /// Names of the files that changes which are on their way need.
+    pub fn pending_files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        for (_, request) in &self.requests {
+            if let Request::Deploy { spec, .. } = request {
+                files.extend(Revision::files_of(spec).map(str::to_owned));
+            }
+        }
+        if let Some(Saving::Requested(pending)) = &self.saving {
+            files.extend(pending.change.files().into_iter().map(str::to_owned));
+        }
+        files
     }
 }
 
-fn unknown(name: &str) -> ApiError {
-    api_error("not_found", format!("there is no application '{name}'"))
+fn deploy(spec: ApplicationSpec, wall_time_s: f64) -> Change {
+    Change::Deploy {
+        revision: Arc::new(Revision::new(spec)),
+        wall_time_s,
+    }
 }
 
-fn deploy_in_root(root: &mut Root, name: &str, blob: String, wall_time_s: f64) {
-    let at = root
-        .applications
-        .binary_search_by(|one| one.name.as_str().cmp(name))
-        .unwrap_or_else(|at| {
-            root.applications.insert(
-                at,
-                RootApplication {
-                    name: name.to_owned(),
-                    ..Default::default()
-                },
-            );
-            at
-        });
-    let application = &mut root.applications[at];
-    application.history.retain(|kept| *kept != blob);
-    application.history.push(blob);
-    let excess = application.history.len().saturating_sub(REVISIONS_KEPT);
-    application.history.drain(..excess);
-    application.deployed_at_s = wall_time_s;
+/// Notes, when the application has this very spec already and nothing of it failed or is in a crash loop: to
+/// deploy it again then is to ask for another try now.
+fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Vec<String>> {
+    let plan = books.plan(&spec.name)?;
+    let application = books.applications.get(&spec.name)?;
+    let loops = application.deployments.values().any(|deployment| {
+        let attempts = deployment.target_attempts();
+        attempts.is_some_and(|attempts| attempts.crash_loop.is_some())
+    });
+    let failed = loops || application.word(Some(plan)) == "DEPLOY_FAILED";
+    let same = plan.target.spec == *spec && !failed;
+    same.then(|| notes::notes(Some(&plan.target.spec), spec))
+}
+
+fn earlier_revision(books: &Books, rollback: &Rollback) -> Result<ApplicationSpec, ApiError> {
+    let name = &rollback.application;
+    let Some(plan) = books.plan(name) else {
+        let message = format!("there is no application '{name}'");
+        return Err(api_error("not_found", message));
+    };
+    let earlier = match rollback.revision.as_str() {
+        "" => plan.history().nth(1),
+        revision => plan.history().find(|one| one.spec.revision == revision),
+    };
+    if let Some(revision) = earlier {
+        return Ok(revision.spec.clone());
+    }
+    let mut known: Vec<&str> = plan
+        .history()
+        .map(|one| one.spec.revision.as_str())
+        .collect();
+    known.reverse();
+    let wanted = match rollback.revision.as_str() {
+        "" => "a revision before the present one".to_owned(),
+        revision => format!("revision {revision}"),
+    };
+    let message = format!(
+        "application '{name}' has not kept {wanted}; kept: {}",
+        known.join(", ")
+    );
+    Err(api_error("not_found", message))
+}
+
+/// No two applications at one prefix: neither where another is reachable now nor where it will be.
+fn check_routes(books: &Books, spec: &ApplicationSpec) -> Result<(), ApiError> {
+    let prefix = spec.route_prefix.as_str();
+    if prefix.is_empty() {
+        return Ok(());
+    }
+    let taken = books.desired.plans().find(|(name, plan)| {
+        let present = plan.route.as_ref().map(|route| route.prefix.as_str());
+        **name != spec.name && (plan.target.spec.route_prefix == prefix || present == Some(prefix))
+    });
+    let Some((other, _)) = taken else {
+        return Ok(());
+    };
+    let name = &spec.name;
+    let message = format!(
+        "route_prefix '{prefix}' is used by application '{other}', so '{name}' was not deployed; give one of them \
+         another route_prefix, or delete '{other}' first"
+    );
+    Err(api_error("conflict", message))
 }

@@ -6,48 +6,52 @@ use eagleray_types::control::{DeploymentTarget, Route, VersionTarget};
 
 use crate::{
     books::{
-        application::Application, deployment::Deployment, replica::Replica, revision::VersionSpec,
+        application::Application,
+        deployment::Deployment,
+        desired::{Change, Plan},
+        replica::Replica,
+        revision::VersionSpec,
     },
     targets::ApplicationTargets,
 };
 
 /// What routers shall know of an application. While it is deleted, that is what its replicas may still call.
-pub(super) fn application_targets(application: &Application) -> ApplicationTargets {
+pub(super) fn application_targets(
+    application: &Application,
+    plan: Option<&Plan>,
+) -> ApplicationTargets {
     let deployments = application.deployments.values();
     ApplicationTargets {
-        route: application.route.clone(),
+        route: plan.and_then(|plan| plan.route.clone()),
         deployments: deployments
             .filter_map(|one| Some((one.key.clone(), deployment_target(one)?)))
             .collect(),
     }
 }
 
-/// The route follows the target once the target's ingress can answer, or at once where nothing answers yet.
-pub(super) fn settle_route(application: &mut Application) {
-    let Some(target) = &application.target else {
-        application.route = None;
-        return;
-    };
-    let spec = &target.spec;
-    let Some(ingress) = application.deployments.get(&spec.ingress) else {
-        return;
-    };
+/// An application becomes reachable where the target says once the target's ingress can answer, or at once where nothing
+/// answers yet. `None`: that is not so yet.
+pub(super) fn route_reached(application: &Application, plan: &Plan) -> Option<Change> {
+    let spec = &plan.target.spec;
+    let ingress = application.deployments.get(&spec.ingress)?;
     let version = ingress.target.as_ref().map(VersionSpec::version);
     let answers = ingress
         .routable()
         .any(|replica| Some(replica.spec.version()) == version);
-    let nothing_answers = application
-        .route
-        .as_ref()
-        .and_then(|route| application.deployments.get(&route.ingress.deployment))
+    let before = plan.route.as_ref().map(|route| &route.ingress.deployment);
+    let nothing_answers = before
+        .and_then(|before| application.deployments.get(before))
         .is_none_or(|old| old.serving.is_none() && old.routable().next().is_none());
-    if answers || nothing_answers {
+    (answers || nothing_answers).then(|| {
         let route = Route {
             prefix: spec.route_prefix.clone(),
             ingress: ingress.key.clone(),
         };
-        application.route = Some(route).filter(|route| !route.prefix.is_empty());
-    }
+        Change::Route {
+            application: application.name.clone(),
+            route: Some(route).filter(|route| !route.prefix.is_empty()),
+        }
+    })
 }
 
 fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {

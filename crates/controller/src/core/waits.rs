@@ -5,10 +5,7 @@ use std::time::Duration;
 use eagleray_types::control::{ApiError, AwaitApplication, Empty, api_response};
 
 use super::{event::CallId, outbox::Outbox, render::render, validate::api_error};
-use crate::{
-    books::{Books, application::Application},
-    targets::Targets,
-};
+use crate::{books::Books, targets::Targets};
 
 /// Calls of each kind that may wait; more are refused.
 const WAITS_KEPT: usize = 4096;
@@ -127,24 +124,22 @@ impl Waits {
             let Some(application) = books.applications.get(&wait.name) else {
                 return true;
             };
-            let over = match application.word() {
+            let plan = books.plan(&wait.name);
+            let over = match application.word(plan) {
                 "RUNNING" => applied >= targets.number_of(&wait.name),
                 word => word == "DEPLOY_FAILED",
             };
             if over {
-                let body = api_response::Body::Settled(render(application, now));
+                let body = api_response::Body::Settled(render(application, plan, now));
                 out.reply(wait.call, body);
             }
             !over
         });
         self.gone.retain(|wait| {
             let remains = match wait.name.as_str() {
-                "" => books.applications.values().any(Application::deleting),
+                "" => books.is_any_deleting(),
                 // Deployed again counts too: what was there is not any more.
-                name => books
-                    .applications
-                    .get(name)
-                    .is_some_and(Application::deleting),
+                name => books.is_deleting(name),
             };
             if !remains {
                 out.reply(wait.call, api_response::Body::Done(Empty {}));
@@ -155,11 +150,7 @@ impl Waits {
 }
 
 fn cannot_settle(books: &Books, name: &str, revision: &str) -> Option<ApiError> {
-    let target = books
-        .applications
-        .get(name)
-        .and_then(|one| one.target.as_ref());
-    match target {
+    match books.plan(name).map(|plan| &plan.target) {
         None => Some(api_error(
             "not_found",
             format!("there is no application '{name}'"),

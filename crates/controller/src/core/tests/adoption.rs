@@ -140,12 +140,12 @@ fn what_is_stored_gives_the_same_desired_state() {
     world.run();
     world.deploy(simple("v2", 3));
     world.run();
-    let before = world.core.root();
+    let before = world.core.books.desired.root();
     world.restart_controller(9);
-    assert_eq!(world.core.root(), before);
+    assert_eq!(world.core.books.desired.root(), before);
     world.start();
     world.run();
-    assert_eq!(world.core.root(), before);
+    assert_eq!(world.core.books.desired.root(), before);
     let call = world.rollback("a", "");
     world.run();
     assert!(!world.notes(call).is_empty());

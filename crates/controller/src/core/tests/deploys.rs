@@ -513,3 +513,16 @@ fn every_64_updates_there_is_a_snapshot_and_whenever_it_is_wanted() {
     world.feed(super::super::Event::Node(wanted));
     assert_eq!(world.routed.len(), 1);
 }
+
+#[test]
+fn to_delete_what_has_no_name_deletes_nothing() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run();
+    for call in [world.delete(""), world.begin_delete("")] {
+        world.run();
+        assert!(world.reply(call).is_some());
+    }
+    assert_eq!(world.status("a").status, "RUNNING");
+    world.assert_at_rest();
+}

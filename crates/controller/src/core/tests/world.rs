@@ -16,7 +16,7 @@ use eagleray_types::{
 use prost::Message as _;
 
 use crate::{
-    core::{CallId, Command, Core, CoreOptions, Event, Reached},
+    core::{CallId, Command, Core, CoreOptions, Event, Reached, Request},
     store::{checkpoint::Loaded, sha256_hex},
 };
 
@@ -160,19 +160,14 @@ impl World {
             run_directory: "/run".into(),
             python: "python3".into(),
         };
-        let stored = Loaded {
-            epoch: loaded.epoch,
-            root: loaded.root.clone(),
-            revisions: loaded.revisions.clone(),
-        };
         Self {
-            core: Core::new(core_options, loaded),
+            core: Core::new(core_options, &loaded),
+            stored: loaded,
             now: Duration::from_secs(1000),
             processes: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             routed: BTreeMap::new(),
             routes: RouteTable::default(),
-            stored,
             fail_saves: false,
             missing_files: false,
             words: Vec::new(),
@@ -220,6 +215,10 @@ impl World {
         self.carry_out(commands);
     }
 
+    fn request(&mut self, call: CallId, request: Request) {
+        self.feed(Event::Request { call, request });
+    }
+
     fn call(&mut self) -> CallId {
         self.calls += 1;
         CallId {
@@ -230,11 +229,8 @@ impl World {
 
     pub(super) fn deploy(&mut self, spec: ApplicationSpec) -> CallId {
         let call = self.call();
-        self.feed(Event::Deploy {
-            call,
-            spec,
-            wall_time_s: 1.0,
-        });
+        let wall_time_s = 1.0;
+        self.request(call, Request::Deploy { spec, wall_time_s });
         call
     }
 
@@ -244,27 +240,26 @@ impl World {
             application: application.into(),
             revision: revision.into(),
         };
-        self.feed(Event::Rollback {
-            call,
+        let wall_time_s = 2.0;
+        let request = Request::Rollback {
             rollback,
-            wall_time_s: 2.0,
-        });
+            wall_time_s,
+        };
+        self.request(call, request);
         call
     }
 
     pub(super) fn delete(&mut self, name: &str) -> CallId {
         let call = self.call();
-        self.feed(Event::Delete {
-            call,
-            name: name.into(),
-        });
+        let name = name.into();
+        self.request(call, Request::Delete { name });
         call
     }
 
     pub(super) fn begin_delete(&mut self, name: &str) -> CallId {
         let call = self.call();
         let name = name.into();
-        self.feed(Event::BeginDelete { call, name });
+        self.request(call, Request::BeginDelete { name });
         call
     }
 
@@ -524,9 +519,10 @@ impl World {
         }
     }
 
-    /// After everything came to rest: as many replicas as wanted, nothing more to do.
+    /// After everything came to rest: as many replicas as wanted, nothing more to do, and what is in force is saved.
     pub(super) fn assert_at_rest(&mut self) {
         self.run();
+        assert_eq!(self.stored.root, self.core.books.desired.root());
         self.assert_ranks();
         self.knows_ranks = true;
         self.take_words();
@@ -539,7 +535,7 @@ impl World {
             .map(|one| one.name.clone())
             .collect::<Vec<_>>()
         {
-            self.core.touch(&name);
+            self.core.touched.insert(name);
         }
         let number = self.number;
         self.feed(Event::Timeout);
