@@ -102,13 +102,7 @@ impl Service {
         if let Some(response) = answered {
             return self.unread(&incoming, response);
         }
-        let path = parts.uri.path();
-        let routes = self.shard.routes.borrow();
-        if let Some(special) = routes
-            .strip_root(path)
-            .filter(|path| path.starts_with("/-/"))
-            && let Some(response) = self.special(special, &routes.json(), &request_id)
-        {
+        if let Some(response) = self.special(parts.uri.path(), &request_id) {
             return self.at_once(response);
         }
         if self.shard.memory.refuses_requests() {
@@ -119,12 +113,25 @@ impl Service {
             Ok(wish) => *upgrade = wish,
             Err(broken) => return self.at_once(refusal(broken, &request_id)),
         }
+        self.send_on(parts, incoming, request_id, upgrade.is_some())
+    }
+
+    /// Hands a request that may be somebody's to its deployment, with as much of its body as must come first.
+    fn send_on(
+        &self,
+        parts: &Parts,
+        incoming: Incoming,
+        request_id: HeaderValue,
+        is_websocket: bool,
+    ) -> Stage {
+        let path = parts.uri.path();
+        let routes = self.shard.routes.borrow();
         let ingress = routes.find(path);
         let mut record = Record {
             shard: Rc::clone(&self.shard),
             connection: Rc::clone(&self.connection),
             method: parts.method.clone(),
-            is_websocket: upgrade.is_some(),
+            is_websocket,
             ingress: ingress.map(Rc::clone),
             request_id,
             started: Instant::now(),
@@ -225,12 +232,11 @@ impl Service {
     /// `/-/healthz` and `/-/routes`, by any method. Both answer 503 until the first snapshot of targets has come, and
     /// while the proxy drains. A node without applications is healthy: its snapshot is empty, and a load balancer
     /// that waited for an application before sending requests would keep the first one waiting.
-    fn special(
-        &self,
-        path: &str,
-        routes: &bytes::Bytes,
-        request_id: &HeaderValue,
-    ) -> Option<Response<Body>> {
+    fn special(&self, path: &str, request_id: &HeaderValue) -> Option<Response<Body>> {
+        let routes = self.shard.routes.borrow();
+        let path = routes
+            .strip_root(path)
+            .filter(|path| path.starts_with("/-/"))?;
         let problem = if self.shard.is_draining() {
             Some("this proxy is shutting down\n")
         } else if !self.shard.is_ready() {
@@ -247,7 +253,7 @@ impl Service {
                 request_id,
             )),
             ("/-/healthz", None) => Some(answer::text(StatusCode::OK, "success", request_id)),
-            ("/-/routes", None) => Some(answer::json(routes.clone(), request_id)),
+            ("/-/routes", None) => Some(answer::json(routes.json(), request_id)),
             _ => None,
         }
     }

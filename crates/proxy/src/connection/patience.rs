@@ -70,6 +70,17 @@ impl Connection {
             counters.slow_readers.add();
             return self.end_with(End::Silent);
         }
+        self.sweep_phase(tick, patience, memory_is_short, counters);
+    }
+
+    /// Ends the connection if it has done for too long what it does.
+    fn sweep_phase(
+        &self,
+        tick: u32,
+        patience: &Patience,
+        memory_is_short: bool,
+        counters: &Counters,
+    ) {
         let late = |since: u32, limit: u32| tick.wrapping_sub(since) > limit;
         match self.phase.get() {
             _ if self.end.get().is_some() => {}

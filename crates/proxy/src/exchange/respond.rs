@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use eagleray_router::service::{Answer, Data, Exchange, Failure, Outgoing};
 use eagleray_types::ErrorCode;
+use eagleray_wire::ResponseHead;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
@@ -239,19 +240,8 @@ fn respond(
     if head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16()
         && let Some(upgrade) = upgrade
     {
-        let first = first_message(answer, parsed.data(&answer.payload));
-        let accepted = upgrade
-            .handshake
-            .accept(head, &answer.payload, &record.request_id);
-        let Ok(response) = accepted else {
-            return Stage::Answered(answer_failure(&mut record, &unsendable(), ""));
-        };
-        upgrade.place.replace(Some(Accepted {
-            exchange,
-            record,
-            first,
-        }));
-        return Stage::Answered(response);
+        let data = parsed.data(&answer.payload);
+        return Stage::Answered(accept(&upgrade, head, answer, data, exchange, record));
     }
     let is_head = record.method == Method::HEAD;
     let complete = answer.is_complete();
@@ -271,13 +261,8 @@ fn respond(
     }
     let data = parsed.data(&answer.payload);
     if complete {
-        if is_head
-            && !answer::has_no_content(response.status())
-            && !response.headers().contains_key(header::CONTENT_LENGTH)
-        {
-            response
-                .headers_mut()
-                .insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
+        if is_head {
+            say_length(&mut response, data.len());
         }
         *response.body_mut() = Body::full(data);
         return answered(response, upload, record);
@@ -292,14 +277,42 @@ fn respond(
     }
 }
 
-/// What came with the head that accepts a WebSocket.
-fn first_message(answer: &Answer, data: Bytes) -> Option<Data> {
+/// The length of the body that a HEAD does not get, unless user code has said it or there is none.
+fn say_length(response: &mut Response<Body>, length: usize) {
+    if !answer::has_no_content(response.status())
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+    {
+        let length = HeaderValue::from(length);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
+    }
+}
+
+/// Accepts a WebSocket, which begins when hyper has written this answer. `data`: what came with its head.
+fn accept(
+    upgrade: &Upgrade,
+    head: &ResponseHead<'_>,
+    answer: &Answer,
+    data: Bytes,
+    exchange: Exchange,
+    mut record: Record,
+) -> Response<Body> {
+    let handshake = &upgrade.handshake;
+    let Ok(response) = handshake.accept(head, &answer.payload, &record.request_id) else {
+        return answer_failure(&mut record, &unsendable(), "");
+    };
     let says_more = !data.is_empty() || answer.is_complete();
-    says_more.then_some(Data {
-        flags: answer.flags,
-        bytes: data,
-        arrivals: Vec::new(),
-    })
+    upgrade.place.replace(Some(Accepted {
+        exchange,
+        record,
+        first: says_more.then_some(Data {
+            flags: answer.flags,
+            bytes: data,
+            arrivals: Vec::new(),
+        }),
+    }));
+    response
 }
 
 fn unsendable() -> Failure {

@@ -67,10 +67,7 @@ pub(crate) fn encode_request(
     request_id: &HeaderValue,
     websocket: bool,
 ) -> Result<Encoded, HeadError> {
-    let mut model = None;
-    let mut session = None;
-    let mut outlives_client = false;
-    let mut tells_origin = false;
+    let mut noticed = Noticed::default();
     let peers = &connection.peers;
     let named = NamedByConnection::of(&parts.headers);
     let fields = parts
@@ -81,19 +78,10 @@ pub(crate) fn encode_request(
                 || forwarded(name, value, request_id, peers.trusted) && !named.contains(name)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-        .inspect(|(name, value)| {
-            if model.is_none() && is_model_header(name) {
-                model = ModelKey::of(value);
-            }
-            if session.is_none() && is_session_header(name) {
-                session = SessionKey::of(value);
-            }
-            outlives_client |= *name == DISCONNECT_DISABLED && *value == TRUE;
-            tells_origin |= is_about_origin(name);
-        });
+        .inspect(|(name, value)| noticed.notice(name, value));
     let headers = Headers::build(&mut scratch.fields, fields)?;
     // Such fields of others than trusted proxies have not come so far.
-    let origin = if tells_origin {
+    let origin = if noticed.tells_origin {
         Origin::of(&parts.headers, trusted_proxies)
     } else {
         Origin::default()
@@ -129,10 +117,33 @@ pub(crate) fn encode_request(
     RequestHead::Http(head).encode(&mut scratch.heads)?;
     Ok(Encoded {
         head: scratch.heads.split().freeze(),
-        model,
-        session,
-        outlives_client,
+        model: noticed.model,
+        session: noticed.session,
+        outlives_client: noticed.outlives_client,
     })
+}
+
+/// What the proxy itself takes from the fields that it passes on.
+#[derive(Default)]
+struct Noticed {
+    model: Option<ModelKey>,
+    session: Option<SessionKey>,
+    outlives_client: bool,
+    /// Some say who the client of a trusted proxy is.
+    tells_origin: bool,
+}
+
+impl Noticed {
+    fn notice(&mut self, name: &[u8], value: &[u8]) {
+        if self.model.is_none() && is_model_header(name) {
+            self.model = ModelKey::of(value);
+        }
+        if self.session.is_none() && is_session_header(name) {
+            self.session = SessionKey::of(value);
+        }
+        self.outlives_client |= name == DISCONNECT_DISABLED && value == TRUE;
+        self.tells_origin |= is_about_origin(name);
+    }
 }
 
 fn forwarded(
