@@ -17,8 +17,8 @@ from blocks import Block, Command, commands
 
 from machine import ROOT, Machine, Script, eventually
 
-# What one command may take on a machine that is busy with other tests.
-PATIENCE = 60.0
+# What one command may take, training included, on a machine that is busy with other tests.
+PATIENCE = 120.0
 PORTS = ("8000", "8001")
 END = "=== end of the command, status"
 VARYING = (
