@@ -156,7 +156,7 @@ impl Replica {
         Ok(self.handle.hear_signals()?)
     }
 
-    /// Handles events and returns new requests. When the list has more than one, `flush` must follow once all of
+    /// Handles events and returns new requests. When the list has more than one, `end_batch` must follow once all of
     /// them have begun.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         if child::came_back(py)? {
@@ -186,6 +186,9 @@ impl Replica {
         }
         if requests.len() > 1 {
             self.handle.begin_batch(requests.len());
+        } else if self.handle.in_batch() {
+            // The last batch was not flushed, for company that is not there.
+            self.handle.flush();
         }
         PyList::new(py, requests)
     }
@@ -198,6 +201,11 @@ impl Replica {
 
     fn flush(&self) {
         self.handle.flush();
+    }
+
+    /// What the requests of a batch sent leaves, at the latest with that of the next ones, if these wait already.
+    fn end_batch(&self) {
+        self.handle.end_batch();
     }
 
     /// Begins to take requests. `websockets`: user code takes them; else they are refused without asking it.

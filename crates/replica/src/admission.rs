@@ -1,7 +1,8 @@
 //! Admission: who gets the next free slot of this replica. Sans-I/O.
 //!
-//! The rule it keeps: **accepted requests plus slots kept by grants never exceed `max_ongoing_requests`**, for any
-//! number of routers, and a slot that falls free goes to the router whose oldest request has waited longest.
+//! The rule it keeps: **accepted requests never exceed `max_ongoing_requests`**, for any number of routers, nor do they
+//! with what grants keep and what waits here exceed it by more than the pace allows; and a slot that falls free goes to
+//! the router whose oldest request has waited longest.
 //!
 //! # No slot idles while a request waits for it
 //!
@@ -42,13 +43,24 @@
 //! 32 frames; a grant of all free slots to the first that asks, which starves the others; granting by count alone,
 //! which lets a slot idle for a round trip; random probes, which cost a round trip each.)
 //!
+//! # Requests that wait here
+//!
+//! A slot that falls free would stay empty for the round trip of its grant, and with a few slots the threads on the way
+//! would wake for each few requests. So where requests are short (`pace.rs`) a few more are granted and taken than there
+//! are slots: they wait here *ahead*, unclaimed, oldest first, and whichever falls free starts the next at once. Such a
+//! request holds no slot: what is accepted is never more than the limit. Its router can take it back like any that has
+//! not started. When the oldest has waited for [`AHEAD_TIME`], all go back to their routers, by REJECT, and for a while
+//! none is taken: so a request waits here in vain no longer than a stopped router may hold a slot.
+//!
 //! # A router that does not answer
 //!
 //! Every GRANT is answered, by use or RETURN. One that is not answered within 5 ms ends, and its router gets no
 //! other until a frame comes from it: a stopped router cannot hold slots by having waited longest.
 
+mod ahead;
 mod grants;
 mod notices;
+mod pace;
 mod waiters;
 
 use std::{
@@ -58,7 +70,10 @@ use std::{
 
 use eagleray_wire::Header;
 use notices::Notice;
+use pace::Pace;
 use waiters::Router;
+
+pub use ahead::AHEAD_TIME;
 
 /// How long a grant keeps a slot.
 pub const GRANT_TIME: Duration = Duration::from_millis(5);
@@ -73,6 +88,8 @@ pub struct ConnectionKey(pub usize);
 pub enum Verdict {
     /// It holds a slot from now on. Exactly one of `finished` and `dropped` must follow.
     Accept,
+    /// It waits here until a slot is free. Exactly one of `take_ahead` and `undo` must follow.
+    Ahead,
     /// Send REJECT (see [`Admission::reject`]).
     Reject,
 }
@@ -103,14 +120,18 @@ impl Queue {
     }
 }
 
-/// See the module.
+/// See the module. `T` is a request that waits here, as the owner names it.
 #[derive(Debug)]
-pub struct Admission {
+pub struct Admission<T = ()> {
     limit: u32,
     /// Accepted and not finished.
     ongoing: u32,
     /// Accepted ever.
     accepted: u64,
+    /// Requests that wait here for a slot, oldest first, until when; and how many, with one that is being taken.
+    ahead: VecDeque<(Instant, T)>,
+    ahead_count: u32,
+    pace: Pace,
     /// Slots kept by grants that are not soft.
     granted: u32,
     /// Slots kept by soft grants.
@@ -135,13 +156,16 @@ struct Expiry {
     number: u64,
 }
 
-impl Admission {
+impl<T> Admission<T> {
     /// `limit` is `max_ongoing_requests`.
     pub fn new(limit: u32) -> Self {
         Self {
             limit,
             ongoing: 0,
             accepted: 0,
+            ahead: VecDeque::new(),
+            ahead_count: 0,
+            pace: Pace::default(),
             granted: 0,
             soft: 0,
             draining: false,
@@ -167,14 +191,19 @@ impl Admission {
         self.accepted
     }
 
-    /// Slots used or granted: the `b` of every RESPONSE, GRANT and REJECT.
-    pub const fn occupied(&self) -> u32 {
-        self.ongoing + self.granted + self.soft
+    /// Slots, and places for what waits here: the `c` of every RESPONSE, GRANT and REJECT.
+    pub const fn places(&self) -> u32 {
+        self.limit.saturating_add(self.pace.ahead())
     }
 
-    /// Slots neither used nor granted.
+    /// How many of them are used or granted: the `b` of every RESPONSE, GRANT and REJECT.
+    pub const fn occupied(&self) -> u32 {
+        self.ongoing + self.ahead_count + self.granted + self.soft
+    }
+
+    /// Places neither used nor granted.
     pub const fn free(&self) -> u32 {
-        self.limit.saturating_sub(self.occupied())
+        self.places().saturating_sub(self.occupied())
     }
 
     /// Grants that a router holds.
@@ -224,6 +253,7 @@ impl Admission {
         granted: bool,
         queue: Queue,
     ) -> Verdict {
+        self.pace.look(now);
         let Some(router) = self.sender(key) else {
             return Verdict::Reject;
         };
@@ -236,10 +266,15 @@ impl Admission {
             Some(true) => self.free() > 0,
             None => self.free() > 0 || self.lend(key),
         };
-        let verdict = if room && !self.draining {
+        let verdict = if !room || self.draining {
+            Verdict::Reject
+        } else if self.ongoing < self.limit {
             self.ongoing += 1;
             self.accepted += 1;
             Verdict::Accept
+        } else if self.ahead_count < pace::MOST {
+            self.ahead_count += 1;
+            Verdict::Ahead
         } else {
             Verdict::Reject
         };
@@ -298,14 +333,21 @@ impl Admission {
     /// next frame written to it; take `b` of that frame from [`occupied`](Self::occupied) after this call.
     pub fn finished(&mut self, now: Instant, key: ConnectionKey) -> bool {
         self.give_back();
-        match self.next_grant(now, false) {
-            Some((chosen, false)) if chosen == key => true,
+        self.pace.look(now);
+        let more = self.pace.finished(now);
+        let rides = match self.next_grant(now, false) {
+            // What more places bring is sent before the DONE, and a router's grants keep their order.
+            Some((chosen, false)) if chosen == key && !more => true,
             Some((chosen, soft)) => {
                 self.notify(chosen, soft);
                 false
             }
             None => false,
+        };
+        if more {
+            self.cover_all(now);
         }
+        rides
     }
 
     /// A request is over without a frame that a grant could ride on: its router is gone.
@@ -321,11 +363,15 @@ impl Admission {
     }
 
     /// Takes nothing new from now on; every router hears GONE. Grants not yet spent end.
-    pub fn drain(&mut self, _now: Instant) {
+    pub fn drain(&mut self, now: Instant) {
         if self.draining {
             return;
         }
         self.draining = true;
+        // What waits goes back at once.
+        for (until, _) in &mut self.ahead {
+            *until = now;
+        }
         self.granted = 0;
         self.soft = 0;
         self.registered.clear();
@@ -343,20 +389,18 @@ impl Admission {
     /// A new `max_ongoing_requests`. A lower one ends nothing: it holds as soon as enough has finished.
     pub fn set_limit(&mut self, now: Instant, limit: u32) {
         self.limit = limit;
-        for position in 0..self.registered.len() {
-            if let Some(key) = self.registered.get(position).copied() {
-                self.cover(now, key);
-            }
-        }
+        self.cover_all(now);
         // Counts may be too low: one grant past them, for each, says how much there is now.
         for _ in 0..self.registered.len() {
             self.freed(now, false);
         }
     }
 
-    /// When `on_timeout` must be called next.
+    /// When `on_timeout` and `take_overdue` must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.expiries.front().map(|expiry| expiry.at)
+        let expiry = self.expiries.front().map(|expiry| expiry.at);
+        let overdue = self.ahead.front().map(|(until, _)| *until);
+        expiry.into_iter().chain(overdue).min()
     }
 
     /// Ends the grants whose time has passed.

@@ -162,6 +162,14 @@ impl Handle {
         self.shared.flush();
     }
 
+    /// The loop has started all requests of a batch. If more wait for it, what they answered leaves with the answers of
+    /// these: [`Handle::begin_batch`] or [`Handle::flush`] must follow at the next look at the queue.
+    pub fn end_batch(&self) {
+        if self.queues.requests.is_empty() || !self.in_batch() {
+            self.flush();
+        }
+    }
+
     /// Tells the controller, through the node.
     pub fn tell(&self, event: &ReplicaEvent) {
         self.shared.tell(Instant::now(), event);

@@ -9,7 +9,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -57,6 +60,8 @@ pub struct Request {
     /// The REQUEST's payload; its head ends at `body_at`.
     payload: Bytes,
     runs: Runs,
+    /// It waits for a slot. Only the I/O thread ends a request that does.
+    ahead: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -154,6 +159,7 @@ impl Request {
             deadline,
             payload,
             runs,
+            ahead: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -174,6 +180,17 @@ impl Request {
 
     pub const fn received(&self) -> Instant {
         self.received
+    }
+
+    /// I/O thread: it waits for a slot; any thread: it has one.
+    pub(crate) fn set_ahead(&self, ahead: bool) {
+        // Relaxed, here and below: who finds it set although it has a slot by now is told so by admission.
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    /// The serial of a request that may still wait for a slot.
+    fn waited(&self) -> Option<u64> {
+        self.ahead.load(Ordering::Relaxed).then_some(self.serial)
     }
 
     /// When the answer is due. An accepted WebSocket has no limit.
@@ -224,6 +241,24 @@ impl Request {
         }
     }
 
+    /// I/O thread: it waited for a slot in vain, and is its router's again.
+    pub(crate) fn send_back(&self, now: Instant) {
+        {
+            let mut state = self.state.lock();
+            state.phase = Phase::Over;
+            state.body.clear();
+            state.messages = None;
+            state.arrivals = Vec::new();
+        }
+        self.slots.remove(self.slot);
+        let reject = {
+            let admission = self.shared.admission.lock();
+            admission.reject(self.slot, self.sequence)
+        };
+        let together = self.shared.together();
+        self.connection().out.frame(now, together, reject, &[], &[]);
+    }
+
     /// Frees the slot of a request that never ran, or whose answer nobody takes. Always false.
     fn give_up(&self, state: &mut State) -> bool {
         self.emit(state, Flags::END.with(Flags::DONE), &[], &[]);
@@ -236,7 +271,7 @@ impl Request {
         state.body.clear();
         state.arrivals = Vec::new();
         self.slots.remove(self.slot);
-        self.shared.dropped(Instant::now());
+        self.shared.dropped(Instant::now(), self.waited());
     }
 
     /// Sends one frame of the answer; with DONE the request is over and its slot free.
@@ -273,15 +308,17 @@ impl Request {
             }
             self.slots.remove(self.slot);
             if self.connection().closed.load(Ordering::Acquire) {
-                self.shared.dropped(now);
+                self.shared.dropped(now, self.waited());
                 return;
             }
-            let released = self.shared.finished(now, self.connection().key);
+            let released = self
+                .shared
+                .finished(now, self.connection().key, self.waited());
             if released.granted {
                 flags = flags.with(Flags::GRANT);
             }
             header.b = released.occupied;
-            header.c = released.limit;
+            header.c = released.places;
         }
         if flags.contains(Flags::END) {
             state.end_sent = true;

@@ -73,7 +73,7 @@ pub struct Serving {
 pub(crate) struct Shared {
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) poller: Arc<Poller>,
-    pub(crate) admission: Mutex<Admission>,
+    pub(crate) admission: Mutex<Gate>,
     pub(crate) connections: Mutex<Vec<Arc<Connection>>>,
     pub(crate) control: Outgoing,
     pub(crate) events: SegQueue<Event>,
@@ -118,11 +118,25 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Admission, with the requests that wait for a slot.
+pub(crate) type Gate = Admission<Box<dyn Waiting>>;
+
+/// A request that waits for a slot.
+pub(crate) trait Waiting: std::fmt::Debug + Send {
+    fn serial(&self) -> u64;
+
+    /// It has one: it goes on to the event loop.
+    fn start(self: Box<Self>);
+
+    /// It got none in time: its router has it again.
+    fn send_back(self: Box<Self>, now: Instant);
+}
+
 /// What became of a slot that was given back.
 pub(crate) struct Released {
     pub(crate) granted: bool,
     pub(crate) occupied: u32,
-    pub(crate) limit: u32,
+    pub(crate) places: u32,
 }
 
 impl Shared {
@@ -228,28 +242,43 @@ impl Shared {
             && (self.batch.load(Ordering::Relaxed) || self.pool.waits())
     }
 
-    /// An accepted request is over, its DONE about to be sent.
-    pub(crate) fn finished(&self, now: Instant, key: ConnectionKey) -> Released {
+    /// A request is over, its DONE about to be sent. `waited`: the serial of one that may still wait for a slot.
+    pub(crate) fn finished(
+        &self,
+        now: Instant,
+        key: ConnectionKey,
+        waited: Option<u64>,
+    ) -> Released {
         let mut admission = self.admission.lock();
-        let granted = admission.finished(now, key);
+        let granted = !withdraw(now, &mut admission, waited) && admission.finished(now, key);
         let released = Released {
             granted,
             occupied: admission.occupied(),
-            limit: admission.limit(),
+            places: admission.places(),
         };
         self.after(now, admission);
         released
     }
 
-    /// An accepted request is over without a DONE.
-    pub(crate) fn dropped(&self, now: Instant) {
+    /// A request is over without a DONE.
+    pub(crate) fn dropped(&self, now: Instant, waited: Option<u64>) {
         let mut admission = self.admission.lock();
-        admission.dropped(now);
+        if !withdraw(now, &mut admission, waited) {
+            admission.dropped(now);
+        }
         self.after(now, admission);
     }
 
-    /// Sends what admission has to say, after any change of it.
-    pub(crate) fn after(&self, now: Instant, mut admission: MutexGuard<'_, Admission>) {
+    /// Starts what waits for a slot, and sends what admission has to say, after any change of it.
+    pub(crate) fn after(&self, now: Instant, mut admission: MutexGuard<'_, Gate>) {
+        let mut starts = false;
+        while let Some(request) = admission.next_ahead() {
+            request.start();
+            starts = true;
+        }
+        if starts {
+            self.notify();
+        }
         let ongoing = admission.ongoing();
         let mut first = admission.poll_transmit();
         let timeout = admission.poll_timeout();
@@ -331,6 +360,11 @@ impl Shared {
     pub(crate) fn micros(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.began).as_micros() as u64
     }
+}
+
+/// Whether the request waited for a slot; then it waits no more.
+fn withdraw(now: Instant, admission: &mut Gate, waited: Option<u64>) -> bool {
+    waited.is_some_and(|serial| admission.withdraw(now, |waiting| waiting.serial() == serial))
 }
 
 fn models_header() -> Header {

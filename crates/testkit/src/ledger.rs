@@ -1,6 +1,6 @@
 //! What must hold, and the books that show it.
 //!
-//! At every step: accepted requests at a replica never exceed its limit; a request without `repeatable` is started
+//! At every step: accepted requests at a replica never exceed its limit, and none waits there beside a free slot; a request without `repeatable` is started
 //! once at most; nobody gets a second outcome; what leaves a queue on a grant is its oldest, but for suspects; no request sleeps
 //! beside a free slot for longer than one frame's travel (see `eagleray_replica::admission` for the exact words).
 //! At the end: every request has its outcome, and no word, slot or grant is held.
@@ -49,6 +49,9 @@ pub struct Report {
     pub rejects: usize,
     pub cancels: usize,
     pub resent: usize,
+    /// Requests that waited in a replica for a slot, and those of them that got none in time.
+    pub ahead: usize,
+    pub sent_back: usize,
     pub waits: usize,
     pub unwaits: usize,
     /// Times that a router's queue filled, by what the router could see of candidates.

@@ -12,6 +12,8 @@ pub(crate) type JobKey = (usize, u32, u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// It waits for a slot.
+    Ahead,
     Accepted,
     Started,
     /// END is sent, DONE is not.
@@ -46,7 +48,7 @@ pub(crate) enum Effect {
 pub(crate) struct Mock {
     pub(crate) id: String,
     pub(crate) version: usize,
-    pub(crate) admission: Admission,
+    pub(crate) admission: Admission<JobKey>,
     pub(crate) alive: bool,
     pub(crate) stopped: bool,
     /// Its event loop does not turn.
@@ -58,6 +60,9 @@ pub(crate) struct Mock {
     connections: Vec<Option<(usize, SimulatedPage)>>,
     /// Above a limit that was lowered, until enough has finished.
     ceiling: u32,
+    /// Requests that waited here for a slot, and those of them that got none.
+    pub(crate) ahead: usize,
+    pub(crate) sent_back: usize,
 }
 
 impl Mock {
@@ -74,6 +79,8 @@ impl Mock {
             jobs: BTreeMap::new(),
             connections: Vec::new(),
             ceiling: limit,
+            ahead: 0,
+            sent_back: 0,
         }
     }
 
@@ -126,6 +133,11 @@ impl Mock {
                         self.check();
                         effects.push(Effect::StartSoon(job));
                     }
+                    Verdict::Ahead => {
+                        self.ahead += 1;
+                        self.jobs.insert(job, State::Ahead);
+                        self.admission.take_ahead(now, job);
+                    }
                     Verdict::Reject => {
                         let header = self.admission.reject(header.slot, header.sequence);
                         effects.push(Effect::Send { link, header });
@@ -136,6 +148,7 @@ impl Mock {
             Kind::Unwait => self.admission.on_unwait(now, key),
             Kind::Return => self.admission.on_return(now, key, queue),
             Kind::Cancel => match self.jobs.get(&job) {
+                Some(State::Ahead) => effects = self.end(now, key, job, false),
                 Some(State::Accepted)
                     if page.read(header.slot)
                         != (header.sequence, eagleray_wire::SlotState::Queued) =>
@@ -232,6 +245,11 @@ impl Mock {
                     self.jobs.remove(&job);
                     self.admission.dropped(now);
                 }
+                State::Ahead => {
+                    page.take(job.1, job.2);
+                    self.jobs.remove(&job);
+                    self.admission.withdraw(now, |other| *other == job);
+                }
                 State::Started => effects.push(Effect::FinishSoon {
                     job,
                     cancelled: true,
@@ -243,12 +261,32 @@ impl Mock {
     }
 
     pub(crate) fn set_limit(&mut self, now: Instant, limit: u32) {
-        self.ceiling = limit.max(self.ceiling.min(self.admission.occupied()));
+        self.ceiling = limit.max(self.ceiling.min(self.admission.ongoing()));
         self.admission.set_limit(now, limit);
+    }
+
+    /// The time of a grant, or of what waits for a slot, is up.
+    pub(crate) fn on_timeout(&mut self, now: Instant) -> Vec<Effect> {
+        let overdue = self.admission.take_overdue(now);
+        self.sent_back += overdue.len();
+        self.admission.on_timeout(now);
+        let send_back = |job: JobKey| {
+            self.jobs.remove(&job);
+            let header = self.admission.reject(job.1, job.2);
+            Effect::Send {
+                link: job.0,
+                header,
+            }
+        };
+        overdue.into_iter().map(send_back).collect()
     }
 
     pub(crate) fn notices(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
+        while let Some(job) = self.admission.next_ahead() {
+            self.jobs.insert(job, State::Accepted);
+            effects.push(Effect::StartSoon(job));
+        }
         while let Some((ConnectionKey(index), header)) = self.admission.poll_transmit() {
             if let Some((link, _)) = self.connections[index] {
                 effects.push(Effect::Send { link, header });
@@ -296,7 +334,8 @@ impl Mock {
         job: JobKey,
         flags: Flags,
     ) -> Effect {
-        let rides = self.admission.finished(now, key);
+        let rides = !self.admission.withdraw(now, |other| *other == job)
+            && self.admission.finished(now, key);
         let mut header = Header::new(Kind::Response, job.1, job.2);
         header.flags = if rides {
             flags.with(Flags::GRANT)
@@ -304,7 +343,7 @@ impl Mock {
             flags
         };
         header.b = self.admission.occupied();
-        header.c = self.admission.limit();
+        header.c = self.admission.places();
         Effect::Send {
             link: job.0,
             header,
@@ -312,18 +351,24 @@ impl Mock {
     }
 
     fn check(&mut self) {
-        let (limit, occupied) = (self.admission.limit(), self.admission.occupied());
-        self.ceiling = limit.max(self.ceiling.min(occupied));
+        let (limit, ongoing) = (self.admission.limit(), self.admission.ongoing());
+        self.ceiling = limit.max(self.ceiling.min(ongoing));
         assert!(
-            occupied <= self.ceiling,
-            "{}: {occupied} slots taken of {limit}",
+            ongoing <= self.ceiling,
+            "{}: {ongoing} slots taken of {limit}",
             self.id
         );
-        let ongoing = self.admission.ongoing();
+        let waits = |state: &&State| **state == State::Ahead;
+        let ahead = self.jobs.values().filter(waits).count();
         assert_eq!(
             ongoing as usize,
-            self.jobs.len(),
+            self.jobs.len() - ahead,
             "{}: a slot leaked",
+            self.id
+        );
+        assert!(
+            ahead == 0 || ongoing >= limit,
+            "{}: {ahead} wait beside a free slot",
             self.id
         );
     }

@@ -216,6 +216,8 @@ impl World {
             );
         }
         let mut report = self.ledger.report;
+        report.ahead = self.replicas.iter().map(|replica| replica.ahead).sum();
+        report.sent_back = self.replicas.iter().map(|replica| replica.sent_back).sum();
         report.elapsed = self.now / MICROSECOND;
         report
     }

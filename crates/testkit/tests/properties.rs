@@ -56,6 +56,52 @@ fn every_request_is_answered_at_any_load() {
 }
 
 #[test]
+fn where_requests_are_short_the_next_ones_wait_in_the_replica() {
+    let reports = run(20, |seed| Plan {
+        seed,
+        gap: 10,
+        service: 40,
+        requests: 1_000,
+        cancels: 5,
+        ..Plan::default()
+    });
+    let all = total(&reports, |report| report.submitted);
+    let ahead = total(&reports, |report| report.ahead);
+    assert!(ahead * 4 > all, "{ahead} of {all}");
+    assert_eq!(
+        total(&reports, |report| report.finished + report.cancelled),
+        all
+    );
+}
+
+#[test]
+fn where_requests_are_long_none_does() {
+    let reports = run(5, |seed| Plan {
+        seed,
+        gap: 1_000,
+        service: 20_000,
+        ..Plan::default()
+    });
+    assert_eq!(total(&reports, |report| report.ahead), 0);
+}
+
+#[test]
+fn what_waits_in_a_replica_that_stands_still_goes_on_elsewhere() {
+    let reports = run(20, |seed| Plan {
+        seed,
+        gap: 20,
+        service: 60,
+        requests: 1_000,
+        hangs: 1,
+        drains: 1,
+        limit_changes: 3,
+        router_kills: 1,
+        ..Plan::default()
+    });
+    assert!(total(&reports, |report| report.sent_back) > 0);
+}
+
+#[test]
 fn a_burst_drains_without_a_stampede() {
     for burst in [5, 50, 300] {
         let reports = run(10, |seed| Plan {

@@ -112,7 +112,7 @@ class Lifecycle:
                 http.refuse(request)
         if len(requests) > 1:
             # After the first step of each of them, in the same turn.
-            self._loop.call_soon(self._core.flush)
+            self._loop.call_soon(self._core.end_batch)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Admission, ConnectionKey, Expiry, GRANT_TIME, waiters::Router};
 
-impl Admission {
+impl<T> Admission<T> {
     pub(super) fn at(&self, ConnectionKey(index): ConnectionKey) -> Option<&Router> {
         self.routers.get(index)?.as_ref()
     }
@@ -58,9 +58,17 @@ impl Admission {
         }
     }
 
+    pub(super) fn cover_all(&mut self, now: Instant) {
+        for position in 0..self.registered.len() {
+            if let Some(key) = self.registered.get(position).copied() {
+                self.cover(now, key);
+            }
+        }
+    }
+
     /// Rule 4: a soft grant ends for a request that is here: of its own router, else of the one that has waited least.
     pub(super) fn lend(&mut self, key: ConnectionKey) -> bool {
-        if self.soft == 0 || self.occupied() > self.limit {
+        if self.soft == 0 || self.occupied() > self.places() {
             return false;
         }
         let own = self.router(key).is_some_and(Router::lend);

@@ -27,7 +27,7 @@ impl Notice {
     }
 }
 
-impl Admission {
+impl<T> Admission<T> {
     /// The next frame to send: GRANT or GONE. A connection's frames keep the order of the calls that caused them.
     pub fn poll_transmit(&mut self) -> Option<(ConnectionKey, Header)> {
         let Notice { to, kind, number } = self.out.pop_front()?;
@@ -53,7 +53,7 @@ impl Admission {
     const fn header(&self, kind: Kind, slot: u32, sequence: u64) -> Header {
         let mut header = Header::new(kind, slot, sequence);
         header.b = self.occupied();
-        header.c = self.limit;
+        header.c = self.places();
         header
     }
 }

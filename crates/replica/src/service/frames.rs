@@ -6,7 +6,7 @@ use std::{
 };
 
 use eagleray_wire::{
-    Flags, Frame, Kind, RequestHead,
+    Flags, Frame, Header, Kind, RequestHead,
     region::{self, Arrival, ChannelError, Release},
 };
 
@@ -14,6 +14,7 @@ use super::Service;
 use crate::{
     admission::{Queue, Verdict},
     connection::{Connection, Releaser},
+    queues::Ahead,
     request::{Request, Runs, Slots, Taken},
     shared::Serving,
 };
@@ -110,25 +111,9 @@ impl Service {
                 return false;
             }
         };
-        let sync = runs == Runs::InThread;
-        let queued = if sync {
-            self.queues.pool.len()
-        } else {
-            self.queues.requests.len()
-        };
-        let mut admission = self.shared.admission.lock();
-        let granted = header.flags.contains(Flags::GRANT);
-        let mut verdict = admission.on_request(now, connection.key, granted, Queue::of(&header));
-        if verdict == Verdict::Accept && queued > admission.limit() as usize + STALE {
-            admission.dropped(now);
-            verdict = Verdict::Reject;
-        }
-        let reject = admission.reject(header.slot, header.sequence);
-        self.shared.after(now, admission);
+        let refused = runs == Runs::AsWebSocket && !serving.websockets;
+        let verdict = self.judge(now, connection, &header, runs, refused);
         if verdict == Verdict::Reject {
-            connection
-                .out
-                .frame(now, self.shared.together(), reject, &[], &[]);
             return true;
         }
         // Relaxed: a number that is never used twice.
@@ -147,20 +132,71 @@ impl Service {
                 "a router used slot {}, which is not free",
                 header.slot
             ));
-            self.shared.dropped(now);
+            let mut admission = self.shared.admission.lock();
+            admission.undo(now, verdict);
+            self.shared.after(now, admission);
             return false;
         }
-        if runs == Runs::AsWebSocket && !serving.websockets {
+        if verdict == Verdict::Ahead {
+            self.take_ahead(now, request);
+            return true;
+        }
+        if refused {
             request.refuse(403, NO_WEBSOCKETS);
             return true;
         }
-        if sync {
+        if runs == Runs::InThread {
             let taken = request.take_in_first(serving.max_body_bytes);
             return self.on_taken(&request, taken);
         }
         self.queues.requests.push(request);
         self.turn.for_loop += 1;
         true
+    }
+
+    /// What becomes of a request; REJECT is sent. `refused`: it is answered here.
+    fn judge(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        header: &Header,
+        runs: Runs,
+        refused: bool,
+    ) -> Verdict {
+        let in_thread = runs == Runs::InThread;
+        let queued = if in_thread {
+            self.queues.pool.len()
+        } else {
+            self.queues.requests.len()
+        };
+        let mut admission = self.shared.admission.lock();
+        let granted = header.flags.contains(Flags::GRANT);
+        let verdict = admission.on_request(now, connection.key, granted, Queue::of(header));
+        let is_possible = match verdict {
+            Verdict::Accept => queued <= admission.limit() as usize + STALE,
+            // A thread's body may be claimed while it comes, and a refusal has nothing to wait for.
+            Verdict::Ahead => !in_thread && !refused,
+            Verdict::Reject => false,
+        };
+        if is_possible {
+            self.shared.after(now, admission);
+            return verdict;
+        }
+        admission.undo(now, verdict);
+        let reject = admission.reject(header.slot, header.sequence);
+        self.shared.after(now, admission);
+        let together = self.shared.together();
+        connection.out.frame(now, together, reject, &[], &[]);
+        Verdict::Reject
+    }
+
+    /// The request waits for a slot. It may have one at once: another thread has ended a request since it was asked.
+    fn take_ahead(&self, now: Instant, request: Arc<Request>) {
+        request.set_ahead(true);
+        let queues = Arc::clone(&self.queues);
+        let mut admission = self.shared.admission.lock();
+        admission.take_ahead(now, Box::new(Ahead { request, queues }));
+        self.shared.after(now, admission);
     }
 
     fn arrivals(

@@ -57,11 +57,17 @@ impl Service {
         }
     }
 
+    /// The time of a grant, or of requests that wait for a slot, is up.
     pub(super) fn end_grants(&mut self, now: Instant) {
         let mut admission = self.shared.admission.lock();
-        if admission.poll_timeout().is_some_and(|at| at <= now) {
-            admission.on_timeout(now);
-            self.shared.after(now, admission);
+        if admission.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let overdue = admission.take_overdue(now);
+        admission.on_timeout(now);
+        self.shared.after(now, admission);
+        for request in overdue {
+            request.send_back(now);
         }
     }
 }

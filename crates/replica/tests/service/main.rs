@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod ahead;
 mod answers;
 mod bodies;
 mod ends;

@@ -35,10 +35,7 @@ impl World {
             Action::Start(job) => replica.start(job),
             Action::Finish(job) => replica.finish(now, job, background),
             Action::Done(job) => replica.done(now, job),
-            Action::ReplicaTimer { .. } => {
-                replica.admission.on_timeout(now);
-                Vec::new()
-            }
+            Action::ReplicaTimer { .. } => replica.on_timeout(now),
             Action::Tick { .. } => {
                 replica.tick_armed = false;
                 Vec::new()
@@ -139,7 +136,7 @@ impl World {
             Kind::Response if header.flags.contains(Flags::GRANT) => report.rides += 1,
             _ => {}
         }
-        let offers = self.offers(link, &header);
+        let offers = Self::offers(&header);
         self.links[link].offers += u32::from(offers);
         let at = self.now + self.links[link].travel;
         self.at(
@@ -153,12 +150,11 @@ impl World {
     }
 
     /// Whether a frame to a router grants a slot, or says that there is one.
-    pub(super) fn offers(&self, link: usize, header: &Header) -> bool {
-        let limit = self.replicas[self.links[link].replica].admission.limit();
+    pub(super) fn offers(header: &Header) -> bool {
         let speaks = header.flags.contains(Flags::DONE) || header.kind == Kind::Reject;
         header.kind == Kind::Grant
             || header.flags.contains(Flags::GRANT)
-            || (speaks && header.b < limit)
+            || (speaks && header.b < header.c)
     }
 
     pub(super) fn arrive(&mut self, now: Instant, index: usize, header: &Header, offers: bool) {
