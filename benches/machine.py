@@ -70,8 +70,13 @@ def cpu_seconds(apart=()):
 
 def pss_mib(apart=()):
     """Proportional set size of all descendants: shared pages are counted once."""
+    return pss_mib_of(descendants(apart))
+
+
+def pss_mib_of(pids):
+    """The same of these processes, as far as they live."""
     kib = 0
-    for pid in descendants(apart):
+    for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):

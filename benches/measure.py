@@ -87,6 +87,15 @@ def wait_for_200(top, port, path, row, began, log):
     raise CellFailed(f"no 200 within {START_LIMIT_S} s, the last was {status}: {tail(log)}")
 
 
+def wait_until(answers, tops, log):
+    """Until `answers()`, while all of `tops` run."""
+    began = time.monotonic()
+    while not answers():
+        if any(top.poll() is not None for top in tops) or time.monotonic() - began > START_LIMIT_S:
+            raise CellFailed(f"it does not answer: {tail(log)}")
+        time.sleep(0.05)
+
+
 def ask(port, path, row):
     """Status and body of one request; None while nothing listens."""
     method, below, body = request(row)
@@ -195,10 +204,15 @@ def measure_asgi_alone():
     return script("asgi_alone")
 
 
-def script(name, *arguments):
+def measure_bodies():
+    """What 1 GiB takes one way or the other, by way and system."""
+    return script("bodies", limit_s=1800)
+
+
+def script(name, *arguments, limit_s=300):
     """What a script of this folder reports."""
     command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     if done.returncode != 0:
         raise CellFailed(f"{name}: {done.stderr[-600:].strip()}")
     return json.loads(done.stdout[done.stdout.index("{") :])

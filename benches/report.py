@@ -117,7 +117,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi):
+def bars(results, memory, balance, instructions, handles, asgi, bodies):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -167,6 +167,7 @@ def bars(results, memory, balance, instructions, handles, asgi):
     found += fastapi_bars(results, asgi)
     found += model_bars(results)
     found += handle_bars(handles)
+    found += body_bars(bodies)
     found += baseline_bars(results, instructions)
     return found
 
@@ -231,6 +232,18 @@ def handle_bars(handles):
     yield Bar("64 MiB array, fastest copy into fresh memory to it", values.get("of the limit (fresh)"), ">=", 0.67)
     yield Bar("64 MiB array, receiver's anonymous memory, MiB", grew / 1024 if grew is not None else None, "<=", 2)
     yield Bar("64 MiB array, shared memory beyond it", values.get("shared memory over the live array"), "<=", 0.1)
+
+
+def body_bars(bodies):
+    """1 GiB one way, to uvicorn without a proxy and to nginx in front of it; what the memory of all processes grew."""
+    for way, systems in bodies.get("ways", {}).items():
+        own = systems.get("eagleray", {})
+        for name, bound in (("uvicorn", 0.8), ("nginx", 0.9)):
+            rates = [systems.get(one, {}).get("megabytes_per_second") for one in ("eagleray", name)]
+            ratio = rates[0] / rates[1] if all(rates) else None
+            note = f"ours {rates[0]:,.0f} MB/s" if rates[0] else ""
+            yield Bar(f"1 GiB {way}, MB/s to {name}", ratio, ">=", bound, bodies["skipped"].get(name, note))
+        yield Bar(f"1 GiB {way}, memory grew, MiB", own.get("grew_mib"), "<=", 4)
 
 
 def baseline_bars(results, instructions):

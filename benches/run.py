@@ -20,12 +20,20 @@ import sys
 
 import instructions
 import machine
-from measure import CellFailed, measure_asgi_alone, measure_balance, measure_cleanly, measure_handles, measure_memory
+from measure import (
+    CellFailed,
+    measure_asgi_alone,
+    measure_balance,
+    measure_bodies,
+    measure_cleanly,
+    measure_handles,
+    measure_memory,
+)
 from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi")
+PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies")
 
 
 def options():
@@ -143,7 +151,9 @@ def main():
 
     asgi = attempt(part("asgi"), "FastAPI with nothing around it", measure_asgi_alone, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi)
+    bodies = attempt(part("bodies"), "bodies of 1 GiB, down and up", measure_bodies, {})
+
+    found = bars(results, memory, balance, counted, handles, asgi, bodies)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -164,6 +174,7 @@ def main():
         "instructions": counted,
         "handles": handles,
         "asgi": asgi,
+        "bodies": bodies,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")
