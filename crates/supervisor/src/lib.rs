@@ -3,9 +3,12 @@
 //!
 //! It decides nothing about applications and knows neither the controller's rules nor HTTP: what its processes are told
 //! comes from whoever runs it ([`Programs`]), as text that it passes on. The executable (`crates/node`) is one such; a
-//! test is another. A reader begins in `supervisor`.
+//! test is another.
+//!
+//! [`core`] decides and does nothing else; the rest is the machine around it. A reader begins there.
 
 mod api;
+pub mod core;
 mod descriptor;
 pub mod directory;
 pub mod environment;
@@ -15,17 +18,13 @@ pub mod listeners;
 mod node;
 mod output;
 mod owner;
-mod phase;
 mod pidfd;
 pub mod places;
 mod presence;
 pub mod processes;
-mod proxy_watch;
-mod publisher;
 pub mod ready;
 pub mod reaper;
 mod replicas;
-mod restarts;
 pub mod run_directory;
 mod service;
 mod spawn;
@@ -35,4 +34,5 @@ mod supervisor;
 
 pub use descriptor::pipe;
 pub use node::{Identity, Node, Owner, Programs};
+pub use owner::Gone;
 pub use spawn::describe;

@@ -12,6 +12,7 @@ use tokio::{runtime::Builder, task::LocalSet};
 
 use crate::{
     api::Api,
+    core::Role,
     descriptor::listen,
     listeners::{self, Listener, Listeners},
     output::Watchers,
@@ -20,11 +21,11 @@ use crate::{
     presence::Presence,
     ready::{Failure, Up},
     replicas::Replicas,
-    run_directory::{NodeRecord, RunDirectory},
-    service::{Recipe, Role, Service},
+    run_directory::NodeRecord,
+    service::{Recipe, Service},
     state_directory::Logs,
     state_watch::StateWatch,
-    supervisor::{Channels, Services, Supervisor},
+    supervisor::{Channels, Machine, Services, Supervisor},
 };
 
 /// Threads that may look through `/proc` at a time.
@@ -144,24 +145,18 @@ impl Node {
         announce: impl FnOnce(Result<Up, Failure>),
     ) -> bool {
         let channels = Channels::new();
-        let (record, up) = (self.record(), self.up());
-        let started = self.start(programs, &channels, &logs, record.clone());
-        let (mut supervisor, directory) = match started {
-            Ok(started) => started,
+        let up = self.up();
+        let machine = match self.machine(programs, logs.clone(), &channels) {
+            Ok(machine) => machine,
             Err(error) => {
                 announce(Err(error.into()));
                 return false;
             }
         };
         let owner = owner::gone(owner.pid, owner.pipe);
-        let announce = |result: Result<(), Failure>| {
-            let result =
-                result.and_then(|()| Ok(directory.borrow().publish(&record).map(|()| up)?));
-            let is_up = result.is_ok();
-            announce(result);
-            is_up
-        };
-        let outcome = supervisor.run(channels, owner, announce).await;
+        let announce = |result: Result<(), Failure>| announce(result.map(|()| up));
+        let mut supervisor = Supervisor::new(machine, announce);
+        let outcome = supervisor.run(channels, owner).await;
         tracing::info!("the node ends");
         logs.flush(LAST_LINES_WITHIN);
         if !outcome.in_order {
@@ -169,7 +164,6 @@ impl Node {
             return false;
         }
         // Directories last: a line logged after that has no place to go.
-        supervisor.dismiss_reaper().await;
         let kept = if supervisor.any_replica_failed() {
             Logs::Keep
         } else {
@@ -182,21 +176,13 @@ impl Node {
         outcome.as_asked
     }
 
-    fn start(
-        self,
-        programs: Programs,
-        channels: &Channels,
-        logs: &Writer,
-        record: NodeRecord,
-    ) -> io::Result<(Supervisor, Rc<RefCell<RunDirectory>>)> {
+    fn machine(self, programs: Programs, logs: Writer, channels: &Channels) -> io::Result<Machine> {
+        let recipes = self.recipes(programs)?;
+        let [reaper, controller, proxy] =
+            recipes.map(|recipe| Service::new(recipe, channels.service_sender.clone()));
         let info = Rc::new(RefCell::new(self.info()));
         let watchers = Rc::new(Watchers::default());
         let log_directory = self.places.state.logs();
-        let recipes = self.recipes(programs)?;
-        // From here on the only copies are those that the services hold, so that they can be closed.
-        drop(self.listeners);
-        let [reaper, controller, proxy] =
-            recipes.map(|recipe| Service::start(recipe, channels.service_sender.clone()));
         let replicas = Replicas::new(
             self.places.run.path(),
             &log_directory,
@@ -211,28 +197,23 @@ impl Node {
             shutdown: channels.shutdown_sender.clone(),
             counters: channels.counters_sender.clone(),
         };
-        let directory = Rc::new(RefCell::new(self.places.run));
-        let presence = Presence::new(
-            Rc::clone(&directory),
-            StateWatch::new(self.places.state),
-            record,
-            api,
-            self.socket,
-        )?;
-        let services = Services {
-            reaper,
-            controller,
-            proxy,
-        };
-        let supervisor = Supervisor::new(
-            services,
+        let record = self.record();
+        // From here on the only copies are those that the services hold, so that they can be closed.
+        drop(self.listeners);
+        let state = StateWatch::new(self.places.state);
+        let presence = Presence::new(self.places.run, state, record, api, self.socket)?;
+        Ok(Machine {
+            services: Services {
+                reaper,
+                controller,
+                proxy,
+            },
             replicas,
             presence,
             info,
             log_directory,
-            logs.clone(),
-        );
-        Ok((supervisor, directory))
+            logs,
+        })
     }
 
     fn recipes(&self, programs: Programs) -> io::Result<[Recipe; 3]> {
@@ -242,7 +223,6 @@ impl Node {
                 options,
                 node_id: self.places.node_id.clone(),
                 run_directory: self.places.run.path().to_owned(),
-                log_directory: self.places.state.logs(),
                 listeners: self.listeners.copies(listeners)?,
             })
         };

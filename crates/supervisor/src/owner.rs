@@ -12,8 +12,9 @@ use crate::pidfd::Pidfd;
 /// The kernel closes the files of a process that dies before it tells of the death; this is between the two.
 const BETWEEN_CLOSE_AND_DEATH: Duration = Duration::from_millis(100);
 
+/// The script that owned a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gone {
+pub enum Gone {
     /// It let go of its node and lives: it waits for the end.
     LetGo,
     /// It is dead.

@@ -8,11 +8,9 @@
 //! and code are not brought back.
 
 use std::{
-    cell::RefCell,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use tokio::{
@@ -42,7 +40,7 @@ impl Identity {
 
 #[derive(Debug)]
 pub(crate) struct Presence {
-    directory: Rc<RefCell<RunDirectory>>,
+    directory: RunDirectory,
     state: StateWatch,
     record: NodeRecord,
     api: Api,
@@ -64,13 +62,13 @@ pub(crate) struct Lost {
 impl Presence {
     /// Begins to serve on `node.sock`. Called within the node's `LocalSet`.
     pub(crate) fn new(
-        directory: Rc<RefCell<RunDirectory>>,
+        directory: RunDirectory,
         state: StateWatch,
         record: NodeRecord,
         api: Api,
         node_socket: std::os::unix::net::UnixListener,
     ) -> io::Result<Self> {
-        let path = directory.borrow().path().to_owned();
+        let path = directory.path().to_owned();
         let serving = serve(&api, node_socket)?;
         Ok(Self {
             record,
@@ -85,7 +83,7 @@ impl Presence {
     }
 
     pub(crate) fn publish(&self) -> Result<(), Error> {
-        self.directory.borrow().publish(&self.record)
+        self.directory.publish(&self.record)
     }
 
     /// Whether `controller.sock` is the one that controllers inherit.
@@ -95,7 +93,7 @@ impl Presence {
 
     /// Whether the directory is there in which replicas listen.
     pub(crate) fn has_room_for_sockets(&self) -> bool {
-        self.directory.borrow().is_whole()
+        self.directory.is_whole()
     }
 
     /// Looks whether all is there, and makes again what is missing.
@@ -130,14 +128,14 @@ impl Presence {
     fn restore_run_directory(&mut self) -> Result<(), Error> {
         let record_there = self.path("node.json").exists();
         let socket_there = Identity::of(&self.path("node.sock")) == self.node_socket;
-        if record_there && socket_there && self.directory.borrow().is_whole() {
+        if record_there && socket_there && self.directory.is_whole() {
             return Ok(());
         }
         tracing::warn!(
-            path = %self.directory.borrow().path().display(),
+            path = %self.directory.path().display(),
             "somebody removed files of this node, which are made again"
         );
-        self.directory.borrow_mut().restore(&self.record.node_id)?;
+        self.directory.restore(&self.record.node_id)?;
         if !socket_there {
             let path = self.path("node.sock");
             let failed = |source| Error::Io {
@@ -153,13 +151,13 @@ impl Presence {
     }
 
     /// The node ends: what it has on disk is of no use any more.
-    pub(crate) async fn leave(&self, logs: Logs) -> Result<(), Error> {
-        let left = self.directory.borrow_mut().leave();
+    pub(crate) async fn leave(&mut self, logs: Logs) -> Result<(), Error> {
+        let left = self.directory.leave();
         self.state.leave(logs).await.and(left)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.borrow().path().join(name)
+        self.directory.path().join(name)
     }
 }
 

@@ -1,24 +1,18 @@
-//! The node's loop: one thread, one `select!`, one place where what children say meets what is done about it.
-//!
-//! The node decides nothing. It carries out the controller's commands, passes messages on between controller,
-//! proxy and replicas, and starts again what dies. While the controller is away replicas and proxy go on; what
-//! must not be forgotten meanwhile is kept ([`Publisher`], [`Replicas`]) and the next controller asks for it.
+//! The node's loop around [`Core`]: one thread, one `select!`. What happens becomes an event, and what the core commands is
+//! carried out before the next event is taken.
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
+    fs,
     path::PathBuf,
     pin::pin,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use eagleray_types::control::{
-    Empty, NodeCommand, NodeCounters, NodeEvent, NodeInfo, ProxyCommand, ProxyEvent, node_command,
-    node_event::Body, proxy_command, proxy_event,
-};
+use eagleray_types::control::{NodeCounters, NodeEvent, NodeInfo, node_event::Body};
 use prost::Message;
-use rustix::process::Signal;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -27,38 +21,37 @@ use tokio::{
 
 use crate::{
     api::{CountersWanted, ShutdownWanted},
+    core::{
+        Command, Core, Event, Level, Looked, Outcome, ReplicaCommand, ReplicaNews, Role,
+        ServiceCommand, ServiceNews,
+    },
     directory::Error,
-    link, owner,
-    phase::{Patience, Phase},
+    link::NotSent,
+    owner,
     presence::Presence,
-    proxy_watch::{Look, ProxyWatch},
-    publisher::{Published, Publisher},
     ready::{Failure, Kind},
-    replicas::{self, Replicas, event},
-    service::{self, Role, Service},
+    replicas::Replicas,
+    service::Service,
     spawn,
     state_directory::Logs,
 };
 
-mod ending;
-
 /// Messages of children that may wait for the loop; then the reading of their connections waits.
 const QUEUE: usize = 1024;
-const START_WITHIN: Duration = Duration::from_secs(20);
-/// How often the node looks whether its files are still there.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Deaths of a process before the node is up after which it is given up.
-const DEATHS_WHILE_STARTING: u32 = 3;
+/// How often what was left to this process and has ended is waited for.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+/// What is shown of the log of a process that does not start.
+const LOG_TAIL_BYTES: usize = 2000;
 
 /// Where the tasks of a node tell its loop what happened.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    pub(crate) service_sender: mpsc::Sender<service::News>,
-    pub(crate) replica_sender: mpsc::Sender<replicas::News>,
+    pub(crate) service_sender: mpsc::Sender<Event>,
+    pub(crate) replica_sender: mpsc::Sender<Event>,
     pub(crate) shutdown_sender: mpsc::Sender<ShutdownWanted>,
     pub(crate) counters_sender: mpsc::Sender<CountersWanted>,
-    services: mpsc::Receiver<service::News>,
-    replicas: mpsc::Receiver<replicas::News>,
+    services: mpsc::Receiver<Event>,
+    replicas: mpsc::Receiver<Event>,
     shutdown: mpsc::Receiver<ShutdownWanted>,
     counters: mpsc::Receiver<CountersWanted>,
 }
@@ -84,82 +77,62 @@ impl Channels {
 
 #[derive(Debug)]
 pub(crate) struct Services {
-    pub(crate) reaper: Rc<Service>,
-    pub(crate) controller: Rc<Service>,
-    pub(crate) proxy: Rc<Service>,
+    pub(crate) reaper: Service,
+    pub(crate) controller: Service,
+    pub(crate) proxy: Service,
 }
 
-/// How the node ended. Not in order: processes may be left, and the reaper must see to them.
+impl Services {
+    fn of(&mut self, role: Role) -> &mut Service {
+        match role {
+            Role::Controller => &mut self.controller,
+            Role::Proxy => &mut self.proxy,
+            Role::Reaper => &mut self.reaper,
+        }
+    }
+}
+
+/// What the core's commands are carried out with.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) as_asked: bool,
-    pub(crate) in_order: bool,
+pub(crate) struct Machine {
+    pub(crate) services: Services,
+    pub(crate) replicas: Replicas,
+    pub(crate) presence: Presence,
+    pub(crate) info: Rc<RefCell<NodeInfo>>,
+    pub(crate) log_directory: PathBuf,
+    pub(crate) logs: eagleray_logs::Writer,
 }
 
 #[derive(Debug)]
-pub(crate) struct Supervisor {
-    services: Services,
-    replicas: Replicas,
-    presence: Presence,
-    publisher: Publisher,
-    info: Rc<RefCell<NodeInfo>>,
-    log_directory: PathBuf,
-    logs: eagleray_logs::Writer,
-    controller: Option<link::Sender>,
-    proxy: Option<link::Sender>,
-    /// The proxy that is there has been told to accept connections.
-    proxy_may_accept: bool,
-    watch: ProxyWatch,
+pub(crate) struct Supervisor<Announce> {
+    core: Core,
+    began: Instant,
+    machine: Machine,
+    /// What carrying out a command has shown; taken before anything else.
+    events: VecDeque<Event>,
     /// Who waits for what the proxy has counted; at most as many as the node has connections.
     counters_wanted: Vec<CountersWanted>,
-    phase: Phase,
-    patience: Patience,
-    controller_spoke: bool,
-    proxy_ready: bool,
-    deaths_while_starting: u32,
-    failure: Option<Failure>,
+    announce: Option<Announce>,
 }
 
-impl Supervisor {
-    pub(crate) fn new(
-        services: Services,
-        replicas: Replicas,
-        presence: Presence,
-        info: Rc<RefCell<NodeInfo>>,
-        log_directory: PathBuf,
-        logs: eagleray_logs::Writer,
-    ) -> Self {
+impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
+    /// `announce` is called once, when the node is up and can be found, or has failed to come up.
+    pub(crate) fn new(machine: Machine, announce: Announce) -> Self {
         Self {
-            services,
-            replicas,
-            presence,
-            publisher: Publisher::default(),
-            info,
-            log_directory,
-            logs,
-            controller: None,
-            proxy: None,
-            proxy_may_accept: false,
-            watch: ProxyWatch::default(),
+            core: Core::new(machine.log_directory.clone()),
+            began: Instant::now(),
+            machine,
+            events: VecDeque::new(),
             counters_wanted: Vec::new(),
-            phase: Phase::Starting {
-                until: Instant::now() + START_WITHIN,
-            },
-            patience: Patience::ORDERLY,
-            controller_spoke: false,
-            proxy_ready: false,
-            deaths_while_starting: 0,
-            failure: None,
+            announce: Some(announce),
         }
     }
 
-    /// Runs until the node has ended. `announce` is called once, when it is up or has failed to come up, and
-    /// returns whether the node is up and known to be.
+    /// Runs until the node has ended.
     pub(crate) async fn run(
         &mut self,
         mut channels: Channels,
         owner_gone: impl Future<Output = owner::Gone>,
-        announce: impl FnOnce(Result<(), Failure>) -> bool,
     ) -> Outcome {
         let signals = (
             signal(SignalKind::terminate()),
@@ -168,375 +141,224 @@ impl Supervisor {
             signal(SignalKind::child()),
         );
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut child)) = signals else {
-            announce(Err(Failure::new(
-                Kind::Failed,
-                "the node cannot receive signals",
-            )));
+            let message = "the node cannot receive signals";
+            self.announce(Err(Failure::new(Kind::Failed, message)));
             return Outcome {
                 as_asked: false,
                 in_order: false,
             };
         };
-        let mut announce = Some(announce);
-        let mut as_asked = true;
         let mut owner_gone = pin!(owner_gone);
         let mut owner_watched = true;
-        let mut look = time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         spawn::adopt_orphans();
         let mut child_ended = false;
-        let mut reap = time::interval(LOOK_EVERY);
+        let mut reap = time::interval(REAP_EVERY);
         reap.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        while self.phase != Phase::Over {
-            let deadline = self.phase.deadline();
+        let commands = self.core.start();
+        self.carry_out(commands);
+        loop {
+            if let Some(outcome) = self.core.outcome() {
+                return outcome;
+            }
+            let timeout = self.core.next_timeout().map(|at| self.began + at);
             // Biased: signals first, so that a flood of messages cannot hold up the end.
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                _ = terminate.recv() => if self.on_signal("SIGTERM") { return self.abandon() },
-                _ = interrupt.recv() => if self.on_signal("SIGINT") { return self.abandon() },
-                _ = hangup.recv() => if self.on_signal("SIGHUP") { return self.abandon() },
+                _ = terminate.recv() => Event::Signalled("SIGTERM"),
+                _ = interrupt.recv() => Event::Signalled("SIGINT"),
+                _ = hangup.recv() => Event::Signalled("SIGHUP"),
                 gone = &mut owner_gone, if owner_watched => {
                     owner_watched = false;
-                    match gone {
-                        owner::Gone::LetGo => self.begin_end("its script let go of it", Patience::ORDERLY),
-                        owner::Gone::Dead => self.begin_end("its script is dead", Patience::ABANDONED),
-                    }
+                    Event::OwnerGone(gone)
                 }
-                Some(ShutdownWanted) = channels.shutdown.recv() => {
-                    self.begin_end("it was asked to", Patience::ORDERLY);
+                Some(ShutdownWanted) = channels.shutdown.recv() => Event::ShutdownWanted,
+                () = sleep_until(timeout) => Event::Timeout,
+                Some(wanted) = channels.counters.recv() => {
+                    self.counters_wanted.retain(|waiting| !waiting.is_closed());
+                    self.counters_wanted.push(wanted);
+                    Event::CountersWanted
                 }
-                () = sleep_until(deadline) => self.on_deadline(),
-                Some(wanted) = channels.counters.recv() => self.count(wanted),
-                _ = look.tick(), if self.phase == Phase::Up => self.look(),
                 // Not at once: a scan a second is enough, however many end.
                 _ = reap.tick(), if child_ended => {
                     child_ended = false;
                     spawn::reap_orphans();
+                    continue;
                 }
-                Some(()) = child.recv(), if !child_ended => child_ended = true,
-                Some(news) = channels.services.recv() => self.on_service(news),
-                Some(news) = channels.replicas.recv() => {
-                    if let Some(event) = self.replicas.on_news(news) {
-                        self.tell_controller(&event);
-                    }
+                Some(()) = child.recv(), if !child_ended => {
+                    child_ended = true;
+                    continue;
                 }
-            }
-            self.advance();
-            if self.phase == Phase::Up
-                && let Some(announce) = announce.take()
-            {
-                as_asked = announce(Ok(()));
-                if !as_asked {
-                    self.begin_end("it could not say that it is up", Patience::ABANDONED);
-                }
-            }
-        }
-        // Said last: who hears that it failed may count on nothing being left.
-        if let (Some(announce), Some(failure)) = (announce, self.failure.take()) {
-            as_asked = announce(Err(failure));
-        }
-        Outcome {
-            as_asked,
-            in_order: self.replicas.is_empty(),
-        }
-    }
-
-    fn on_service(&mut self, news: service::News) {
-        match news {
-            service::News::Up {
-                role: Role::Controller,
-                link,
-            } if !self.phase.is_ending() => {
-                self.controller = link;
-                if !self.presence.has_inherited_controller_socket() {
-                    self.tell_controller(&event(Body::ControllerSocketLost(Empty {})));
-                }
-            }
-            service::News::Up {
-                role: Role::Proxy,
-                link: Some(link),
-            } => {
-                for update in self.publisher.replay() {
-                    // More updates than the queue takes are never kept.
-                    link.send(
-                        0,
-                        encode_proxy(proxy_command::Body::Update(update.to_vec())),
-                    )
-                    .ok();
-                }
-                if self.phase.is_ending() {
-                    link.send(0, encode_proxy(proxy_command::Body::Drain(Empty {})))
-                        .ok();
-                }
-                self.proxy = Some(link);
-                self.let_proxy_accept();
-            }
-            service::News::Up { .. } => {}
-            service::News::Said {
-                role: Role::Controller,
-                message,
-            } => self.on_controller(message),
-            service::News::Said {
-                role: Role::Proxy,
-                message,
-            } => self.on_proxy(message),
-            service::News::Said {
-                role: Role::Reaper, ..
-            } => {}
-            service::News::Well { role } => self.set_trouble(role, None),
-            service::News::Down {
-                role,
-                reason,
-                trouble,
-            } => {
-                self.forget(role);
-                self.set_trouble(role, trouble);
-                if matches!(self.phase, Phase::Starting { .. }) {
-                    self.deaths_while_starting += 1;
-                    if self.deaths_while_starting >= DEATHS_WHILE_STARTING {
-                        self.fail_to_start(
-                            role,
-                            format!("the {} does not start ({reason})", role.name()),
-                        );
-                    }
-                }
-            }
-            service::News::Ended { role } => self.forget(role),
-        }
-    }
-
-    /// What people are told of a process that keeps dying. `None`: nothing is wrong, or not yet.
-    fn set_trouble(&mut self, role: Role, trouble: Option<String>) {
-        let mut info = self.info.borrow_mut();
-        if role == Role::Proxy && trouble.is_some() {
-            "UNHEALTHY".clone_into(&mut info.proxy_status);
-        }
-        drop(info);
-        self.set_process_trouble(role.name(), trouble);
-    }
-
-    fn set_process_trouble(&self, of: &str, trouble: Option<String>) {
-        let troubles = &mut self.info.borrow_mut().troubles;
-        match trouble {
-            Some(trouble) => troubles.insert(of.to_owned(), trouble),
-            None => troubles.remove(of),
-        };
-    }
-
-    fn forget(&mut self, role: Role) {
-        match role {
-            Role::Controller => self.controller = None,
-            Role::Proxy => {
-                self.proxy = None;
-                self.counters_wanted.clear();
-                self.proxy_may_accept = false;
-                self.proxy_ready = false;
-                self.watch = ProxyWatch::default();
-                "STARTING".clone_into(&mut self.info.borrow_mut().proxy_status);
-            }
-            Role::Reaper => {}
+                Some(event) = channels.services.recv() => event,
+                Some(event) = channels.replicas.recv() => event,
+            };
+            self.take(event);
         }
     }
 
     /// Whether a replica of this node has failed, so that its log may be wanted.
     pub(crate) fn any_replica_failed(&self) -> bool {
-        self.replicas.any_failed()
+        self.core.any_replica_failed()
     }
 
     /// Removes what the node has on disk and is of no use without it.
-    pub(crate) async fn leave(&self, logs: Logs) -> Result<(), Error> {
-        self.presence.leave(logs).await
+    pub(crate) async fn leave(&mut self, logs: Logs) -> Result<(), Error> {
+        self.machine.presence.leave(logs).await
     }
 
-    /// Makes again what somebody removed, or asks those who can.
-    fn look(&mut self) {
-        let trouble = self.logs.trouble().map(|trouble| {
-            format!("lines of logs are lost: {trouble}. Make room there; nothing has to be started again")
-        });
-        self.set_process_trouble("logs", trouble);
-        let lost = self.presence.look();
-        if lost.state {
-            self.tell_controller(&event(Body::StateLost(Empty {})));
-        }
-        if lost.controller_socket {
-            self.tell_controller(&event(Body::ControllerSocketLost(Empty {})));
-        }
-        for event in self.replicas.without_socket() {
-            self.tell_controller(&event);
-        }
-        self.look_at_proxy(Instant::now());
-    }
-
-    /// Asks the proxy whether its threads turn, and says so in the status when it does not answer.
-    fn look_at_proxy(&mut self, now: Instant) {
-        let Some(proxy) = self.proxy.as_ref().filter(|_| self.proxy_ready) else {
-            return;
-        };
-        match self.watch.look(now) {
-            Look::Ask => {
-                let ask = proxy_command::Body::LookWhetherItTurns(Empty {});
-                // A full queue is seen to when the next update finds it so.
-                proxy.send(0, encode_proxy(ask)).ok();
+    fn take(&mut self, event: Event) {
+        match &event {
+            Event::Service(role, ServiceNews::Ended { .. }) => {
+                self.machine.services.of(*role).forget();
             }
-            Look::Silent(time) => {
-                let pid = self.services.proxy.pid().unwrap_or(0);
-                let trouble = format!(
-                    "the proxy (pid {pid}) has not answered for {} s, so requests may wait; if it was stopped, \
-                     `kill -CONT {pid}` lets it go on, and `kill -KILL {pid}` has another one started",
-                    time.as_secs()
-                );
-                if !self.watch.said {
-                    tracing::warn!(trouble, "the proxy does not turn");
-                    self.watch.said = true;
+            Event::Replica(replica_id, ReplicaNews::Exited { .. }) => {
+                self.machine.replicas.forget(replica_id);
+            }
+            _ => {}
+        }
+        let commands = self.core.on_event(event, self.began.elapsed());
+        self.carry_out(commands);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Service(role, command) => self.command_service(role, command),
+                Command::Replica(replica_id, command) => self.command_replica(replica_id, command),
+                Command::Report(body) => self.report(body),
+                Command::Look => self.look(),
+                Command::Announce(result) => {
+                    if result.is_ok() {
+                        let address = &self.machine.info.borrow().http_address;
+                        tracing::info!(address, "the node is up");
+                    }
+                    let known = self.announce(result);
+                    self.events.push_back(Event::Announced { known });
                 }
-                self.set_trouble(Role::Proxy, Some(trouble));
+                Command::ReadLog(role) => {
+                    let tail = self.log_tail(role);
+                    self.events.push_back(Event::LogRead(tail));
+                }
+                Command::Counted(counters) => self.counted(counters.as_ref()),
+                Command::Show(status) => {
+                    let mut info = self.machine.info.borrow_mut();
+                    status.proxy.clone_into(&mut info.proxy_status);
+                    info.troubles = status.troubles;
+                }
+                Command::Log { level, message } => match level {
+                    Level::Info => tracing::info!("{message}"),
+                    Level::Warning => tracing::warn!("{message}"),
+                    Level::Error => tracing::error!("{message}"),
+                },
             }
-            Look::Wait => {}
+        }
+        while let Some(event) = self.events.pop_front() {
+            self.take(event);
         }
     }
 
-    /// It turns.
-    fn proxy_answered(&mut self) {
-        if std::mem::take(&mut self.watch).said {
-            tracing::info!("the proxy turns again");
-            self.set_trouble(Role::Proxy, None);
-            "HEALTHY".clone_into(&mut self.info.borrow_mut().proxy_status);
-        }
-    }
-
-    fn on_controller(&mut self, message: Bytes) {
-        if self.phase.is_ending() {
-            return;
-        }
-        self.controller_spoke = true;
-        // It has read its checkpoint.
-        self.set_trouble(Role::Controller, None);
-        let body = match NodeCommand::decode(message) {
-            Ok(NodeCommand { body: Some(body) }) => body,
-            Ok(NodeCommand { body: None }) => {
-                return tracing::warn!("a command of a newer controller is ignored");
+    fn command_service(&mut self, role: Role, command: ServiceCommand) {
+        let service = self.machine.services.of(role);
+        let news = match command {
+            ServiceCommand::Start => match service.start() {
+                Ok(pid) => ServiceNews::Started { pid },
+                Err(error) => ServiceNews::NotStarted {
+                    error: error.to_string(),
+                },
+            },
+            ServiceCommand::Tell(message) => {
+                if service.tell(message) != Err(NotSent::Full) {
+                    return;
+                }
+                ServiceNews::DoesNotRead
             }
-            Err(error) => {
-                return tracing::error!(%error, "a command that cannot be read is ignored");
+            // Missed: nobody counts on it.
+            ServiceCommand::Ask(message) => {
+                service.tell(message).ok();
+                return;
             }
+            ServiceCommand::Signal(signal) => return service.signal(signal),
+            ServiceCommand::CloseListeners => return service.close_listeners(),
+            ServiceCommand::SayAllIsWell => return service.say_all_is_well(),
         };
-        match body {
-            node_command::Body::Spawn(command) => {
-                if !self.presence.has_room_for_sockets() {
+        let is_new_controller =
+            role == Role::Controller && matches!(news, ServiceNews::Started { .. });
+        self.events.push_back(Event::Service(role, news));
+        if is_new_controller && !self.machine.presence.has_inherited_controller_socket() {
+            self.events.push_back(Event::Looked(Looked {
+                controller_socket_lost: true,
+                ..Looked::default()
+            }));
+        }
+    }
+
+    fn command_replica(&mut self, replica_id: String, command: ReplicaCommand) {
+        let news = match command {
+            ReplicaCommand::Start(command) => {
+                if !self.machine.presence.has_room_for_sockets() {
                     // Not in a second, when it is looked for: this start would fail, and so would those after it.
                     self.look();
                 }
-                if let Some(event) = self.replicas.spawn(command) {
-                    self.tell_controller(&event);
+                match self.machine.replicas.start(*command) {
+                    Ok((pid, socket_path)) => ReplicaNews::Started { pid, socket_path },
+                    Err(message) => ReplicaNews::NotStarted { message },
                 }
             }
-            node_command::Body::Stop(command) => {
-                if let Some(event) = self.replicas.stop(&command) {
-                    self.tell_controller(&event);
+            ReplicaCommand::Tell(message) => {
+                if self.machine.replicas.tell(&replica_id, message) != Err(NotSent::Full) {
+                    return;
                 }
+                ReplicaNews::DoesNotRead
             }
-            node_command::Body::List(Empty {}) => {
-                for event in self.replicas.list() {
-                    self.tell_controller(&event);
-                }
+            ReplicaCommand::Ask(message) => {
+                self.machine.replicas.tell(&replica_id, message).ok();
+                return;
             }
-            node_command::Body::Relay(relay) => self.replicas.relay(relay),
-            node_command::Body::Publish(publish) => {
-                self.replicas.note_epoch(publish.epoch);
-                self.publish(publish.snapshot, &publish.update.into());
-            }
-        }
-    }
-
-    fn publish(&mut self, snapshot: bool, update: &Bytes) {
-        if self.publisher.publish(snapshot, update.clone()) == Published::SnapshotWanted {
-            self.tell_controller(&event(Body::SnapshotWanted(Empty {})));
-        }
-        let Some(proxy) = &self.proxy else { return };
-        if proxy.send(
-            0,
-            encode_proxy(proxy_command::Body::Update(update.to_vec())),
-        ) == Err(link::NotSent::Full)
-        {
-            // A gap would only be noticed by a proxy that reads, and this one does not.
-            tracing::error!("the proxy does not read its updates and is started again");
-            self.services.proxy.signal(Signal::KILL);
-        }
-        self.let_proxy_accept();
-    }
-
-    /// A proxy accepts connections when it knows what its predecessor knew, or the first snapshot: before, it would
-    /// answer that there is no such application.
-    fn let_proxy_accept(&mut self) {
-        let Some(proxy) = self.proxy.as_ref().filter(|_| !self.proxy_may_accept) else {
-            return;
+            ReplicaCommand::Kill => return self.machine.replicas.kill(&replica_id),
         };
-        if !self.publisher.replay().is_empty() {
-            self.proxy_may_accept = proxy
-                .send(0, encode_proxy(proxy_command::Body::Accept(Empty {})))
-                .is_ok();
-        }
+        self.events.push_back(Event::Replica(replica_id, news));
     }
 
-    fn on_proxy(&mut self, message: Bytes) {
-        match ProxyEvent::decode(message).map(|event| event.body) {
-            Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
-                self.proxy_ready = true;
-                self.set_trouble(Role::Proxy, None);
-                "HEALTHY".clone_into(&mut self.info.borrow_mut().proxy_status);
-            }
-            Ok(Some(proxy_event::Body::SnapshotWanted(Empty {}))) => {
-                self.tell_controller(&event(Body::SnapshotWanted(Empty {})));
-            }
-            Ok(Some(proxy_event::Body::Applied(applied))) => {
-                self.tell_controller(&event(Body::Published(applied)));
-            }
-            Ok(Some(proxy_event::Body::Counted(counters))) => {
-                let counters = NodeCounters {
-                    proxies: vec![counters],
-                };
-                for wanted in self.counters_wanted.drain(..) {
-                    // Who asked may have left.
-                    drop(wanted.send(counters.clone()));
-                }
-            }
-            Ok(Some(proxy_event::Body::Turns(Empty {}))) => self.proxy_answered(),
-            Ok(Some(proxy_event::Body::Unreachable(report))) => {
-                self.tell_controller(&event(Body::Unreachable(report)));
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%error, "a message of the proxy that cannot be read is ignored");
+    fn report(&mut self, body: Body) {
+        let event = NodeEvent { body: Some(body) };
+        let message = event.encode_to_vec().into();
+        self.command_service(Role::Controller, ServiceCommand::Tell(message));
+    }
+
+    /// Makes again what somebody removed, and says what others have to.
+    fn look(&mut self) {
+        let lost = self.machine.presence.look();
+        self.events.push_back(Event::Looked(Looked {
+            state_lost: lost.state,
+            controller_socket_lost: lost.controller_socket,
+            replica_sockets_lost: self.machine.replicas.without_socket(),
+            logs: Some(self.machine.logs.trouble().map_or(Ok(()), Err)),
+        }));
+    }
+
+    /// Returns whether those who wait for the node can find it now.
+    fn announce(&mut self, result: Result<(), Failure>) -> bool {
+        let result = result.and_then(|()| Ok(self.machine.presence.publish()?));
+        let known = result.is_ok();
+        if let Some(announce) = self.announce.take() {
+            announce(result);
+        }
+        known
+    }
+
+    fn log_tail(&self, role: Role) -> String {
+        let log = fs::read(self.machine.log_directory.join(role.log_name())).unwrap_or_default();
+        let tail = log.get(log.len().saturating_sub(LOG_TAIL_BYTES)..);
+        String::from_utf8_lossy(tail.unwrap_or_default()).into_owned()
+    }
+
+    fn counted(&mut self, counters: Option<&NodeCounters>) {
+        for wanted in self.counters_wanted.drain(..) {
+            if let Some(counters) = counters {
+                // Who asked may have left.
+                drop(wanted.send(counters.clone()));
             }
         }
     }
-
-    /// Asks the proxy; whoever waits already gets the same answer.
-    fn count(&mut self, wanted: CountersWanted) {
-        self.counters_wanted.retain(|waiting| !waiting.is_closed());
-        let Some(proxy) = &self.proxy else { return };
-        if proxy
-            .send(0, encode_proxy(proxy_command::Body::Count(Empty {})))
-            .is_ok()
-        {
-            self.counters_wanted.push(wanted);
-        }
-    }
-
-    /// One that is away learns the truth when it comes back and lists.
-    fn tell_controller(&self, event: &NodeEvent) {
-        let Some(controller) = self.controller.as_ref().filter(|_| !self.phase.is_ending()) else {
-            return;
-        };
-        if controller.send(0, event.encode_to_vec()) == Err(link::NotSent::Full) {
-            tracing::error!("the controller does not read its events and is started again");
-            self.services.controller.signal(Signal::KILL);
-        }
-    }
-}
-
-fn encode_proxy(body: proxy_command::Body) -> Bytes {
-    ProxyCommand { body: Some(body) }.encode_to_vec().into()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

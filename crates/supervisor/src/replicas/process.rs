@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::{
     descriptor::{listen, number, pipe},
-    environment,
+    environment, link,
     processes::Mark,
     spawn::{self, Process},
 };
@@ -25,7 +25,8 @@ use crate::{
 /// A process, and the node's ends of what it was given.
 pub(super) struct Started {
     pub(super) process: Process,
-    pub(super) control: UnixStream,
+    pub(super) control: link::Sender,
+    pub(super) incoming: link::Receiver,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
@@ -52,6 +53,8 @@ pub(super) fn start(
     let listener = listen(socket_path).map_err(failed("cannot listen on its socket"))?;
     let (control, theirs) =
         UnixStream::pair().map_err(failed("cannot make its control connection"))?;
+    let (control, incoming) =
+        link::open(control).map_err(failed("cannot make its control connection"))?;
     let (stdout, stdout_write) = pipe().map_err(failed("cannot make a pipe"))?;
     let (stderr, stderr_write) = pipe().map_err(failed("cannot make a pipe"))?;
 
@@ -91,6 +94,7 @@ pub(super) fn start(
     Ok(Started {
         process,
         control,
+        incoming,
         stdout,
         stderr,
     })

@@ -1,13 +1,28 @@
 //! Replica processes as a controller sees them. What a replica runs, in the place of the bootstrap, is a few lines that
 //! do what the test needs.
 
-use std::{io, os::unix::net::UnixStream};
+use std::{
+    collections::VecDeque,
+    io,
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
 
-use eagleray_types::{DeploymentKey, control::Ready};
-use tokio::task::LocalSet;
+use eagleray_types::{
+    DeploymentKey,
+    control::{
+        Empty, Exited, ListedReplica, NodeCommand, Ready, Relay, ReplicaCommand, ReplicaEvent,
+        Stop, node_command, node_event::Body, replica_command, replica_event,
+    },
+};
+use prost::Message as _;
+use tokio::{task::LocalSet, time};
 
 use super::*;
-use crate::processes;
+use crate::{
+    core::{Command, Core, ReplicaCommand as CoreCommand, ReplicaNews, Role, ServiceNews},
+    processes,
+};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -31,10 +46,15 @@ READY = b"\x0a\x00"
 START_FAILED = b"\x12\x03\x0a\x01x"
 "#;
 
+/// A node without services: its core, and the replica processes that this commands.
 struct Bench {
     directory: tempfile::TempDir,
+    began: Instant,
+    core: Core,
     replicas: Replicas,
-    news: mpsc::Receiver<News>,
+    news: mpsc::Receiver<Event>,
+    /// For the controller.
+    reports: VecDeque<Body>,
 }
 
 /// Of its own for each test: processes are found by it.
@@ -60,10 +80,67 @@ impl Bench {
             Writer::start(eagleray_logs::Limits::default()).unwrap(),
             sender,
         );
+        let mut core = Core::new(directory.path().join("logs"));
+        core.start();
+        let started = ServiceNews::Started { pid: 1 };
+        core.on_event(Event::Service(Role::Controller, started), Duration::ZERO);
         Self {
             directory,
+            began: Instant::now(),
+            core,
             replicas,
             news,
+            reports: VecDeque::new(),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if let Event::Replica(replica_id, ReplicaNews::Exited { .. }) = &event {
+            self.replicas.forget(replica_id);
+        }
+        for command in self.core.on_event(event, self.began.elapsed()) {
+            match command {
+                Command::Report(body) => self.reports.push_back(body),
+                Command::Replica(id, command) => self.carry_out(id, command),
+                _ => {}
+            }
+        }
+    }
+
+    fn carry_out(&mut self, replica_id: String, command: CoreCommand) {
+        let news = match command {
+            CoreCommand::Start(command) => match self.replicas.start(*command) {
+                Ok((pid, socket_path)) => ReplicaNews::Started { pid, socket_path },
+                Err(message) => ReplicaNews::NotStarted { message },
+            },
+            CoreCommand::Tell(message) | CoreCommand::Ask(message) => {
+                return self.replicas.tell(&replica_id, message).unwrap();
+            }
+            CoreCommand::Kill => return self.replicas.kill(&replica_id),
+        };
+        self.take(Event::Replica(replica_id, news));
+    }
+
+    /// The controller says this.
+    fn command(&mut self, body: node_command::Body) {
+        let message = NodeCommand { body: Some(body) }.encode_to_vec();
+        let said = ServiceNews::Said(message.into());
+        self.take(Event::Service(Role::Controller, said));
+    }
+
+    fn stop(&mut self, replica_id: &str, epoch: u64, grace_milliseconds: u64) {
+        self.command(node_command::Body::Stop(Stop {
+            replica_id: replica_id.into(),
+            epoch,
+            grace_milliseconds,
+        }));
+    }
+
+    fn listed(&mut self) -> Vec<ListedReplica> {
+        self.command(node_command::Body::List(Empty {}));
+        match self.reports.pop_front() {
+            Some(Body::Listed(listed)) => listed.replicas,
+            other => panic!("not a list: {other:?}"),
         }
     }
 
@@ -83,9 +160,7 @@ impl Bench {
                 .into_owned(),
             environment: [("FROM_SPAWN".to_owned(), "yes".to_owned())].into(),
             first_command: ReplicaCommand {
-                body: Some(replica_command::Body::Drain(
-                    eagleray_types::control::Empty {},
-                )),
+                body: Some(replica_command::Body::Drain(Empty {})),
             }
             .encode_to_vec(),
             label: b"label".to_vec(),
@@ -95,16 +170,25 @@ impl Bench {
 
     fn spawn(&mut self, id: &str, code: &str) {
         let command = self.spawn_command(id, 1, code);
-        assert_eq!(self.replicas.spawn(command), None);
+        self.command(node_command::Body::Spawn(command));
+        assert!(self.reports.is_empty(), "{:?}", self.reports);
     }
 
     /// The next event for the controller.
     async fn event(&mut self) -> Body {
-        let news = time::timeout(WITHIN, self.news.recv())
-            .await
-            .expect("no event came in time")
-            .unwrap();
-        self.replicas.on_news(news).unwrap().body.unwrap()
+        loop {
+            if let Some(body) = self.reports.pop_front() {
+                return body;
+            }
+            let timeout = self.core.next_timeout().map(|at| self.began + at);
+            let timeout = timeout.unwrap_or(self.began + 2 * WITHIN);
+            let event = tokio::select! {
+                event = self.news.recv() => event.unwrap(),
+                () = time::sleep_until(timeout.into()) => Event::Timeout,
+                () = time::sleep(WITHIN) => panic!("no event came in time"),
+            };
+            self.take(event);
+        }
     }
 
     async fn exited(&mut self) -> Exited {
@@ -129,8 +213,10 @@ fn run(test: impl AsyncFnOnce(&mut Bench)) {
     local.block_on(&runtime, async {
         let mut bench = Bench::new();
         test(&mut bench).await;
-        bench.replicas.kill_all();
-        while !bench.replicas.is_empty() {
+        for replica in bench.listed() {
+            bench.stop(&replica.replica_id, u64::MAX, 0);
+        }
+        while !bench.replicas.running.is_empty() {
             bench.event().await;
         }
     });
@@ -164,10 +250,8 @@ time.sleep(1000)
                 payload: ready.clone()
             }
         );
-        let Some(Body::Listed(listed)) = bench.replicas.list().remove(0).body else {
-            panic!("not a list")
-        };
-        let [one] = listed.replicas.as_slice() else {
+        let listed = bench.listed();
+        let [one] = listed.as_slice() else {
             panic!("not one replica")
         };
         assert_eq!(
@@ -207,7 +291,7 @@ fn death_is_reported_with_its_reason_and_the_end_of_stderr() {
             "{exited:?}"
         );
         assert!(!exited.stderr_tail.contains("to stdout"), "{exited:?}");
-        assert!(bench.replicas.is_empty());
+        assert!(bench.listed().is_empty());
         assert!(!bench.directory.path().join("r/one.sock").exists());
     });
 }
@@ -295,14 +379,7 @@ fn a_replica_that_is_told_to_stop_leaves_by_itself() {
     run(async |bench| {
         bench.spawn("one", "receive()\nsend(READY)\nreceive()\nsys.exit(7)");
         assert!(matches!(bench.event().await, Body::Relay(_)));
-        assert_eq!(
-            bench.replicas.stop(&Stop {
-                replica_id: "one".into(),
-                epoch: 1,
-                grace_milliseconds: 60_000
-            }),
-            None
-        );
+        bench.stop("one", 1, 60_000);
         assert_eq!(bench.exited().await.reason, "exit status 7");
     });
 }
@@ -315,58 +392,8 @@ fn a_replica_that_does_not_stop_is_killed_when_its_time_is_over() {
             "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsend(READY)\ntime.sleep(1000)",
         );
         assert!(matches!(bench.event().await, Body::Relay(_)));
-        bench.replicas.stop(&Stop {
-            replica_id: "one".into(),
-            epoch: 1,
-            grace_milliseconds: 1,
-        });
+        bench.stop("one", 1, 1);
         assert_eq!(bench.exited().await.reason, "signal 9 (SIGKILL)");
-    });
-}
-
-#[test]
-fn commands_may_come_twice_and_late_ones_are_refused() {
-    run(async |bench| {
-        let sleeps = "send(READY)\ntime.sleep(1000)";
-        let command = bench.spawn_command("one", 5, sleeps);
-        assert_eq!(bench.replicas.spawn(command.clone()), None);
-        assert_eq!(bench.replicas.spawn(command), None);
-        assert_eq!(bench.replicas.ids(), ["one"]);
-
-        let late = bench.spawn_command("two", 4, sleeps);
-        let Some(Body::SpawnFailed(failed)) = bench.replicas.spawn(late).unwrap().body else {
-            panic!("not refused")
-        };
-        assert!(failed.message.contains("epoch 4 is over"), "{failed:?}");
-
-        bench.replicas.stop(&Stop {
-            replica_id: "one".into(),
-            epoch: 4,
-            grace_milliseconds: 0,
-        });
-        assert!(
-            matches!(bench.event().await, Body::Relay(_)),
-            "a stop from an older epoch was obeyed"
-        );
-
-        let unknown = Stop {
-            replica_id: "never".into(),
-            epoch: 5,
-            grace_milliseconds: 0,
-        };
-        let Some(Body::Exited(exited)) = bench.replicas.stop(&unknown).unwrap().body else {
-            panic!("not answered")
-        };
-        assert_eq!(exited.reason, "not running");
-    });
-}
-
-#[test]
-fn a_failed_start_is_told_again_to_a_controller_that_lists() {
-    run(async |bench| {
-        bench.spawn("one", "send(START_FAILED)\ntime.sleep(1000)");
-        let told = bench.event().await;
-        assert_eq!(bench.replicas.list().remove(1).body, Some(told));
     });
 }
 
@@ -393,8 +420,8 @@ fn what_cannot_be_started_is_said_and_leaves_nothing() {
                 working_directory: directory.into(),
                 ..bench.spawn_command(id, 1, "")
             };
-            let Some(Body::SpawnFailed(failed)) = bench.replicas.spawn(command).unwrap().body
-            else {
+            bench.command(node_command::Body::Spawn(command));
+            let Body::SpawnFailed(failed) = bench.event().await else {
                 panic!("it was started")
             };
             assert!(failed.message.contains(expected), "{failed:?}");

@@ -14,8 +14,8 @@ use tokio::{
     time,
 };
 
-use super::News;
 use crate::{
+    core::{Event, ReplicaNews},
     link,
     output::ReplicaOutput,
     processes::{self, Belongs},
@@ -37,7 +37,7 @@ pub(super) struct Tasks {
     pub(super) process: Rc<Process>,
     pub(super) output: Rc<ReplicaOutput>,
     pub(super) pumps: [JoinHandle<()>; 2],
-    pub(super) news: mpsc::Sender<News>,
+    pub(super) news: mpsc::Sender<Event>,
 }
 
 impl Tasks {
@@ -55,14 +55,8 @@ impl Tasks {
             let (replica_id, news) = (replica_id.clone(), news.clone());
             async move {
                 while let Ok(Some((_, event))) = incoming.next().await {
-                    if news
-                        .send(News::Said {
-                            replica_id: replica_id.clone(),
-                            event,
-                        })
-                        .await
-                        .is_err()
-                    {
+                    let said = Event::Replica(replica_id.clone(), ReplicaNews::Said(event));
+                    if news.send(said).await.is_err() {
                         return;
                     }
                 }
@@ -113,15 +107,12 @@ impl Tasks {
         }
         let stderr_tail = output.tail.borrow().text();
         // The loop is gone only when the node is.
-        drop(
-            news.send(News::Exited {
-                replica_id,
-                reason,
-                stderr_tail,
-                signal,
-            })
-            .await,
-        );
+        let exited = ReplicaNews::Exited {
+            reason,
+            signal,
+            stderr_tail,
+        };
+        drop(news.send(Event::Replica(replica_id, exited)).await);
     }
 }
 

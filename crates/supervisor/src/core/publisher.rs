@@ -12,19 +12,19 @@ const ASK_AFTER: usize = 256;
 const MAX_UPDATES: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(crate) struct Publisher {
+pub(super) struct Publisher {
     updates: Vec<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Published {
+pub(super) enum Published {
     Kept,
     /// Kept or not, a snapshot is wanted from the controller.
     SnapshotWanted,
 }
 
 impl Publisher {
-    pub(crate) fn publish(&mut self, snapshot: bool, update: Bytes) -> Published {
+    pub(super) fn publish(&mut self, snapshot: bool, update: Bytes) -> Published {
         if snapshot {
             self.updates.clear();
             self.updates.push(update);
@@ -46,7 +46,7 @@ impl Publisher {
     }
 
     /// All that a new proxy is told, in order.
-    pub(crate) fn replay(&self) -> &[Bytes] {
+    pub(super) fn replay(&self) -> &[Bytes] {
         &self.updates
     }
 }

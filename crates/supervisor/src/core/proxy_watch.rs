@@ -3,13 +3,13 @@
 //! A proxy that was stopped keeps its connections and its place in the backlog, so nothing else would show it. The node
 //! only tells: what is in a stopped proxy may still be answered, and a kill would lose it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// An answer that takes longer is worth a word.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(super) enum Look {
     Ask,
     /// The answer may still come in time.
     Wait,
@@ -18,19 +18,19 @@ pub(crate) enum Look {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct ProxyWatch {
-    asked: Option<Instant>,
-    looked: Option<Instant>,
+pub(super) struct ProxyWatch {
+    asked: Option<Duration>,
+    looked: Option<Duration>,
     /// People have been told.
-    pub(crate) said: bool,
+    pub(super) said: bool,
 }
 
 impl ProxyWatch {
     /// One look. After `Ask` the proxy is asked; its answer makes this anew.
-    pub(crate) fn look(&mut self, now: Instant) -> Look {
+    pub(super) fn look(&mut self, now: Duration) -> Look {
         let last = self.looked.replace(now).unwrap_or(now);
         // It was this process that stood still: the answer may be here, unread.
-        let stood_still = now.saturating_duration_since(last) >= SILENT_AFTER;
+        let stood_still = now.saturating_sub(last) >= SILENT_AFTER;
         match self.asked {
             None => {
                 self.asked = Some(now);
@@ -40,7 +40,7 @@ impl ProxyWatch {
                 self.asked = Some(now);
                 Look::Wait
             }
-            Some(asked) => match now.saturating_duration_since(asked) {
+            Some(asked) => match now.saturating_sub(asked) {
                 time if time < SILENT_AFTER => Look::Wait,
                 time => Look::Silent(time),
             },
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn who_does_not_answer_in_time_is_silent_until_it_does() {
-        let (mut watch, now) = (ProxyWatch::default(), Instant::now());
+        let (mut watch, now) = (ProxyWatch::default(), Duration::ZERO);
         let looks: Vec<Look> = (0..5).map(|at| watch.look(now + at * SECOND)).collect();
         let silent = |seconds| Look::Silent(seconds * SECOND);
         assert_eq!(
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_node_that_stood_still_itself_gives_the_proxy_its_time() {
-        let (mut watch, now) = (ProxyWatch::default(), Instant::now());
+        let (mut watch, now) = (ProxyWatch::default(), Duration::ZERO);
         watch.look(now);
         let later = now + 60 * SECOND;
         assert_eq!(watch.look(later), Look::Wait);

@@ -1,0 +1,133 @@
+//! The proxy: it is told what routers know, asked whether it turns, and what it says is passed on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eagleray_types::control::{
+    Empty, NodeCounters, ProxyEvent, node_event::Body, proxy_command, proxy_event,
+};
+use prost::Message;
+
+use super::{
+    Accepting, Command, Core, Level, Role,
+    proxy_watch::{Look, ProxyWatch},
+    publisher::Published,
+};
+
+impl Core {
+    /// A new proxy is told all that its predecessor was.
+    pub(super) fn greet_proxy(&mut self) {
+        for update in self.publisher.replay() {
+            let update = proxy_command::Body::Update(update.to_vec());
+            self.out.tell_proxy(update);
+        }
+        if self.phase.is_ending() {
+            self.out.ask_proxy(proxy_command::Body::Drain(Empty {}));
+        }
+        self.let_proxy_accept();
+    }
+
+    pub(super) fn forget_proxy(&mut self) {
+        self.accepting = Accepting::NotYet;
+        self.watch = ProxyWatch::default();
+        self.troubles.set_proxy("STARTING");
+        self.out.push(Command::Counted(None));
+    }
+
+    pub(super) fn publish(&mut self, snapshot: bool, update: &Bytes) {
+        if self.publisher.publish(snapshot, update.clone()) == Published::SnapshotWanted {
+            self.out.report(Body::SnapshotWanted(Empty {}));
+        }
+        if self.proxy.is_running() {
+            let update = proxy_command::Body::Update(update.to_vec());
+            self.out.tell_proxy(update);
+            self.let_proxy_accept();
+        }
+    }
+
+    /// A proxy accepts connections when it knows what its predecessor knew, or the first snapshot: before, it would
+    /// answer that there is no such application.
+    fn let_proxy_accept(&mut self) {
+        if self.accepting == Accepting::NotYet && !self.publisher.replay().is_empty() {
+            self.accepting = Accepting::Told;
+            self.out.tell_proxy(proxy_command::Body::Accept(Empty {}));
+        }
+    }
+
+    pub(super) fn on_proxy(&mut self, message: Bytes) {
+        match ProxyEvent::decode(message).map(|event| event.body) {
+            Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
+                self.accepting = Accepting::Yes;
+                self.troubles.set_of(Role::Proxy, None);
+                self.troubles.set_proxy("HEALTHY");
+            }
+            Ok(Some(proxy_event::Body::SnapshotWanted(Empty {}))) => {
+                self.out.report(Body::SnapshotWanted(Empty {}));
+            }
+            Ok(Some(proxy_event::Body::Applied(applied))) => {
+                self.out.report(Body::Published(applied));
+            }
+            Ok(Some(proxy_event::Body::Counted(counters))) => {
+                let counters = NodeCounters {
+                    proxies: vec![counters],
+                };
+                self.out.push(Command::Counted(Some(counters)));
+            }
+            Ok(Some(proxy_event::Body::Turns(Empty {}))) => self.proxy_turns(),
+            Ok(Some(proxy_event::Body::Unreachable(report))) => {
+                self.out.report(Body::Unreachable(report));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let message =
+                    format!("a message of the proxy that cannot be read is ignored: {error}");
+                self.out.log(Level::Error, message);
+            }
+        }
+    }
+
+    /// Asks the proxy; whoever waits already gets the same answer.
+    pub(super) fn count(&mut self) {
+        if self.proxy.is_running() {
+            self.out.ask_proxy(proxy_command::Body::Count(Empty {}));
+        } else {
+            self.out.push(Command::Counted(None));
+        }
+    }
+
+    /// Asks the proxy whether its threads turn, and says so in the status when it does not answer.
+    pub(super) fn look_at_proxy(&mut self, now: Duration) {
+        let Some(pid) = self.proxy.pid() else { return };
+        if self.accepting != Accepting::Yes {
+            return;
+        }
+        match self.watch.look(now) {
+            Look::Ask => {
+                let ask = proxy_command::Body::LookWhetherItTurns(Empty {});
+                // A full queue is seen to when the next update finds it so.
+                self.out.ask_proxy(ask);
+            }
+            Look::Silent(time) => {
+                let trouble = format!(
+                    "the proxy (pid {pid}) has not answered for {} s, so requests may wait; if it was stopped, \
+                     `kill -CONT {pid}` lets it go on, and `kill -KILL {pid}` has another one started",
+                    time.as_secs()
+                );
+                if !self.watch.said {
+                    self.out.log(Level::Warning, trouble.clone());
+                    self.watch.said = true;
+                }
+                self.troubles.set_of(Role::Proxy, Some(trouble));
+            }
+            Look::Wait => {}
+        }
+    }
+
+    fn proxy_turns(&mut self) {
+        if std::mem::take(&mut self.watch).said {
+            self.out.log(Level::Info, "the proxy turns again");
+            self.troubles.set_of(Role::Proxy, None);
+            self.troubles.set_proxy("HEALTHY");
+        }
+    }
+}
