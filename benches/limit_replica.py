@@ -26,7 +26,7 @@ def text(view, at):
 def parse_head(data, at):
     """Takes a request head apart, as `docs/protocol.md` lays it out, and returns it as an ASGI-like dict."""
     at += 4 + 2
-    for _ in range(3):  # request id, revision, traceparent
+    for _ in range(3):  # request id, an unused one, traceparent
         _, at = text(data, at)
     at += 2  # version, tls
     method, at = text(data, at)

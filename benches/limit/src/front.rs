@@ -91,7 +91,6 @@ async fn answer(
     let head = RequestHead::Http(HttpHead {
         websocket: false,
         request_id: b"",
-        revision: b"",
         traceparent: b"",
         version: 11,
         priority: 0,

@@ -1,12 +1,13 @@
-//! What the node tells the controller at its start, as JSON in `EAGLERAY_OPTIONS`.
+//! What a controller is told at its start.
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use eagleray_types::NodeId;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// The node at the other end of its connection.
+    pub node: NodeId,
     /// The `SQLite` file.
     pub checkpoint_path: PathBuf,
     /// Where drivers put code and callables.
@@ -16,10 +17,5 @@ pub struct Options {
     /// Holds `controller.sock` and the sockets of the replicas.
     pub run_directory: PathBuf,
     /// The interpreter of replicas whose application names none.
-    #[serde(default = "default_python")]
     pub python: String,
-}
-
-fn default_python() -> String {
-    "python3".to_owned()
 }

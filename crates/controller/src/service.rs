@@ -234,7 +234,12 @@ impl Service {
                 continue;
             }
             match NodeEvent::decode(frame.payload) {
-                Ok(NodeEvent { body: Some(body) }) => {
+                Ok(event) if !self.options.node.is_meant_by(&event.node) => {
+                    tracing::warn!(node = event.node, "an event of another node is ignored");
+                }
+                Ok(NodeEvent {
+                    body: Some(body), ..
+                }) => {
                     self.check_epoch(&body)?;
                     let exited = matches!(body, node_event::Body::Exited(_));
                     self.take(Event::Node(body))?;
@@ -242,7 +247,7 @@ impl Service {
                         self.remove_blobs();
                     }
                 }
-                Ok(NodeEvent { body: None }) => {
+                Ok(NodeEvent { body: None, .. }) => {
                     tracing::warn!("the node sent an event that is not known here");
                 }
                 Err(error) => {
@@ -384,8 +389,11 @@ impl Service {
     }
 
     fn tell_node(&mut self, body: node_command::Body) -> Result<(), Error> {
-        Frame::control(0, NodeCommand { body: Some(body) }.encode_to_vec())
-            .encode(&mut self.outbox);
+        let command = NodeCommand {
+            body: Some(body),
+            node: self.options.node.to_string(),
+        };
+        Frame::control(0, command.encode_to_vec()).encode(&mut self.outbox);
         if self.outbox.len() > OUTBOX_BYTES {
             Err(Error::NodeStuck(self.outbox.len()))
         } else {

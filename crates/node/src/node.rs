@@ -192,10 +192,10 @@ fn programs(
         checkpoint: places.state.checkpoint(),
         blob_directory: places.state.blobs(),
         run_directory: run_directory.clone(),
-        node_id: places.node_id.clone(),
+        node_id: places.node_id.to_string(),
     };
     let reaper = ReaperOptions {
-        node_id: places.node_id.clone(),
+        node_id: places.node_id.to_string(),
         run_directory,
         state_directory: places.state.path().to_owned(),
         remove: run_directory::is_script_name(&options.name),

@@ -16,6 +16,7 @@ use eagleray_supervisor::{
     environment::{CONTROL_FD, LISTENERS, set},
     listeners,
 };
+use eagleray_types::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -37,7 +38,10 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
         logs,
     } = begin("controller", [listeners::CONTROLLER])?;
     let listener = listener.ok_or("the controller was given no socket to listen on")?;
+    let node = NodeId::parse(&options.node_id)
+        .ok_or_else(|| format!("{:?} is no id of a node", options.node_id))?;
     let options = eagleray_controller::Options {
+        node,
         checkpoint_path: options.checkpoint,
         blob_directory: options.blob_directory,
         log_directory: options.logs.directory,

@@ -10,7 +10,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use eagleray_types::control::{Empty, node_event::Body};
+use eagleray_types::{
+    NodeId,
+    control::{Empty, node_event::Body},
+};
 
 use self::{
     outbox::Outbox,
@@ -92,8 +95,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// A node that begins now. Its processes write their logs into `log_directory`, which people are told.
-    pub fn new(log_directory: PathBuf) -> Self {
+    /// The node `node`, which begins now. Its processes write their logs into `log_directory`, which people are told.
+    pub fn new(node: NodeId, log_directory: PathBuf) -> Self {
         Self {
             phase: Phase::Starting {
                 until: START_WITHIN,
@@ -113,7 +116,7 @@ impl Core {
             failed: false,
             outcome: None,
             look_at: Duration::ZERO,
-            out: Outbox::default(),
+            out: Outbox::new(node),
         }
     }
 

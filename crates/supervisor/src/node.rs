@@ -186,7 +186,7 @@ impl Node {
         let replicas = Replicas::new(
             self.places.run.path(),
             &log_directory,
-            &self.places.node_id,
+            self.places.node_id.as_str(),
             Rc::clone(&watchers),
             logs.clone(),
             channels.replica_sender.clone(),
@@ -203,6 +203,7 @@ impl Node {
         let state = StateWatch::new(self.places.state);
         let presence = Presence::new(self.places.run, state, record, api, self.socket)?;
         Ok(Machine {
+            node_id: self.places.node_id,
             services: Services {
                 reaper,
                 controller,
@@ -221,7 +222,7 @@ impl Node {
             Ok::<_, io::Error>(Recipe {
                 role,
                 options,
-                node_id: self.places.node_id.clone(),
+                node_id: self.places.node_id.to_string(),
                 run_directory: self.places.run.path().to_owned(),
                 listeners: self.listeners.copies(listeners)?,
             })
@@ -249,7 +250,7 @@ impl Node {
         NodeRecord {
             name: self.identity.name.clone(),
             pid: std::process::id(),
-            node_id: self.places.node_id.clone(),
+            node_id: self.places.node_id.to_string(),
             http_address: self.http_address(),
             owner_pid: self.identity.owner_pid,
             argv: self.identity.argv.clone(),
@@ -283,7 +284,7 @@ impl Node {
             blob_directory: text(&self.places.state.blobs()),
             controller_socket_path: text(&path.join("controller.sock")),
             owner_pid: self.identity.owner_pid,
-            node_id: self.places.node_id.clone(),
+            node_id: self.places.node_id.to_string(),
             log_directory: text(&self.places.state.logs()),
             proxy_status: "STARTING".to_owned(),
             troubles: BTreeMap::new(),

@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use eagleray_types::NodeId;
+
 use crate::{
     directory::{Error, check_room, private_directory},
     environment,
@@ -20,7 +22,7 @@ use crate::{
 /// in hex.
 #[derive(Debug)]
 pub struct Places {
-    pub node_id: String,
+    pub node_id: NodeId,
     /// Where sockets are.
     pub run: RunDirectory,
     /// Where checkpoint, code and logs are.
@@ -54,10 +56,10 @@ impl Places {
         private_directory(root).map_err(in_root)?;
         let mut stale = run_directory::clean_stale(root);
         stale.extend(state_directory::clean_stale());
-        let mut run = RunDirectory::acquire(root, name, &node_id).map_err(in_root)?;
+        let mut run = RunDirectory::acquire(root, name, node_id.as_str()).map_err(in_root)?;
         let state = check_room(run.path()).map_err(in_root).and_then(|()| {
             if has_owner {
-                StateDirectory::of_script(name, &node_id, run.path())
+                StateDirectory::of_script(name, node_id.as_str(), run.path())
             } else {
                 Ok((StateDirectory::of_resident(name)?, Vec::new()))
             }
@@ -91,12 +93,13 @@ fn warn_unless(left: Result<(), Error>) {
     }
 }
 
-fn new_id() -> io::Result<String> {
+fn new_id() -> io::Result<NodeId> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+    let text = bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.
         write!(text, "{byte:02x}").ok();
         text
-    }))
+    });
+    NodeId::parse(&text).ok_or_else(|| io::Error::other("an id in hex is no id"))
 }

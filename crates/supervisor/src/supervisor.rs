@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_types::control::{NodeCounters, NodeEvent, NodeInfo, node_event::Body};
+use eagleray_types::NodeId;
+use eagleray_types::control::{NodeCounters, NodeEvent, NodeInfo};
 use prost::Message;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -95,6 +96,7 @@ impl Services {
 /// What the core's commands are carried out with.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    pub(crate) node_id: NodeId,
     pub(crate) services: Services,
     pub(crate) replicas: Replicas,
     pub(crate) presence: Presence,
@@ -119,7 +121,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
     /// `announce` is called once, when the node is up and can be found, or has failed to come up.
     pub(crate) fn new(machine: Machine, announce: Announce) -> Self {
         Self {
-            core: Core::new(machine.log_directory.clone()),
+            core: Core::new(machine.node_id.clone(), machine.log_directory.clone()),
             began: Instant::now(),
             machine,
             events: VecDeque::new(),
@@ -224,7 +226,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
             match command {
                 Command::Service(role, command) => self.command_service(role, command),
                 Command::Replica(replica_id, command) => self.command_replica(replica_id, command),
-                Command::Report(body) => self.report(body),
+                Command::Report(event) => self.report(&event),
                 Command::Look => self.look(),
                 Command::Announce(result) => {
                     if result.is_ok() {
@@ -318,8 +320,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
         self.events.push_back(Event::Replica(replica_id, news));
     }
 
-    fn report(&mut self, body: Body) {
-        let event = NodeEvent { body: Some(body) };
+    fn report(&mut self, event: &NodeEvent) {
         let message = event.encode_to_vec().into();
         self.command_service(Role::Controller, ServiceCommand::Tell(message));
     }

@@ -1,4 +1,4 @@
-//! Names of deployments and replicas.
+//! Names of deployments, replicas and nodes.
 
 use std::fmt;
 
@@ -34,11 +34,7 @@ impl ReplicaId {
     /// Takes an id as it came over the wire; `None` unless it is 1 to 64 characters of `[A-Za-z0-9_-]`, since
     /// it becomes part of a file name.
     pub fn parse(text: &str) -> Option<Self> {
-        let valid = (1..=64).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        valid.then(|| Self(text.to_owned()))
+        is_name(text).then(|| Self(text.to_owned()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -50,6 +46,42 @@ impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The name of one life of a node. What is said between a controller and a node carries it, so that the word of another
+/// node, or of one that had its place before, is not taken for its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(String);
+
+impl NodeId {
+    /// Takes an id as it came over the wire or in the environment; `None` unless it is 1 to 64 characters of
+    /// `[A-Za-z0-9_-]`.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_name(text).then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a message is from or for this node, that `names` a node. One of a release that knew only one names none,
+    /// and means whoever is at the end of its connection.
+    pub fn is_meant_by(&self, names: &str) -> bool {
+        names.is_empty() || names == self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// The file in `logs/` that takes what a replica prints: named in messages by the controller, written by the node.
@@ -71,6 +103,15 @@ pub fn replica_log_name(deployment: &DeploymentKey, replica_id: &str) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_names_no_node_means_the_one_at_the_end_of_its_connection() {
+        let node = NodeId::parse("n1").unwrap();
+        assert!(node.is_meant_by("n1") && node.is_meant_by(""));
+        assert!(!node.is_meant_by("n2"));
+        assert_eq!(NodeId::parse(""), None);
+        assert_eq!(NodeId::parse("a/b"), None);
+    }
 
     #[test]
     fn the_name_of_a_log_cannot_leave_its_directory() {

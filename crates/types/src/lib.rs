@@ -13,4 +13,4 @@ pub mod options;
 
 pub use cancel::Cancel;
 pub use error::ErrorCode;
-pub use id::{DeploymentKey, ReplicaId, replica_log_name};
+pub use id::{DeploymentKey, NodeId, ReplicaId, replica_log_name};

@@ -182,7 +182,8 @@ fn generate_message(rng: &mut Rng) -> Vec<u8> {
                 ..Default::default()
             };
             let body = Some(control::node_command::Body::Spawn(spawn));
-            (1, control::NodeCommand { body }.encode_to_vec())
+            let node = word(rng);
+            (1, control::NodeCommand { body, node }.encode_to_vec())
         }
         2 => {
             let exited = control::Exited {
@@ -191,7 +192,8 @@ fn generate_message(rng: &mut Rng) -> Vec<u8> {
                 ..Default::default()
             };
             let body = Some(control::node_event::Body::Exited(exited));
-            (2, control::NodeEvent { body }.encode_to_vec())
+            let node = word(rng);
+            (2, control::NodeEvent { body, node }.encode_to_vec())
         }
         3 => {
             let options = control::DeploymentOptions {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_types::control::*;
+use eagleray_types::{NodeId, control::*};
 use eagleray_wire::{Decoder, Frame, Header, Kind};
 use prost::Message;
 use tempfile::TempDir;
@@ -82,7 +82,13 @@ struct Machine {
 }
 
 fn event(body: node_event::Body) -> Vec<u8> {
-    NodeEvent { body: Some(body) }.encode_to_vec()
+    let node = node_id().to_string();
+    let body = Some(body);
+    NodeEvent { body, node }.encode_to_vec()
+}
+
+fn node_id() -> NodeId {
+    NodeId::parse("n1").unwrap()
 }
 
 fn ready() -> Vec<u8> {
@@ -103,7 +109,9 @@ fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
     while let Some(frame) = link.receive() {
         let mut machine = machine.lock().unwrap();
         let mut answers = Vec::new();
-        match NodeCommand::decode(frame.payload).unwrap().body.unwrap() {
+        let command = NodeCommand::decode(frame.payload).unwrap();
+        assert_eq!(command.node, "n1");
+        match command.body.unwrap() {
             node_command::Body::Spawn(spawn) => {
                 machine.spawned += 1;
                 let id = spawn.replica_id.clone();
@@ -223,6 +231,7 @@ struct Stage {
 
 fn options(directory: &Path) -> Options {
     Options {
+        node: node_id(),
         checkpoint_path: directory.join("checkpoint.sqlite"),
         blob_directory: directory.join("blobs"),
         log_directory: directory.join("logs"),
@@ -593,6 +602,7 @@ fn a_checkpoint_that_cannot_be_used_ends_the_controller_with_its_reason() {
     let listener = UnixListener::bind(directory.path().join("controller.sock")).unwrap();
     let (_node, controller) = UnixStream::pair().unwrap();
     let options = Options {
+        node: node_id(),
         checkpoint_path: path,
         blob_directory: directory.path().join("blobs"),
         log_directory: directory.path().join("logs"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use eagleray_types::control::{NodeCounters, Spawn, node_event::Body};
+use eagleray_types::control::{NodeCounters, NodeEvent, Spawn};
 use rustix::process::Signal;
 
 use crate::ready::Failure;
@@ -42,7 +42,7 @@ pub enum Command {
     Service(Role, ServiceCommand),
     Replica(String, ReplicaCommand),
     /// For the controller that runs now.
-    Report(Body),
+    Report(NodeEvent),
     /// Look whether all is there; answered by [`Event::Looked`].
     Look,
     /// Say whether the node is up; answered by [`Event::Announced`] when it is. Once.

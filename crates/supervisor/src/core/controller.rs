@@ -17,8 +17,14 @@ impl Core {
         // It has read its checkpoint.
         self.troubles.set_of(Role::Controller, None);
         let body = match NodeCommand::decode(message) {
-            Ok(NodeCommand { body: Some(body) }) => body,
-            Ok(NodeCommand { body: None }) => {
+            Ok(NodeCommand { node, .. }) if !self.out.node().is_meant_by(&node) => {
+                let message = format!("a command for another node ({node}) is ignored");
+                return self.out.log(Level::Warning, message);
+            }
+            Ok(NodeCommand {
+                body: Some(body), ..
+            }) => body,
+            Ok(NodeCommand { body: None, .. }) => {
                 let message = "a command of a newer controller is ignored";
                 return self.out.log(Level::Warning, message);
             }

@@ -1,17 +1,35 @@
 //! The commands of one event, in their order.
 
 use bytes::Bytes;
-use eagleray_types::control::{ProxyCommand, node_event::Body, proxy_command};
+use eagleray_types::{
+    NodeId,
+    control::{NodeEvent, ProxyCommand, node_event::Body, proxy_command},
+};
 use prost::Message;
 
 use super::{Command, Level, ReplicaCommand, Role, ServiceCommand};
 
-#[derive(Debug, Default)]
-pub(super) struct Outbox(Vec<Command>);
+#[derive(Debug)]
+pub(super) struct Outbox {
+    node: NodeId,
+    commands: Vec<Command>,
+}
 
 impl Outbox {
+    /// Of this node.
+    pub(super) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            commands: Vec::new(),
+        }
+    }
+
+    pub(super) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
     pub(super) fn push(&mut self, command: Command) {
-        self.0.push(command);
+        self.commands.push(command);
     }
 
     pub(super) fn log(&mut self, level: Level, message: impl Into<String>) {
@@ -21,7 +39,10 @@ impl Outbox {
 
     /// For the controller, if there is one that is listened to.
     pub(super) fn report(&mut self, event: Body) {
-        self.push(Command::Report(event));
+        self.push(Command::Report(NodeEvent {
+            body: Some(event),
+            node: self.node.to_string(),
+        }));
     }
 
     pub(super) fn service(&mut self, role: Role, command: ServiceCommand) {
@@ -44,7 +65,7 @@ impl Outbox {
 
     /// All of them, without the reports if nobody `hears` them.
     pub(super) fn take(&mut self, hears: bool) -> Vec<Command> {
-        let mut commands = std::mem::take(&mut self.0);
+        let mut commands = std::mem::take(&mut self.commands);
         if !hears {
             commands.retain(|command| !matches!(command, Command::Report(_)));
         }

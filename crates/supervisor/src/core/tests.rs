@@ -32,7 +32,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            core: Core::new("/logs".into()),
+            core: Core::new(NodeId::parse("n1").unwrap(), "/logs".into()),
             now: Duration::ZERO,
             next_pid: 100,
             commands: VecDeque::new(),
@@ -112,9 +112,7 @@ impl World {
     }
 
     fn command(&mut self, body: node_command::Body) {
-        let message = NodeCommand { body: Some(body) }.encode_to_vec();
-        let said = ServiceNews::Said(message.into());
-        self.event(Event::Service(Role::Controller, said));
+        self.event(command_for("n1", body));
     }
 
     fn spawn(&mut self, replica_id: &str, epoch: u64) {
@@ -177,7 +175,10 @@ impl World {
         let commands = self.take_commands().into_iter();
         commands
             .filter_map(|command| match command {
-                Command::Report(body) => Some(body),
+                Command::Report(event) => {
+                    assert_eq!(event.node, "n1");
+                    event.body
+                }
                 _ => None,
             })
             .collect()
@@ -203,6 +204,15 @@ impl World {
             other => panic!("not a list: {other:?}"),
         }
     }
+}
+
+fn command_for(node: &str, body: node_command::Body) -> Event {
+    let command = NodeCommand {
+        body: Some(body),
+        node: node.into(),
+    };
+    let said = ServiceNews::Said(command.encode_to_vec().into());
+    Event::Service(Role::Controller, said)
 }
 
 fn signal(signal: Signal) -> ServiceCommand {

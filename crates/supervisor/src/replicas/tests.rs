@@ -9,7 +9,7 @@ use std::{
 };
 
 use eagleray_types::{
-    DeploymentKey,
+    DeploymentKey, NodeId,
     control::{
         Empty, Exited, ListedReplica, NodeCommand, Ready, Relay, ReplicaCommand, ReplicaEvent,
         Stop, node_command, node_event::Body, replica_command, replica_event,
@@ -80,7 +80,7 @@ impl Bench {
             Writer::start(eagleray_logs::Limits::default()).unwrap(),
             sender,
         );
-        let mut core = Core::new(directory.path().join("logs"));
+        let mut core = Core::new(NodeId::parse("n1").unwrap(), directory.path().join("logs"));
         core.start();
         let started = ServiceNews::Started { pid: 1 };
         core.on_event(Event::Service(Role::Controller, started), Duration::ZERO);
@@ -100,7 +100,7 @@ impl Bench {
         }
         for command in self.core.on_event(event, self.began.elapsed()) {
             match command {
-                Command::Report(body) => self.reports.push_back(body),
+                Command::Report(event) => self.reports.push_back(event.body.unwrap()),
                 Command::Replica(id, command) => self.carry_out(id, command),
                 _ => {}
             }
@@ -123,7 +123,11 @@ impl Bench {
 
     /// The controller says this.
     fn command(&mut self, body: node_command::Body) {
-        let message = NodeCommand { body: Some(body) }.encode_to_vec();
+        let command = NodeCommand {
+            body: Some(body),
+            node: String::new(),
+        };
+        let message = command.encode_to_vec();
         let said = ServiceNews::Said(message.into());
         self.take(Event::Service(Role::Controller, said));
     }

@@ -8,6 +8,10 @@ use crate::DeploymentKey;
 pub struct NodeCommand {
     #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5")]
     pub body: Option<node_command::Body>,
+    /// [`NodeId`](crate::NodeId) of the node that it is for. A node ignores a command for another one; empty: for whoever
+    /// reads it.
+    #[prost(string, tag = "6")]
+    pub node: String,
 }
 
 pub mod node_command {
@@ -95,6 +99,9 @@ pub struct Publish {
 pub struct NodeEvent {
     #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<node_event::Body>,
+    /// [`NodeId`](crate::NodeId) of the node where it happened; empty: at the other end of the connection.
+    #[prost(string, tag = "11")]
+    pub node: String,
 }
 
 pub mod node_event {

@@ -84,7 +84,7 @@ fn a_controller_that_dies_while_its_spawn_is_under_way_finds_the_replica_in_the_
     assert_eq!(started, ["two"]);
     assert!(commands.iter().any(|command| matches!(
         command,
-        Command::Report(Body::SpawnFailed(failed))
+        Command::Report(control::NodeEvent { body: Some(Body::SpawnFailed(failed)), .. })
             if failed.replica_id == "three" && failed.message.contains("epoch 1 is over")
     )));
 }
@@ -113,10 +113,7 @@ fn a_stop_that_overtakes_its_spawn_is_answered_and_the_spawn_of_that_life_is_ref
 fn a_stop_before_the_start_is_answered_reaches_the_process() {
     let mut world = World::up();
     // Both commands of one batch: the machine has not answered the first when the second is taken.
-    let said = |body| {
-        let message = NodeCommand { body: Some(body) }.encode_to_vec();
-        Event::Service(Role::Controller, ServiceNews::Said(message.into()))
-    };
+    let said = |body| command_for("n1", body);
     let spawn = Spawn {
         replica_id: "one".into(),
         epoch: 1,
@@ -234,4 +231,14 @@ fn sockets_that_are_gone_are_reported_but_for_those_of_replicas_that_stop() {
         &world.reports()[..],
         [Body::SocketLost(lost)] if lost.replica_id == "one"
     ));
+}
+
+#[test]
+fn a_command_for_another_node_is_ignored_and_one_that_names_none_is_for_this() {
+    let mut world = World::up();
+    world.take_commands();
+    world.event(command_for("n2", node_command::Body::List(Empty {})));
+    assert_eq!(world.reports(), []);
+    world.event(command_for("", node_command::Body::List(Empty {})));
+    assert!(matches!(&world.reports()[..], [Body::Listed(_)]));
 }
