@@ -12,7 +12,7 @@ mod record;
 mod respond;
 mod upload;
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
+use std::{cell::OnceCell, convert::Infallible, rc::Rc, time::Instant};
 
 use eagleray_router::service::Failure;
 use eagleray_types::ErrorCode;
@@ -46,8 +46,8 @@ const CLIENT_GONE: u16 = ErrorCode::Cancelled.http_status();
 pub(crate) struct Service {
     shard: Rc<Shard>,
     connection: Rc<Connection>,
-    /// Where the last request that asked for a WebSocket leaves it.
-    upgrade: RefCell<Option<Rc<UpgradePlace>>>,
+    /// Where a request that asked for a WebSocket leaves it; made for the first that does.
+    upgrade: OnceCell<Rc<UpgradePlace>>,
 }
 
 impl Service {
@@ -55,13 +55,13 @@ impl Service {
         Self {
             shard,
             connection,
-            upgrade: RefCell::new(None),
+            upgrade: OnceCell::new(),
         }
     }
 
     /// The WebSocket that follows the last answer.
-    pub(crate) fn into_accepted(self) -> Option<Accepted> {
-        self.upgrade.take()?.take()
+    pub(crate) fn into_accepted(self) -> Option<Box<Accepted>> {
+        self.upgrade.get()?.take()
     }
 
     /// Answers a request whose head kept the rules of its protocol's framing.
@@ -219,8 +219,7 @@ impl Service {
             self.shard.counters.heads_refused.add();
             self.connection.is_last.set(true);
         })?;
-        let place = Rc::<UpgradePlace>::default();
-        self.upgrade.replace(Some(Rc::clone(&place)));
+        let place = Rc::clone(self.upgrade.get_or_init(Rc::default));
         Ok(Some(Box::new(Upgrade { handshake, place })))
     }
 

@@ -61,7 +61,7 @@ where
             state,
             stream,
             parts.read_buf,
-            accepted,
+            *accepted,
         ))
         .await;
         return None;

@@ -45,7 +45,7 @@ pub(super) struct Upgrade {
     pub(super) place: Rc<UpgradePlace>,
 }
 
-pub(super) type UpgradePlace = RefCell<Option<Accepted>>;
+pub(super) type UpgradePlace = RefCell<Option<Box<Accepted>>>;
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -303,7 +303,7 @@ fn accept(
         return answer_failure(&mut record, &unsendable(), "");
     };
     let says_more = !data.is_empty() || answer.is_complete();
-    upgrade.place.replace(Some(Accepted {
+    upgrade.place.replace(Some(Box::new(Accepted {
         exchange,
         record,
         first: says_more.then_some(Data {
@@ -311,7 +311,7 @@ fn accept(
             bytes: data,
             arrivals: Vec::new(),
         }),
-    }));
+    })));
     response
 }
 
