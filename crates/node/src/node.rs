@@ -10,6 +10,7 @@ use eagleray_supervisor::{
     places::{Found, Places},
     ready::{self, Failure, Kind, Up},
     run_directory,
+    state_directory::Bases,
 };
 use rustix::process::setsid;
 
@@ -101,7 +102,12 @@ impl Start {
         let mut log_options = LogOptions::from_environment(options.foreground)
             .map_err(|problem| Failure::new(Kind::Invalid, problem))?;
         let root = run_directory::root();
-        let (places, found) = Places::take(&root, &options.name, options.owner_pid.is_some())?;
+        let (places, found) = Places::take(
+            &root,
+            &Bases::from_environment(),
+            &options.name,
+            options.owner_pid.is_some(),
+        )?;
         log_options.directory = places.state.logs();
         let started = start_log(options, &log_options, found).and_then(|logs| {
             let programs = programs(options, &log_options, &places)?;
@@ -207,6 +213,8 @@ fn programs(
     let text = |json: serde_json::Result<String>| json.map_err(std::io::Error::from);
     let child = text(serde_json::to_string(&child))?;
     Ok(Programs {
+        // That which runs, even when the file has been replaced meanwhile: one node is one release.
+        executable: "/proc/self/exe".into(),
         reaper: text(serde_json::to_string(&reaper))?,
         controller: child.clone(),
         proxy: child,

@@ -1,8 +1,14 @@
 //! A node: makes its sockets, starts its processes, and runs its loop to the end.
 
 use std::{
-    cell::RefCell, collections::BTreeMap, io, os::fd::OwnedFd, os::unix::net::UnixListener,
-    path::Path, rc::Rc, time::Duration,
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
 };
 
 use eagleray_logs::Writer;
@@ -56,6 +62,8 @@ pub struct Owner {
 /// [`OPTIONS`](crate::environment::OPTIONS).
 #[derive(Clone, Debug)]
 pub struct Programs {
+    /// What is run, in each role.
+    pub executable: PathBuf,
     pub reaper: String,
     pub controller: String,
     pub proxy: String,
@@ -221,6 +229,7 @@ impl Node {
         let recipe = |role, options, listeners: &[&str]| {
             Ok::<_, io::Error>(Recipe {
                 role,
+                executable: programs.executable.clone(),
                 options,
                 node_id: self.places.node_id.to_string(),
                 run_directory: self.places.run.path().to_owned(),

@@ -15,7 +15,7 @@ use crate::{
     environment,
     ready::{Failure, Kind},
     run_directory::{self, RunDirectory},
-    state_directory::{self, Logs, StateDirectory},
+    state_directory::{self, Bases, Logs, StateDirectory},
 };
 
 /// The directories that a node has taken, and the id under which it has: that of this life of the node, 128 random bits
@@ -39,13 +39,18 @@ pub struct Found {
 }
 
 impl Places {
-    /// Takes both for the node `name`, whose run directory is in `root`. One that `has_owner` is a script's, and leaves
-    /// nothing that is of no use without it.
+    /// Takes both for the node `name`: its run directory in `root`, its state directory in one of `bases`. One that
+    /// `has_owner` is a script's, and leaves nothing that is of no use without it.
     ///
     /// # Errors
     /// When a node of that name runs, or a directory cannot be used: the message names the variable that puts it
     /// elsewhere. Nothing stays taken.
-    pub fn take(root: &Path, name: &str, has_owner: bool) -> Result<(Self, Found), Failure> {
+    pub fn take(
+        root: &Path,
+        bases: &Bases,
+        name: &str,
+        has_owner: bool,
+    ) -> Result<(Self, Found), Failure> {
         if !run_directory::is_valid_name(name) {
             let message =
                 format!("{name:?} cannot name a node: use letters, digits, `-`, `_` and `.`");
@@ -55,13 +60,13 @@ impl Places {
         let in_root = |error: Error| error.or_elsewhere(environment::RUNTIME_ROOT);
         private_directory(root).map_err(in_root)?;
         let mut stale = run_directory::clean_stale(root);
-        stale.extend(state_directory::clean_stale());
+        stale.extend(state_directory::clean_stale(bases));
         let mut run = RunDirectory::acquire(root, name, node_id.as_str()).map_err(in_root)?;
         let state = check_room(run.path()).map_err(in_root).and_then(|()| {
             if has_owner {
-                StateDirectory::of_script(name, node_id.as_str(), run.path())
+                StateDirectory::of_script(bases, name, node_id.as_str(), run.path())
             } else {
-                Ok((StateDirectory::of_resident(name)?, Vec::new()))
+                Ok((StateDirectory::of_resident(bases, name)?, Vec::new()))
             }
         });
         match state {

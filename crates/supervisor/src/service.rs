@@ -35,6 +35,7 @@ const READ_REST_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Recipe {
     pub(crate) role: Role,
+    pub(crate) executable: PathBuf,
     /// JSON of its options.
     pub(crate) options: String,
     pub(crate) node_id: String,
@@ -138,8 +139,7 @@ impl Service {
 
     fn command(&self) -> Command {
         let (role, recipe) = (self.recipe.role.name(), &self.recipe);
-        // The executable that runs, even when the file has been replaced meanwhile: one node is one release.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(&recipe.executable);
         command.arg0(format!("eagleray: {role}"));
         command
             .env(environment::ROLE, role)

@@ -16,7 +16,6 @@ use eagleray_types::control::{NodeCounters, NodeEvent, NodeInfo};
 use prost::Message;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
     time,
 };
 
@@ -37,44 +36,14 @@ use crate::{
     state_directory::Logs,
 };
 
-/// Messages of children that may wait for the loop; then the reading of their connections waits.
-const QUEUE: usize = 1024;
+mod channels;
+
+pub(crate) use channels::Channels;
+
 /// How often what was left to this process and has ended is waited for.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// What is shown of the log of a process that does not start.
 const LOG_TAIL_BYTES: usize = 2000;
-
-/// Where the tasks of a node tell its loop what happened.
-#[derive(Debug)]
-pub(crate) struct Channels {
-    pub(crate) service_sender: mpsc::Sender<Event>,
-    pub(crate) replica_sender: mpsc::Sender<Event>,
-    pub(crate) shutdown_sender: mpsc::Sender<ShutdownWanted>,
-    pub(crate) counters_sender: mpsc::Sender<CountersWanted>,
-    services: mpsc::Receiver<Event>,
-    replicas: mpsc::Receiver<Event>,
-    shutdown: mpsc::Receiver<ShutdownWanted>,
-    counters: mpsc::Receiver<CountersWanted>,
-}
-
-impl Channels {
-    pub(crate) fn new() -> Self {
-        let (service_sender, services) = mpsc::channel(QUEUE);
-        let (replica_sender, replicas) = mpsc::channel(QUEUE);
-        let (shutdown_sender, shutdown) = mpsc::channel(QUEUE);
-        let (counters_sender, counters) = mpsc::channel(QUEUE);
-        Self {
-            service_sender,
-            replica_sender,
-            shutdown_sender,
-            counters_sender,
-            services,
-            replicas,
-            shutdown,
-            counters,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Services {

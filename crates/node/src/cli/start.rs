@@ -16,7 +16,7 @@ use eagleray_supervisor::{
     describe, pipe,
     ready::{self, Kind, Up},
     run_directory::{self, NodeRecord},
-    state_directory,
+    state_directory::Bases,
 };
 use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request};
 use rustix::{
@@ -145,7 +145,9 @@ fn start(options: &NodeOptions) -> Result<Result<Up, ready::Failure>, String> {
         return Err(format!(
             "the node (process {}) has not come up within {START_WITHIN_SECONDS} s; its log is in {}",
             child.id(),
-            state_directory::logs_of_resident(&options.name).display()
+            Bases::from_environment()
+                .logs_of_resident(&options.name)
+                .display()
         ));
     }
     let mut line = String::new();
