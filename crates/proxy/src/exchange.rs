@@ -215,7 +215,8 @@ impl Service {
             return Ok(None);
         }
         let has_body = !http_body::Body::is_end_stream(incoming);
-        let handshake = Handshake::check(parts, has_body).inspect_err(|_| {
+        let compresses = self.shard.limits.websocket_compress_bytes > 0;
+        let handshake = Handshake::check(parts, has_body, compresses).inspect_err(|_| {
             self.shard.counters.heads_refused.add();
             self.connection.is_last.set(true);
         })?;

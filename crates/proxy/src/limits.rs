@@ -147,7 +147,11 @@ limits! {
         "Resident memory from which new connections are refused; 0: never.";
     websocket_message_bytes: u64 = 16_777_216.0, 1.0 to 1_073_741_824.0,
         "websocket_messages_too_long", "close 1009",
-        "WebSocket: bytes of one message, over all its frames; what is gathered in the replica.";
+        "WebSocket: bytes of one message, inflated, over all its frames; what is gathered in the replica.";
+    websocket_compress_bytes: u64 = 1_024.0, 0.0 to 1_000_000_000_000.0,
+        "", "sent as they are",
+        "WebSocket: messages to a client that takes compression (`permessage-deflate`) are compressed from this length \
+         on; 0: none are, in neither direction.";
     websocket_ping_s: Duration = 20.0, 0.0 to 3_600.0,
         "", "a ping",
         "WebSocket: silence of a client after which it is sent a ping; 0: never.";

@@ -28,6 +28,7 @@ use crate::{
     options::Options,
     routes::Routes,
     trust::Network,
+    websocket::deflate::Deflaters,
 };
 
 /// After the order to drain, for the first request of a connection.
@@ -62,6 +63,8 @@ pub(crate) struct Shard {
     pub(crate) memory: Arc<Memory>,
     pub(crate) router_limits: Arc<RouterLimits>,
     pub(crate) window_bytes: u64,
+    /// Compressors of WebSockets.
+    pub(crate) deflaters: Rc<Deflaters>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -95,6 +98,7 @@ impl Shard {
             memory: shared.memory,
             router_limits: shared.router_limits,
             window_bytes: shared.window_bytes,
+            deflaters: Rc::default(),
             gate: shared.gate,
             tls: shared.tls,
         }

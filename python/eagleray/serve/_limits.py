@@ -44,6 +44,7 @@ LIMITS = {
     "memory_shed_percent": Limit(92, 0, 100, whole=True),
     "memory_refuse_percent": Limit(97, 0, 100, whole=True),
     "websocket_message_bytes": Limit(16_777_216, 1, 1_073_741_824, whole=True),
+    "websocket_compress_bytes": Limit(1_024, 0, 1_000_000_000_000, whole=True),
     "websocket_ping_s": Limit(20, 0, 3_600, whole=False),
     "websocket_pong_s": Limit(20, 0.01, 3_600, whole=False),
     "tls_handshake_s": Limit(5, 0.01, 3_600, whole=False),

@@ -311,6 +311,7 @@ fn accept(
             bytes: data,
             arrivals: Vec::new(),
         }),
+        agreed: handshake.agreed,
     })));
     response
 }

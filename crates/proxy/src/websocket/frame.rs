@@ -1,12 +1,16 @@
 //! Frames of RFC 6455, without a socket.
 //!
 //! The data of a message is handed on as it comes and never gathered here, so a connection costs its read buffer however
-//! long its messages are. Every length is checked on the header, before a byte of payload is waited for. What breaks a
-//! rule is an error with the code that says so to the client; after it nothing more can be read.
+//! long its messages are. Every length is checked on the header, before a byte of payload is waited for; that of a
+//! compressed message as it is inflated, a step at a time. What breaks a rule is an error with the code that says so to
+//! the client; after it nothing more can be read.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::utf8::{NotUtf8, Utf8};
+use super::{
+    deflate::{Garbage, Inflated, Inflater},
+    utf8::{NotUtf8, Utf8},
+};
 
 /// Codes of a closing frame: RFC 6455, section 7.4.1, and the registry that continues it.
 pub(crate) mod code {
@@ -34,12 +38,14 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// The first reserved bit: the message is compressed.
+const COMPRESSED: u8 = 0x40;
 const MASKED: u8 = 0x80;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The next bytes of a message; it ends with them if `is_complete`.
+    /// The next bytes of a message, inflated; it ends with them if `is_complete`.
     Data {
         bytes: BytesMut,
         is_text: bool,
@@ -58,6 +64,11 @@ pub(crate) struct Broken {
     pub(crate) reason: &'static str,
 }
 
+const TOO_LONG: Broken = Broken {
+    code: code::TOO_LONG,
+    reason: "the message is longer than websocket_message_bytes",
+};
+
 const fn broken(reason: &'static str) -> Broken {
     Broken {
         code: code::PROTOCOL_ERROR,
@@ -74,10 +85,27 @@ impl From<NotUtf8> for Broken {
     }
 }
 
+impl From<Garbage> for Broken {
+    fn from(Garbage: Garbage) -> Self {
+        Self {
+            code: code::NOT_UTF8,
+            reason: "the message is not compressed as it must be",
+        }
+    }
+}
+
 /// Takes apart what a client sends.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     longest: u64,
+    /// `None`: compression was not agreed to.
+    inflater: Option<Inflater>,
+    /// What came of a compressed message and is not inflated yet, without its mask.
+    packed: BytesMut,
+    /// All that was inflated of it has been handed on.
+    is_drained: bool,
+    /// Messages are thrown away, so they need not be inflated.
+    ignores_messages: bool,
     /// Of the message that is being received.
     message: Option<Message>,
     utf8: Utf8,
@@ -88,7 +116,10 @@ pub(crate) struct Decoder {
 #[derive(Debug)]
 struct Message {
     is_text: bool,
+    is_compressed: bool,
+    /// As it comes.
     length: u64,
+    inflated: u64,
 }
 
 #[derive(Debug)]
@@ -101,26 +132,44 @@ struct Payload {
 struct Header {
     opcode: u8,
     is_final: bool,
+    is_compressed: bool,
     length: u64,
     mask: [u8; 4],
     bytes: usize,
 }
 
 impl Decoder {
-    /// `longest`: bytes of one message, over all its frames.
-    pub(crate) fn new(longest: u64) -> Self {
+    /// `longest`: bytes of one message, inflated, over all its frames.
+    pub(crate) fn new(longest: u64, inflater: Option<Inflater>) -> Self {
         Self {
             longest,
+            inflater,
+            packed: BytesMut::new(),
+            is_drained: true,
+            ignores_messages: false,
             message: None,
             utf8: Utf8::default(),
             payload: None,
         }
     }
 
+    /// Whether the next bytes have to be inflated: work, and possibly much more than came.
+    pub(crate) fn is_inflating(&self) -> bool {
+        self.message
+            .as_ref()
+            .is_some_and(|message| message.is_compressed)
+            && !self.ignores_messages
+    }
+
+    /// Nobody wants messages any more: what is handed on of them is of no use.
+    pub(crate) fn ignore_messages(&mut self) {
+        self.ignores_messages = true;
+    }
+
     /// Takes the next event out of `buffer`; `None`: more bytes are needed.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, Broken> {
         if self.payload.is_none() {
-            let Some(header) = Header::read(buffer)? else {
+            let Some(header) = Header::read(buffer, self.inflater.is_some())? else {
                 return Ok(None);
             };
             if header.opcode >= CLOSE {
@@ -134,7 +183,11 @@ impl Decoder {
                 is_final: header.is_final,
             });
         }
-        self.data(buffer)
+        if self.is_inflating() {
+            self.inflate(buffer)
+        } else {
+            self.data(buffer)
+        }
     }
 
     /// A data frame begins.
@@ -145,15 +198,20 @@ impl Decoder {
             (Some(_), _) => return Err(broken("a message within a message")),
             (message, opcode) => message.insert(Message {
                 is_text: opcode == TEXT,
+                is_compressed: header.is_compressed,
                 length: 0,
+                inflated: 0,
             }),
         };
         message.length = message.length.saturating_add(header.length);
-        if message.length > self.longest {
-            return Err(Broken {
-                code: code::TOO_LONG,
-                reason: "the message is longer than websocket_message_bytes",
-            });
+        let most = if message.is_compressed {
+            // Whatever compresses makes little of what it cannot compress longer. Bytes that give nothing are bounded too.
+            self.longest.saturating_mul(2).saturating_add(1024)
+        } else {
+            self.longest
+        };
+        if message.length > most {
+            return Err(TOO_LONG);
         }
         Ok(())
     }
@@ -163,22 +221,67 @@ impl Decoder {
         let (Some(payload), Some(message)) = (&mut self.payload, &self.message) else {
             return Ok(None);
         };
-        let taken =
-            usize::try_from(payload.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if taken == 0 && payload.left > 0 {
+        if buffer.is_empty() && payload.left > 0 {
             return Ok(None);
         }
-        let mut bytes = buffer.split_to(taken);
-        unmask(&mut bytes, payload.mask);
-        payload.mask.rotate_left(taken % 4);
-        payload.left -= taken as u64;
+        let bytes = payload.take(buffer);
+        let (is_text, is_complete) = (message.is_text, payload.is_all());
+        // What is compressed comes here to be thrown away.
+        if is_text && !message.is_compressed {
+            self.utf8.take(&bytes)?;
+        }
+        if payload.left == 0 {
+            self.payload = None;
+        }
+        if is_complete {
+            self.message = None;
+            self.utf8.end()?;
+        }
+        Ok(Some(Event::Data {
+            bytes,
+            is_text,
+            is_complete,
+        }))
+    }
+
+    /// The same for a compressed message: a step of what it is inflated.
+    fn inflate(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, Broken> {
+        let (Some(payload), Some(message), Some(inflater)) =
+            (&mut self.payload, &mut self.message, &mut self.inflater)
+        else {
+            return Ok(None);
+        };
+        if self.packed.is_empty() {
+            self.packed = payload.take(buffer);
+        }
+        if self.packed.is_empty() && payload.left > 0 && self.is_drained {
+            return Ok(None);
+        }
+        // One more than there may be shows that there is too much.
+        let most = usize::try_from(self.longest - message.inflated).unwrap_or(usize::MAX);
+        let step = inflater.step(&mut self.packed, payload.is_all(), most.saturating_add(1))?;
+        if self.packed.is_empty() {
+            // It may be the last that refers to the buffer that was read into.
+            self.packed = BytesMut::new();
+        }
+        self.is_drained = matches!(step, Inflated::Nothing);
+        let is_complete = matches!(step, Inflated::Last(_));
+        if (self.is_drained || is_complete) && payload.left == 0 {
+            self.payload = None;
+        }
+        let bytes = match step {
+            // The frame may be over all the same, and another be there.
+            Inflated::Nothing if self.payload.is_some() => return Ok(None),
+            Inflated::Nothing => BytesMut::new(),
+            Inflated::Some(bytes) | Inflated::Last(bytes) => bytes,
+        };
+        message.inflated += bytes.len() as u64;
+        if message.inflated > self.longest {
+            return Err(TOO_LONG);
+        }
         let is_text = message.is_text;
         if is_text {
             self.utf8.take(&bytes)?;
-        }
-        let is_complete = payload.left == 0 && payload.is_final;
-        if payload.left == 0 {
-            self.payload = None;
         }
         if is_complete {
             self.message = None;
@@ -208,14 +311,33 @@ impl Decoder {
     }
 }
 
+impl Payload {
+    /// What is there of it, without its mask.
+    fn take(&mut self, buffer: &mut BytesMut) -> BytesMut {
+        let taken = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let mut bytes = buffer.split_to(taken);
+        unmask(&mut bytes, self.mask);
+        self.mask.rotate_left(taken % 4);
+        self.left -= taken as u64;
+        bytes
+    }
+
+    /// Whether nothing more comes of the message.
+    const fn is_all(&self) -> bool {
+        self.left == 0 && self.is_final
+    }
+}
+
 impl Header {
     /// `None`: it is not there in full. What is wrong is said as soon as it is.
-    fn read(buffer: &[u8]) -> Result<Option<Self>, Broken> {
+    fn read(buffer: &[u8], may_be_compressed: bool) -> Result<Option<Self>, Broken> {
         let Some(&[first, second]) = buffer.first_chunk::<2>() else {
             return Ok(None);
         };
         let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
-        if first & RESERVED != 0 {
+        let is_compressed =
+            first & RESERVED == COMPRESSED && may_be_compressed && matches!(opcode, TEXT | BINARY);
+        if first & RESERVED != 0 && !is_compressed {
             return Err(broken("a reserved bit is set"));
         }
         if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
@@ -248,6 +370,7 @@ impl Header {
         Ok(Some(Self {
             opcode,
             is_final,
+            is_compressed,
             length,
             mask: *mask,
             bytes: at + 4,
@@ -288,20 +411,46 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Appends the next frame of a message to a client. `begins`: it is the first one.
-pub(crate) fn put_data(
-    out: &mut BytesMut,
-    data: &[u8],
-    is_text: bool,
-    begins: bool,
-    is_complete: bool,
-) {
-    let opcode = match (begins, is_text) {
-        (false, _) => CONTINUATION,
-        (true, true) => TEXT,
-        (true, false) => BINARY,
+/// The first frame of a message to a client, or one that follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    First { is_text: bool, is_compressed: bool },
+    Following,
+}
+
+impl Place {
+    /// The same of a message that is not compressed after all.
+    pub(crate) const fn uncompressed(self) -> Self {
+        match self {
+            Self::First { is_text, .. } => Self::First {
+                is_text,
+                is_compressed: false,
+            },
+            Self::Following => Self::Following,
+        }
+    }
+}
+
+/// Appends a frame of a message to a client: the last if the message `is_complete`.
+pub(crate) fn put_data(out: &mut BytesMut, data: &[u8], place: Place, is_complete: bool) {
+    let mut first = match place {
+        Place::First { is_text: true, .. } => TEXT,
+        Place::First { .. } => BINARY,
+        Place::Following => CONTINUATION,
     };
-    put(out, if is_complete { opcode | FINAL } else { opcode }, data);
+    if matches!(
+        place,
+        Place::First {
+            is_compressed: true,
+            ..
+        }
+    ) {
+        first |= COMPRESSED;
+    }
+    if is_complete {
+        first |= FINAL;
+    }
+    put(out, first, data);
 }
 
 /// Appends a ping without payload.

@@ -1,7 +1,7 @@
 //! The handshake: what a client must ask, and the answer that accepts it.
 //!
-//! Accepting is user code's word: the answer is made from its head with status 101. Extensions are never agreed to, so no
-//! frame may have a reserved bit.
+//! Accepting is user code's word: the answer is made from its head with status 101. Compression is ours to agree to
+//! ([`extension`]): user code sees messages, not how they travel.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http::{
 };
 use ring::digest;
 
+use super::extension::{self, Agreed};
 use crate::{
     exchange::Body,
     head::{Unsendable, copy_fields},
@@ -29,6 +30,8 @@ pub(crate) struct Handshake {
     accept: HeaderValue,
     /// What the client offers, as it wrote it.
     subprotocols: Vec<HeaderValue>,
+    /// How messages are compressed.
+    pub(crate) agreed: Option<Agreed>,
 }
 
 /// Whether the request asks for a WebSocket, rightly or not.
@@ -42,8 +45,8 @@ pub(crate) fn is_wanted(parts: &Parts) -> bool {
 }
 
 impl Handshake {
-    /// Checks a request that [`is_wanted`]; `has_body`: more than a head comes.
-    pub(crate) fn check(parts: &Parts, has_body: bool) -> Result<Self, Broken> {
+    /// Checks a request that [`is_wanted`]; `has_body`: more than a head comes; `compresses`: if the client wants it.
+    pub(crate) fn check(parts: &Parts, has_body: bool, compresses: bool) -> Result<Self, Broken> {
         let headers = &parts.headers;
         if parts.method != Method::GET || has_body {
             return Err(bad("400: a WebSocket is opened by a GET without a body\n"));
@@ -73,6 +76,7 @@ impl Handshake {
                 .iter()
                 .cloned()
                 .collect(),
+            agreed: extension::agree(headers).filter(|_| compresses),
         })
     }
 
@@ -95,6 +99,9 @@ impl Handshake {
         }
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(agreed) = &self.agreed {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, agreed.answer());
+        }
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
         headers.insert(REQUEST_ID, request_id.clone());
         Ok(response)

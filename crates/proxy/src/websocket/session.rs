@@ -20,7 +20,10 @@ use eagleray_wire::Flags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{
+    deflate::Inflater,
+    extension::Agreed,
     frame::{self, Broken, Decoder, Event, code},
+    outgoing::{Compression, Outgoing, Stuck},
     output::Output,
 };
 use crate::{
@@ -32,6 +35,8 @@ use crate::{
 const READ_BYTES: usize = 16 * 1024;
 /// Steps before anybody else of the thread gets a turn.
 const STEPS: usize = 64;
+/// The same for steps that compress or inflate: less than a millisecond of them.
+const PACKING_STEPS: usize = 8;
 /// Most that is read and thrown away while the client's closing frame is awaited.
 const MOST_DISCARDED: usize = 4 * 1024 * 1024;
 
@@ -42,6 +47,8 @@ pub(crate) struct Accepted {
     pub(crate) record: Record,
     /// What came with the head.
     pub(crate) first: Option<Data>,
+    /// `None`: no compression.
+    pub(crate) agreed: Option<Agreed>,
 }
 
 /// How far the two sides are.
@@ -69,10 +76,11 @@ struct Session<S> {
     /// `None`: what comes cannot be understood any more.
     decoder: Option<Decoder>,
     input: BytesMut,
+    outgoing: Outgoing,
     output: Output,
     stage: Stage,
-    /// The middle of a message has been put together.
-    is_in_message: bool,
+    /// Steps that may still compress or inflate in this turn.
+    packing_steps: usize,
     /// The end was said to user code, or is user code's own.
     has_ended: bool,
     /// A ping of ours has not been answered by anything.
@@ -100,11 +108,19 @@ pub(crate) async fn serve<S>(
         exchange: accepted.exchange,
         record: accepted.record,
         first: accepted.first,
-        decoder: Some(Decoder::new(shard.limits.websocket_message_bytes)),
+        decoder: Some(Decoder::new(
+            shard.limits.websocket_message_bytes,
+            accepted.agreed.map(Inflater::new),
+        )),
         input: BytesMut::from(&input[..]),
+        outgoing: Outgoing::new(accepted.agreed.map(|agreed| Compression {
+            deflaters: Rc::clone(&shard.deflaters),
+            window_bits: agreed.server_bits(),
+            from_bytes: shard.limits.websocket_compress_bytes,
+        })),
         output: Output::default(),
         stage: Stage::Open,
-        is_in_message: false,
+        packing_steps: PACKING_STEPS,
         has_ended: false,
         pinged: false,
         pong: None,
@@ -157,7 +173,11 @@ where
 {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.connection.wake_by(context.waker());
+        self.packing_steps = PACKING_STEPS;
         for _ in 0..STEPS {
+            if self.packing_steps == 0 {
+                break;
+            }
             self.look_at_connection();
             let moved = match self.stage {
                 Stage::Over => return Poll::Ready(()),
@@ -167,7 +187,8 @@ where
                 Stage::Failed => self.read(context),
                 Stage::Open => self.write(context) | self.answer(context) | self.read(context),
             };
-            if !moved {
+            // Steps that brought nothing yet have moved something all the same.
+            if !moved && self.packing_steps > 0 {
                 if self.input.is_empty() {
                     // An idle connection keeps no buffer.
                     self.input = BytesMut::new();
@@ -224,6 +245,10 @@ where
     fn put_close(&mut self, close: Option<(u16, &[u8])>) {
         frame::put_close(&mut self.output.bytes, close);
         self.stage = Stage::Closing;
+        self.outgoing = Outgoing::new(None);
+        if let Some(decoder) = &mut self.decoder {
+            decoder.ignore_messages();
+        }
         // How fast it goes out is judged at the socket.
         self.connection.phase.set(Phase::Busy);
     }
@@ -236,7 +261,9 @@ where
         self.end(Some((code::BROKEN_OFF, b"")));
         self.stream = None;
         self.output = Output::default();
+        self.outgoing = Outgoing::new(None);
         self.input = BytesMut::new();
+        self.decoder = None;
         self.stage = Stage::Gone;
         self.connection.phase.set(Phase::Busy);
         self.connection.answer.moved(0);
@@ -305,12 +332,13 @@ where
     /// Puts together what may be sent next. True: there was something.
     fn answer(&mut self, context: &mut Context<'_>) -> bool {
         let before = self.output.bytes.len();
-        while self.stage == Stage::Open && self.output.has_room() {
+        while self.stage == Stage::Open && self.output.has_room() && self.packing_steps > 0 {
             if let Some(payload) = self.pong.take() {
                 frame::put_pong(&mut self.output.bytes, &payload);
             }
-            let next = match self.first.take() {
-                Some(first) => Some(Ok(first)),
+            let begun = self.outgoing.take_rest().or_else(|| self.first.take());
+            let next = match begun {
+                Some(data) => Some(Ok(data)),
                 None => match self.exchange.poll_data(context) {
                     Poll::Ready(next) => next,
                     Poll::Pending => break,
@@ -320,7 +348,7 @@ where
                 Some(Ok(data)) if data.flags.contains(Flags::END) => {
                     self.closed_by_user(&data.bytes);
                 }
-                Some(Ok(data)) => self.put_data(&data),
+                Some(Ok(data)) => self.put_data(data),
                 Some(Err(failure)) => {
                     let (code, reason) = words(failure.code);
                     self.close(code, reason.as_bytes());
@@ -331,18 +359,12 @@ where
         self.output.bytes.len() > before
     }
 
-    fn put_data(&mut self, data: &Data) {
-        let is_text = data.flags.contains(Flags::TEXT);
-        let is_complete = data.flags.contains(Flags::END_OF_MESSAGE);
-        let begins = !self.is_in_message;
-        self.is_in_message = !is_complete;
-        frame::put_data(
-            &mut self.output.bytes,
-            &data.bytes,
-            is_text,
-            begins,
-            is_complete,
-        );
+    fn put_data(&mut self, data: Data) {
+        match self.outgoing.put(data, &mut self.output.bytes) {
+            Ok(true) => self.packing_steps -= 1,
+            Ok(false) => {}
+            Err(Stuck) => self.close(code::INTERNAL_ERROR, b"a message could not be compressed"),
+        }
     }
 
     fn closed_by_user(&mut self, last: &[u8]) {
@@ -360,8 +382,11 @@ where
     /// Reads, unless the replica has no room. True: something came.
     fn read(&mut self, context: &mut Context<'_>) -> bool {
         let before = self.input.len();
-        self.take_input();
+        let took_all = self.take_input(context);
         let took = self.input.len() < before;
+        if !took_all && self.packing_steps == 0 {
+            return true;
+        }
         match self.stage {
             Stage::Open => {
                 if self.exchange.poll_room(context).is_pending() {
@@ -420,19 +445,26 @@ where
         }
     }
 
-    /// Takes what is whole out of what was read.
-    fn take_input(&mut self) {
+    /// Takes what is whole out of what was read, and inflates as much as there is room for. False: there is more.
+    fn take_input(&mut self, context: &mut Context<'_>) -> bool {
         while matches!(self.stage, Stage::Open | Stage::Closing | Stage::Failed) {
             let Some(decoder) = &mut self.decoder else {
                 self.input.clear();
-                return;
+                return true;
             };
+            if decoder.is_inflating() {
+                if self.packing_steps == 0 || self.exchange.poll_room(context).is_pending() {
+                    return false;
+                }
+                self.packing_steps -= 1;
+            }
             match decoder.decode(&mut self.input) {
-                Ok(None) => return,
+                Ok(None) => return true,
                 Ok(Some(event)) => self.on_event(event),
                 Err(broken) => self.on_broken(broken),
             }
         }
+        true
     }
 
     fn on_event(&mut self, event: Event) {
@@ -442,7 +474,9 @@ where
                 bytes,
                 is_text,
                 is_complete,
-            } if is_open => self.exchange.push_message(&bytes, is_text, is_complete),
+            } if is_open && (is_complete || !bytes.is_empty()) => {
+                self.exchange.push_message(&bytes, is_text, is_complete);
+            }
             Event::Ping(payload) if is_open && self.output.takes_pong() => {
                 frame::put_pong(&mut self.output.bytes, &payload);
             }

@@ -1,7 +1,9 @@
 //! WebSocket: the handshake, messages both ways, and every way in which it ends.
 
 mod autobahn;
+mod compression;
 mod hostile;
+mod packing;
 mod pressure;
 
 use std::time::{Duration, Instant};
@@ -103,7 +105,7 @@ fn the_head_names_the_websocket_and_the_answer_its_subprotocol() {
     let (proxy, mut connection) = start(&replica);
     let mut client = proxy.client();
     client.send(format!(
-        "{HANDSHAKE}sec-websocket-protocol: soap, chat\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n"
+        "{HANDSHAKE}sec-websocket-protocol: soap, chat\r\nsec-websocket-extensions: x-mine\r\n\r\n"
     ));
     let request = connection.expect(Kind::Request);
     assert!(connection.start(&request));
@@ -122,7 +124,7 @@ fn the_head_names_the_websocket_and_the_answer_its_subprotocol() {
         &[
             (b"sec-websocket-protocol", b"chat"),
             (b"x-mine", b"1"),
-            (b"sec-websocket-extensions", b"permessage-deflate"),
+            (b"sec-websocket-extensions", b"x-mine"),
             (b"content-length", b"5"),
         ],
     );

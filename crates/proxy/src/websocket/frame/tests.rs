@@ -101,7 +101,7 @@ proptest! {
             }
         }
         let pieces: Vec<&[u8]> = bytes.chunks(read).collect();
-        let events = decode_all(&mut Decoder::new(70_000), &pieces).unwrap();
+        let events = decode_all(&mut Decoder::new(70_000, None), &pieces).unwrap();
         prop_assert_eq!(gather(events), messages);
     }
 
@@ -111,7 +111,7 @@ proptest! {
         read in 1..50_usize,
     ) {
         let pieces: Vec<&[u8]> = bytes.chunks(read).collect();
-        let mut decoder = Decoder::new(100);
+        let mut decoder = Decoder::new(100, None);
         let mut buffer = BytesMut::new();
         let mut length = 0;
         'all: for piece in pieces {
@@ -139,7 +139,7 @@ proptest! {
 
 #[test]
 fn a_length_is_refused_before_its_bytes_come() {
-    let mut decoder = Decoder::new(1000);
+    let mut decoder = Decoder::new(1000, None);
     let header = [BINARY | FINAL, MASKED | 0x7e, 0x03, 0xe9, 0, 0, 0, 0];
     let broken = decode_all(&mut decoder, &[&header]).unwrap_err();
     assert_eq!(broken.code, code::TOO_LONG);

@@ -1,8 +1,9 @@
-//! What the Autobahn test suite asks of a server, in its sections 1 to 7, 9 and 10, against an application that echoes.
+//! What the Autobahn test suite asks of a server, in its sections 1 to 7, 9, 10, 12 and 13, against an application that echoes.
 //!
 //! Written from RFC 6455 and from what the suite says of each case; numbers are the suite's. Run with a client that reads
 //! at once, and with one that waits before each read: what is slow must lose nothing.
 
+mod compression;
 mod echo;
 mod messages;
 mod text;
@@ -11,6 +12,7 @@ use std::{io::Write, thread::JoinHandle, time::Duration};
 
 use proptest::prelude::*;
 
+use super::packing::{self, PACKED, Packer};
 use crate::support::{
     Client, Proxy, Replica, target,
     websocket::{CLOSE, HANDSHAKE, PONG, Socket, close_of, masked},
@@ -25,6 +27,8 @@ struct Case {
     sent: Vec<u8>,
     /// Bytes of a write; 0: all at once.
     chop: usize,
+    /// The extensions that the client offers.
+    offer: &'static str,
     wanted: Vec<Wanted>,
 }
 
@@ -47,6 +51,7 @@ fn case(number: &str, sent: &[Vec<u8>], wanted: Vec<Wanted>) -> Case {
         number: number.to_owned(),
         sent: sent.concat(),
         chop: 0,
+        offer: "",
         wanted,
     }
 }
@@ -54,6 +59,11 @@ fn case(number: &str, sent: &[Vec<u8>], wanted: Vec<Wanted>) -> Case {
 impl Case {
     fn chopped(mut self, chop: usize) -> Self {
         self.chop = chop;
+        self
+    }
+
+    fn offering(mut self, offer: &'static str) -> Self {
+        self.offer = offer;
         self
     }
 }
@@ -80,7 +90,11 @@ enum Came {
 }
 
 /// The next message, over all its frames, or what controls.
-fn next(socket: &mut Socket, gathered: &mut Option<(u8, Vec<u8>)>) -> Option<Came> {
+fn next(
+    socket: &mut Socket,
+    packer: &mut Packer,
+    gathered: &mut Option<(u8, Vec<u8>)>,
+) -> Option<Came> {
     loop {
         let (first, payload) = socket.frame()?;
         match first {
@@ -88,19 +102,30 @@ fn next(socket: &mut Socket, gathered: &mut Option<(u8, Vec<u8>)>) -> Option<Cam
             PONG => return Some(Came::Pong(payload)),
             _ => {}
         }
-        let message = gathered.get_or_insert((first & 15, Vec::new()));
+        let message = gathered.get_or_insert((first & (PACKED | 15), Vec::new()));
         message.1.extend(payload);
         if first & 0x80 != 0 {
             let (opcode, data) = gathered.take()?;
-            return Some(Came::Message(opcode, data));
+            return Some(if opcode & PACKED != 0 {
+                Came::Message(opcode & 15, packer.unpack(&data))
+            } else {
+                Came::Message(opcode, data)
+            });
         }
     }
 }
 
 fn run(proxy: &Proxy, case: &Case, pause: Duration) -> Result<(), String> {
     let mut client = proxy.client();
-    client.send(format!("{HANDSHAKE}\r\n"));
-    assert_eq!(client.head().status, 101);
+    let fields = match case.offer {
+        "" => String::new(),
+        offer => format!("sec-websocket-extensions: {offer}\r\n"),
+    };
+    client.send(format!("{HANDSHAKE}{fields}\r\n"));
+    let response = client.head();
+    assert_eq!(response.status, 101);
+    let agreed = response.header("sec-websocket-extensions");
+    assert_eq!(agreed.is_some(), !case.offer.is_empty(), "{agreed:?}");
     client.pause = pause;
     let sender = send(&client, case);
     let mut socket = Socket { client };
@@ -110,12 +135,12 @@ fn run(proxy: &Proxy, case: &Case, pause: Duration) -> Result<(), String> {
         wanted.push(Wanted::Close(1000));
     }
     let mut wanted = wanted.into_iter().peekable();
-    let mut gathered = None;
+    let (mut packer, mut gathered) = (Packer::new(false), None);
     while let Some(expected) = wanted.next() {
         if wanted.peek().is_none() {
             sender_ends(&mut socket, fails);
         }
-        let came = next(&mut socket, &mut gathered);
+        let came = next(&mut socket, &mut packer, &mut gathered);
         match (expected, came) {
             (Wanted::Message(opcode, data), Some(Came::Message(got, bytes)))
                 if (opcode, &data) == (got, &bytes) => {}
@@ -224,4 +249,14 @@ fn closing() {
 #[test]
 fn large_and_many_messages() {
     run_all(&messages::limits());
+}
+
+#[test]
+fn compressed_messages_of_many_kinds_and_sizes() {
+    run_all(&compression::kinds());
+}
+
+#[test]
+fn compression_agreed_to_in_many_ways() {
+    run_all(&compression::offers());
 }
