@@ -19,7 +19,8 @@ FORBIDDEN = {
 }
 LONGEST_FILE = 800
 LONGEST_DOCUMENT = {"README.md": 150, "CONTRIBUTING.md": 120}
-LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)]*))?\)")
+HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 MAKE = re.compile(r"(?:^|`)make ([a-z][a-z-]*)", re.MULTILINE)
 
 
@@ -62,12 +63,22 @@ def module_doc(name, text):
 
 
 def links(name, text):
-    """Links between documents lead somewhere."""
+    """Links between documents lead somewhere, down to the heading."""
     if name.endswith(".md"):
         for found in LINK.finditer(text):
-            target = found.group(1)
-            if "://" not in target and not ((ROOT / name).parent / target).exists():
+            target, heading = found.groups()
+            if "://" in target:
+                continue
+            path = (ROOT / name).parent / target if target else ROOT / name
+            if not path.exists():
                 yield "%s:%d: broken link %s" % (name, line_of(text, found), target)
+            elif heading and heading not in anchors(path.read_text()):
+                yield "%s:%d: no heading #%s in %s" % (name, line_of(text, found), heading, target or name)
+
+
+def anchors(text):
+    """What headings of a page are called in links to it."""
+    return {re.sub(r"[^\w -]", "", found.group(1).lower()).replace(" ", "-") for found in HEADING.finditer(text)}
 
 
 def make_targets(name, text):

@@ -47,3 +47,9 @@ def test_every_block_says_what_it_is() -> None:
 def test_what_is_not_run_is_counted() -> None:
     counted = {page: sum(bool(block.reason) for block in blocks(page)) for page in pages()}
     assert {page: count for page, count in counted.items() if count} == NOT_RUN
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index]
+    assert missing == ["README.md"]
