@@ -151,6 +151,14 @@ impl Links {
         self.connection(key)?.link.as_mut()
     }
 
+    /// The link of a connection that the state machine takes for connected. It hears at once when a link is closed, so
+    /// there is one.
+    pub(super) fn known(&mut self, key: ConnectionKey) -> Option<&mut Link> {
+        let link = self.link(key);
+        debug_assert!(link.is_some(), "{key:?} is connected and has no link");
+        link
+    }
+
     /// Ends a connection and its task. False if it had ended.
     pub(super) fn close(&mut self, key: ConnectionKey) -> bool {
         let known = self.connection(key).is_some();
@@ -162,7 +170,7 @@ impl Links {
 
     /// Something was appended to the connection's buffer.
     pub(super) fn list(&mut self, key: ConnectionKey) {
-        let Some(link) = self.link(key) else {
+        let Some(link) = self.known(key) else {
             return;
         };
         link.appended += 1;

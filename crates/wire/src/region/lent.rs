@@ -150,6 +150,7 @@ impl AsRef<[u8]> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else {
+            debug_assert!(false, "memory is taken here only");
             return;
         };
         if self.pool.life != fork::life() {

@@ -38,7 +38,7 @@ impl State {
         };
         let mut header = Header::new(Kind::Credit, slot, sequence);
         header.a = credit;
-        if let Some(link) = self.links.link(connection) {
+        if let Some(link) = self.links.known(connection) {
             header.encode(&mut link.out);
             self.links.list(connection);
         }
@@ -123,7 +123,7 @@ impl State {
         let Some((connection, slot, sequence)) = place else {
             return;
         };
-        let Some(link) = self.links.link(connection) else {
+        let Some(link) = self.links.known(connection) else {
             return;
         };
         while entry.body.has_frame() && link.takes_body(key) {
