@@ -4,68 +4,29 @@
 //! plain Rust values, and [`Replica::drain`] turns them into objects on the loop's thread, as late as possible.
 
 use std::{
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     sync::{Arc, OnceLock},
     thread::{self, JoinHandle, ThreadId},
-    time::{Duration, Instant},
 };
 
-use eagleray_replica::{Ended, Event, Handle, Handler, Next, Serving};
+use eagleray_client::Orders;
+use eagleray_replica::{Handle, Next, Serving, Stacks, Wake, Work};
 use eagleray_types::control::{Failed, Outcome, Ready, ReplicaEvent, replica_event::Body};
-use eagleray_wire::{
-    ModelKey,
-    fork::{self, Listed},
-};
+use eagleray_wire::ModelKey;
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyList};
 use rustc_hash::FxHashMap;
-use rustix::event::{EventfdFlags, eventfd};
 
 mod child;
 mod command;
+mod events;
 mod headers;
 mod immediate;
 mod request;
 mod scope;
-mod stacks;
 
+use events::Outside;
 pub(crate) use request::Request;
-use stacks::Stacks;
-
-use eagleray_client::Orders;
-
-/// One drain hands over so many requests, or takes so long; then the loop gets its turn.
-const DRAIN_REQUESTS: usize = 64;
-const DRAIN_TIME: Duration = Duration::from_millis(1);
-
-/// What the I/O thread can do to Python without its lock: wake the event loop, which watches the descriptor, and have
-/// the stacks written down.
-struct Outside {
-    wake: Arc<OwnedFd>,
-    stacks: Stacks,
-    orders: Arc<OnceLock<Arc<Orders>>>,
-}
-
-impl Handler for Outside {
-    fn wake(&self) {
-        wake(&self.wake);
-    }
-
-    fn stacks(&self) -> String {
-        self.stacks.text()
-    }
-
-    fn flush(&self) {
-        if let Some(orders) = self.orders.get() {
-            orders.release();
-        }
-    }
-}
-
-fn wake(descriptor: &OwnedFd) {
-    // A full counter is readable, which is all that is asked.
-    rustix::io::write(descriptor, &1_u64.to_ne_bytes()).ok();
-}
 
 /// What the loop's requests share.
 #[derive(Default)]
@@ -80,9 +41,8 @@ pub(crate) struct Loop {
 /// The replica of this process: see `eagleray._replica`.
 #[pyclass(frozen, module = "eagleray._core")]
 pub(crate) struct Replica {
-    _listed: Option<Listed>,
     handle: Handle,
-    wake: Arc<OwnedFd>,
+    wake: Arc<Wake>,
     of_loop: Arc<Loop>,
     on_event: Py<PyAny>,
     /// Calls that requests make, held in batches.
@@ -98,10 +58,7 @@ impl Replica {
     /// with a text for the log, "thread", "drained", "terminate".
     #[new]
     fn new(control_fd: i32, listen_fd: i32, stacks_fd: i32, on_event: Py<PyAny>) -> PyResult<Self> {
-        let wake = Arc::new(
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-                .map_err(std::io::Error::from)?,
-        );
+        let wake = Arc::new(Wake::new()?);
         let orders = Arc::new(OnceLock::new());
         let handler = Box::new(Outside {
             wake: Arc::clone(&wake),
@@ -110,33 +67,19 @@ impl Replica {
         });
         let (handle, service) =
             eagleray_replica::build(own(control_fd)?, own(listen_fd)?, handler)?;
-        let thread = std::thread::Builder::new()
-            .name("eagleray-io".into())
-            .spawn(move || {
-                if !matches!(service.run(), Ok(Ended::Stopped)) {
-                    // The node is gone, or this thread cannot go on: nobody would hear what the process does from now on.
-                    rustix::process::kill_process(
-                        rustix::process::getpid(),
-                        rustix::process::Signal::KILL,
-                    )
-                    .ok();
-                }
-            })?;
-        let thread = Mutex::new(Some(thread));
         Ok(Self {
-            _listed: fork::list(&*wake),
             handle,
             wake,
             of_loop: Arc::default(),
             on_event,
             orders,
-            thread,
+            thread: Mutex::new(Some(service.spawn()?)),
         })
     }
 
     /// Readable when `drain` has something.
     fn fileno(&self) -> i32 {
-        self.wake.as_raw_fd()
+        self.wake.as_fd().as_raw_fd()
     }
 
     /// The loop that calls `drain` and awaits what requests return.
@@ -162,34 +105,14 @@ impl Replica {
         if child::came_back(py)? {
             return Ok(PyList::empty(py));
         }
-        self.handle.turned();
-        let began = Instant::now();
         let mut requests = Vec::new();
-        let mut cleared = false;
-        loop {
-            while let Some(event) = self.handle.next_event() {
-                self.on_event(py, event)?;
+        self.handle.turn(&self.wake, |work| {
+            match work {
+                Work::Event(event) => self.on_event(py, event)?,
+                Work::Request(request) => requests.push(self.adopt(py, request)?),
             }
-            let full = self.take_requests(py, &mut requests, began)?;
-            if full {
-                // Still readable, so the loop comes back after its turn.
-                if cleared {
-                    wake(&self.wake);
-                }
-                break;
-            }
-            rustix::io::read(&*self.wake, &mut [0; 8]).ok();
-            cleared = true;
-            if !self.handle.rest() {
-                break;
-            }
-        }
-        if requests.len() > 1 {
-            self.handle.begin_batch(requests.len());
-        } else if self.handle.in_batch() {
-            // The last batch was not flushed, for company that is not there.
-            self.handle.flush();
-        }
+            PyResult::Ok(())
+        })?;
         PyList::new(py, requests)
     }
 
@@ -294,8 +217,7 @@ impl Replica {
                     return Ok(Some(Request::new(request, Arc::clone(&self.of_loop))));
                 }
                 Next::Rest => {
-                    self.handle.flush();
-                    py.detach(|| self.handle.pool().wait());
+                    py.detach(|| self.handle.rest_in_pool());
                     woken = true;
                 }
                 Next::Closed => return Ok(None),
@@ -356,67 +278,13 @@ impl Replica {
         Ok(())
     }
 
-    /// True: there may be more, but the loop should turn first.
-    fn take_requests(
-        &self,
-        py: Python<'_>,
-        requests: &mut Vec<Py<Request>>,
-        began: Instant,
-    ) -> PyResult<bool> {
-        while requests.len() < DRAIN_REQUESTS {
-            let Some(core) = self.handle.next_request() else {
-                return Ok(false);
-            };
-            let serial = core.serial();
-            let request = Py::new(py, Request::new(core, Arc::clone(&self.of_loop)))?;
-            self.of_loop
-                .active
-                .lock()
-                .insert(serial, request.clone_ref(py));
-            requests.push(request);
-            if requests.len().is_multiple_of(16) && began.elapsed() > DRAIN_TIME {
-                return Ok(true);
-            }
-        }
-        Ok(true)
-    }
-
-    fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
-        match event {
-            Event::Command(command) => {
-                let Some(dict) = command::to_dict(py, &command)? else {
-                    return Ok(());
-                };
-                self.on_event.call1(py, (intern!(py, "command"), dict))?;
-            }
-            Event::ThreadWanted => {
-                self.on_event
-                    .call1(py, (intern!(py, "thread"), py.None()))?;
-            }
-            Event::Problem(text) => {
-                self.on_event.call1(py, (intern!(py, "problem"), text))?;
-            }
-            Event::Drained => {
-                self.on_event
-                    .call1(py, (intern!(py, "drained"), py.None()))?;
-            }
-            Event::Terminate => {
-                self.on_event
-                    .call1(py, (intern!(py, "terminate"), py.None()))?;
-            }
-            Event::Ready(serial) | Event::Cancelled(serial) => {
-                let request = self
-                    .of_loop
-                    .active
-                    .lock()
-                    .get(&serial)
-                    .map(|request| request.clone_ref(py));
-                if let Some(request) = request {
-                    request.get().on_event(py)?;
-                }
-            }
-        }
-        Ok(())
+    /// The request as Python sees it, which events may name from now on.
+    fn adopt(&self, py: Python<'_>, core: Arc<eagleray_replica::Request>) -> PyResult<Py<Request>> {
+        let serial = core.serial();
+        let request = Py::new(py, Request::new(core, Arc::clone(&self.of_loop)))?;
+        let known = request.clone_ref(py);
+        self.of_loop.active.lock().insert(serial, known);
+        Ok(request)
     }
 }
 

@@ -13,13 +13,14 @@ use eagleray_wire::{ModelKey, fork::signals};
 
 use crate::{
     Handler,
+    event::{Event, Serving},
     out::Outgoing,
     poller::Poller,
     pool::Pool,
     queues::Queues,
     request::Request,
     service::Service,
-    shared::{Event, Serving, Shared},
+    shared::Shared,
 };
 
 const CONTROL_TOKEN: u64 = 1;
@@ -143,6 +144,13 @@ impl Handle {
     /// Where the threads for sync methods get their requests.
     pub fn pool(&self) -> &Pool {
         &self.queues.pool
+    }
+
+    /// A thread of the pool has nothing to do: sends what was put off, and rests until there is work or the pool closes.
+    /// Called without the interpreter lock.
+    pub fn rest_in_pool(&self) {
+        self.flush();
+        self.pool().wait();
     }
 
     /// The loop is about to start `count` requests, or to go on with them: what they send may leave together, at the

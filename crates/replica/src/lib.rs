@@ -7,6 +7,7 @@
 
 pub mod admission;
 mod connection;
+mod event;
 mod flow;
 mod handle;
 mod liveness;
@@ -17,13 +18,17 @@ mod queues;
 mod request;
 mod service;
 mod shared;
+mod stacks;
+mod turn;
 
 pub use eagleray_wire::fork::{in_forked_child, signals};
+pub use event::{Event, Serving};
 pub use handle::{Handle, build};
 pub use pool::{Next, Pool};
-pub use request::{Body, Message, Request, Room, Value};
+pub use request::{BadAnswer, Body, Message, Payload, Request, Room, Value};
 pub use service::{Ended, Service};
-pub use shared::{Event, Serving};
+pub use stacks::Stacks;
+pub use turn::{Wake, Work};
 
 /// The embedder's loop, as the service sees it.
 pub trait Handler: Send + Sync {

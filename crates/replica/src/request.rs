@@ -23,22 +23,23 @@ use eagleray_wire::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::{
-    connection::Connection,
-    shared::{Event, Shared},
-};
+use crate::{connection::Connection, event::Event, shared::Shared};
 
 mod answer;
 mod body;
 mod cancellation;
+mod checked;
 mod messages;
 mod slots;
+mod values;
 
 pub use answer::Room;
 pub(crate) use body::Taken;
 pub use body::{Body, Value};
+pub use checked::BadAnswer;
 pub use messages::Message;
 pub(crate) use slots::Slots;
+pub use values::Payload;
 
 /// Body bytes that a router may send before the claim.
 pub(crate) const FIRST_CREDIT: u32 = 64 * 1024;
@@ -62,6 +63,10 @@ pub struct Request {
     runs: Runs,
     /// It waits for a slot. Only the I/O thread ends a request that does.
     ahead: AtomicBool,
+    /// A call through a handle, not HTTP.
+    is_call: bool,
+    /// Its answer has no body, whatever user code says: HEAD.
+    is_bodyless: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -74,6 +79,19 @@ pub(crate) enum Runs {
     InThread,
     /// On the loop, as messages both ways once user code has accepted it.
     AsWebSocket,
+}
+
+/// What the payload of a REQUEST says, as the I/O thread has read it.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) is_call: bool,
+    /// Its answer has no body: HEAD.
+    pub(crate) is_bodyless: bool,
+    pub(crate) runs: Runs,
+    /// The first bytes of the body.
+    pub(crate) first: Bytes,
+    /// Of a call: what came beside its body.
+    pub(crate) arrivals: Vec<Arrival>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +124,7 @@ struct State {
     /// Of a call: what came beside its body.
     arrivals: Vec<Arrival>,
     head_sent: bool,
+    promise: checked::Promise,
     end_sent: bool,
     /// Answer bytes that may be sent; below zero by what one message costs besides its data, at most.
     credit: i64,
@@ -125,9 +144,16 @@ impl Request {
         serial: u64,
         header: &Header,
         payload: Bytes,
-        (first, runs, arrivals): (Bytes, Runs, Vec<Arrival>),
+        said: Said,
         now: Instant,
     ) -> Arc<Self> {
+        let Said {
+            is_call,
+            is_bodyless,
+            runs,
+            first,
+            arrivals,
+        } = said;
         let deadline =
             (header.c != NO_DEADLINE).then(|| now + Duration::from_millis(header.c.into()));
         let end = header.flags.contains(Flags::END);
@@ -142,6 +168,7 @@ impl Request {
             messages: (runs == Runs::AsWebSocket).then(Box::default),
             arrivals,
             head_sent: false,
+            promise: checked::Promise::Anything,
             end_sent: false,
             credit: ANSWER_CREDIT,
             pending: VecDeque::new(),
@@ -160,6 +187,8 @@ impl Request {
             payload,
             runs,
             ahead: AtomicBool::new(false),
+            is_call,
+            is_bodyless,
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -197,6 +226,11 @@ impl Request {
     pub fn deadline(&self) -> Option<Instant> {
         let lifted = self.is_websocket() && self.state.lock().accepted;
         self.deadline.filter(|_| !lifted)
+    }
+
+    /// Whether it is a call through a handle, not HTTP.
+    pub const fn is_call(&self) -> bool {
+        self.is_call
     }
 
     /// The head, read in place.

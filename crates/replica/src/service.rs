@@ -11,32 +11,26 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use eagleray_types::control::{ReplicaCommand, replica_command};
-use eagleray_wire::{
-    Decoder,
-    fork::{self, Listed},
-};
-use prost::Message;
-use rustix::{
-    event::epoll,
-    io::Errno,
-    net::{RecvFlags, recv},
-};
+use eagleray_wire::fork::{self, Listed};
+use rustix::event::epoll;
 
 use crate::{
+    event::Event,
     poller::{INTERRUPT, Poller},
     pool::Served,
     queues::Queues,
     request::Slots,
-    shared::{Event, Shared},
+    shared::Shared,
 };
 use condition::Condition;
 
 mod condition;
+mod control;
 mod frames;
 mod routers;
 mod timeouts;
@@ -145,6 +139,21 @@ impl Service {
         })
     }
 
+    /// Runs on a thread of its own until it is stopped. Without its node, or when this thread cannot go on, it ends the
+    /// process at once: nobody would hear what that does from then on.
+    ///
+    /// # Errors
+    /// There cannot be one more thread.
+    pub fn spawn(self) -> io::Result<JoinHandle<()>> {
+        let run = move || {
+            if !matches!(self.run(), Ok(Ended::Stopped)) {
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::KILL).ok();
+            }
+        };
+        thread::Builder::new().name("eagleray-io".into()).spawn(run)
+    }
+
     /// Runs until the service is stopped or the node is gone. Blocks the thread.
     ///
     /// # Errors
@@ -222,39 +231,6 @@ impl Service {
             && self.shared.poller.add(&self.listener, LISTENER).is_ok()
         {
             self.listening = true;
-        }
-    }
-
-    fn read_control(&mut self) -> bool {
-        match recv(&*self.control, &mut self.scratch[..], RecvFlags::empty()) {
-            Ok((0, _)) => return false,
-            Ok((length, _)) => self
-                .control_input
-                .extend_from_slice(&self.scratch[..length]),
-            Err(Errno::AGAIN | Errno::INTR) => return true,
-            Err(_) => return false,
-        }
-        loop {
-            match Decoder::control().decode(&mut self.control_input) {
-                Ok(Some(frame)) => match ReplicaCommand::decode(frame.payload) {
-                    Ok(command) => {
-                        if matches!(command.body, Some(replica_command::Body::Reconfigure(_))) {
-                            // A controller that has just met this replica sends one.
-                            self.condition.tell_again();
-                        }
-                        self.shared.event(Event::Command(Box::new(command)));
-                    }
-                    Err(error) => self
-                        .shared
-                        .problem(format!("a command cannot be read: {error}")),
-                },
-                Ok(None) => return true,
-                Err(error) => {
-                    self.shared
-                        .problem(format!("the node broke the protocol: {error}"));
-                    return false;
-                }
-            }
         }
     }
 

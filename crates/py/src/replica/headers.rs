@@ -2,7 +2,7 @@
 
 use eagleray_wire::Headers;
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::PyTypeError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyList, PyTuple},
@@ -60,45 +60,26 @@ pub(super) fn to_list<'py>(py: Python<'py>, headers: &Headers<'_>) -> PyResult<B
     PyList::new(py, pairs)
 }
 
-type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+pub(super) type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
-/// Field pairs of an answer and the content-length among them, checked: what would break the answer's framing never
-/// leaves the process.
-pub(super) fn from_python<'py>(
-    headers: &Bound<'py, PyAny>,
-) -> PyResult<(Vec<Pair<'py>>, Option<u64>)> {
-    let mut pairs = Vec::new();
-    let mut length = None;
-    for item in headers.try_iter()? {
-        let (name, value) = two(item?)?;
-        let pair = (lower(bytes(name)?), bytes(value)?);
-        let (name, value) = (pair.0.as_bytes(), pair.1.as_bytes());
-        if name.is_empty() || !name.iter().all(|byte| is_name_byte(*byte)) {
-            return Err(PyValueError::new_err(format!(
-                "invalid header name {:?}",
-                String::from_utf8_lossy(name)
-            )));
-        }
-        if !value.iter().all(|byte| is_value_byte(*byte)) {
-            return Err(PyValueError::new_err(format!(
-                "invalid value of header {:?}: {:?}",
-                String::from_utf8_lossy(name),
-                String::from_utf8_lossy(value)
-            )));
-        }
-        if name == b"content-length" {
-            let found = number(value);
-            if found.is_none() || length.is_some_and(|other| Some(other) != found) {
-                return Err(PyValueError::new_err(format!(
-                    "invalid content-length {:?}",
-                    String::from_utf8_lossy(value)
-                )));
-            }
-            length = found;
-        }
-        pairs.push(pair);
-    }
-    Ok((pairs, length))
+/// Field pairs of an answer, with names in lower case.
+pub(super) fn from_python<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
+    headers
+        .try_iter()?
+        .map(|item| {
+            let (name, value) = two(item?)?;
+            Ok((lower(bytes(name)?), bytes(value)?))
+        })
+        .collect()
+}
+
+/// The pairs as bytes.
+pub(super) fn borrow<'a>(
+    pairs: &'a [Pair<'_>],
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
 }
 
 /// ASGI asks for any iterable of two, and a tuple it is nearly always.
@@ -122,14 +103,6 @@ fn lower(name: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
     name
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(digits).ok()?;
-    // `parse` takes a sign too.
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
-}
-
 fn bytes(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyBytes>> {
     value.cast_into().map_err(|error| {
         PyTypeError::new_err(format!(
@@ -137,31 +110,4 @@ fn bytes(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyBytes>> {
             error.into_inner()
         ))
     })
-}
-
-const fn is_name_byte(byte: u8) -> bool {
-    // Upper case is not a name on this wire, as in HTTP/2.
-    byte.is_ascii_lowercase()
-        || byte.is_ascii_digit()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
-}
-
-const fn is_value_byte(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

@@ -1,8 +1,8 @@
 //! One request, as the code around user code sees it: all methods that Python has of it are here, and what it waits for
-//! (`waits.rs`), receives (`messages.rs`) and promises (`promise.rs`) beside.
+//! (`waits.rs`), receives (`messages.rs`) and sends (`answers.rs`) beside.
 
+mod answers;
 mod messages;
-mod promise;
 mod waits;
 
 use std::{sync::Arc, time::Duration};
@@ -10,20 +10,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use eagleray_client::Content;
 use eagleray_replica::Room;
-use eagleray_wire::{
-    Flags, Headers, RequestHead, is_model_header, is_session_header, region::Attachment,
-};
+use eagleray_wire::{RequestHead, region::Attachment};
 use parking_lot::Mutex;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
-    intern,
+    exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
 
 use super::{Loop, child, headers, immediate::Immediate, scope};
 use crate::region::{self, Region};
-use promise::Promise;
+use answers::{bad_answer, payload, text_or_bytes};
 use waits::Waits;
 
 /// Heads of plain answers, as `respond_plain` numbers them: status 200 and one content type.
@@ -39,9 +36,6 @@ const SLICE: Duration = Duration::from_secs(1);
 pub(crate) struct Request {
     core: Arc<eagleray_replica::Request>,
     of_loop: Arc<Loop>,
-    /// A call through a handle, not HTTP.
-    is_call: bool,
-    promise: Promise,
     waits: Mutex<Waits>,
     /// Of a call: what segments of its body name.
     attachments: Mutex<Vec<Attachment>>,
@@ -87,7 +81,7 @@ impl Request {
 
     #[getter]
     fn is_call(&self) -> bool {
-        self.is_call
+        self.core.is_call()
     }
 
     /// Whether it asks for a WebSocket.
@@ -98,32 +92,23 @@ impl Request {
 
     #[getter]
     fn request_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        Ok(match self.head()? {
-            RequestHead::Http(head) => text(py, head.request_id),
-            RequestHead::Call(head) => text(py, head.request_id),
-        })
+        Ok(text(py, self.head()?.request_id()))
     }
 
     /// Where the request entered: a route prefix, or empty if it did not come over HTTP.
     #[getter]
-    fn route(&self) -> PyResult<String> {
-        Ok(self.identity()?.1)
+    fn route<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(text(py, self.head()?.route()))
     }
 
     #[getter]
     fn multiplexed_model_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        Ok(match self.head()? {
-            RequestHead::Call(head) => text(py, head.multiplexed_model_id),
-            RequestHead::Http(head) => field(py, &head.headers, is_model_header),
-        })
+        Ok(text(py, self.head()?.multiplexed_model_id()))
     }
 
     #[getter]
     fn session_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        Ok(match self.head()? {
-            RequestHead::Call(head) => text(py, head.session_id),
-            RequestHead::Http(head) => field(py, &head.headers, is_session_header),
-        })
+        Ok(text(py, self.head()?.session_id()))
     }
 
     /// Seconds left to answer; None: no limit.
@@ -222,14 +207,10 @@ impl Request {
         if child::came_back(py)? {
             return Ok(());
         }
-        let (pairs, length) = headers::from_python(headers)?;
-        let fields = pairs
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let body = self.promise.whole(status, length, body)?;
+        let pairs = headers::from_python(headers)?;
         self.core
-            .respond(status, fields, body, done)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+            .answer(status, headers::borrow(&pairs), body, done)
+            .map_err(bad_answer)?;
         if done {
             self.forget();
         }
@@ -238,124 +219,78 @@ impl Request {
 
     /// The whole answer with status 200: `kind` 0 is plain text, 1 the same in UTF-8, 2 JSON.
     fn respond_plain(&self, py: Python<'_>, kind: usize, body: &Bound<'_, PyAny>) -> PyResult<()> {
-        if child::came_back(py)? {
-            return Ok(());
-        }
-        let content_type = PLAIN
-            .get(kind)
-            .ok_or_else(|| PyValueError::new_err("no such kind of answer"))?;
-        let (data, _is_text) = text_or_bytes(body, "a plain answer")?;
-        let data = self.promise.whole(200, None, data)?;
-        let fields = [(b"content-type".as_slice(), content_type.as_bytes())];
-        self.core
-            .respond(200, fields, data, true)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.forget();
-        Ok(())
+        self.say_last(py, |core| {
+            let content_type = PLAIN
+                .get(kind)
+                .ok_or_else(|| PyValueError::new_err("no such kind of answer"))?;
+            let (data, _is_text) = text_or_bytes(body, "a plain answer")?;
+            let fields = [(b"content-type".as_slice(), content_type.as_bytes())];
+            core.answer(200, fields, data, true).map_err(bad_answer)?;
+            Ok(())
+        })
     }
 
     /// The head of an answer whose body follows. 0: nobody wants it, 1: go on, 2: wait for room.
     fn start(&self, py: Python<'_>, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
-        if child::came_back(py)? {
-            return Ok(number(Room::Gone));
-        }
-        let (pairs, length) = headers::from_python(headers)?;
-        let fields = pairs
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let has_body = self.promise.has_body(status)?;
-        let room = self
-            .core
-            .start(status, fields)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        if !has_body {
-            self.promise.no_body();
-        } else if let Some(length) = length {
-            self.promise.length(length);
-        }
-        Ok(number(room))
+        self.say(py, |core| {
+            let pairs = headers::from_python(headers)?;
+            core.begin_answer(status, headers::borrow(&pairs))
+                .map_err(bad_answer)
+        })
     }
 
     /// More of the body. `end`: the last. As `start`. An error: it is not what the content-length promised; nothing
     /// was sent.
     #[pyo3(signature = (data, end = false))]
     fn send(&self, py: Python<'_>, data: &[u8], end: bool) -> PyResult<u8> {
-        if child::came_back(py)? {
-            return Ok(number(Room::Gone));
-        }
-        let data = self.promise.part(data, end)?;
-        Ok(number(
-            self.core
-                .send(data, if end { Flags::END } else { Flags::NONE }),
-        ))
+        self.say(py, |core| core.answer_part(data, end).map_err(bad_answer))
     }
 
     /// The answer breaks off here, and whoever reads it can tell.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        if child::came_back(py)? {
-            return Ok(());
-        }
-        self.core
-            .send(&[], Flags::END.with(Flags::DONE).with(Flags::ERROR));
-        self.forget();
-        Ok(())
+        self.say_last(py, |core| {
+            core.abort();
+            Ok(())
+        })
     }
 
     /// The pickled result of a call, or its pickled exception.
     #[pyo3(signature = (data, error = false))]
     fn respond_value(&self, py: Python<'_>, data: &Bound<'_, PyAny>, error: bool) -> PyResult<()> {
-        if child::came_back(py)? {
-            return Ok(());
-        }
-        let mut flags = Flags::END.with(Flags::DONE);
-        if error {
-            flags = flags.with(Flags::ERROR);
-        }
-        self.send_body(data, flags)?;
-        self.forget();
-        Ok(())
+        self.say_last(py, |core| {
+            core.answer_value(payload(data)?, error);
+            Ok(())
+        })
     }
 
     /// One item of a streaming call. As `start`.
     fn send_item(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u8> {
-        if child::came_back(py)? {
-            return Ok(number(Room::Gone));
-        }
-        self.send_body(data, Flags::END_OF_MESSAGE).map(number)
+        self.say(py, |core| Ok(core.send_item(payload(data)?)))
     }
 
     /// The end of a streaming call.
     fn end_items(&self, py: Python<'_>) -> PyResult<()> {
-        if child::came_back(py)? {
-            return Ok(());
-        }
-        self.core.send(&[], Flags::END.with(Flags::DONE));
-        self.forget();
-        Ok(())
+        self.say_last(py, |core| {
+            core.end_items();
+            Ok(())
+        })
     }
 
     /// Accepts a WebSocket; the field for the subprotocol is among the headers. As `start`.
     fn accept(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<u8> {
-        if child::came_back(py)? {
-            return Ok(number(Room::Gone));
-        }
-        let (pairs, _length) = headers::from_python(headers)?;
-        let fields = pairs
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        self.core
-            .accept_websocket(fields)
-            .map(number)
-            .map_err(|error| PyValueError::new_err(error.to_string()))
+        self.say(py, |core| {
+            let pairs = headers::from_python(headers)?;
+            core.accept_websocket(headers::borrow(&pairs))
+                .map_err(bad_answer)
+        })
     }
 
     /// A whole message of an accepted WebSocket: str as text, bytes as they are. As `start`.
     fn send_message(&self, py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<u8> {
-        if child::came_back(py)? {
-            return Ok(number(Room::Gone));
-        }
-        let (data, is_text) = text_or_bytes(message, "a message")?;
-        Ok(number(self.core.send_message(data, is_text)))
+        self.say(py, |core| {
+            let (data, is_text) = text_or_bytes(message, "a message")?;
+            Ok(core.send_message(data, is_text))
+        })
     }
 
     /// Closes an accepted WebSocket; nothing can be sent after it, and `done` is still to come.
@@ -393,40 +328,21 @@ impl Request {
 
     /// The request is over, its slot free.
     fn done(&self, py: Python<'_>) -> PyResult<()> {
-        if child::came_back(py)? {
-            return Ok(());
-        }
-        self.core.done();
-        self.forget();
-        Ok(())
+        self.say_last(py, |core| {
+            core.done();
+            Ok(())
+        })
     }
 }
 
 impl Request {
     pub(crate) fn new(core: Arc<eagleray_replica::Request>, of_loop: Arc<Loop>) -> Self {
-        // One that cannot be read is an error where somebody looks at it.
-        let (is_call, is_bodyless) = match core.head() {
-            Ok(RequestHead::Http(head)) => (false, head.method == b"HEAD"),
-            Ok(RequestHead::Call(_)) => (true, false),
-            Err(_) => (false, false),
-        };
         Self {
             core,
             of_loop,
-            is_call,
-            promise: Promise::of(is_bodyless),
             waits: Mutex::default(),
             attachments: Mutex::default(),
         }
-    }
-
-    /// The body of a value: `bytes` or a `Region`.
-    fn send_body(&self, data: &Bound<'_, PyAny>, flags: Flags) -> PyResult<Room> {
-        if let Ok(region) = data.cast::<Region>() {
-            let attachment = region.get().attachment().clone();
-            return Ok(self.core.send_attached(attachment, flags));
-        }
-        Ok(self.core.send(data.extract()?, flags))
     }
 
     fn content<'py>(
@@ -449,13 +365,9 @@ impl Request {
 
     /// Its id and its route, which calls that it makes inherit.
     pub(crate) fn identity(&self) -> PyResult<(String, String)> {
-        let (request_id, route) = match self.head()? {
-            RequestHead::Http(head) if head.root_path.is_empty() => (head.request_id, &b"/"[..]),
-            RequestHead::Http(head) => (head.request_id, head.root_path),
-            RequestHead::Call(head) => (head.request_id, head.route),
-        };
+        let head = self.head()?;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Ok((text(request_id), text(route)))
+        Ok((text(head.request_id()), text(head.route())))
     }
 
     fn head(&self) -> PyResult<RequestHead<'_>> {
@@ -473,37 +385,8 @@ impl Request {
     }
 }
 
-const fn number(room: Room) -> u8 {
-    match room {
-        Room::Gone => 0,
-        Room::Yes => 1,
-        Room::Wait => 2,
-    }
-}
-
-/// The bytes of `what`, and whether it is a str.
-fn text_or_bytes<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<(&'a [u8], bool)> {
-    if let Ok(text) = value.cast::<PyString>() {
-        Ok((text.to_str()?.as_bytes(), true))
-    } else if let Ok(bytes) = value.cast::<PyBytes>() {
-        Ok((bytes.as_bytes(), false))
-    } else {
-        Err(PyTypeError::new_err(format!("{what} is str or bytes")))
-    }
-}
-
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     PyString::new(py, &String::from_utf8_lossy(bytes))
-}
-
-/// The value of the first field whose name this is; empty if there is none.
-fn field<'py>(
-    py: Python<'py>,
-    headers: &Headers<'_>,
-    is_name: impl Fn(&[u8]) -> bool,
-) -> Bound<'py, PyString> {
-    let named = headers.iter().find(|(name, _)| is_name(name));
-    named.map_or_else(|| intern!(py, "").clone(), |(_, value)| text(py, value))
 }
 
 fn not_http() -> PyErr {

@@ -9,7 +9,7 @@ use eagleray_wire::{
 };
 
 use super::{Phase, Request, State};
-use crate::shared::Event;
+use crate::event::Event;
 
 /// Data of one frame at most: a long answer does not hold up the short ones beside it.
 const FRAME_DATA: usize = 256 * 1024;
@@ -115,24 +115,30 @@ impl Request {
         let mut head = BytesMut::with_capacity(256);
         encode_response_head(&mut head, status, headers)?;
         let mut state = self.state.lock();
-        if state.head_sent {
-            return Ok(Room::Gone);
+        state.accepted |= !state.head_sent && self.is_websocket() && status == SWITCHING_PROTOCOLS;
+        Ok(self.start_in(&mut state, &head))
+    }
+
+    pub(super) fn start_in(&self, state: &mut State, head: &[u8]) -> Room {
+        if std::mem::replace(&mut state.head_sent, true) {
+            return Room::Gone;
         }
-        state.head_sent = true;
-        state.accepted = self.is_websocket() && status == SWITCHING_PROTOCOLS;
-        Ok(self.put(&mut state, &head, &[], Flags::NONE))
+        self.put(state, head, &[], Flags::NONE)
     }
 
     /// More of the body, or a whole message. `flags`: any of END, DONE, ERROR, `END_OF_MESSAGE`, TEXT.
     pub fn send(&self, data: &[u8], flags: Flags) -> Room {
-        let mut state = self.state.lock();
+        self.send_in(&mut self.state.lock(), data, flags)
+    }
+
+    pub(super) fn send_in(&self, state: &mut State, data: &[u8], flags: Flags) -> Room {
         if state.end_sent && !flags.contains(Flags::DONE) {
             return Room::Gone;
         }
         if data.is_empty() && flags == Flags::NONE {
             return state.room();
         }
-        self.put(&mut state, &[], data, flags)
+        self.put(state, &[], data, flags)
     }
 
     /// As [`Request::send`], with a value that goes in a region, or as DATA if its descriptor cannot be sent.

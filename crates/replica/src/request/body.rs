@@ -9,7 +9,7 @@ use eagleray_wire::{
 };
 
 use super::{BODY_WINDOW, FIRST_CREDIT, Phase, Request, Runs, State};
-use crate::shared::Event;
+use crate::event::Event;
 
 /// What there is to read.
 #[derive(Clone, Debug, PartialEq, Eq)]

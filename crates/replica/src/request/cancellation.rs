@@ -9,7 +9,7 @@ use eagleray_types::Cancel;
 use eagleray_wire::Claims;
 
 use super::{Phase, Request, State};
-use crate::shared::Event;
+use crate::event::Event;
 
 impl Request {
     /// Nobody wants the answer. False of an accepted WebSocket, which is told by a message instead.

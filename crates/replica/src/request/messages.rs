@@ -7,10 +7,13 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use eagleray_wire::{Flags, HeadError};
+use eagleray_wire::Flags;
 
-use super::{BODY_WINDOW, Request, Room, Runs, State};
-use crate::shared::Event;
+use super::{
+    BODY_WINDOW, BadAnswer, Request, Room, Runs, State, answer::SWITCHING_PROTOCOLS,
+    checked::check_fields,
+};
+use crate::event::Event;
 
 /// Messages that are shorter are copied, so that they do not keep the buffer that they were read into.
 const COPY_BELOW: usize = 4096;
@@ -171,12 +174,14 @@ impl Request {
     /// Accepts a WebSocket. Its time limit ends here, and what it hears of the client from now on comes as messages.
     ///
     /// # Errors
-    /// A head that cannot be encoded; nothing was sent, another answer may be tried.
+    /// A field that cannot stand on the wire; nothing was sent, another answer may be tried.
     pub fn accept_websocket<'f>(
         &self,
-        headers: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
-    ) -> Result<Room, HeadError> {
-        self.start(super::answer::SWITCHING_PROTOCOLS, headers)
+        fields: impl IntoIterator<Item = (&'f [u8], &'f [u8]), IntoIter: Clone>,
+    ) -> Result<Room, BadAnswer> {
+        let fields = fields.into_iter();
+        check_fields(fields.clone())?;
+        Ok(self.start(SWITCHING_PROTOCOLS, fields)?)
     }
 
     /// Sends a whole message.

@@ -14,9 +14,9 @@ use super::Service;
 use crate::{
     admission::{Queue, Verdict},
     connection::{Connection, Releaser},
+    event::Serving,
     queues::Ahead,
-    request::{Request, Runs, Slots, Taken},
-    shared::Serving,
+    request::{Request, Runs, Said, Slots, Taken},
 };
 
 /// Entries of cancelled requests that may lie in a queue beside those that count: beyond it, REJECT.
@@ -90,27 +90,10 @@ impl Service {
             );
             return false;
         };
-        let (runs, body, arrivals) = match RequestHead::decode(&frame.payload) {
-            Ok((head, body)) => {
-                // Before anything is decided: a descriptor is taken, or released, when its message comes.
-                let arrivals = match self.arrivals(connection, &head) {
-                    Ok(arrivals) => arrivals,
-                    Err(error) => {
-                        self.shared
-                            .problem(format!("a router broke the protocol: {error}"));
-                        return false;
-                    }
-                };
-                let body = frame.payload.slice_ref(body);
-                (runs(&serving, &head), body, arrivals)
-            }
-            Err(error) => {
-                self.shared.problem(format!(
-                    "a router sent a request that cannot be read: {error}"
-                ));
-                return false;
-            }
+        let Some(said) = self.read_payload(connection, &serving, &frame) else {
+            return false;
         };
+        let runs = said.runs;
         let refused = runs == Runs::AsWebSocket && !serving.websockets;
         let verdict = self.judge(now, connection, &header, runs, refused);
         if verdict == Verdict::Reject {
@@ -124,7 +107,7 @@ impl Service {
             serial,
             &header,
             frame.payload,
-            (body, runs, arrivals),
+            said,
             now,
         );
         if !slots.insert(header.slot, &request) {
@@ -197,6 +180,40 @@ impl Service {
         let mut admission = self.shared.admission.lock();
         admission.take_ahead(now, Box::new(Ahead { request, queues }));
         self.shared.after(now, admission);
+    }
+
+    /// What a REQUEST says, and what came beside it; `None`: the connection must end.
+    fn read_payload(
+        &self,
+        connection: &Arc<Connection>,
+        serving: &Serving,
+        frame: &Frame,
+    ) -> Option<Said> {
+        let (head, body) = match RequestHead::decode(&frame.payload) {
+            Ok(read) => read,
+            Err(error) => {
+                self.shared.problem(format!(
+                    "a router sent a request that cannot be read: {error}"
+                ));
+                return None;
+            }
+        };
+        // Before anything is decided: a descriptor is taken, or released, when its message comes.
+        let arrivals = match self.arrivals(connection, &head) {
+            Ok(arrivals) => arrivals,
+            Err(error) => {
+                self.shared
+                    .problem(format!("a router broke the protocol: {error}"));
+                return None;
+            }
+        };
+        Some(Said {
+            is_call: matches!(head, RequestHead::Call(_)),
+            is_bodyless: matches!(&head, RequestHead::Http(http) if http.method == b"HEAD"),
+            runs: runs(serving, &head),
+            first: frame.payload.slice_ref(body),
+            arrivals,
+        })
     }
 
     fn arrivals(

@@ -23,7 +23,7 @@ use eagleray_wire::{
 };
 
 /// No wait of a test is longer: then it fails.
-const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
 struct Outside(Sender<()>);
 
@@ -195,9 +195,15 @@ impl Router {
         self.send_request(flags, &payload)
     }
 
+    /// A request whose answer has no body.
+    pub(crate) fn head(&mut self) -> Name {
+        let payload = head_of(false, b"HEAD");
+        self.send_request(Flags::END, &payload)
+    }
+
     /// A request for a WebSocket.
     pub(crate) fn websocket(&mut self) -> Name {
-        let payload = head_of(true);
+        let payload = head_of(true, b"POST");
         self.send_request(Flags::NONE, &payload)
     }
 
@@ -328,10 +334,10 @@ pub(crate) fn write(mut stream: &UnixStream, header: Header, payload: &[u8]) {
 }
 
 pub(crate) fn http_head() -> BytesMut {
-    head_of(false)
+    head_of(false, b"POST")
 }
 
-fn head_of(websocket: bool) -> BytesMut {
+fn head_of(websocket: bool, method: &[u8]) -> BytesMut {
     let mut block = BytesMut::new();
     let head = HttpHead {
         websocket,
@@ -340,7 +346,7 @@ fn head_of(websocket: bool) -> BytesMut {
         version: 11,
         priority: 0,
         tls: false,
-        method: b"POST",
+        method,
         path: b"/",
         query: b"",
         root_path: b"",

@@ -5,9 +5,12 @@
 mod ahead;
 mod answers;
 mod bodies;
+mod checked;
 mod ends;
 mod harness;
 mod liveness;
 mod regions;
 mod requests;
+mod turns;
+mod values;
 mod websockets;

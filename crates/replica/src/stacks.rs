@@ -1,13 +1,13 @@
-//! What Python's threads are doing, without their lock.
+//! What the threads of user code are doing, without a lock of theirs.
 //!
-//! `faulthandler` writes all stacks from a signal's handler, in whichever thread the signal arrives. The I/O thread sends
-//! it to itself alone, so no system call of user code is interrupted by it, no thread has to block it (children would
-//! inherit that, through exec too), and what was asked for is written when the call that asks returns.
+//! The embedder has a handler for a signal that writes the stacks of all its threads to a file, in whichever thread the
+//! signal arrives: the youngest thread first, with an empty line between (Python's `faulthandler` does). The I/O thread
+//! sends it to itself alone, so no system call of user code is interrupted by it, no thread has to block it (children
+//! would inherit that, through exec too), and what was asked for is written when the call that asks returns.
 
 use std::os::fd::OwnedFd;
 
-use eagleray_replica::signals;
-use eagleray_wire::fork::{self, Listed};
+use eagleray_wire::fork::{self, Listed, signals};
 use rustix::{
     fs::{SeekFrom, ftruncate, seek},
     io::pread,
@@ -21,15 +21,16 @@ const MOST_SHOWN: usize = 16 * 1024;
 /// Bytes of the file: a hundred threads of a hundred frames may be more than is shown, and that of the loop comes last.
 const MOST_READ: u64 = 4 * 1024 * 1024;
 
+/// See the module.
 #[derive(Debug)]
-pub(super) struct Stacks {
+pub struct Stacks {
     _listed: Option<Listed>,
     file: OwnedFd,
 }
 
 impl Stacks {
     /// Takes the file that the handler writes to; the handler, in place by now, is not for children.
-    pub(super) fn new(file: OwnedFd) -> Self {
+    pub fn new(file: OwnedFd) -> Self {
         if is_caught(SIGNAL) {
             // It fails for no number of a signal.
             signals::keep_from_children(SIGNAL.as_raw()).ok();
@@ -41,7 +42,7 @@ impl Stacks {
     }
 
     /// Empty: they cannot be had.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         if !is_caught(SIGNAL) || ftruncate(&self.file, 0).is_err() {
             return String::new();
         }
@@ -54,7 +55,7 @@ impl Stacks {
     }
 }
 
-/// `faulthandler` writes the youngest thread first and the main thread, which runs the loop, last.
+/// The youngest thread comes first, and the main thread, which runs the loop, last.
 fn loop_first(text: &str) -> String {
     let mut threads: Vec<&str> = text.trim_end().split("\n\n").collect();
     threads.reverse();
