@@ -3,14 +3,15 @@
 //! A *failure* is a start that failed, or a death within [`STABLE`] of being ready. Three rules, for each version of
 //! each deployment on its own, so that no application uses up what another may need:
 //!
-//! - The wait doubles from 0.1 s to 30 s, once for each round of `num_replicas` failures: replicas that fail side by
+//! - The wait doubles from 0.1 s to 30 s, once for each round of as many failures as replicas
+//!   are wanted: replicas that fail side by
 //!   side are one round, so a deployment of ten gives up as soon as a deployment of one.
-//! - A version that never came up is given up after `min(max_constructor_retry_count, 3 * num_replicas)` failures.
+//! - A version that never came up is given up after `min(max_constructor_retry_count, 3 * wanted)` failures.
 //! - One that did come up is tried for ever, but not at any speed. Five failures within 30 s are a **crash loop**, or
-//!   one more than `num_replicas` if that is more, so that all may die once. From then on one replica starts at a time,
+//!   one more than are wanted if that is more, so that all may die once. From then on one replica starts at a time,
 //!   4 s after the last failure, then 8, 16 and 30 s, until one that was started in the loop has run for [`STABLE`]. Up
-//!   to then six may start, or `num_replicas`. So replicas that do not live start at most ten times in the first minute,
-//!   or five times beyond `num_replicas`.
+//!   to then six may start, or all that are wanted. So replicas that do not live start at most ten times in the first minute,
+//!   or five times beyond those.
 //!
 //! While a replica of the version has run for [`SETTLED`], or when one is killed from outside, it is not the version that cannot
 //! live: requests or somebody on the machine end replicas, more of them the more there are. Then it takes five failures
@@ -20,8 +21,6 @@
 //! window, so a version that now and then runs for a while cannot buy itself fast starts.
 
 use std::{collections::VecDeque, time::Duration};
-
-use eagleray_types::control::DeploymentOptions;
 
 /// A replica that ran this long before it died is no crash loop.
 pub(crate) const STABLE: Duration = Duration::from_secs(10);
@@ -35,6 +34,22 @@ const LOOP_WINDOW: Duration = Duration::from_secs(30);
 const FIRST_LOOP_WAIT: Duration = Duration::from_secs(4);
 /// Beyond this many replicas a round grows no more, so that what is remembered stays small.
 const LARGEST_ROUND: u32 = 64;
+
+/// By what the failures of a version are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// Replicas that are wanted of it: so many may fail side by side.
+    pub(crate) wanted: u32,
+    /// `max_constructor_retry_count`.
+    pub(crate) retries: u32,
+}
+
+impl Round {
+    /// Start failures after which a version that never came up is given up.
+    pub(crate) fn limit(self) -> u32 {
+        self.retries.min(self.wanted.saturating_mul(3)).max(1)
+    }
+}
 
 /// What is known of starting one version.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,11 +116,11 @@ impl Attempts {
         &mut self,
         now: Duration,
         settled: bool,
-        options: &DeploymentOptions,
+        round: Round,
         error: String,
     ) -> bool {
-        self.failed(now, settled, options, error, 0);
-        let limit_reached = self.failures >= limit(options);
+        self.failed(now, settled, round, error, 0);
+        let limit_reached = self.failures >= round.limit();
         self.gave_up = limit_reached && !self.proven;
         limit_reached
     }
@@ -117,12 +132,12 @@ impl Attempts {
         now: Duration,
         ran: Duration,
         settled: bool,
-        options: &DeploymentOptions,
+        round: Round,
         error: String,
     ) -> bool {
         if ran < STABLE {
-            self.failed(now, settled, options, error, 1);
-            return self.failures >= limit(options);
+            self.failed(now, settled, round, error, 1);
+            return self.failures >= round.limit();
         }
         self.last_error = error;
         if self.crash_loop.is_none() {
@@ -157,18 +172,11 @@ impl Attempts {
     }
 
     /// Books a failure, and the wait that follows. The first `free` of a row cost none.
-    fn failed(
-        &mut self,
-        now: Duration,
-        settled: bool,
-        options: &DeploymentOptions,
-        error: String,
-        free: u32,
-    ) {
+    fn failed(&mut self, now: Duration, settled: bool, round: Round, error: String, free: u32) {
         self.last_error = error;
         self.failures = self.failures.saturating_add(1);
         // One that never came up is given up before long.
-        self.remember(now, settled || !self.proven, options.num_replicas);
+        self.remember(now, settled || !self.proven, round.wanted);
         let waits_already = self.next_start.is_some_and(|at| at > now);
         match &mut self.crash_loop {
             // What else fails while nothing may start was started before the loop was seen.
@@ -183,13 +191,13 @@ impl Attempts {
             None => {
                 self.next_start = (self.failures - 1)
                     .checked_sub(free)
-                    .map(|level| now + wait(level, options.num_replicas));
+                    .map(|level| now + wait(level, round.wanted));
             }
         }
     }
 
-    fn remember(&mut self, now: Duration, patient: bool, num_replicas: u32) {
-        let wanted = num_replicas.clamp(1, LARGEST_ROUND);
+    fn remember(&mut self, now: Duration, patient: bool, wanted: u32) {
+        let wanted = wanted.clamp(1, LARGEST_ROUND);
         let most = (LOOP_FAILURES * wanted) as usize;
         self.recent.push_back(now);
         while self.recent.len() > most
@@ -218,16 +226,8 @@ impl Attempts {
     }
 }
 
-/// Start failures after which a version that never came up is given up.
-pub(crate) fn limit(options: &DeploymentOptions) -> u32 {
-    options
-        .max_constructor_retry_count
-        .min(options.num_replicas.saturating_mul(3))
-        .max(1)
-}
-
-fn wait(failures_before: u32, num_replicas: u32) -> Duration {
-    doubled(FIRST_WAIT, failures_before / num_replicas.max(1))
+fn wait(failures_before: u32, wanted: u32) -> Duration {
+    doubled(FIRST_WAIT, failures_before / wanted.max(1))
 }
 
 fn doubled(first: Duration, doublings: u32) -> Duration {

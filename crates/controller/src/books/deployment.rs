@@ -1,17 +1,29 @@
 //! One deployment: what shall run, what runs, and what is known of starting it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use eagleray_types::DeploymentKey;
 
 use super::{
-    attempts::{Attempts, SETTLED, STABLE},
+    attempts::{Attempts, Round, SETTLED, STABLE},
     desired::Plan,
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
     status::{StatusInfo, StatusInput},
 };
+
+/// How many replicas should run: the one place that says so.
+///
+/// `num_replicas` of the options is only the first value; whoever scales a deployment later calls [`Deployment::scale`].
+/// It is not saved: another controller begins with `num_replicas`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Of the target.
+    pub(crate) target: u32,
+    /// Of what serves, while that is another: as many as the target had when it served.
+    pub(crate) serving: u32,
+}
 
 #[derive(Debug)]
 pub(crate) struct Deployment {
@@ -20,6 +32,7 @@ pub(crate) struct Deployment {
     pub(crate) target: Option<VersionSpec>,
     /// What ran last at full size. While the target is not there, this is kept at full size. As the plan has it.
     pub(crate) serving: Option<VersionSpec>,
+    pub(crate) wanted: Wanted,
     pub(crate) replicas: BTreeMap<String, Replica>,
     /// By version, for the versions that matter now.
     pub(crate) attempts: BTreeMap<String, Attempts>,
@@ -32,6 +45,7 @@ impl Deployment {
             key,
             target: None,
             serving: None,
+            wanted: Wanted::default(),
             replicas: BTreeMap::new(),
             attempts: BTreeMap::new(),
             status: StatusInfo::new(),
@@ -45,8 +59,56 @@ impl Deployment {
         if target.is_none() && self.target.is_some() {
             self.status.on(StatusInput::Delete, "");
         }
-        self.target = target;
-        self.serving = plan.and_then(|plan| plan.serving(name));
+        let serving = plan.and_then(|plan| plan.serving(name));
+        let before = (
+            mem::replace(&mut self.target, target),
+            mem::replace(&mut self.serving, serving),
+        );
+        if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
+            self.scale(target.options().num_replicas);
+        }
+        if let Some(serving) = news(before.1.as_ref(), self.serving.as_ref()) {
+            let target = self.target.as_ref();
+            self.wanted.serving = if target.is_some_and(|one| one.same_revision(serving)) {
+                self.wanted.target
+            } else {
+                serving.options().num_replicas
+            };
+        }
+    }
+
+    /// From now on so many replicas of the target are wanted.
+    pub(crate) fn scale(&mut self, count: u32) {
+        self.wanted.target = count;
+        if let (Some(target), Some(serving)) = (&self.target, &self.serving)
+            && target.same_revision(serving)
+        {
+            self.wanted.serving = count;
+        }
+    }
+
+    /// How many replicas of the version of `spec` are wanted. One that was overtaken keeps what it was deployed with.
+    pub(crate) fn wanted_of(&self, spec: &VersionSpec) -> u32 {
+        let version = spec.version();
+        if self.is_target(version) && !self.is_held_back() {
+            self.wanted.target
+        } else if self
+            .serving
+            .as_ref()
+            .is_some_and(|one| one.version() == version)
+        {
+            self.wanted.serving
+        } else {
+            spec.options().num_replicas
+        }
+    }
+
+    /// By what failures of the version of `spec` are counted.
+    pub(crate) fn round_of(&self, spec: &VersionSpec) -> Round {
+        Round {
+            wanted: self.wanted_of(spec),
+            retries: spec.options().max_constructor_retry_count,
+        }
     }
 
     /// What has run at full size has been ready.
@@ -91,13 +153,16 @@ impl Deployment {
         self.is_target(version) && !self.is_refused()
     }
 
+    /// The target's `user_config` was refused, and there is the one before it to keep.
+    fn is_held_back(&self) -> bool {
+        let serving = self.serving.as_ref();
+        self.is_refused() && serving.is_some_and(|serving| self.is_target(serving.version()))
+    }
+
     /// What shall run of the target's version: the target, or what it had before, when its `user_config` was refused.
-    pub(crate) fn wanted(&self) -> Option<&VersionSpec> {
+    pub(crate) fn aim(&self) -> Option<&VersionSpec> {
         let target = self.target.as_ref()?;
-        let before = self
-            .serving
-            .as_ref()
-            .filter(|serving| self.is_refused() && serving.version() == target.version());
+        let before = self.serving.as_ref().filter(|_| self.is_held_back());
         Some(before.unwrap_or(target))
     }
 
@@ -113,7 +178,7 @@ impl Deployment {
         let proven = self
             .target_attempts()
             .is_some_and(|attempts| attempts.proven);
-        match (self.wanted(), self.serving.as_ref()) {
+        match (self.aim(), self.serving.as_ref()) {
             (Some(target), Some(serving)) => Some(if proven { target } else { serving }),
             (target, serving) => target.or(serving),
         }
@@ -243,4 +308,12 @@ impl Deployment {
             .chain(self.slowed().filter_map(|version| self.settled_at(version)))
             .min()
     }
+}
+
+/// `after`, when that is of another revision than `before`.
+fn news<'a>(
+    before: Option<&VersionSpec>,
+    after: Option<&'a VersionSpec>,
+) -> Option<&'a VersionSpec> {
+    after.filter(|after| !before.is_some_and(|before| before.same_revision(after)))
 }

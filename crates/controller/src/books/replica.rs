@@ -18,13 +18,20 @@ use super::{
 pub(crate) struct ReplicaView {
     options: DeploymentOptions,
     rank: u32,
+    world_size: u32,
 }
 
 impl ReplicaView {
-    pub(crate) fn of(options: &DeploymentOptions, rank: u32) -> Self {
+    pub(crate) fn of(options: &DeploymentOptions, rank: u32, world_size: u32) -> Self {
         let mut options = options.of_replica();
         options.user_config.clear();
-        Self { options, rank }
+        // How many siblings it has is `world_size`.
+        options.num_replicas = 0;
+        Self {
+            options,
+            rank,
+            world_size,
+        }
     }
 }
 

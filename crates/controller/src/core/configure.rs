@@ -23,7 +23,7 @@ use crate::books::{
 };
 
 pub(super) fn reconfigure(deployment: &mut Deployment, now: Duration, out: &mut Outbox) {
-    let wanted = deployment.wanted().cloned();
+    let wanted = deployment.aim().cloned();
     let fallback = deployment.fallback().cloned();
     for spec in wanted.iter().chain(&fallback) {
         reconfigure_version(deployment, spec, now, out);
@@ -37,6 +37,7 @@ fn reconfigure_version(
     out: &mut Outbox,
 ) {
     let options = spec.options();
+    let world_size = deployment.wanted_of(spec);
     let mut turns = turns(deployment, spec);
     for replica in deployment
         .replicas
@@ -44,7 +45,7 @@ fn reconfigure_version(
         .filter(|one| one.state.serving() && one.spec.version() == spec.version())
     {
         replica.spec = spec.clone();
-        let view = ReplicaView::of(options, replica.rank);
+        let view = ReplicaView::of(options, replica.rank, world_size);
         let turn = turns > 0 && waits(replica, &options.user_config);
         if !(turn || replica.view.needs(&view)) || !replica.step(ReplicaInput::Reconfigure) {
             continue;
@@ -56,7 +57,11 @@ fn reconfigure_version(
             replica.config.send(id, options.user_config.clone());
             replica.configured_at = now;
         }
-        tell(replica, id, !turn, false, out);
+        let place = Place {
+            world_size,
+            replaced: false,
+        };
+        tell(replica, id, !turn, place, out);
     }
 }
 
@@ -65,20 +70,30 @@ pub(super) fn give_up_ranks(deployment: &mut Deployment, out: &mut Outbox) {
     for id in ranks::give_up(deployment) {
         if let Some(replica) = deployment.replicas.get(&id) {
             let question = out.next_question();
-            tell(replica, question, true, true, out);
+            let place = Place {
+                world_size: deployment.wanted_of(&replica.spec),
+                replaced: true,
+            };
+            tell(replica, question, true, place, out);
         }
     }
 }
 
-fn tell(replica: &Replica, id: u64, keep_user_config: bool, replaced: bool, out: &mut Outbox) {
-    let options = replica.spec.options();
+/// Where a replica stands among its siblings, beside its rank.
+#[derive(Clone, Copy)]
+struct Place {
+    world_size: u32,
+    replaced: bool,
+}
+
+fn tell(replica: &Replica, id: u64, keep_user_config: bool, place: Place, out: &mut Outbox) {
     let body = replica_command::Body::Reconfigure(Reconfigure {
         id,
-        options: options.clone(),
-        world_size: options.num_replicas,
+        options: replica.spec.options().clone(),
+        world_size: place.world_size,
         revision: replica.spec.application().revision.clone(),
         rank: Some(replica.rank),
-        replaced,
+        replaced: place.replaced,
         keep_user_config,
     });
     out.tell(&replica.id, body);
@@ -180,12 +195,17 @@ fn turns(deployment: &Deployment, spec: &VersionSpec) -> usize {
     };
     let changing = members().filter(|one| one.config.on_its_way()).count();
     let serving = members().filter(|one| !one.condition.is_hung()).count();
-    rollout::config_turns(spec.options(), serving, changing)
+    rollout::config_turns(
+        spec.options(),
+        deployment.wanted_of(spec),
+        serving,
+        changing,
+    )
 }
 
 /// For people: how far a change of `user_config` is, and who takes long. `None`: no change is under way.
 pub(super) fn progress(deployment: &Deployment, now: Duration) -> Option<String> {
-    let spec = deployment.wanted()?;
+    let spec = deployment.aim()?;
     let config = &spec.options().user_config;
     let members = || {
         deployment

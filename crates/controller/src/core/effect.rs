@@ -130,7 +130,7 @@ fn retarget(deployment: &mut Deployment, target: &VersionSpec) {
         .as_ref()
         .filter(|before| before.version() == version && !gave_up);
     let input = match before {
-        Some(before) => size_of_change(before, target, deployment.status.status),
+        Some(before) => size_of_change(deployment, before, target),
         None => Some(StatusInput::Configured),
     };
     if let Some(input) = input {
@@ -144,19 +144,22 @@ fn retarget(deployment: &mut Deployment, target: &VersionSpec) {
 
 /// What the status hears of a target of the same version; `None`: nothing.
 fn size_of_change(
+    deployment: &Deployment,
     before: &VersionSpec,
     after: &VersionSpec,
-    status: Status,
 ) -> Option<StatusInput> {
-    let (before, after) = (before.options(), after.options());
-    let mut rescaled = before.clone();
-    rescaled.num_replicas = after.num_replicas;
-    if rescaled != *after {
+    let count = after.options().num_replicas;
+    let mut rescaled = before.options().clone();
+    rescaled.num_replicas = count;
+    if rescaled != *after.options() {
         return Some(StatusInput::Configured);
     }
-    match before.num_replicas.cmp(&after.num_replicas) {
+    match deployment.wanted.target.cmp(&count) {
         Ordering::Less => Some(StatusInput::ScaledUp),
         Ordering::Greater => Some(StatusInput::ScaledDown),
-        Ordering::Equal => (status == Status::DeployFailed).then_some(StatusInput::Configured),
+        Ordering::Equal if deployment.status.status == Status::DeployFailed => {
+            Some(StatusInput::Configured)
+        }
+        Ordering::Equal => None,
     }
 }

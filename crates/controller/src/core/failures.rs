@@ -63,12 +63,11 @@ pub(super) fn start_failed(
     now: Duration,
     out: &mut Outbox,
 ) {
-    let options = spec.options();
-    let limit = attempts::limit(options);
+    let round = deployment.round_of(spec);
     let error = clip(error.trim_end(), IN_MESSAGE);
     let settled = deployment.has_settled(spec.version(), now);
     let attempts = deployment.attempts_of(spec.version());
-    let limit_reached = attempts.start_failed(now, settled, options, error.clone().into_owned());
+    let limit_reached = attempts.start_failed(now, settled, round, error.clone().into_owned());
     let (failures, gave_up) = (attempts.failures, attempts.gave_up);
     let crash_loop = attempts.crash_loop.as_ref().map(|one| one.describe(now));
     let speaks = deployment.speaks_for(spec.version());
@@ -91,7 +90,7 @@ pub(super) fn start_failed(
         }
         Some(_) => UNTIL_STABLE.to_owned(),
         None if limit_reached => "It is tried again, with a pause of up to 30 s.".to_owned(),
-        None => format!("Retrying {} more time(s).", limit - failures),
+        None => format!("Retrying {} more time(s).", round.limit() - failures),
     };
     let loops = crash_loop.map_or_else(String::new, |words| format!("{words}, last: "));
     let message = format!(
@@ -136,8 +135,9 @@ pub(super) fn died(
     // One that nobody can resist, or that had lived, says nothing of whether the version can live.
     let settled =
         ran >= attempts::SETTLED || death.killed || deployment.has_settled(spec.version(), now);
+    let round = deployment.round_of(spec);
     let attempts = deployment.attempts_of(spec.version());
-    let limit_reached = attempts.died(now, ran, settled, spec.options(), what.clone());
+    let limit_reached = attempts.died(now, ran, settled, round, what.clone());
     let message = match &attempts.crash_loop {
         Some(known) => format!(
             "{}, last: {what}; its output is in {output}. {UNTIL_STABLE}",

@@ -86,14 +86,14 @@ fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox
 /// A replica that has done its share is replaced when nothing else is under way in its deployment: one at a time,
 /// and never in the middle of an update. Until then it works on.
 fn recycle(deployment: &mut Deployment, id: &str, accepted: u64, out: &mut Outbox) {
-    let Some(spec) = deployment.wanted() else {
+    let Some(spec) = deployment.aim() else {
         return;
     };
     let limit = spec.options().max_requests_per_replica;
     if limit == 0 || accepted < limit {
         return;
     }
-    let count = spec.options().num_replicas as usize;
+    let count = deployment.wanted_of(spec) as usize;
     let complete = deployment.replicas.len() == count && deployment.running(spec) == count;
     let replica = deployment.replicas.get_mut(id).filter(|_| complete);
     if replica.is_some_and(|one| one.step(ReplicaInput::Unhealthy)) {

@@ -46,7 +46,11 @@ pub(super) fn spawn(
         spawned_at: now,
         ready_at: None,
         failed: false,
-        view: Told::known(ReplicaView::of(spec.options(), rank)),
+        view: Told::known(ReplicaView::of(
+            spec.options(),
+            rank,
+            deployment.wanted_of(spec),
+        )),
         config: Told::known(spec.options().user_config.clone()),
         configured_at: now,
         drained: false,
@@ -84,7 +88,7 @@ fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
         sys_path: application.sys_path.clone(),
         options: spec.options.clone(),
         rank: replica.rank,
-        world_size: spec.options.num_replicas,
+        world_size: deployment.wanted_of(&replica.spec),
         route_prefix: if is_ingress {
             application.route_prefix.clone()
         } else {

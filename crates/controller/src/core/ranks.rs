@@ -37,7 +37,10 @@ pub(super) fn give_up(deployment: &mut Deployment) -> Vec<String> {
     let replaced: Vec<String> = deployment
         .replicas
         .values()
-        .filter(|one| one.state == ReplicaState::PendingMigration && one.rank < wanted(one))
+        .filter(|one| {
+            one.state == ReplicaState::PendingMigration
+                && one.rank < deployment.wanted_of(&one.spec)
+        })
         .map(|one| one.id.clone())
         .collect();
     for id in &replaced {
@@ -45,7 +48,7 @@ pub(super) fn give_up(deployment: &mut Deployment) -> Vec<String> {
             continue;
         };
         let taken = taken(deployment, replica.spec.version(), |_| true);
-        let rank = lowest(&taken, wanted(replica));
+        let rank = lowest(&taken, deployment.wanted_of(&replica.spec));
         if let Some(replica) = deployment.replicas.get_mut(id) {
             replica.rank = rank;
         }
@@ -65,7 +68,8 @@ pub(super) fn settle(deployment: &mut Deployment) -> bool {
     for (version, mut members) in versions {
         members.sort_unstable_by_key(|one| (one.order, one.id.as_str()));
         let others = taken(deployment, version, |one| !stays(one.state));
-        moves.extend(moves_of(&members, others));
+        let wanted = members.iter().map(|one| deployment.wanted_of(&one.spec));
+        moves.extend(moves_of(&members, wanted.max().unwrap_or(0), others));
     }
     for (id, rank) in &moves {
         if let Some(replica) = deployment.replicas.get_mut(id) {
@@ -76,10 +80,9 @@ pub(super) fn settle(deployment: &mut Deployment) -> bool {
 }
 
 /// `taken`: ranks of those that go.
-fn moves_of(members: &[&Replica], mut taken: BTreeSet<u32>) -> Vec<(String, u32)> {
-    let most_wanted = members.iter().map(|one| wanted(one)).max();
+fn moves_of(members: &[&Replica], wanted: u32, mut taken: BTreeSet<u32>) -> Vec<(String, u32)> {
     // More than are wanted run only until the next one is told to stop.
-    let below = most_wanted.unwrap_or(0).max(members.len() as u32);
+    let below = wanted.max(members.len() as u32);
     let (at_home, high): (Vec<&Replica>, Vec<&Replica>) =
         members.iter().partition(|one| one.rank < below);
     let homeless: Vec<&Replica> = at_home
@@ -97,10 +100,6 @@ fn moves_of(members: &[&Replica], mut taken: BTreeSet<u32>) -> Vec<(String, u32)
         moves.push((replica.id.clone(), rank));
     }
     moves
-}
-
-fn wanted(replica: &Replica) -> u32 {
-    replica.spec.options().num_replicas
 }
 
 fn taken(

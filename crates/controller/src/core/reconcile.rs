@@ -98,7 +98,7 @@ fn reconcile_deployment(
             lifecycle::stop(replica, out);
         }
     }
-    if let Some(target) = deployment.wanted().cloned() {
+    if let Some(target) = deployment.aim().cloned() {
         (0..plan.start_target)
             .for_each(|_| lifecycle::spawn(deployment, &target, register, now, out));
     }
@@ -147,7 +147,7 @@ fn is_reached(deployment: &Deployment, target: &VersionSpec) -> bool {
         .replicas
         .values()
         .filter(|replica| replica.state.live());
-    let wanted = target.options().num_replicas as usize;
+    let wanted = deployment.wanted_of(target) as usize;
     // Ready again is not well again: that is for the ten seconds to show.
     let loops = deployment
         .target_attempts()
@@ -161,12 +161,12 @@ fn is_reached(deployment: &Deployment, target: &VersionSpec) -> bool {
 fn want(deployment: &Deployment, spec: &VersionSpec, now: Duration) -> Want {
     let attempts = deployment.attempts.get(spec.version());
     Want {
-        count: spec.options().num_replicas as usize,
+        count: deployment.wanted_of(spec) as usize,
         proven: attempts.is_some_and(|attempts| attempts.proven),
         starts_allowed: attempts.map_or(usize::MAX, |attempts| {
             attempts.starts_allowed(now, deployment.young(spec.version(), now))
         }),
-        surge: rollout::surge(spec.options()),
+        surge: rollout::surge(spec.options(), deployment.wanted_of(spec)),
     }
 }
 
@@ -203,7 +203,7 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
         })
     });
     Fleet {
-        target: deployment.wanted().map(|spec| want(deployment, spec, now)),
+        target: deployment.aim().map(|spec| want(deployment, spec, now)),
         fallback: deployment
             .fallback()
             .map(|spec| want(deployment, spec, now)),

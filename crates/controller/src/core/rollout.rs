@@ -69,30 +69,35 @@ const USUAL_SHARE: f64 = 0.2;
 
 /// Replicas that an update may run above the wanted number, which are those that it replaces at a time: one at least,
 /// since new comes before old.
-pub(crate) fn surge(options: &DeploymentOptions) -> usize {
-    let count = f64::from(options.num_replicas);
+pub(crate) fn surge(options: &DeploymentOptions, wanted: u32) -> usize {
+    let count = f64::from(wanted);
     match options.max_surge_percent {
-        0 => step(options),
+        0 => step(options, wanted),
         percent => ((count * f64::from(percent.min(100)) / 100.0).ceil() as usize).max(1),
     }
 }
 
 /// Replicas that an update changes at a time: `rolling_update_percentage` of them, one at least.
-fn step(options: &DeploymentOptions) -> usize {
+fn step(options: &DeploymentOptions, wanted: u32) -> usize {
     let share = match options.rolling_update_percentage {
         share if share > 0.0 => share.min(1.0),
         _ => USUAL_SHARE,
     };
-    ((f64::from(options.num_replicas) * share).floor() as usize).max(1)
+    ((f64::from(wanted) * share).floor() as usize).max(1)
 }
 
 /// How many more replicas may take a new `user_config` now, when `serving` of them serve and `changing` take one.
 ///
 /// A replica that takes one counts as away, as one that is missing does, and no more than [`step`] are away at a time.
 /// But one always gets its turn: the change may be what brings the missing ones back.
-pub(crate) fn config_turns(options: &DeploymentOptions, serving: usize, changing: usize) -> usize {
-    let missing = (options.num_replicas as usize).saturating_sub(serving);
-    step(options)
+pub(crate) fn config_turns(
+    options: &DeploymentOptions,
+    wanted: u32,
+    serving: usize,
+    changing: usize,
+) -> usize {
+    let missing = (wanted as usize).saturating_sub(serving);
+    step(options, wanted)
         .saturating_sub(missing)
         .max(1)
         .saturating_sub(changing)
@@ -268,12 +273,11 @@ mod tests {
         ];
         for (num_replicas, rolling_update_percentage, max_surge_percent, expected) in table {
             let options = DeploymentOptions {
-                num_replicas,
                 rolling_update_percentage,
                 max_surge_percent,
                 ..Default::default()
             };
-            assert_eq!(surge(&options), expected, "{options:?}");
+            assert_eq!(surge(&options, num_replicas), expected, "{options:?}");
         }
         let all = Want {
             surge: 3,

@@ -10,4 +10,5 @@ mod random;
 mod reaching;
 mod recycling;
 mod routes;
+mod scaling;
 mod world;

@@ -2,11 +2,10 @@
 
 use super::*;
 
-fn options(num_replicas: u32) -> DeploymentOptions {
-    DeploymentOptions {
-        num_replicas,
-        max_constructor_retry_count: 20,
-        ..Default::default()
+fn round(wanted: u32) -> Round {
+    Round {
+        wanted,
+        retries: 20,
     }
 }
 
@@ -27,7 +26,7 @@ fn waits_double_and_the_fifth_failure_in_thirty_seconds_is_a_crash_loop() {
     let (mut attempts, mut now) = (proven(), Duration::from_secs(100));
     let mut waits = Vec::new();
     for failure in 1..=10 {
-        attempts.start_failed(now, false, &options(1), String::new());
+        attempts.start_failed(now, false, round(1), String::new());
         assert_eq!(attempts.crash_loop.is_some(), failure >= 5);
         let next = next_start(&mut attempts, now);
         waits.push(next.saturating_sub(now).as_millis());
@@ -45,7 +44,7 @@ fn a_failure_every_ten_seconds_is_slowed_down_though_it_is_no_crash_loop() {
     let mut waits = Vec::new();
     for _ in 0..12 {
         now += Duration::from_secs(10);
-        attempts.start_failed(now, false, &options(1), String::new());
+        attempts.start_failed(now, false, round(1), String::new());
         let next = next_start(&mut attempts, now);
         waits.push(next.saturating_sub(now).as_millis());
         now = next;
@@ -62,14 +61,14 @@ fn a_failure_every_ten_seconds_is_slowed_down_though_it_is_no_crash_loop() {
 fn a_crash_loop_ends_when_a_replica_that_was_started_in_it_has_run_ten_seconds() {
     let (mut attempts, now) = (proven(), Duration::from_secs(100));
     for _ in 0..5 {
-        attempts.died(now, Duration::ZERO, false, &options(1), String::new());
+        attempts.died(now, Duration::ZERO, false, round(1), String::new());
     }
     assert_eq!(
         attempts.crash_loop.as_ref().unwrap().describe(now),
         "crash loop: 5 deaths in 1 s"
     );
     assert!(!attempts.ran(now), "it was ready before the loop");
-    attempts.died(now, STABLE, false, &options(1), String::new());
+    attempts.died(now, STABLE, false, round(1), String::new());
     assert!(attempts.crash_loop.is_some(), "an old one proves nothing");
     let next = next_start(&mut attempts, now);
     assert_eq!(attempts.starts_allowed(next, 0), 1, "one at a time");
@@ -77,7 +76,7 @@ fn a_crash_loop_ends_when_a_replica_that_was_started_in_it_has_run_ten_seconds()
     assert!(attempts.ran(next));
     assert_eq!(attempts.starts_allowed(next, 1), usize::MAX);
     let again = now + STABLE;
-    attempts.died(again, Duration::ZERO, false, &options(1), String::new());
+    attempts.died(again, Duration::ZERO, false, round(1), String::new());
     assert!(
         attempts.crash_loop.is_some(),
         "the 30 s have not begun anew"
@@ -90,7 +89,7 @@ fn while_one_has_settled_it_takes_five_failures_of_each() {
     for (settled, enough) in [(false, 5), (true, 15)] {
         let mut attempts = proven();
         for failure in 1..=enough {
-            attempts.died(now, Duration::ZERO, settled, &options(3), String::new());
+            attempts.died(now, Duration::ZERO, settled, round(3), String::new());
             assert_eq!(
                 attempts.crash_loop.is_some(),
                 failure == enough,
@@ -104,11 +103,11 @@ fn while_one_has_settled_it_takes_five_failures_of_each() {
 fn what_else_dies_during_the_wait_of_a_crash_loop_does_not_lengthen_it() {
     let (mut attempts, now) = (proven(), Duration::from_secs(100));
     for _ in 0..15 {
-        attempts.start_failed(now, false, &options(3), String::new());
+        attempts.start_failed(now, false, round(3), String::new());
     }
     let next = attempts.next_start;
     for _ in 0..3 {
-        attempts.start_failed(now, false, &options(3), String::new());
+        attempts.start_failed(now, false, round(3), String::new());
     }
     assert_eq!(attempts.next_start, next);
     let known = attempts.crash_loop.as_ref().unwrap();
@@ -154,12 +153,12 @@ fn whatever_replicas_do_their_starts_are_bounded() {
                         now,
                         end.saturating_sub(ready),
                         settled,
-                        &options(count),
+                        round(count),
                         String::new(),
                     );
                 }
                 Some((_, None)) => {
-                    attempts.start_failed(now, false, &options(count), String::new());
+                    attempts.start_failed(now, false, round(count), String::new());
                 }
                 None => now += Duration::from_millis(50),
             }
@@ -197,7 +196,7 @@ fn whatever_replicas_do_their_starts_are_bounded() {
 fn replicas_that_fail_side_by_side_are_one_round() {
     let mut attempts = Attempts::default();
     let mut waits = Vec::new();
-    while !attempts.start_failed(Duration::ZERO, false, &options(3), String::new()) {
+    while !attempts.start_failed(Duration::ZERO, false, round(3), String::new()) {
         waits.push(attempts.next_start.unwrap().as_millis());
     }
     assert!(attempts.gave_up);
@@ -206,26 +205,24 @@ fn replicas_that_fail_side_by_side_are_one_round() {
 
 #[test]
 fn the_retry_count_of_the_user_is_a_lower_limit() {
-    assert_eq!(limit(&options(1)), 3);
-    assert_eq!(limit(&options(10)), 20);
-    assert_eq!(
-        limit(&DeploymentOptions {
-            max_constructor_retry_count: 2,
-            ..options(1)
-        }),
-        2
-    );
+    assert_eq!(round(1).limit(), 3);
+    assert_eq!(round(10).limit(), 20);
+    let patient = Round {
+        retries: 2,
+        ..round(1)
+    };
+    assert_eq!(patient.limit(), 2);
 }
 
 #[test]
 fn a_first_death_costs_no_wait_and_dying_young_does() {
     let mut attempts = proven();
     let (now, young) = (Duration::from_secs(100), Duration::from_secs(2));
-    attempts.died(now, young, false, &options(1), String::new());
+    attempts.died(now, young, false, round(1), String::new());
     assert_eq!(attempts.starts_allowed(now, 0), usize::MAX);
-    attempts.died(now, young, false, &options(1), String::new());
+    attempts.died(now, young, false, round(1), String::new());
     assert_eq!(attempts.starts_allowed(now, 0), 0);
     assert_eq!(attempts.starts_allowed(now + FIRST_WAIT, 0), usize::MAX);
-    attempts.died(now, STABLE, false, &options(1), String::new());
+    attempts.died(now, STABLE, false, round(1), String::new());
     assert_eq!(attempts.starts_allowed(now, 0), usize::MAX);
 }
