@@ -1,14 +1,21 @@
 //! The core against a simulated node, store and router: [`world`] plays all three and checks what must always hold.
 
 mod adoption;
+mod clients;
 mod configure;
+mod crash_loops;
+mod deletes;
 mod departure;
 mod deploys;
 mod failures;
+mod options;
 mod parts;
 mod random;
 mod reaching;
 mod recycling;
 mod routes;
+mod saving;
 mod scaling;
+mod sickness;
+mod specs;
 mod world;

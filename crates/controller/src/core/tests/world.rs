@@ -8,16 +8,16 @@ use std::{
 use eagleray_types::{
     DeploymentKey,
     control::{
-        ApiResponse, ApplicationSpec, ApplicationStatus, AwaitApplication, DeploymentOptions,
-        DeploymentSpec, DeploymentTarget, Exited, Failed, Ready, Relay, ReplicaEvent, Rollback,
-        RouteTable, Spawn, api_response, node_event, replica_event,
+        ApiResponse, DeploymentTarget, Exited, Failed, Ready, Relay, ReplicaEvent, RouteTable,
+        Spawn, api_response, node_event, replica_event,
     },
 };
 use prost::Message as _;
 
+pub(super) use super::specs::{application, deployment, options, simple, with_revision};
 use crate::{
-    core::{CallId, Command, Core, CoreOptions, Event, Reached, Request},
-    store::{checkpoint::Loaded, sha256_hex},
+    core::{CallId, Command, Core, CoreOptions, Event, Reached},
+    store::checkpoint::Loaded,
 };
 
 /// How replicas of a version behave.
@@ -81,9 +81,9 @@ pub(super) struct World {
     /// Commands since the last `take_commands`, as words.
     pub(super) words: Vec<String>,
     pub(super) pending: VecDeque<Event>,
-    replies: BTreeMap<CallId, Vec<api_response::Body>>,
+    pub(super) replies: BTreeMap<CallId, Vec<api_response::Body>>,
     pub(super) number: u64,
-    calls: u64,
+    pub(super) calls: u64,
     pub(super) ids: BTreeSet<String>,
     /// Deaths that nobody asked for: proof that a replica may leave the routers.
     pub(super) dead: BTreeSet<String>,
@@ -93,48 +93,6 @@ pub(super) struct World {
     pub(super) tries: usize,
     /// After a restart the controller does not know who has moved to which rank.
     knows_ranks: bool,
-}
-
-pub(super) fn options(num_replicas: u32) -> DeploymentOptions {
-    DeploymentOptions {
-        num_replicas,
-        hang_timeout_s: 0.0,
-        rolling_update_percentage: 0.0,
-        ..DeploymentOptions::standard()
-    }
-}
-
-pub(super) fn deployment(name: &str, version: &str, num_replicas: u32) -> DeploymentSpec {
-    DeploymentSpec {
-        name: name.to_owned(),
-        version: version.to_owned(),
-        callable_blob: sha256_hex(version.as_bytes()),
-        options: options(num_replicas),
-        ..Default::default()
-    }
-}
-
-/// An application at `/name` whose first deployment is the ingress. The revision is a hash over all of it.
-pub(super) fn application(name: &str, deployments: Vec<DeploymentSpec>) -> ApplicationSpec {
-    let spec = ApplicationSpec {
-        name: name.to_owned(),
-        route_prefix: format!("/{name}"),
-        ingress: deployments[0].name.clone(),
-        deployments,
-        ..Default::default()
-    };
-    with_revision(spec)
-}
-
-pub(super) fn with_revision(mut spec: ApplicationSpec) -> ApplicationSpec {
-    spec.revision = String::new();
-    spec.revision = sha256_hex(&spec.encode_to_vec());
-    spec
-}
-
-/// Application `a` with one deployment `d`.
-pub(super) fn simple(version: &str, num_replicas: u32) -> ApplicationSpec {
-    application("a", vec![deployment("d", version, num_replicas)])
 }
 
 impl World {
@@ -213,109 +171,6 @@ impl World {
     pub(super) fn feed(&mut self, event: Event) {
         let commands = self.core.on_event(event, self.now);
         self.carry_out(commands);
-    }
-
-    fn request(&mut self, call: CallId, request: Request) {
-        self.feed(Event::Request { call, request });
-    }
-
-    fn call(&mut self) -> CallId {
-        self.calls += 1;
-        CallId {
-            connection: 1,
-            sequence: self.calls,
-        }
-    }
-
-    pub(super) fn deploy(&mut self, spec: ApplicationSpec) -> CallId {
-        let call = self.call();
-        let wall_time_s = 1.0;
-        self.request(call, Request::Deploy { spec, wall_time_s });
-        call
-    }
-
-    pub(super) fn rollback(&mut self, application: &str, revision: &str) -> CallId {
-        let call = self.call();
-        let rollback = Rollback {
-            application: application.into(),
-            revision: revision.into(),
-        };
-        let wall_time_s = 2.0;
-        let request = Request::Rollback {
-            rollback,
-            wall_time_s,
-        };
-        self.request(call, request);
-        call
-    }
-
-    pub(super) fn delete(&mut self, name: &str) -> CallId {
-        let call = self.call();
-        let name = name.into();
-        self.request(call, Request::Delete { name });
-        call
-    }
-
-    pub(super) fn begin_delete(&mut self, name: &str) -> CallId {
-        let call = self.call();
-        let name = name.into();
-        self.request(call, Request::BeginDelete { name });
-        call
-    }
-
-    pub(super) fn await_deleted(&mut self, name: &str) -> CallId {
-        let call = self.call();
-        let name = name.into();
-        self.feed(Event::AwaitDeleted { call, name });
-        call
-    }
-
-    pub(super) fn wait_for(&mut self, name: &str) -> CallId {
-        let call = self.call();
-        self.feed(Event::Await {
-            call,
-            wait: AwaitApplication {
-                name: name.into(),
-                revision: String::new(),
-            },
-        });
-        call
-    }
-
-    pub(super) fn reply(&self, call: CallId) -> Option<&api_response::Body> {
-        self.replies.get(&call).map(|replies| {
-            assert_eq!(replies.len(), 1, "one answer a call");
-            &replies[0]
-        })
-    }
-
-    pub(super) fn notes(&self, call: CallId) -> Vec<String> {
-        match self.reply(call) {
-            Some(api_response::Body::Deployed(deployed)) => deployed.notes.clone(),
-            other => panic!("not deployed: {other:?}"),
-        }
-    }
-
-    pub(super) fn error(&self, call: CallId) -> (&str, &str) {
-        match self.reply(call) {
-            Some(api_response::Body::Error(error)) => (&error.kind, &error.message),
-            other => panic!("no error: {other:?}"),
-        }
-    }
-
-    pub(super) fn settled(&self, call: CallId) -> Option<&ApplicationStatus> {
-        match self.reply(call)? {
-            api_response::Body::Settled(status) => Some(status),
-            other => panic!("not settled: {other:?}"),
-        }
-    }
-
-    pub(super) fn status(&self, name: &str) -> ApplicationStatus {
-        self.core
-            .statuses(self.now)
-            .into_iter()
-            .find(|one| one.name == name)
-            .unwrap()
     }
 
     pub(super) fn take_words(&mut self) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::*;
+use super::stage::*;
 use crate::core::REVISIONS_KEPT;
 
 fn eventually(complaint: &str, condition: impl Fn() -> bool) {

@@ -1,6 +1,6 @@
 //! How the controller ends.
 
-use super::*;
+use super::stage::*;
 
 #[test]
 fn a_node_that_hangs_up_while_it_is_written_to_is_no_failure_either() {
