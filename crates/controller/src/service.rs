@@ -5,8 +5,9 @@
 //! event is looked at. Whatever cannot be helped here (a checkpoint that is not ours, a node that does not read)
 //! ends the process: the node starts another, which adopts what runs.
 
+mod keeper;
+
 use std::{
-    collections::BTreeSet,
     fs::{self, Permissions},
     io,
     os::unix::{
@@ -29,27 +30,21 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::Semaphore,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::Instant,
 };
 
 use crate::{
     Error, Options,
     api::{ClientEvent, Clients},
-    core::{
-        CallId, Command, Core, CoreOptions, Event, Level, Reached, Request, Revision, Save,
-        SaveError,
-    },
+    core::{CallId, Command, Core, CoreOptions, Event, Level, Reached, Request},
     reach::{self, reach},
-    store::{
-        Sqlite, Store,
-        checkpoint::{self, Loaded},
-        files::{self, Known},
-    },
+    store::{Sqlite, Store, checkpoint},
 };
+use keeper::Keeper;
 
 /// Bytes that may wait for a node that does not read.
-const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
+const UNSENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Replicas that are connected to at a time; the others wait.
 const REACH_AT_A_TIME: usize = 32;
@@ -72,7 +67,7 @@ pub fn run_with(
     mut store: Box<dyn Store>,
 ) -> Result<(), Error> {
     let loaded = checkpoint::open(&mut *store)?;
-    let known = sweep(&options.blob_directory, &loaded);
+    let keeper = Keeper::new(store, options.blob_directory.clone(), &loaded);
     tracing::info!(
         epoch = loaded.epoch,
         applications = loaded.root.applications.len(),
@@ -109,53 +104,23 @@ pub fn run_with(
             began: Instant::now(),
             epoch,
             options,
-            store: Some(store),
-            saving: None,
-            known,
+            keeper,
             has_listed: false,
             reaching: JoinSet::new(),
             reach_places: Arc::new(Semaphore::new(REACH_AT_A_TIME)),
             clients: Clients::new(listener),
-            outbox: BytesMut::new(),
+            unsent: BytesMut::new(),
         };
         service.run(node).await
     })
 }
-
-/// Removes old files that no revision names, and returns the others. A failure costs disk space only.
-fn sweep(directory: &Path, loaded: &Loaded) -> Known {
-    let revisions: Vec<Revision> = loaded
-        .revisions
-        .values()
-        .cloned()
-        .map(Revision::new)
-        .collect();
-    let keep: BTreeSet<&str> = revisions.iter().flat_map(Revision::files).collect();
-    match files::sweep(directory, &keep, SystemTime::now()) {
-        Ok(0) => {}
-        Ok(removed) => tracing::info!(removed, "swept blobs that no revision names"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::warn!(directory = %directory.display(), %error, "cannot sweep the blob directory");
-        }
-    }
-    let mut known = Known::default();
-    known.learn(directory, keep.into_iter());
-    known
-}
-
-type Saved = (Box<dyn Store>, Result<Known, SaveError>);
-type Saving = JoinHandle<Saved>;
 
 struct Service {
     core: Core,
     began: Instant,
     epoch: u64,
     options: Options,
-    /// Away while a save runs.
-    store: Option<Box<dyn Store>>,
-    saving: Option<Saving>,
-    known: Known,
+    keeper: Keeper,
     /// The node has said what lives, in this life.
     has_listed: bool,
     /// Replicas that are being connected to: one at a time for each.
@@ -163,7 +128,7 @@ struct Service {
     reach_places: Arc<Semaphore>,
     clients: Clients,
     /// Commands that the node has not taken yet.
-    outbox: BytesMut,
+    unsent: BytesMut,
 }
 
 /// A node that hangs up is seen by whoever is first, who reads or who writes: both mean the same.
@@ -201,14 +166,11 @@ impl Service {
                     }
                     self.on_node_bytes(&mut inbox)?;
                 }
-                written = to_node.write_buf(&mut self.outbox), if !self.outbox.is_empty() => {
+                written = to_node.write_buf(&mut self.unsent), if !self.unsent.is_empty() => {
                     written.map_err(Error::Node)?;
                 }
-                saved = until_saved(&mut self.saving), if self.saving.is_some() => {
-                    self.saving = None;
-                    let (store, result) = saved.map_err(|error| Error::Runtime(io::Error::other(error)))?;
-                    self.store = Some(store);
-                    let result = result.map(|learnt| self.known.add(learnt));
+                saved = self.keeper.saved() => {
+                    let result = saved.map_err(|error| Error::Runtime(io::Error::other(error)))?;
                     let done = result.is_ok();
                     self.take(Event::Saved(result))?;
                     if done {
@@ -270,10 +232,7 @@ impl Service {
         if std::mem::replace(&mut self.has_listed, true) || listed.newest_epoch < self.epoch {
             return Ok(());
         }
-        if let Some(store) = self.store.as_deref_mut() {
-            let loaded = checkpoint::load(store)?;
-            checkpoint::save(store, listed.newest_epoch, &loaded.root, &[])?;
-        }
+        self.keeper.begin_above(listed.newest_epoch)?;
         Err(Error::Behind {
             epoch: self.epoch,
             newest: listed.newest_epoch,
@@ -360,7 +319,7 @@ impl Service {
                     self.tell_node(node_command::Body::Publish(publish))?;
                     self.clients.publish(&update);
                 }
-                Command::Save(save) => self.save(save),
+                Command::Save(save) => self.keeper.save(save, self.core.revisions()),
                 Command::Listen => self.listen(),
                 Command::Reach {
                     replica_id,
@@ -393,9 +352,9 @@ impl Service {
             body: Some(body),
             node: self.options.node.to_string(),
         };
-        Frame::control(0, command.encode_to_vec()).encode(&mut self.outbox);
-        if self.outbox.len() > OUTBOX_BYTES {
-            Err(Error::NodeStuck(self.outbox.len()))
+        Frame::control(0, command.encode_to_vec()).encode(&mut self.unsent);
+        if self.unsent.len() > UNSENT_BYTES {
+            Err(Error::NodeStuck(self.unsent.len()))
         } else {
             Ok(())
         }
@@ -415,67 +374,10 @@ impl Service {
         }
     }
 
-    fn save(&mut self, save: Save) {
-        // The core gives one save at a time, so the store is here.
-        let Some(mut store) = self.store.take() else {
-            return;
-        };
-        let (epoch, directory) = (self.epoch, self.options.blob_directory.clone());
-        let revisions = self.core.revisions();
-        self.saving = Some(tokio::task::spawn_blocking(move || {
-            let mut learnt = Known::default();
-            learnt.learn(&directory, save.files.iter().map(String::as_str));
-            let result = perform(&mut *store, epoch, &directory, &save, &revisions);
-            (store, result.map(|()| learnt))
-        }));
-    }
-
-    /// Frees the blobs of revisions that are gone, beside the loop and after the save that let go of them.
     fn remove_blobs(&mut self) {
-        let directory = &self.options.blob_directory;
-        let keep = self.core.revisions();
-        let pending = self.core.pending_files();
-        let named = keep.iter().flat_map(|revision| revision.files());
-        let keep = named.chain(pending.iter().map(String::as_str)).collect();
-        let goners = self.known.forget(directory, &keep);
-        if !goners.is_empty() {
-            // Nobody waits for it.
-            drop(tokio::task::spawn_blocking(move || {
-                let removed = files::remove(&goners);
-                tracing::info!(removed, "removed blobs that no revision names any more");
-            }));
-        }
+        let (needed, pending) = (self.core.revisions(), self.core.pending_files());
+        self.keeper.remove_blobs(&needed, &pending);
     }
-}
-
-fn perform(
-    store: &mut dyn Store,
-    epoch: u64,
-    directory: &Path,
-    save: &Save,
-    all: &[Arc<Revision>],
-) -> Result<(), SaveError> {
-    for name in &save.files {
-        files::verify(directory, name).map_err(SaveError::Blob)?;
-    }
-    let saved = store.restore().and_then(|made| {
-        let mut revisions = save.revisions.clone();
-        if made {
-            tracing::warn!(
-                location = store.location(),
-                "somebody removed the checkpoint, which is made again"
-            );
-            let encode = |one: &Arc<Revision>| (one.blob.clone(), one.spec.encode_to_vec());
-            revisions.extend(all.iter().map(encode));
-        }
-        checkpoint::save(store, epoch, &save.root, &revisions)
-    });
-    saved.map_err(|error| SaveError::Store(error.to_string()))?;
-    if let Err(error) = checkpoint::sweep(store, &save.root) {
-        // It costs space in the file only, and the next save tries again.
-        tracing::warn!(%error, "revisions that are gone were not removed");
-    }
-    Ok(())
 }
 
 fn bind(path: &Path) -> io::Result<StdUnixListener> {
@@ -487,13 +389,6 @@ fn bind(path: &Path) -> io::Result<StdUnixListener> {
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-async fn until_saved(saving: &mut Option<Saving>) -> Result<Saved, tokio::task::JoinError> {
-    match saving {
-        Some(saving) => saving.await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn until(timeout: Option<Instant>) {
