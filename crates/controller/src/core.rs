@@ -65,6 +65,7 @@ use crate::{
 };
 use outbox::Outbox;
 use requests::Saving;
+use timers::Timers;
 use waits::Waits;
 
 #[derive(Clone, Debug)]
@@ -94,6 +95,7 @@ pub struct Core {
     saving: Option<Saving>,
     save_again_at: Option<Duration>,
     waits: Waits,
+    timers: Timers,
 }
 
 impl Core {
@@ -110,6 +112,7 @@ impl Core {
             saving: None,
             save_again_at: None,
             waits: Waits::default(),
+            timers: Timers::default(),
         }
     }
 
@@ -158,11 +161,8 @@ impl Core {
 
     /// When [`Event::Timeout`] is due, unless another event comes first.
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.next_timer()
-            .filter(|_| self.listed)
-            .into_iter()
-            .chain(self.save_again_at)
-            .min()
+        let times = self.timers.next().into_iter();
+        times.chain(self.save_again_at).min()
     }
 
     /// Every revision that something still needs, each once or more often.
@@ -222,6 +222,7 @@ impl Core {
         } = &mut self.books;
         let application = applications.get_mut(name)?;
         reconcile::reconcile(application, desired, register, now, &mut self.out);
+        self.timers.set_of_application(application);
         let plan = desired.plan(name);
         if plan.is_none() && application.deployments.is_empty() {
             applications.remove(name);

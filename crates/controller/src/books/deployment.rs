@@ -283,16 +283,8 @@ impl Deployment {
             .map(|(version, _)| version)
     }
 
+    /// When [`Deployment::time_passes`] has something to do.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        let health = self
-            .replicas
-            .values()
-            .filter(|replica| !replica.condition.is_hung())
-            .filter_map(|replica| {
-                let (options, checked) = (replica.spec.options(), replica.is_checked());
-                replica.health.next_timeout(options, checked)
-            });
-        let hung = self.replicas.values().filter_map(Replica::hang_ends_at);
         let starts = self
             .attempts
             .values()
@@ -301,9 +293,7 @@ impl Deployment {
             .attempts
             .keys()
             .filter_map(|version| self.crash_loop_over_at(version));
-        health
-            .chain(hung)
-            .chain(starts)
+        starts
             .chain(proofs.map(|(at, _)| at))
             .chain(self.slowed().filter_map(|version| self.settled_at(version)))
             .min()

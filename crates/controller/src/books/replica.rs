@@ -106,6 +106,16 @@ impl Replica {
             .filter(|_| self.state.routable())
     }
 
+    /// When it is asked, found silent, or ended.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let options = self.spec.options();
+        let health = self
+            .health
+            .next_timeout(options, self.is_checked())
+            .filter(|_| !self.condition.is_hung());
+        health.into_iter().chain(self.hang_ends_at()).min()
+    }
+
     /// Whether it is asked for its health: `reconfigure` may take its time.
     pub(crate) fn is_checked(&self) -> bool {
         match self.state {

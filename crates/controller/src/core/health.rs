@@ -17,24 +17,28 @@ use crate::books::{
     replica_state::ReplicaInput,
 };
 
-/// Does what [`crate::books::health::Health::due`] has said.
+/// Does what [`crate::books::health::Health::due`] has said. Returns whether that may have others decided otherwise.
 pub(super) fn step(
     deployment: &mut Deployment,
     id: &str,
     step: HealthStep,
     now: Duration,
     out: &mut Outbox,
-) {
+) -> bool {
     let Some(replica) = deployment.replicas.get_mut(id) else {
-        return;
+        return false;
     };
     match step {
-        HealthStep::Nothing => {}
-        HealthStep::Ask => ask(replica, now, out),
+        HealthStep::Nothing => false,
+        HealthStep::Ask => {
+            ask(replica, now, out);
+            false
+        }
         HealthStep::TimedOut => {
             let timeout = replica.spec.options().health_check_timeout_s;
             let failure = format!("no answer within {timeout} s");
             failed(deployment, id, &failure, out);
+            true
         }
     }
 }
@@ -47,25 +51,25 @@ fn ask(replica: &mut Replica, now: Duration, out: &mut Outbox) {
     out.tell(&replica.id, body);
 }
 
-/// A replica answers.
+/// A replica answers. Returns whether that may have others decided otherwise: most answers change nothing.
 pub(super) fn on_health(
     deployment: &mut Deployment,
     id: &str,
     outcome: &Outcome,
     out: &mut Outbox,
-) {
+) -> bool {
     let Some(replica) = deployment.replicas.get_mut(id) else {
-        return;
+        return false;
     };
     if !replica.health.answered(outcome.id) {
-        return;
+        return false;
     }
-    match outcome.failure.as_str() {
-        "" => {
-            replica.health.passed();
-            recycle(deployment, id, outcome.accepted, out);
-        }
-        failure => failed(deployment, id, failure, out),
+    if outcome.failure.is_empty() {
+        replica.health.passed();
+        recycle(deployment, id, outcome.accepted, out)
+    } else {
+        failed(deployment, id, &outcome.failure, out);
+        true
     }
 }
 
@@ -84,21 +88,23 @@ fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox
 }
 
 /// A replica that has done its share is replaced when nothing else is under way in its deployment: one at a time,
-/// and never in the middle of an update. Until then it works on.
-fn recycle(deployment: &mut Deployment, id: &str, accepted: u64, out: &mut Outbox) {
+/// and never in the middle of an update. Until then it works on. Returns whether it is replaced.
+fn recycle(deployment: &mut Deployment, id: &str, accepted: u64, out: &mut Outbox) -> bool {
     let Some(spec) = deployment.aim() else {
-        return;
+        return false;
     };
     let limit = spec.options().max_requests_per_replica;
     if limit == 0 || accepted < limit {
-        return;
+        return false;
     }
     let count = deployment.wanted_of(spec) as usize;
     let complete = deployment.replicas.len() == count && deployment.running(spec) == count;
     let replica = deployment.replicas.get_mut(id).filter(|_| complete);
-    if replica.is_some_and(|one| one.step(ReplicaInput::Unhealthy)) {
-        let reason = format!("{accepted} requests reach max_requests_per_replica, {limit}");
-        let message = format!("{}: replica {id} is replaced: {reason}", deployment.key);
-        out.log(Level::Info, message);
+    if !replica.is_some_and(|one| one.step(ReplicaInput::Unhealthy)) {
+        return false;
     }
+    let reason = format!("{accepted} requests reach max_requests_per_replica, {limit}");
+    let message = format!("{}: replica {id} is replaced: {reason}", deployment.key);
+    out.log(Level::Info, message);
+    true
 }

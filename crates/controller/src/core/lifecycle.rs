@@ -23,16 +23,32 @@ use crate::books::{
 /// A replica that has not started gets its own grace to give back what its constructor took, but no more than this.
 const STARTING_GRACE_MILLISECONDS: u64 = 5_000;
 
-/// Starts one more replica of `spec`.
+/// Starts so many more replicas of `spec`.
 pub(super) fn spawn(
     deployment: &mut Deployment,
     spec: &VersionSpec,
+    count: usize,
+    register: &mut Register,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    if count == 0 {
+        return;
+    }
+    for rank in ranks::free(deployment, spec.version(), count) {
+        spawn_one(deployment, spec, rank, register, now, out);
+    }
+}
+
+fn spawn_one(
+    deployment: &mut Deployment,
+    spec: &VersionSpec,
+    rank: u32,
     register: &mut Register,
     now: Duration,
     out: &mut Outbox,
 ) {
     let id = new_id(register, out);
-    let rank = ranks::free(deployment, spec.version());
     let replica = Replica {
         id: id.clone(),
         epoch: out.options.epoch,

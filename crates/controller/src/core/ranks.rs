@@ -27,9 +27,11 @@ const fn has_rank(replica: &Replica) -> bool {
     !matches!(replica.state, ReplicaState::Stopping) || !replica.failed
 }
 
-/// The rank of a replica that is about to start.
-pub(super) fn free(deployment: &Deployment, version: &str) -> u32 {
-    lowest(&taken(deployment, version, |_| true), 0)
+/// The ranks of so many replicas that are about to start.
+pub(super) fn free(deployment: &Deployment, version: &str, count: usize) -> Vec<u32> {
+    let taken = taken(deployment, version, |_| true);
+    let free = (0..=u32::MAX).filter(|rank| !taken.contains(rank));
+    free.take(count).collect()
 }
 
 /// Takes the ranks of replicas that are being replaced. Returns the ids of those that must hear of it.

@@ -99,12 +99,17 @@ fn reconcile_deployment(
         }
     }
     if let Some(target) = deployment.aim().cloned() {
-        (0..plan.start_target)
-            .for_each(|_| lifecycle::spawn(deployment, &target, register, now, out));
+        lifecycle::spawn(deployment, &target, plan.start_target, register, now, out);
     }
     if let Some(serving) = deployment.serving.clone() {
-        (0..plan.start_fallback)
-            .for_each(|_| lifecycle::spawn(deployment, &serving, register, now, out));
+        lifecycle::spawn(
+            deployment,
+            &serving,
+            plan.start_fallback,
+            register,
+            now,
+            out,
+        );
     }
     if ranks::settle(deployment) {
         configure::reconfigure(deployment, now, out);

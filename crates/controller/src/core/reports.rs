@@ -41,9 +41,7 @@ impl Core {
                 let id = message.replica_id.as_str();
                 match ReplicaEvent::decode(message.payload.as_slice()) {
                     Ok(ReplicaEvent { body: Some(body) }) => {
-                        if let Some((deployment, out)) = self.owner(id) {
-                            on_replica(deployment, id, body, now, out);
-                        }
+                        self.hear(id, body, now);
                     }
                     Ok(ReplicaEvent { body: None }) => {}
                     Err(error) => {
@@ -70,6 +68,19 @@ impl Core {
             node_event::Body::ControllerSocketLost(_) => self.out.push(Command::Listen),
             // The store makes itself again with the next save.
             node_event::Body::StateLost(_) => self.out.want_save(),
+        }
+    }
+
+    /// A replica says something. Its application is looked at again only where that may matter: a health check that
+    /// passes is the most frequent event of all.
+    fn hear(&mut self, id: &str, event: replica_event::Body, now: Duration) {
+        let Some(deployment) = self.books.owner_mut(id) else {
+            return;
+        };
+        if on_replica(deployment, id, event, now, &mut self.out) {
+            self.touched.insert(deployment.key.application.clone());
+        } else if let Some(replica) = deployment.replicas.get(id) {
+            self.timers.set_of_replica(replica);
         }
     }
 
@@ -113,15 +124,18 @@ impl Core {
     }
 }
 
-/// Something that a replica says.
+/// Returns whether it may have others decided otherwise.
 fn on_replica(
     deployment: &mut Deployment,
     id: &str,
     event: replica_event::Body,
     now: Duration,
     out: &mut Outbox,
-) {
+) -> bool {
     match event {
+        replica_event::Body::Health(outcome) => {
+            return health::on_health(deployment, id, &outcome, out);
+        }
         replica_event::Body::Ready(ready) => on_ready(deployment, id, &ready, now, out),
         replica_event::Body::StartFailed(failed) => {
             if failures::on_start_failed(deployment, id, &failed.message, now, out)
@@ -130,7 +144,6 @@ fn on_replica(
                 replica.failed = true;
             }
         }
-        replica_event::Body::Health(outcome) => health::on_health(deployment, id, &outcome, out),
         replica_event::Body::Reconfigured(outcome) => {
             on_reconfigured(deployment, id, &outcome, now, out);
         }
@@ -144,6 +157,7 @@ fn on_replica(
             hung::on_condition(deployment, id, &condition, now, out);
         }
     }
+    true
 }
 
 /// It serves when it has been reached.
