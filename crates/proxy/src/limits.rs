@@ -84,7 +84,7 @@ macro_rules! limits {
 limits! {
     header_bytes: u64 = 65_536.0, 8_192.0 to 1_048_576.0,
         "heads_too_large", "431, then close",
-        "Bytes of a request head, and of trailers; about what is buffered of a body on its way through.";
+        "Bytes of a request head, and of trailers. About as much of a body is buffered on its way through.";
     header_count: u64 = 100.0, 1.0 to 10_000.0,
         "heads_too_large", "431, then close",
         "Fields of a request head.";
@@ -93,10 +93,10 @@ limits! {
         "Bytes of path and query of a request.";
     header_read_s: Duration = 10.0, 0.01 to 3_600.0,
         "heads_timed_out", "408, then close",
-        "From the first byte of a request head to its last.";
+        "Time from the first byte of a request head to its last.";
     connections: u64 = 10_000.0, 1.0 to 1_000_000.0,
         "connections_refused", "accepted and closed at once",
-        "Connections of the process; never more than half of its file descriptors.";
+        "Connections of the process. Never more than half of its file descriptors.";
     connections_per_source: u64 = 1_000.0, 0.0 to 1_000_000.0,
         "connections_refused_per_source", "accepted and closed at once",
         "Connections from one address that is not loopback; 0: no such limit.";
@@ -105,25 +105,25 @@ limits! {
         "Connections from one loopback address; 0: no such limit.";
     body_idle_s: Duration = 30.0, 0.01 to 3_600.0,
         "bodies_timed_out", "408, then close; an answer that has begun is cut",
-        "The longest wait for the next bytes of a request body that is wanted.";
+        "The longest wait for the next bytes of a request body, while something waits for them.";
     body_bytes_per_s: u64 = 1_024.0, 0.0 to 1_000_000_000.0,
         "bodies_timed_out", "408, then close; an answer that has begun is cut",
-        "What a client must send of a body on average over any `body_idle_s`; 0: any byte will do.";
+        "Bytes that a client must send of a body a second, on average over any `body_idle_s`; 0: a single byte is enough.";
     answer_idle_s: Duration = 30.0, 0.01 to 3_600.0,
         "slow_readers", "connection cut",
         "The longest wait until a client takes more of an answer.";
     answer_bytes_per_s: u64 = 1_024.0, 0.0 to 1_000_000_000.0,
         "slow_readers", "connection cut",
-        "What a client must take of an answer on average over any `answer_idle_s`; 0: any byte will do.";
+        "Bytes that a client must take of an answer a second, on average over any `answer_idle_s`; 0: a single byte is enough.";
     half_close_s: Duration = 0.5, 0.0 to 3_600.0,
         "", "as to a client that has left",
-        "A client that has ended its sending half: the longest wait until something is sent to it; 0: it has left.";
+        "For a client that has closed its sending half: the longest time without anything being sent to it; 0: it counts as gone.";
     half_close_within_s: Duration = 0.02, 0.0 to 3_600.0,
         "", "as to a client that has left",
-        "From the last bytes of a client to its end, for that to be the end of its sending half alone.";
+        "A client that closes within this time of its last bytes counts as having closed its sending half only.";
     queued_bytes: u64 = 268_435_456.0, 65_536.0 to 1e12,
         "requests_refused_queued_bytes", "503",
-        "Bytes of all requests that wait in the process, with the bodies kept for them; never over a quarter of memory.";
+        "Bytes of all requests that wait in the process, with the bodies kept for them. Never over a quarter of memory.";
     abandoned_requests: u64 = 1_000.0, 0.0 to 1_000_000.0,
         "requests_abandoned_cancelled", "cancelled when the client leaves, as without the header",
         "Requests that go on without their client, as `x-request-disconnect-disabled: ?1` asks; 0: none does.";
@@ -132,19 +132,19 @@ limits! {
         "The same, of one deployment.";
     abandoned_requests_per_connection: u64 = 20.0, 1.0 to 1_000_000.0,
         "requests_abandoned_cancelled", "cancelled when the client leaves, as without the header",
-        "The same, of one connection: of one in HTTP/1.1 there is one at most.";
+        "The same, of one connection. A connection of HTTP/1.1 has one at most.";
     memory_bytes: u64 = 0.0, 0.0 to 1e15,
         "", "",
-        "The memory that the percentages below are of; 0: the least of control group, `RLIMIT_AS` and machine.";
+        "The memory to which the percentages below refer; 0: the smallest of control group, `RLIMIT_AS` and machine.";
     memory_drain_percent: u64 = 85.0, 0.0 to 100.0,
         "connections_drained_memory", "idle connections are closed",
-        "Resident memory from which idle connections are closed; 0: never.";
+        "Resident memory at which idle connections are closed; 0: never.";
     memory_shed_percent: u64 = 92.0, 0.0 to 100.0,
         "requests_refused_memory", "503 with `Retry-After: 1`",
-        "Resident memory from which new requests are refused; 0: never.";
+        "Resident memory at which new requests are refused; 0: never.";
     memory_refuse_percent: u64 = 97.0, 0.0 to 100.0,
         "connections_refused_memory", "accepted and closed at once",
-        "Resident memory from which new connections are refused; 0: never.";
+        "Resident memory at which new connections are refused; 0: never.";
     websocket_message_bytes: u64 = 16_777_216.0, 1.0 to 1_073_741_824.0,
         "websocket_messages_too_long", "close 1009",
         "WebSocket: bytes of one message, inflated, over all its frames; what is gathered in the replica.";
@@ -154,25 +154,25 @@ limits! {
          on; 0: none are, in neither direction.";
     websocket_ping_s: Duration = 20.0, 0.0 to 3_600.0,
         "", "a ping",
-        "WebSocket: silence of a client after which it is sent a ping; 0: never.";
+        "WebSocket: time without a byte from the client after which it is sent a ping; 0: never.";
     websocket_pong_s: Duration = 20.0, 0.01 to 3_600.0,
         "websockets_silent", "connection cut",
-        "WebSocket: silence of a client after a ping.";
+        "WebSocket: the longest time without a byte from the client after a ping.";
     tls_handshake_s: Duration = 5.0, 0.01 to 3_600.0,
         "tls_handshakes_timed_out", "connection cut",
-        "The whole TLS handshake.";
+        "Time for the whole TLS handshake.";
     h2_streams: u64 = 100.0, 1.0 to 10_000.0,
         "h2_streams_refused", "RST_STREAM(REFUSED_STREAM)",
-        "HTTP/2: streams of a connection at a time.";
+        "HTTP/2: open streams of a connection.";
     h2_stream_window_bytes: u64 = 16_777_216.0, 65_535.0 to 1_073_741_824.0,
         "h2_flow_control_errors", "RST_STREAM(FLOW_CONTROL_ERROR)",
         "HTTP/2: bytes in flight of one request body, as far as its connection has room for them.";
     h2_connection_window_bytes: u64 = 1_048_576.0, 65_535.0 to 1_073_741_824.0,
         "h2_flow_control_errors", "GOAWAY(FLOW_CONTROL_ERROR)",
-        "HTTP/2: bytes in flight and unread of all request bodies of a connection, without those of `h2_windows_bytes`; 262144 of them at first.";
+        "HTTP/2: bytes in flight and unread of all request bodies of a connection, without those of `h2_windows_bytes`. It starts at 262144.";
     h2_windows_bytes: u64 = 268_435_456.0, 0.0 to 1e12,
         "", "the client waits",
-        "HTTP/2: what all connections of the process may have beyond that; never over an eighth of memory. 0: windows do not grow for clients far away.";
+        "HTTP/2: what all connections of the process together may have beyond that. Never over an eighth of memory. 0: windows do not grow for clients far away.";
     h2_frame_bytes: u64 = 16_384.0, 16_384.0 to 16_777_215.0,
         "h2_protocol_errors", "GOAWAY(FRAME_SIZE_ERROR)",
         "HTTP/2: payload of one frame.";
@@ -181,7 +181,7 @@ limits! {
         "HTTP/2: decoded bytes of a request head, as RFC 9113 counts them.";
     h2_header_count: u64 = 100.0, 1.0 to 10_000.0,
         "heads_too_large", "431",
-        "HTTP/2: fields of a request head, each crumb of a cookie for itself.";
+        "HTTP/2: fields of a request head. Each part of a split cookie counts.";
     h2_send_buffer_bytes: u64 = 65_536.0, 16_384.0 to 16_777_216.0,
         "", "back-pressure on the replica",
         "HTTP/2: bytes of an answer that wait for the window of its stream.";
