@@ -21,20 +21,22 @@ pub struct Place {
 impl Place {
     pub const START: Self = Self { line: 1, column: 1 };
 
-    /// The place of the byte `at` of `text`, which may be its end.
+    /// The place of the byte `at` of `text`, which may be its end. A line ends as in YAML: with `\n`, `\r` or both.
     pub(crate) fn of_byte(text: &[u8], at: usize) -> Self {
-        let before = &text[..at.min(text.len())];
-        let line = before.split(|byte| *byte == b'\n').count();
-        let start = before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |newline| newline + 1);
-        let continues = |byte: &&u8| (**byte & 0xC0) == 0x80;
-        let characters = before.len() - start - before[start..].iter().filter(continues).count();
-        Self {
-            line: line as u32,
-            column: characters as u32 + 1,
+        let mut place = Self::START;
+        for (index, byte) in text.iter().enumerate().take(at) {
+            match byte {
+                b'\r' if text.get(index + 1) == Some(&b'\n') => {}
+                b'\n' | b'\r' => {
+                    place.line += 1;
+                    place.column = 1;
+                }
+                // What follows the first byte of a character.
+                0x80..0xC0 => {}
+                _ => place.column += 1,
+            }
         }
+        place
     }
 }
 
@@ -193,12 +195,12 @@ mod tests {
 
     #[test]
     fn a_place_counts_lines_and_characters_from_one() {
-        let text = "a\nbä€c\n".as_bytes();
-        let places = [0, 1, 2, 3, 5, 8, 9, 10, 99].map(|at| Place::of_byte(text, at).to_string());
+        let text = "a\nbä€c\r\n\rd".as_bytes();
+        let places = [0, 1, 2, 3, 5, 8, 11, 12, 99].map(|at| Place::of_byte(text, at).to_string());
         assert_eq!(
             places,
             [
-                "1:1", "1:2", "2:1", "2:2", "2:3", "2:4", "2:5", "3:1", "3:1"
+                "1:1", "1:2", "2:1", "2:2", "2:3", "2:4", "3:1", "4:1", "4:2"
             ]
         );
     }
