@@ -96,6 +96,9 @@ impl Check {
     }
 
     fn unknown(&mut self, object: &Object, entry: &Entry, path: &Path<'_>) {
+        if self.problems.counts_only() {
+            return;
+        }
         let instead = object.instead.iter().find(|(key, _)| *key == entry.key);
         let help = match instead {
             Some((_, instead)) => (*instead).to_owned(),
@@ -157,6 +160,17 @@ impl Check {
                     Some(Json::from("auto"))
                 }
                 _ => self.number(takes, key, node, path, false),
+            },
+            Takes::Choice(numbers) => match node.value {
+                Value::Whole(whole)
+                    if numbers.iter().any(|number| whole == i128::from(*number)) =>
+                {
+                    Some(whole_json(whole))
+                }
+                _ => {
+                    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+                    self.wrong(&format!("be {}", numbers.join(" or ")), node, path)
+                }
             },
             Takes::Text(rule) => self.text(*rule, node, path),
             Takes::Word { words, any_case } => self.word(words, *any_case, node, path),
@@ -252,6 +266,9 @@ impl Check {
             if let Some(word) = words.iter().find(same) {
                 return Some(Json::from(*word));
             }
+            if self.problems.counts_only() {
+                return None;
+            }
             if let Some(near) = nearest(text, words.iter().copied()) {
                 let message = format!("must be one of {}, got {}", words.join(", "), node.shown());
                 self.schema(path, node.place, message, format!("did you mean {near:?}?"));
@@ -311,7 +328,9 @@ impl Check {
         let quote = must == "be a text"
             && !matches!(node.value, Value::Null | Value::List(_) | Value::Map(_));
         let help = match &node.written {
-            Some(written) if quote => format!("write it in quotes: \"{written}\""),
+            Some(written) if quote && written.len() <= 60 => {
+                format!("write it in quotes: \"{written}\"")
+            }
             _ if quote => "write it in quotes".to_owned(),
             _ if node.value == Value::Null => "leave the key out for its default".to_owned(),
             _ => String::new(),

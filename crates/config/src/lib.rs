@@ -44,7 +44,7 @@ pub use format::Format;
 pub use merge::{Merged, Options, merge};
 pub use model::{Application, Config, Deployment};
 pub use problem::{MOST_PROBLEMS, Problem, Problems, Stage};
-pub use read::{MOST_BYTES, read, text};
+pub use read::{MOST_BYTES, read, text, unreadable};
 pub use schema::schema;
 
 /// The values of a text, unchecked.

@@ -59,6 +59,13 @@ impl Problems {
         }
     }
 
+    /// Whether no more are kept; then one more is counted, so that its text need not be made.
+    pub(crate) fn counts_only(&mut self) -> bool {
+        let full = self.list.len() == MOST_PROBLEMS;
+        self.more += usize::from(full);
+        full
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -82,15 +89,24 @@ impl Problems {
     /// # Arguments
     /// `file`: how the text is named, such as the path that the user gave.
     pub fn render(&self, file: &str) -> String {
+        self.lines(file, "")
+    }
+
+    /// As [`Problems::render`], of what is no mistake: each line says that it is a warning.
+    pub fn render_warnings(&self, file: &str) -> String {
+        self.lines(file, "warning: ")
+    }
+
+    fn lines(&self, file: &str, kind: &str) -> String {
         let more =
-            (self.more > 0).then(|| format!("{file}: {} more problems like these\n", self.more));
-        let lines = self.list.iter().map(|problem| problem.render(file));
+            (self.more > 0).then(|| format!("{file}: {kind}{} more like these\n", self.more));
+        let lines = self.list.iter().map(|problem| problem.render(file, kind));
         lines.chain(more).collect()
     }
 }
 
 impl Problem {
-    fn render(&self, file: &str) -> String {
+    fn render(&self, file: &str, kind: &str) -> String {
         let place = self
             .place
             .map_or_else(String::new, |place| format!(":{place}"));
@@ -98,7 +114,7 @@ impl Problem {
             "" => String::new(),
             help => format!("  help: {help}\n"),
         };
-        format!("{file}{place}: {self}\n{help}")
+        format!("{file}{place}: {kind}{self}\n{help}")
     }
 }
 
@@ -141,7 +157,7 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_name = |key: &str| {
             let word = |character: char| character.is_alphanumeric() || "_-".contains(character);
-            !key.is_empty() && key.chars().all(word)
+            (1..=60).contains(&key.len()) && key.chars().all(word)
         };
         match self {
             Self::Root => Ok(()),
@@ -188,9 +204,6 @@ mod tests {
             Some("app.yaml:3:5: applications[0].nam: unknown key")
         );
         assert_eq!(lines.next(), Some("  help: did you mean \"name\"?"));
-        assert_eq!(
-            lines.next_back(),
-            Some("app.yaml: 5 more problems like these")
-        );
+        assert_eq!(lines.next_back(), Some("app.yaml: 5 more like these"));
     }
 }

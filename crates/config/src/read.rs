@@ -74,6 +74,11 @@ fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Of what cannot be read, such as standard input.
+pub fn unreadable(error: &io::Error) -> Problems {
+    refuse(None, format!("cannot be read: {error}"))
+}
+
 pub(crate) fn too_long(bytes: u64) -> Problems {
     refuse(None, length(bytes))
 }

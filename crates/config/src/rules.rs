@@ -65,19 +65,6 @@ pub(crate) fn deployment(seen: &mut Together<'_>) {
     unique(seen, "deployment_actors", "name", "name");
 }
 
-pub(crate) fn backpressure(seen: &mut Together<'_>) {
-    if let Some(status) = seen
-        .number("status_code")
-        .filter(|status| ![429.0, 503.0].contains(status))
-    {
-        seen.wrong(
-            "status_code",
-            format!("must be 429 or 503, got {status}"),
-            "",
-        );
-    }
-}
-
 pub(crate) fn autoscaling(seen: &mut Together<'_>) {
     let (least, first, most) = (
         seen.number("min_replicas"),

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    shape::{Default, Key, Object, Rule, Takes},
+    shape::{Default, EXACT, Key, Object, Rule, Takes},
     table,
 };
 
@@ -68,6 +68,7 @@ fn takes(takes_: &Takes, key: &Key) -> Map<String, Json> {
             return number(takes_, key);
         }
         Takes::OptionOrAuto => json!({"anyOf": [number(takes_, key), {"const": "auto"}]}),
+        Takes::Choice(numbers) => json!({"enum": numbers}),
         Takes::Text(rule) => return text(*rule),
         Takes::Word { words, .. } => json!({"enum": words}),
         Takes::Level => json!({"type": ["string", "integer"]}),
@@ -109,7 +110,7 @@ fn number(takes: &Takes, key: &Key) -> Map<String, Json> {
         };
         schema.insert(name.to_owned(), bound(bounds.least));
     }
-    if bounds.most < f64::MAX {
+    if bounds.most < EXACT {
         schema.insert("maximum".to_owned(), bound(bounds.most));
     }
     if bounds.not_zero && !from_zero {

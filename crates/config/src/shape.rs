@@ -73,6 +73,8 @@ pub enum Takes {
     Within(f64, f64),
     /// Finite and above zero.
     Positive,
+    /// One of these numbers.
+    Choice(&'static [i64]),
     Text(Rule),
     /// One of these words, in any case of letters if `any_case`.
     Word {
@@ -219,7 +221,7 @@ impl Takes {
 }
 
 /// Up to here every whole number is exact in JSON: 2⁵³.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+pub(crate) const EXACT: f64 = 9_007_199_254_740_992.0;
 
 fn option_bounds(option: &DeploymentOption, not_zero: bool) -> Bounds {
     let (least, most) = match option.takes {

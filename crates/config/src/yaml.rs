@@ -46,12 +46,15 @@ fn printable(text: &str) -> Result<(), Problem> {
     }
 }
 
+/// A text that is longer counts as more than one value, so that aliases of long texts are bounded too.
+const BYTES_OF_ONE: usize = 256;
+
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
-    /// Finished values that have an anchor, and how many nodes each is.
+    /// Finished values that have an anchor, and how many each counts as.
     anchors: HashMap<usize, (Node, usize)>,
-    /// Nodes that were made, copies for aliases among them.
+    /// How many values were made, copies for aliases among them.
     made: usize,
     root: Option<Node>,
 }
@@ -150,13 +153,14 @@ impl Builder {
             Value::Text(_) => None,
             _ => Some(text.into()),
         };
-        self.count(place, 1)?;
+        let size = 1 + text.len() / BYTES_OF_ONE;
+        self.count(place, size)?;
         let node = Node {
             place: Some(place),
             value,
             written,
         };
-        self.keep(anchor, &node, 1)?;
+        self.keep(anchor, &node, size)?;
         self.put(node)
     }
 

@@ -46,6 +46,10 @@ fn top(keys: &str) -> String {
     format!("applications: []\n{keys}\n")
 }
 
+// contract: 5/unknown better: refused, with the place and the nearest key
+// contract: 5/checks better: they are, with everything else
+// contract: 5/route_prefix better: when the file is submitted, not during the deploy
+// contract: G/2
 #[test]
 fn a_mistake_is_named_with_its_place_and_what_to_do() {
     let (mut wrap, mut above): (fn(&str) -> String, _) = (top, "");
@@ -139,6 +143,9 @@ http_option: {}
     );
 }
 
+// contract: 5/unique
+// contract: 5/replicas-and-autoscaling
+// contract: 5/external-scaler
 #[test]
 fn what_excludes_each_other_is_named() {
     for (text, place, said) in [
@@ -172,6 +179,11 @@ fn a_text_that_stands_for_too_much_is_refused_at_once() {
         0 => "a0: &a0 {x0: 1}\n".to_owned(),
         _ => format!("a{at}: &a{at} {{<<: *a{}, x{at}: 1}}\n", at - 1),
     });
+    let long_alias = format!(
+        "a: &a {}\nb: [{}]",
+        "x".repeat(MOST_BYTES / 2),
+        "*a, ".repeat(10_000)
+    );
     let keys = lines(60_000, |key| format!("k{key}: 1\n"));
     let nested = "[".repeat(70) + &"]".repeat(70);
     let yaml = [
@@ -183,6 +195,7 @@ fn a_text_that_stands_for_too_much_is_refused_at_once() {
         (bomb, "", "more than 50000 values"),
         (merges, "", "more than 50000 values"),
         (keys, "", "more than 50000 values"),
+        (long_alias, "", "more than 50000 values"),
         ("x".repeat(MOST_BYTES), "1:1", "must be a mapping"),
         ("\n".repeat(MOST_BYTES), "", "empty"),
         ("[a, ".repeat(20_000), "1:", ""),
@@ -213,14 +226,39 @@ fn a_text_that_stands_for_too_much_is_refused_at_once() {
 
 #[test]
 fn of_very_many_mistakes_the_first_are_said_and_the_rest_counted() {
-    let keys: Vec<_> = (0..5_000).map(|key| format!("wrong_{key}: 1")).collect();
+    let keys: Vec<_> = (0..20_000).map(|key| format!("wrong_{key}: 1")).collect();
     let found = problems(&top(&keys.join("\n")), Format::Yaml);
     assert_eq!(
         (found.iter().len(), found.more()),
-        (MOST_PROBLEMS, 5_000 - MOST_PROBLEMS)
+        (MOST_PROBLEMS, 20_000 - MOST_PROBLEMS)
     );
-    let text = problems(&top(&format!("{}: 1", "k".repeat(100_000))), Format::Yaml).render("f");
-    assert!(text.len() < 1_000, "{} bytes", text.len());
+}
+
+#[test]
+fn what_is_said_of_something_long_is_short() {
+    let long = "7".repeat(100_000);
+    for (text, format) in [
+        (top(&format!("{long}: 1")), Format::Yaml),
+        (top(&format!("proxy_location: 0.{long}")), Format::Yaml),
+        (
+            top(&format!("http_options: {{host: 0.{long}}}")),
+            Format::Yaml,
+        ),
+        (top(&format!("proxy_location: !<{long}> x")), Format::Yaml),
+        (format!("{{\"{long}\": 1}}"), Format::Json),
+        (
+            format!("{{\"applications\": [], \"logging_config\": {{\"log_level\": \"{long}\"}}}}"),
+            Format::Json,
+        ),
+        (
+            format!("{{\"applications\": [], \"{long}\": 1, \"{long}\": 1}}"),
+            Format::Json,
+        ),
+        (format!("[{long}]"), Format::Json),
+    ] {
+        let said = problems(&text, format).render("f");
+        assert!(said.len() < 1_000, "{} bytes", said.len());
+    }
 }
 
 fn read_problem(path: &Path) -> String {

@@ -68,6 +68,7 @@ const OTHER: [(&str, &str); 5] = [
     ("[?a]", "[\"?a\"]"),
 ];
 
+// contract: 5/yaml
 #[test]
 fn snippets_are_read_as_pyyaml_reads_them() {
     let rows: Vec<Value> = serde_json::from_str(include_str!("pyyaml.json")).unwrap();

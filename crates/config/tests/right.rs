@@ -1,6 +1,6 @@
 //! Right configs: what today's files say, in YAML and JSON, and what goes over the code.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use eagleray_config::{
     Config, Format, Merged, Options, Problems, Stage, schema,
@@ -78,6 +78,7 @@ applications:
 - {name: app2, import_path: pkg.app, route_prefix: null}
 ";
 
+// contract: 5/keys
 #[test]
 fn every_key_of_a_file_of_ray_serve_is_taken() {
     let config = config(EVERYTHING);
@@ -147,6 +148,7 @@ fn one_config_has_one_canonical_form() {
     );
 }
 
+// contract: 5/old-names better: taken as today's, with a warning; dropped in silence there
 #[test]
 fn old_names_are_taken_as_todays_and_said() {
     let config = config(
@@ -168,6 +170,9 @@ fn old_names_are_taken_as_todays_and_said() {
     );
 }
 
+// contract: 5/merge better: key by key; there they are replaced whole
+// contract: 5/unset
+// contract: 5/user_config better: any value, as in Python
 #[test]
 fn what_the_config_does_not_say_stays_as_the_code_has_it() {
     let code = json!({
@@ -225,6 +230,8 @@ fn nothing_said_is_what_holds_where_a_user_says_nothing() {
     );
 }
 
+// contract: 5/auto
+// contract: G/3
 #[test]
 fn the_last_word_on_the_number_of_replicas_is_one() {
     let scaled =
@@ -291,6 +298,7 @@ fn the_last_word_on_the_number_of_replicas_is_one() {
     assert_eq!(merged.options().unwrap().num_replicas, 1);
 }
 
+// contract: 5/runtime_env
 #[test]
 fn what_an_application_says_is_under_what_its_deployments_say() {
     let keys = "runtime_env: {env_vars: {A: app, B: app, C: app}}, logging_config: {log_level: debug, enable_access_log: no}, \
@@ -367,6 +375,7 @@ fn what_contradicts_itself_only_once_it_is_merged_is_said_at_its_place() {
     );
 }
 
+// contract: 5/unknown-deployment better: with the place, and the nearest name
 #[test]
 fn a_deployment_that_the_code_does_not_have_is_named_with_the_nearest() {
     let config = config(
@@ -493,4 +502,18 @@ fn the_schema_has_every_key_of_the_table_with_its_default() {
         json!({"const": "auto"})
     );
     assert_eq!(schema["patternProperties"], json!({"^x-": true}));
+}
+
+#[test]
+fn the_schema_in_the_documents_is_the_tables() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.schema.json");
+    let text = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    if std::env::var_os("EAGLERAY_WRITE_DOCS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        there == text,
+        "EAGLERAY_WRITE_DOCS=1 cargo test -p eagleray-config schema writes docs/config.schema.json"
+    );
 }

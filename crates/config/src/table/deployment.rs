@@ -7,14 +7,15 @@ use crate::{
         Default::{Is, Required},
         Key, Object, Rule,
         Takes::{
-            self, Flag, Json, JsonObject, Level, List, Named, OptionOrAuto, OrNull, Positive, Text,
-            Whole, Within, Word,
+            self, Choice, Flag, Json, JsonObject, Level, List, Named, OptionOrAuto, OrNull,
+            Positive, Text, Whole, Within, Word,
         },
     },
 };
 
 const ANY_AMOUNT: Takes = Within(0.0, f64::INFINITY);
-const MAX_COUNT: i64 = i32::MAX as i64;
+/// Up to here numbers of JSON are exact.
+const MAX_COUNT: i64 = 1 << 53;
 
 /// One deployment of an application: what it states goes over what the code says.
 pub static DEPLOYMENT: Object = Object {
@@ -195,13 +196,7 @@ static BACKPRESSURE: Object = Object {
     name: "backpressure_config",
     help: "What a request that finds the queue full is answered.",
     keys: &[
-        key(
-            "status_code",
-            // The two are no range: the rule is in the check of `BACKPRESSURE`.
-            Whole(429, 503),
-            Is("503"),
-            "429 or 503.",
-        ),
+        key("status_code", Choice(&[503, 429]), Is("503"), "Its status."),
         key(
             "retry_after_s",
             OrNull(&ANY_AMOUNT),
@@ -212,7 +207,7 @@ static BACKPRESSURE: Object = Object {
     renamed: &[],
     instead: &[],
     own_keys: false,
-    together: rules::backpressure,
+    together: rules::none,
 };
 
 /// What `autoscaling_config` takes.
