@@ -2,7 +2,7 @@
 
 | block | is |
 |---|---|
-| `python` whose first line is `# NAME.py` | a file that the reader saves under that name |
+| `python` or `yaml` whose first line is `# NAME.py`, `# NAME.yaml` | a file that the reader saves under that name |
 | any other `python` | a script that runs to its end with status 0 |
 | `console` | commands after `$ `, and below each what it prints; `...` stands for anything |
 | `sh` | commands alone, which end with status 0 |
@@ -38,6 +38,11 @@ class Block(NamedTuple):
         """The name under which the reader saves it; empty for a script."""
         found = FILE.match(self.text)
         return found.group(1) if found else ""
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a reader does something with it."""
+        return (self.language in RUN or bool(self.file)) and not self.reason
 
 
 class Command(NamedTuple):

@@ -15,7 +15,7 @@ NOT_RUN = {
     "docs/http.md": 1,
     "examples/retrieval/README.md": 2,
 }
-COMMANDED = [page for page in pages() if any(block.language in RUN and not block.reason for block in blocks(page))]
+COMMANDED = [page for page in pages() if any(block.is_followed for block in blocks(page))]
 
 
 @pytest.mark.timeout(240)
@@ -28,7 +28,7 @@ def test_what_a_page_says_can_be_done(page: str, machine: Machine) -> None:
         shutil.copytree(example, reader.project / example.relative_to(ROOT), ignore=shutil.ignore_patterns("model"))
     try:
         for block in blocks(page):
-            if block.language in RUN and not block.reason:
+            if block.is_followed:
                 reader.follow(block)
     finally:
         reader.leave()

@@ -1,4 +1,4 @@
-//! The command line: `eagleray run`, `start`, `stop`, `status`. Success is exit status 0; what failed says why on stderr.
+//! The command line: `eagleray run`, `start`, `stop`, `status`, `config`, `schema`. Success is exit status 0; what failed says why on stderr.
 
 use std::{
     io::{self, Write},
@@ -17,6 +17,7 @@ use self::http::HttpArguments;
 use crate::settings::{self, NodeOptions};
 
 mod client;
+mod config;
 mod counters;
 mod http;
 mod run;
@@ -47,6 +48,11 @@ enum Sub {
     Stop(StopArguments),
     /// Show what a node serves.
     Status(StatusArguments),
+    /// Work with config files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON schema of config files, with which editors complete and check them.
+    Schema,
     /// Be a node (started by scripts).
     #[command(hide = true)]
     Node(NodeArguments),
@@ -108,6 +114,21 @@ struct StatusArguments {
     json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say everything that is wrong with a config file, with line and column. Starts nothing, and asks no node.
+    Check(CheckArguments),
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    /// The file: JSON if its name ends in .json, else YAML; `-` for standard input.
+    file: PathBuf,
+    /// Print JSON: `problems` and `warnings`, each a list.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Args)]
 struct NodeArguments {
     #[arg(long)]
@@ -137,6 +158,8 @@ pub(crate) fn main() -> ExitCode {
         Sub::Stop(arguments) => stop::run(arguments.name.as_deref()),
         Sub::Status(arguments) if arguments.counters => counters::run(&arguments),
         Sub::Status(arguments) => status::run(&arguments),
+        Sub::Config(ConfigCommand::Check(arguments)) => config::check(&arguments),
+        Sub::Schema => config::schema(),
         Sub::Node(arguments) => become_node(arguments),
     };
     match result {
@@ -186,6 +209,11 @@ pub(crate) fn say(line: &str) {
 /// What went wrong, on standard error.
 pub(crate) fn complain(message: &str) {
     drop(writeln!(io::stderr(), "eagleray: {message}"));
+}
+
+/// Lines on standard error that are no failure of this program's own.
+pub(crate) fn remark(lines: &str) {
+    drop(write!(io::stderr(), "{lines}"));
 }
 
 /// Where a node listens, after "is up" or "runs".
