@@ -20,8 +20,27 @@ use crate::{
 pub(crate) fn parse(text: &str) -> Result<Node, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     printable(text)
+        .and_then(|()| few_commas(text))
         .and_then(|()| Builder::default().run(text))
         .map_err(Problems::one)
+}
+
+/// The parser reads a flow collection of one line to its end before it says that it begins, which might be a key. So what
+/// is long in this way is refused before.
+fn few_commas(text: &str) -> Result<(), Problem> {
+    const MOST: usize = 2 * MOST_NODES;
+    let place = || {
+        let (at, _) = text.match_indices(',').nth(MOST)?;
+        Some(Place::of_byte(text.as_bytes(), at))
+    };
+    match place() {
+        None => Ok(()),
+        Some(place) => {
+            let message =
+                format!("more than {MOST} commas, which are more values than a config has");
+            Err(syntax(place, &message, ""))
+        }
+    }
 }
 
 /// Characters that YAML does not have: the parser passes some of them on.

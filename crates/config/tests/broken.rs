@@ -195,6 +195,11 @@ fn a_text_that_stands_for_too_much_is_refused_at_once() {
         (bomb, "", "more than 50000 values"),
         (merges, "", "more than 50000 values"),
         (keys, "", "more than 50000 values"),
+        (
+            format!("[{}]", "a,".repeat(MOST_BYTES / 2 - 2)),
+            "1:",
+            "more than 100000 commas",
+        ),
         (long_alias, "", "more than 50000 values"),
         ("x".repeat(MOST_BYTES), "1:1", "must be a mapping"),
         ("\n".repeat(MOST_BYTES), "", "empty"),
