@@ -48,11 +48,17 @@ impl Check {
                 self.schema(path, node.place, message, key.help().to_owned());
             }
         }
-        if self.count() > before {
-            return None;
+        // What is wrong in itself may contradict the rest too, and is seen as it was written.
+        let mut seen = map.clone();
+        if self.count() > before
+            && let Json::Object(written) = node.to_json()
+        {
+            for (key, value) in written {
+                seen.entry(key).or_insert(value);
+            }
         }
         (object.together)(&mut Together {
-            map: &map,
+            map: &seen,
             node,
             path,
             problems: &mut self.problems,

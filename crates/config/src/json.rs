@@ -15,6 +15,7 @@ use crate::{
 /// # Errors
 /// The text is no JSON, or has what a config cannot hold: the first of it.
 pub(crate) fn parse(text: &str) -> Result<Node, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| Problems::one(malformed(&error)))?;
     let mut walk = Walk {
         rest: text,
@@ -208,6 +209,12 @@ mod tests {
             .map(|item| item.place.unwrap().to_string())
             .collect();
         assert_eq!(places, ["1:8", "1:11", "1:19", "1:37"]);
+    }
+
+    #[test]
+    fn a_mark_of_the_byte_order_is_no_part_of_the_text() {
+        let node = parse("\u{feff}[true]").unwrap();
+        assert_eq!(node.to_json(), serde_json::json!([true]));
     }
 
     #[test]

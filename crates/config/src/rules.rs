@@ -18,7 +18,7 @@ pub(crate) fn application(seen: &mut Together<'_>) {
     if seen.map.get("external_scaler_enabled") != Some(&Json::Bool(true)) {
         return;
     }
-    for (index, deployment) in objects(seen.map.get("deployments")).into_iter().enumerate() {
+    for (index, deployment) in objects(seen.map.get("deployments")) {
         let scales = deployment.get("num_replicas") == Some(&Json::from("auto"))
             || deployment
                 .get("autoscaling_config")
@@ -118,7 +118,7 @@ pub(crate) fn http(seen: &mut Together<'_>) {
 /// No two objects of a list have the same in `key`; null is no value.
 fn unique(seen: &mut Together<'_>, list: &str, key: &str, called: &str) {
     let mut first: HashMap<String, usize> = HashMap::new();
-    for (index, object) in objects(seen.map.get(list)).into_iter().enumerate() {
+    for (index, object) in objects(seen.map.get(list)) {
         let value = match object.get(key) {
             Some(Json::String(text)) => text.clone(),
             Some(_) => continue,
@@ -136,10 +136,11 @@ fn unique(seen: &mut Together<'_>, list: &str, key: &str, called: &str) {
     }
 }
 
-fn objects(list: Option<&Json>) -> Vec<&Map<String, Json>> {
+/// The objects of a list, each with its index there.
+fn objects(list: Option<&Json>) -> Vec<(usize, &Map<String, Json>)> {
     let list = list.and_then(Json::as_array);
-    list.into_iter()
-        .flatten()
-        .filter_map(Json::as_object)
+    let items = list.into_iter().flatten().enumerate();
+    items
+        .filter_map(|(index, item)| Some((index, item.as_object()?)))
         .collect()
 }

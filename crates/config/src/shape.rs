@@ -24,7 +24,7 @@ pub struct Object {
     pub instead: &'static [(&'static str, &'static str)],
     /// Whether keys that begin with `x-` are passed over: a place for what YAML's anchors are set on.
     pub own_keys: bool,
-    /// Rules across keys, asked once each of them is right.
+    /// Rules across keys, asked after each of them; one that is wrong by itself may have any type.
     pub(crate) together: fn(&mut Together<'_>),
 }
 

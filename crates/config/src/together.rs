@@ -7,7 +7,7 @@ use crate::{
     problem::{Path, Problem, Problems, Stage},
 };
 
-/// An object whose keys are all right by themselves, for rules across them.
+/// An object, for rules across its keys. Those that are wrong by themselves are there as they were written.
 pub(crate) struct Together<'a> {
     pub(crate) map: &'a Map<String, Json>,
     pub(crate) node: &'a Node,

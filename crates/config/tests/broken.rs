@@ -120,7 +120,11 @@ applications:
     num_replicas: 0
     max_ongoing_request: 3
   - {name: E, autoscaling_config: {min_replicas: 2, max_replicas: 1}, ray_actor_options: {num_gpus: 1}}
-- name: b
+- name: a
+  import_path: m:a
+  route_prefix: /a
+- 1
+- {name: a, import_path: m:a, num_replicas: 1}
 http_option: {}
 ";
     let found = problems(text, Format::Yaml);
@@ -137,8 +141,12 @@ http_option: {}
             "8:5 applications[0].deployments[0].max_ongoing_request",
             "9:50 applications[0].deployments[1].autoscaling_config.min_replicas",
             "9:101 applications[0].deployments[1].ray_actor_options.num_gpus",
-            "10:3 applications[1]",
-            "11:1 http_option",
+            "10:9 applications[1].name",
+            "13:3 applications[2]",
+            "14:3 applications[3].route_prefix",
+            "14:10 applications[3].name",
+            "14:31 applications[3].num_replicas",
+            "15:1 http_option",
         ]
     );
 }
