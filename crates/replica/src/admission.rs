@@ -58,6 +58,7 @@
 //! other until a frame comes from it: a stopped router cannot hold slots by having waited longest.
 
 mod ahead;
+mod expiries;
 mod grants;
 mod notices;
 mod pace;
@@ -69,6 +70,7 @@ use std::{
 };
 
 use eagleray_wire::Header;
+use expiries::Expiry;
 use notices::Notice;
 use pace::Pace;
 use waiters::Router;
@@ -145,15 +147,6 @@ pub struct Admission<T = ()> {
     expiries: VecDeque<Expiry>,
     out: VecDeque<Notice>,
     generation: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Expiry {
-    at: Instant,
-    connection: ConnectionKey,
-    generation: u32,
-    /// Counts the grants of its connection.
-    number: u64,
 }
 
 impl<T> Admission<T> {
@@ -394,34 +387,6 @@ impl<T> Admission<T> {
         for _ in 0..self.registered.len() {
             self.freed(now, false);
         }
-    }
-
-    /// When `on_timeout` and `take_overdue` must be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = self.expiries.front().map(|expiry| expiry.at);
-        let overdue = self.ahead.front().map(|(until, _)| *until);
-        expiry.into_iter().chain(overdue).min()
-    }
-
-    /// Ends the grants whose time has passed.
-    pub fn on_timeout(&mut self, now: Instant) {
-        while let Some(expiry) = self
-            .expiries
-            .front()
-            .copied()
-            .filter(|expiry| expiry.at <= now)
-        {
-            self.expiries.pop_front();
-            let Some(router) = self.router(expiry.connection) else {
-                continue;
-            };
-            let expired = router.expire(expiry.generation, expiry.number);
-            router.silent |= expired.is_some();
-            if self.count_end(expired) {
-                self.freed(now, true);
-            }
-        }
-        self.trim();
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use eagleray_types::Cancel;
 use eagleray_wire::{
-    Claims, Flags, HeadError, Header, Kind, NO_DEADLINE, RequestHead, fork, region::Arrival,
+    Claims, Flags, HeadError, Header, NO_DEADLINE, RequestHead, fork, region::Arrival,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -29,6 +29,7 @@ mod answer;
 mod body;
 mod cancellation;
 mod checked;
+mod end;
 mod messages;
 mod slots;
 mod values;
@@ -273,96 +274,5 @@ impl Request {
         if state.cancelled {
             self.shared.event(Event::Cancelled(self.serial));
         }
-    }
-
-    /// I/O thread: it waited for a slot in vain, and is its router's again.
-    pub(crate) fn send_back(&self, now: Instant) {
-        {
-            let mut state = self.state.lock();
-            state.phase = Phase::Over;
-            state.body.clear();
-            state.messages = None;
-            state.arrivals = Vec::new();
-        }
-        self.slots.remove(self.slot);
-        let reject = {
-            let admission = self.shared.admission.lock();
-            admission.reject(self.slot, self.sequence)
-        };
-        let together = self.shared.together();
-        self.connection().out.frame(now, together, reject, &[], &[]);
-    }
-
-    /// Frees the slot of a request that never ran, or whose answer nobody takes. Always false.
-    fn give_up(&self, state: &mut State) -> bool {
-        self.emit(state, Flags::END.with(Flags::DONE), &[], &[]);
-        false
-    }
-
-    /// The router took the request back; it has no interest in a DONE.
-    fn drop_taken(&self, state: &mut State) {
-        state.phase = Phase::Over;
-        state.body.clear();
-        state.arrivals = Vec::new();
-        self.slots.remove(self.slot);
-        self.shared.dropped(Instant::now(), self.waited());
-    }
-
-    /// Sends one frame of the answer; with DONE the request is over and its slot free.
-    fn emit(&self, state: &mut State, flags: Flags, head: &[u8], data: &[u8]) {
-        self.emit_attached(state, flags, 0, head, data);
-    }
-
-    /// The same, where `front` may be the table of so many attachments in place of a head.
-    fn emit_attached(
-        &self,
-        state: &mut State,
-        mut flags: Flags,
-        attachments: usize,
-        front: &[u8],
-        data: &[u8],
-    ) {
-        let now = Instant::now();
-        let mut header = Header::new(Kind::Response, self.slot, self.sequence);
-        header.a = attachments as u32;
-        debug_assert!(
-            state.phase != Phase::Over,
-            "request {} says more after DONE",
-            self.serial
-        );
-        if flags.contains(Flags::DONE) {
-            state.phase = Phase::Over;
-            state.body.clear();
-            state.messages = None;
-            state.arrivals = Vec::new();
-            state.pending.clear();
-            state.calls = Vec::new();
-            if std::mem::take(&mut state.abandoned) {
-                self.shared.abandoned.fetch_sub(1, Ordering::Relaxed);
-            }
-            self.slots.remove(self.slot);
-            if self.connection().closed.load(Ordering::Acquire) {
-                self.shared.dropped(now, self.waited());
-                return;
-            }
-            let released = self
-                .shared
-                .finished(now, self.connection().key, self.waited());
-            if released.granted {
-                flags = flags.with(Flags::GRANT);
-            }
-            header.b = released.occupied;
-            header.c = released.places;
-        }
-        if flags.contains(Flags::END) {
-            state.end_sent = true;
-        }
-        header.flags = flags;
-        // A piece of a stream leaves at once: its client may have it before the next is made.
-        let is_last = flags.contains(Flags::END) || flags.contains(Flags::DONE);
-        let together = is_last && self.shared.together();
-        self.connection()
-            .out
-            .frame(now, together, header, front, data);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Admission, ConnectionKey, Expiry, GRANT_TIME, waiters::Router};
+use super::expiries::Expiry;
+use super::{Admission, ConnectionKey, GRANT_TIME, waiters::Router};
 
 impl<T> Admission<T> {
     pub(super) fn at(&self, ConnectionKey(index): ConnectionKey) -> Option<&Router> {
@@ -124,19 +125,5 @@ impl<T> Admission<T> {
             generation,
             number,
         });
-    }
-
-    pub(super) fn outstanding(&self, expiry: &Expiry) -> bool {
-        self.at(expiry.connection)
-            .is_some_and(|router| router.outstanding(expiry.generation, expiry.number))
-    }
-
-    /// Forgets expiries of grants that have ended, so that `poll_timeout` wakes nobody for them.
-    pub(super) fn trim(&mut self) {
-        while let Some(expiry) = self.expiries.front().copied()
-            && !self.outstanding(&expiry)
-        {
-            self.expiries.pop_front();
-        }
     }
 }
