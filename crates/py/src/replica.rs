@@ -24,6 +24,7 @@ mod headers;
 mod immediate;
 mod request;
 mod scope;
+mod text;
 
 use events::Outside;
 pub(crate) use request::Request;

@@ -10,6 +10,7 @@ use parts::{Reader, fits, put_short};
 
 mod attachments;
 mod headers;
+mod http;
 mod parts;
 mod response;
 
@@ -18,6 +19,7 @@ mod tests;
 
 pub use attachments::Attachments;
 pub use headers::Headers;
+pub use http::percent_decoded;
 pub use response::{ResponseHead, ResponsePayload, encode_response_head, encode_trailers};
 
 /// Longest head, request or response. It leaves room in one data frame for the body bytes that come with it.

@@ -23,7 +23,7 @@ pub use frame::{
 };
 pub use head::{
     Attachments, CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind,
-    ResponseHead, ResponsePayload, encode_response_head, encode_trailers,
+    ResponseHead, ResponsePayload, encode_response_head, encode_trailers, percent_decoded,
 };
 pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;

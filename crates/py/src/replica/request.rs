@@ -18,7 +18,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyString},
 };
 
-use super::{Loop, child, headers, immediate::Immediate, scope};
+use super::{Loop, child, headers, immediate::Immediate, scope, text::text};
 use crate::region::{self, Region};
 use answers::{bad_answer, payload, text_or_bytes};
 use waits::Waits;
@@ -383,10 +383,6 @@ impl Request {
         // Dropped here, outside the locks: a last reference may run foreign code.
         drop((entry, task));
     }
-}
-
-fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
-    PyString::new(py, &String::from_utf8_lossy(bytes))
 }
 
 fn not_http() -> PyErr {

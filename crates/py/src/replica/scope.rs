@@ -1,6 +1,6 @@
 //! The ASGI scope of a request, built when user code is about to see it.
 
-use eagleray_wire::{Headers, HttpHead};
+use eagleray_wire::{HttpHead, percent_decoded};
 use pyo3::{
     intern,
     prelude::*,
@@ -8,7 +8,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyList, PyString},
 };
 
-use super::headers;
+use super::{headers, text::text};
 
 static ASGI: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
@@ -23,10 +23,7 @@ pub(super) fn build<'py>(py: Python<'py>, head: &HttpHead<'_>) -> PyResult<Bound
     scope.set_item(intern!(py, "asgi"), asgi(py)?)?;
     scope.set_item(intern!(py, "http_version"), version(py, head.version))?;
     if head.websocket {
-        scope.set_item(
-            intern!(py, "subprotocols"),
-            subprotocols(py, &head.headers)?,
-        )?;
+        scope.set_item(intern!(py, "subprotocols"), subprotocols(py, head)?)?;
     } else {
         scope.set_item(intern!(py, "method"), method(py, head.method))?;
     }
@@ -74,52 +71,26 @@ fn method<'py>(py: Python<'py>, method: &[u8]) -> Bound<'py, PyString> {
         b"POST" => intern!(py, "POST").clone(),
         b"PUT" => intern!(py, "PUT").clone(),
         b"HEAD" => intern!(py, "HEAD").clone(),
-        other => PyString::new(py, &String::from_utf8_lossy(other)),
+        other => text(py, other),
     }
 }
 
-/// What the client offers, in its order.
-fn subprotocols<'py>(py: Python<'py>, headers: &Headers<'_>) -> PyResult<Bound<'py, PyList>> {
-    let offered = headers
-        .iter()
-        .filter(|(name, _)| *name == b"sec-websocket-protocol")
-        .flat_map(|(_, value)| value.split(|byte| *byte == b','))
-        .map(|one| PyString::new(py, &String::from_utf8_lossy(one.trim_ascii())));
+fn subprotocols<'py>(py: Python<'py>, head: &HttpHead<'_>) -> PyResult<Bound<'py, PyList>> {
+    let offered = head.subprotocols().map(|one| text(py, one));
     PyList::new(py, offered.collect::<Vec<_>>())
 }
 
-/// Percent-decoded, and never an error: what is no UTF-8 shows as U+FFFD, and `raw_path` has the bytes.
+/// What is no UTF-8 shows as U+FFFD; `raw_path` has the bytes.
 fn path<'py>(py: Python<'py>, raw: &[u8]) -> Bound<'py, PyString> {
     if raw.is_empty() {
         return intern!(py, "").clone();
     }
-    if !raw.contains(&b'%') {
-        return PyString::new(py, &String::from_utf8_lossy(raw));
-    }
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((first, after)) = rest.split_first() {
-        if *first == b'%'
-            && let Some(&[high, low]) = after.first_chunk::<2>()
-            && let (Some(high), Some(low)) = (digit(high), digit(low))
-        {
-            decoded.push(high << 4 | low);
-            rest = &after[2..];
-        } else {
-            decoded.push(*first);
-            rest = after;
-        }
-    }
-    PyString::new(py, &String::from_utf8_lossy(&decoded))
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+    text(py, &percent_decoded(raw))
 }
 
 fn address<'py>(
     py: Python<'py>,
     (host, port): (&[u8], u16),
 ) -> Option<(Bound<'py, PyString>, u16)> {
-    (!host.is_empty()).then(|| (PyString::new(py, &String::from_utf8_lossy(host)), port))
+    (!host.is_empty()).then(|| (text(py, host), port))
 }

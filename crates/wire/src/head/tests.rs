@@ -309,3 +309,20 @@ fn what_both_kinds_of_head_say_is_asked_of_either() {
         "nothing of it came over HTTP"
     );
 }
+
+#[test]
+fn subprotocols_are_offered_in_one_field_or_several() {
+    let mut block = BytesMut::new();
+    let fields: [(&[u8], &[u8]); 3] = [
+        (b"sec-websocket-protocol", b"chat, superchat"),
+        (b"host", b"here,there"),
+        (b"sec-websocket-protocol", b" last\t"),
+    ];
+    let headers = Headers::build(&mut block, fields).expect("they fit");
+    let texts = vec![Vec::new(); 9];
+    let RequestHead::Http(head) = http(&texts, [1, 11], [1, 2], headers) else {
+        unreachable!("it was made as one of HTTP");
+    };
+    let offered: Vec<_> = head.subprotocols().collect();
+    assert_eq!(offered, [&b"chat"[..], b"superchat", b"last"]);
+}

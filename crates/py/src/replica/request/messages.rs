@@ -7,7 +7,8 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-use super::{Request, text};
+use super::Request;
+use crate::replica::text::text;
 
 impl Request {
     /// ASGI's next message; None: nothing yet.
