@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from eagleray._driver import engine
 from eagleray.serve import _old_names, _resources
 from eagleray.serve._model import REQUIRED, Model
-from eagleray.serve._options import CHECKS, DeploymentConfig
+from eagleray.serve._options import CHECKS, DeploymentConfig, configure
 from eagleray.serve.config import (
     AutoscalingConfig,
     AutoscalingPolicy,
@@ -131,6 +132,53 @@ def test_http_options_have_the_keys_and_the_defaults_of_the_table() -> None:
     for name in keys:
         value = getattr(standard, name)
         assert (list(value) if isinstance(value, tuple) else value) == keys[name]["default"], name
+
+
+#: How each option is written that a file cannot have yet.
+NOT_YET: dict[str, dict[str, Any]] = {
+    "placement_group_bundles": {"placement_group_bundles": [{"CPU": 1}]},
+    "placement_group_strategy": {"placement_group_bundles": [{"CPU": 1}], "placement_group_strategy": "SPREAD"},
+    "placement_group_bundle_label_selector": {
+        "placement_group_bundles": [{"CPU": 1}],
+        "placement_group_bundle_label_selector": [{"a": "b"}],
+    },
+    "gang_scheduling_config": {"gang_scheduling_config": {"gang_size": 1}},
+    "deployment_actors": {"deployment_actors": [{"name": "a", "actor_class": "m:A"}]},
+    "logging_config.logs_dir": {"logging_config": {"logs_dir": "/var/log"}},
+    "request_router_config.request_router_class": {
+        "request_router_config": {"request_router_class": "json:JSONDecoder"}
+    },
+    "ray_actor_options.num_gpus": {"ray_actor_options": {"num_gpus": 1}},
+    "ray_actor_options.resources": {"ray_actor_options": {"resources": {"TPU": 1}}},
+    "ray_actor_options.accelerator_type": {"ray_actor_options": {"accelerator_type": "A100"}},
+    "ray_actor_options.label_selector": {"ray_actor_options": {"label_selector": {"a": "b"}}},
+    "ray_actor_options.fallback_strategy": {"ray_actor_options": {"fallback_strategy": [{}]}},
+    **{
+        f"ray_actor_options.runtime_env.{key}": {"ray_actor_options": {"runtime_env": {key: ["x"]}}}
+        for key in _resources.RUNTIME_ENV_KEYS
+        if key != "env_vars"
+    },
+}
+
+
+def not_yet(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """The keys of a deployment that the table says are not available."""
+    for name, key in today(schema).items():
+        if "Not available in this release" in key["description"]:
+            yield path + name
+        elif "properties" in bare(key):
+            yield from not_yet(bare(key), f"{path}{name}.")
+
+
+def test_what_a_file_cannot_have_yet_a_script_cannot_have_either() -> None:
+    assert set(not_yet(DEPLOYMENT)) == set(NOT_YET)
+    for key, options in NOT_YET.items():
+        # Of options that need another, that one is named.
+        with pytest.raises(
+            ValueError, match=f"(?s)cannot carry out:.*({key.rpartition('.')[2]}|{next(iter(options))})"
+        ):
+            engine.refuse([("D", configure(DeploymentConfig(), options))])
+    engine.refuse([("D", configure(DeploymentConfig(), {"ray_actor_options": {"num_cpus": 1, "num_gpus": 0}}))])
 
 
 @pytest.mark.parametrize(

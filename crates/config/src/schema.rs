@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    shape::{Default, EXACT, Key, Object, Rule, Takes},
+    shape::{Default, EXACT, Key, Object, Rule, Standing, Takes},
     table,
 };
 
@@ -54,7 +54,15 @@ fn object(object: &Object) -> Map<String, Json> {
 
 fn property(key: &Key) -> Json {
     let mut schema = takes(&key.takes, key);
-    schema.insert("description".to_owned(), key.help().into());
+    let help = key.help();
+    let description = match key.standing {
+        Standing::Obeyed => help.to_owned(),
+        Standing::Kept(instead) => format!("{help} Without effect in this release: {instead}."),
+        Standing::Later { instead, .. } => {
+            format!("{help} Not available in this release: {instead}.")
+        }
+    };
+    schema.insert("description".to_owned(), description.into());
     if let Some(default) = key.default_value() {
         schema.insert("default".to_owned(), default);
     }

@@ -159,7 +159,10 @@ pub(crate) fn main() -> ExitCode {
         Sub::Status(arguments) if arguments.counters => counters::run(&arguments),
         Sub::Status(arguments) => status::run(&arguments),
         Sub::Config(ConfigCommand::Check(arguments)) => config::check(&arguments),
-        Sub::Schema => config::schema(),
+        Sub::Schema => {
+            config::schema();
+            Ok(())
+        }
         Sub::Node(arguments) => become_node(arguments),
     };
     match result {

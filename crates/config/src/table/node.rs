@@ -98,6 +98,10 @@ pub static CONFIG: Object = Object {
             "it is a key of an application: write applications: [{runtime_env: ...}]",
         ),
         ("host", "write http_options: {host: ...}"),
+        (
+            "apiVersion",
+            "a manifest of Kubernetes; the config is the text of spec.serveConfigV2",
+        ),
         ("port", "write http_options: {port: ...}"),
     ],
     own_keys: true,
@@ -173,6 +177,7 @@ pub static APPLICATION: Object = Object {
     renamed: &[],
     instead: &[
         ("host", "write it at the top: http_options: {host: ...}"),
+        ("env_vars", "it goes into runtime_env"),
         ("port", "write it at the top: http_options: {port: ...}"),
         (
             "num_replicas",

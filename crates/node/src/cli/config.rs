@@ -40,9 +40,8 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<(), String> {
     verdict.map(|verdict| say(&verdict))
 }
 
-pub(super) fn schema() -> Result<(), String> {
+pub(super) fn schema() {
     say(&format!("{:#}", eagleray_config::schema()));
-    Ok(())
 }
 
 fn read(file: &Path) -> Result<Config, Problems> {
