@@ -1,29 +1,31 @@
 //! An accepted WebSocket, until both sides know its end.
 //!
 //! One task with one loop: write what is put together, take more of the answer when that is out (not before the transport
-//! has sent what it took), read when the replica has room. So a slow client stops the answer and a slow replica stops the client, each at a bounded cost. Pings are
-//! answered here. The end travels as the data of a closing frame does: code and reason. Whoever ends it, user code is
-//! told before the exchange is let go, in order after the messages that came before.
+//! has sent what it took: [`sending`]), read when the replica has room ([`receiving`]). So a slow client stops the answer and
+//! a slow replica stops the client, each at a bounded cost. Pings are answered here. The end travels as the data of a closing
+//! frame does: code and reason. Whoever ends it, user code is told before the exchange is let go, in order after the
+//! messages that came before ([`ending`]).
+
+mod ending;
+mod receiving;
+mod sending;
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     rc::Rc,
     task::{Context, Poll},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use eagleray_router::service::{Data, Exchange};
-use eagleray_types::ErrorCode;
-use eagleray_wire::Flags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     deflate::Inflater,
     extension::Agreed,
-    frame::{self, Broken, Decoder, Event, code},
-    outgoing::{Compression, Outgoing, Stuck},
+    frame::{self, Decoder, code},
+    outgoing::{Compression, Outgoing},
     output::Output,
 };
 use crate::{
@@ -32,14 +34,10 @@ use crate::{
     shard::Shard,
 };
 
-const READ_BYTES: usize = 16 * 1024;
 /// Steps before anybody else of the thread gets a turn.
 const STEPS: usize = 64;
 /// The same for steps that compress or inflate: less than a millisecond of them.
 const PACKING_STEPS: usize = 8;
-/// Most that is read and thrown away while the client's closing frame is awaited.
-const MOST_DISCARDED: usize = 4 * 1024 * 1024;
-
 /// A request that user code has accepted; hyper has still to write the answer.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -158,15 +156,6 @@ impl Drop for Open {
     }
 }
 
-/// Why the answer broke off, for the client.
-const fn words(code: ErrorCode) -> (u16, &'static str) {
-    match code {
-        ErrorCode::ReplicaDied => (code::INTERNAL_ERROR, "the replica died"),
-        ErrorCode::Draining => (code::RESTART, "this proxy is shutting down"),
-        _ => (code::INTERNAL_ERROR, "the code of the deployment failed"),
-    }
-}
-
 impl<S> Session<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -216,294 +205,5 @@ where
             self.pinged = true;
             frame::put_ping(&mut self.output.bytes);
         }
-    }
-
-    // --- the end ------------------------------------------------------------------------------------------------
-
-    /// Closes from our side, and tells user code.
-    fn close(&mut self, code: u16, reason: &[u8]) {
-        self.end(Some((code, reason)));
-        self.put_close(Some((code, reason)));
-    }
-
-    /// Tells user code that the client has ended it.
-    fn end(&mut self, close: Option<(u16, &[u8])>) {
-        if std::mem::replace(&mut self.has_ended, true) {
-            return;
-        }
-        self.record
-            .set_status(close.map_or(code::NONE, |(code, _)| code));
-        let mut last = BytesMut::new();
-        if let Some((code, reason)) = close {
-            last.put_u16(code);
-            last.put_slice(reason);
-        }
-        self.exchange.end_messages(last.freeze());
-    }
-
-    /// Nothing is sent after this but what the client's closing frame asks for.
-    fn put_close(&mut self, close: Option<(u16, &[u8])>) {
-        frame::put_close(&mut self.output.bytes, close);
-        self.stage = Stage::Closing;
-        self.outgoing = Outgoing::new(None);
-        if let Some(decoder) = &mut self.decoder {
-            decoder.ignore_messages();
-        }
-        // How fast it goes out is judged at the socket.
-        self.connection.phase.set(Phase::Busy);
-    }
-
-    /// The connection is of no more use.
-    fn hang_up(&mut self) {
-        if self.stage == Stage::Over {
-            return;
-        }
-        self.end(Some((code::BROKEN_OFF, b"")));
-        self.stream = None;
-        self.output = Output::default();
-        self.outgoing = Outgoing::new(None);
-        self.input = BytesMut::new();
-        self.decoder = None;
-        self.stage = Stage::Gone;
-        self.connection.phase.set(Phase::Busy);
-        self.connection.answer.moved(0);
-    }
-
-    /// Lets user code come to the end: what it still sends is thrown away, so that it does not wait for room.
-    fn tell(&mut self, context: &mut Context<'_>) -> bool {
-        let told = self.exchange.poll_sent(context).is_ready();
-        let answer = self.exchange.poll_data(context);
-        if told || matches!(answer, Poll::Ready(None | Some(Err(_)))) {
-            self.stage = Stage::Over;
-        }
-        told || answer.is_ready()
-    }
-
-    /// Ends our half of a connection on which nothing more is understood, so not the client's closing frame either.
-    fn fail(&mut self, context: &mut Context<'_>) -> bool {
-        if self.decoder.is_some() || !self.output.is_out() {
-            return false;
-        }
-        let Some(stream) = self.stream.as_mut() else {
-            return false;
-        };
-        match pin!(stream).poll_shutdown(context) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(())) => self.stage = Stage::Failed,
-            Poll::Ready(Err(_)) => self.hang_up(),
-        }
-        true
-    }
-
-    fn shut_down(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.output.is_out() {
-            return false;
-        }
-        let Some(stream) = self.stream.as_mut() else {
-            return false;
-        };
-        let done = pin!(stream).poll_shutdown(context).is_ready();
-        if done {
-            self.hang_up();
-        }
-        done
-    }
-
-    // --- out ----------------------------------------------------------------------------------------------------
-
-    /// Writes what is put together. True: something moved.
-    fn write(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(stream) = &mut self.stream else {
-            return false;
-        };
-        let Ok(moved) = self.output.send(stream, context) else {
-            self.hang_up();
-            return true;
-        };
-        if moved && self.stage == Stage::Closing && self.output.is_out() {
-            // From here on the client has to answer.
-            self.connection
-                .phase
-                .set(Phase::Lingering(self.shard.tick()));
-        }
-        moved
-    }
-
-    /// Puts together what may be sent next. True: there was something.
-    fn answer(&mut self, context: &mut Context<'_>) -> bool {
-        let before = self.output.bytes.len();
-        while self.stage == Stage::Open && self.output.has_room() && self.packing_steps > 0 {
-            if let Some(payload) = self.pong.take() {
-                frame::put_pong(&mut self.output.bytes, &payload);
-            }
-            let begun = self.outgoing.take_rest().or_else(|| self.first.take());
-            let next = match begun {
-                Some(data) => Some(Ok(data)),
-                None => match self.exchange.poll_data(context) {
-                    Poll::Ready(next) => next,
-                    Poll::Pending => break,
-                },
-            };
-            match next {
-                Some(Ok(data)) if data.flags.contains(Flags::END) => {
-                    self.closed_by_user(&data.bytes);
-                }
-                Some(Ok(data)) => self.put_data(data),
-                Some(Err(failure)) => {
-                    let (code, reason) = words(failure.code);
-                    self.close(code, reason.as_bytes());
-                }
-                None => self.closed_by_user(&[]),
-            }
-        }
-        self.output.bytes.len() > before
-    }
-
-    fn put_data(&mut self, data: Data) {
-        match self.outgoing.put(data, &mut self.output.bytes) {
-            Ok(true) => self.packing_steps -= 1,
-            Ok(false) => {}
-            Err(Stuck) => self.close(code::INTERNAL_ERROR, b"a message could not be compressed"),
-        }
-    }
-
-    fn closed_by_user(&mut self, last: &[u8]) {
-        let close = last
-            .split_first_chunk::<2>()
-            .map(|(code, reason)| (u16::from_be_bytes(*code), reason));
-        self.has_ended = true;
-        self.record
-            .set_status(close.map_or(code::NONE, |(code, _)| code));
-        self.put_close(close);
-    }
-
-    // --- in -----------------------------------------------------------------------------------------------------
-
-    /// Reads, unless the replica has no room. True: something came.
-    fn read(&mut self, context: &mut Context<'_>) -> bool {
-        let before = self.input.len();
-        let took_all = self.take_input(context);
-        let took = self.input.len() < before;
-        if !took_all && self.packing_steps == 0 {
-            return true;
-        }
-        match self.stage {
-            Stage::Open => {
-                if self.exchange.poll_room(context).is_pending() {
-                    // Its silence is our doing.
-                    self.connection.phase.set(Phase::Busy);
-                    return took;
-                }
-                if !self.output.is_out() {
-                    // It may have no ping to answer yet, and is judged by what it takes.
-                    self.connection.phase.set(Phase::Busy);
-                } else if self.connection.phase.get() == Phase::Busy {
-                    self.heard();
-                }
-            }
-            Stage::Closing | Stage::Failed => {}
-            Stage::Closed | Stage::Gone | Stage::Over => return true,
-        }
-        self.fill(context) || took
-    }
-
-    fn heard(&mut self) {
-        self.pinged = false;
-        self.connection
-            .phase
-            .set(Phase::WebSocket(self.shard.tick()));
-    }
-
-    /// Reads from the socket. True: something came, if only the end.
-    fn fill(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(stream) = &mut self.stream else {
-            return false;
-        };
-        self.input.reserve(READ_BYTES);
-        match pin!(stream.read_buf(&mut self.input)).poll(context) {
-            Poll::Ready(Ok(bytes)) if bytes > 0 => {
-                if self.stage == Stage::Open {
-                    self.heard();
-                } else {
-                    self.discarded += bytes;
-                    if self.discarded > MOST_DISCARDED {
-                        self.hang_up();
-                    }
-                }
-                true
-            }
-            Poll::Ready(Ok(_)) if self.stage == Stage::Closing => {
-                // It says nothing more, and may still listen.
-                self.stage = Stage::Closed;
-                true
-            }
-            Poll::Ready(_) => {
-                self.hang_up();
-                true
-            }
-            Poll::Pending => false,
-        }
-    }
-
-    /// Takes what is whole out of what was read, and inflates as much as there is room for. False: there is more.
-    fn take_input(&mut self, context: &mut Context<'_>) -> bool {
-        while matches!(self.stage, Stage::Open | Stage::Closing | Stage::Failed) {
-            let Some(decoder) = &mut self.decoder else {
-                self.input.clear();
-                return true;
-            };
-            if decoder.is_inflating() {
-                if self.packing_steps == 0 || self.exchange.poll_room(context).is_pending() {
-                    return false;
-                }
-                self.packing_steps -= 1;
-            }
-            match decoder.decode(&mut self.input) {
-                Ok(None) => return true,
-                Ok(Some(event)) => self.on_event(event),
-                Err(broken) => self.on_broken(broken),
-            }
-        }
-        true
-    }
-
-    fn on_event(&mut self, event: Event) {
-        let is_open = self.stage == Stage::Open;
-        match event {
-            Event::Data {
-                bytes,
-                is_text,
-                is_complete,
-            } if is_open && (is_complete || !bytes.is_empty()) => {
-                self.exchange.push_message(&bytes, is_text, is_complete);
-            }
-            Event::Ping(payload) if is_open && self.output.takes_pong() => {
-                frame::put_pong(&mut self.output.bytes, &payload);
-            }
-            Event::Ping(payload) if is_open => self.pong = Some(payload),
-            Event::Data { .. } | Event::Ping(_) | Event::Pong => {}
-            Event::Close(close) => {
-                if is_open {
-                    let close = close.as_ref().map(|(code, reason)| (*code, &reason[..]));
-                    self.end(close);
-                    self.put_close(close);
-                }
-                self.stage = Stage::Closed;
-            }
-        }
-    }
-
-    fn on_broken(&mut self, broken: Broken) {
-        self.decoder = None;
-        if self.stage != Stage::Open {
-            return;
-        }
-        let counters = &self.shard.counters;
-        if broken.code == code::TOO_LONG {
-            counters.websocket_messages_too_long.add();
-        } else {
-            counters.websocket_errors.add();
-        }
-        self.close(broken.code, broken.reason.as_bytes());
     }
 }

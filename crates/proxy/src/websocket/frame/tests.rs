@@ -1,6 +1,12 @@
+use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    code::may_be_sent,
+    encode::put,
+    header::{BINARY, CLOSE, CONTINUATION, FINAL, MASKED, PING, TEXT},
+    *,
+};
 
 /// A frame as a client sends it.
 fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
