@@ -43,6 +43,11 @@ fn requests_first_then_replicas_then_the_controller_then_the_reaper() {
     world.service_ends(Role::Proxy);
     assert_eq!(steps(&mut world), ["ask one"]);
     world.replica_exits("one");
+    let hears = |command: &Command| matches!(command, Command::Report(_));
+    assert!(
+        !world.commands.iter().any(hears),
+        "it would replace what ends"
+    );
     assert_eq!(steps(&mut world), ["end controller"]);
     world.service_ends(Role::Controller);
     assert_eq!(steps(&mut world), ["SayAllIsWell reaper"]);

@@ -16,7 +16,13 @@ fn a_node_is_up_when_both_have_spoken() {
     assert_eq!(started, [Role::Reaper, Role::Controller, Role::Proxy]);
     world.command(node_command::Body::List(Empty {}));
     world.publish(true, "s");
-    assert_eq!(world.told(Role::Proxy), [update("s"), accept()]);
+    world.publish(false, "d");
+    let told = world.told(Role::Proxy);
+    assert_eq!(
+        told,
+        [update("s"), accept(), update("d")],
+        "to accept, once"
+    );
     world.proxy_says(proxy_event::Body::Ready(Empty {}));
     assert!(world.take_commands().contains(&Command::Announce(Ok(()))));
     world.pass(Duration::from_millis(2_500));
@@ -110,6 +116,17 @@ fn a_proxy_that_does_not_turn_is_said_and_not_ended() {
     world.proxy_says(proxy_event::Body::Turns(Empty {}));
     let troubles = world.core.troubles.shown();
     assert_eq!((troubles.proxy, troubles.troubles.len()), ("HEALTHY", 0));
+
+    // What its predecessor has not answered is not held against the next one.
+    world.pass(SECOND);
+    world.service_ends(Role::Proxy);
+    world.pass(Duration::from_millis(2_900));
+    world.take_commands();
+    world.proxy_says(proxy_event::Body::Ready(Empty {}));
+    world.pass(SECOND);
+    let ask = ServiceCommand::Ask(proxy(proxy_command::Body::LookWhetherItTurns(Empty {})));
+    assert_eq!(world.told(Role::Proxy), [ask]);
+    assert_eq!(world.core.troubles.shown().proxy, "HEALTHY");
 }
 
 #[test]
