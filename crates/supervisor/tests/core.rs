@@ -89,8 +89,7 @@ impl Simulation {
                         Role::Reaper => {}
                     }
                 }
-                // Whoever is asked or told to end does: here only that is asked.
-                Command::Service(role, ServiceCommand::Ask(_)) if role == Role::Proxy => {}
+                // Whoever is told to end does. The proxy, which is only asked to, does not finish.
                 Command::Service(
                     role,
                     ServiceCommand::Signal(_) | ServiceCommand::SayAllIsWell,
