@@ -81,8 +81,10 @@ impl Books {
             ..
         } = self;
         let key = register.owner(replica_id)?;
-        let application = applications.get_mut(&key.application)?;
-        application.deployments.get_mut(&key.deployment)
+        let application = applications.get_mut(&key.application);
+        let deployment = application.and_then(|one| one.deployments.get_mut(&key.deployment));
+        debug_assert!(deployment.is_some(), "{key} is in the register only");
+        deployment
     }
 
     /// Strikes a replica of this epoch, and returns it with the deployment that had it. One id may have lived in two

@@ -1,6 +1,6 @@
 //! What should run becomes commands: a state machine without I/O, clock or randomness of its own.
 //!
-//! [`Core::on_event`] takes one event and the time and returns commands in the order in which they are to be
+//! [`Core::on_events`] takes events and the time and returns commands in the order in which they are to be
 //! carried out. The same events in the same order give the same commands, replica ids included: they come from a
 //! generator seeded at construction, and nothing iterates in hash order.
 //!
@@ -9,9 +9,10 @@
 //! *Nothing is decided before the node has listed what lives*: until then events only change state, so a restarted
 //! controller neither starts a second set of replicas nor takes any from the routers.
 //!
-//! Who decides what: [`rollout`] how many start and stop, [`crate::books::attempts`] when, [`health`] who is asked
-//! and who is replaced, [`render`] what people are told. An autoscaler will stand beside them, as one more pure function that
-//! sets the wanted count.
+//! Who decides what: [`rollout`] how many start and stop, [`crate::books::attempts`] when, [`health`] who is asked and
+//! who is replaced, [`render`] what people are told. What should run changes by one function,
+//! [`crate::books::desired::Desired::apply`], and how many of it by one field, `wanted` of a deployment: an autoscaler
+//! will stand beside the others as one more file that sets it.
 
 mod adopt;
 mod clip;
@@ -124,6 +125,25 @@ impl Core {
 
     /// Takes one event. `now` is the time since any fixed moment and never goes back.
     pub fn on_event(&mut self, event: Event, now: Duration) -> Vec<Command> {
+        self.on_events([event], now)
+    }
+
+    /// Takes events that have come together, in their order. What follows from all of them is decided once, so that many
+    /// replicas that start or end together are one update for routers.
+    pub fn on_events(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        now: Duration,
+    ) -> Vec<Command> {
+        for event in events {
+            self.take(event, now);
+        }
+        self.advance(now);
+        self.books.check();
+        self.out.take()
+    }
+
+    fn take(&mut self, event: Event, now: Duration) {
         match event {
             Event::Request { call, request } => self.on_request(call, request),
             Event::AwaitDeleted { call, name } => self.waits.until_gone(call, name, &mut self.out),
@@ -154,9 +174,6 @@ impl Core {
             }
             Event::Timeout => self.on_timeout(now),
         }
-        self.advance(now);
-        self.books.check();
-        self.out.take()
     }
 
     /// When [`Event::Timeout`] is due, unless another event comes first.
@@ -190,7 +207,7 @@ impl Core {
             .collect()
     }
 
-    /// Carries out what an event made possible: the next change, decisions, the update to routers, answers.
+    /// Carries out what events made possible: the next change, decisions, the update to routers, answers.
     fn advance(&mut self, now: Duration) {
         self.begin_requests();
         if self.listed {

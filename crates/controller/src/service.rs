@@ -30,7 +30,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::Instant,
 };
 
@@ -177,10 +177,12 @@ impl Service {
                         self.remove_blobs();
                     }
                 }
-                Some(reached) = self.reaching.join_next() => {
-                    let (replica_id, reached) =
-                        reached.map_err(|error| Error::Runtime(io::Error::other(error)))?;
-                    self.take(Event::Reached { replica_id, reached })?;
+                Some(first) = self.reaching.join_next() => {
+                    let mut events = vec![reached(first)?];
+                    while let Some(next) = self.reaching.try_join_next() {
+                        events.push(reached(next)?);
+                    }
+                    self.take_all(events)?;
                 }
                 Some(event) = self.clients.next() => self.on_client(event)?,
                 () = until(timeout), if timeout.is_some() => self.take(Event::Timeout)?,
@@ -188,37 +190,32 @@ impl Service {
         }
     }
 
+    /// What one read has brought is one batch.
     fn on_node_bytes(&mut self, inbox: &mut BytesMut) -> Result<(), Error> {
         let decoder = Decoder::control();
         let broken = |error| Error::Node(io::Error::new(io::ErrorKind::InvalidData, error));
+        let (mut events, mut exited) = (Vec::new(), false);
         while let Some(frame) = decoder.decode(inbox).map_err(broken)? {
             if frame.header.kind != Kind::Control {
                 continue;
             }
-            match NodeEvent::decode(frame.payload) {
-                Ok(event) if !self.options.node.is_meant_by(&event.node) => {
+            let unreadable = |error| Error::Node(io::Error::new(io::ErrorKind::InvalidData, error));
+            let event = NodeEvent::decode(frame.payload).map_err(unreadable)?;
+            match event.body {
+                _ if !self.options.node.is_meant_by(&event.node) => {
                     tracing::warn!(node = event.node, "an event of another node is ignored");
                 }
-                Ok(NodeEvent {
-                    body: Some(body), ..
-                }) => {
+                Some(body) => {
                     self.check_epoch(&body)?;
-                    let exited = matches!(body, node_event::Body::Exited(_));
-                    self.take(Event::Node(body))?;
-                    if exited {
-                        self.remove_blobs();
-                    }
+                    exited |= matches!(body, node_event::Body::Exited(_));
+                    events.push(Event::Node(body));
                 }
-                Ok(NodeEvent { body: None, .. }) => {
-                    tracing::warn!("the node sent an event that is not known here");
-                }
-                Err(error) => {
-                    return Err(Error::Node(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        error,
-                    )));
-                }
+                None => tracing::warn!("the node sent an event that is not known here"),
             }
+        }
+        self.take_all(events)?;
+        if exited {
+            self.remove_blobs();
         }
         Ok(())
     }
@@ -301,8 +298,11 @@ impl Service {
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {
-        let now: Duration = self.began.elapsed();
-        let commands = self.core.on_event(event, now);
+        self.take_all([event])
+    }
+
+    fn take_all(&mut self, events: impl IntoIterator<Item = Event>) -> Result<(), Error> {
+        let commands = self.core.on_events(events, self.began.elapsed());
         self.carry_out(commands)
     }
 
@@ -378,6 +378,15 @@ impl Service {
         let (needed, pending) = (self.core.revisions(), self.core.pending_files());
         self.keeper.remove_blobs(&needed, &pending);
     }
+}
+
+/// What came of connecting to a replica.
+fn reached(ended: Result<(String, Reached), JoinError>) -> Result<Event, Error> {
+    let (replica_id, reached) = ended.map_err(|error| Error::Runtime(io::Error::other(error)))?;
+    Ok(Event::Reached {
+        replica_id,
+        reached,
+    })
 }
 
 fn bind(path: &Path) -> io::Result<StdUnixListener> {

@@ -127,6 +127,13 @@ impl Deployment {
             && blob(&self.serving) == blob(&plan.and_then(|plan| plan.serving(name)))
     }
 
+    /// A replica that the register says is here, or whose id was just read here.
+    pub(crate) fn replica_mut(&mut self, id: &str) -> Option<&mut Replica> {
+        let replica = self.replicas.get_mut(id);
+        debug_assert!(replica.is_some(), "{} has no replica {id}", self.key);
+        replica
+    }
+
     pub(crate) fn attempts_of(&mut self, version: &str) -> &mut Attempts {
         self.attempts.entry(version.to_owned()).or_default()
     }

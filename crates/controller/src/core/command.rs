@@ -13,7 +13,7 @@ pub enum Command {
     Save(Save),
     /// The controller's socket is gone: make another.
     Listen,
-    /// Connect to a replica as routers do, then [`Event::Reached`]. One at a time for each replica.
+    /// Connect to a replica as routers do, then [`super::Event::Reached`]. One at a time for each replica.
     Reach {
         replica_id: String,
         socket_path: String,
@@ -34,7 +34,7 @@ pub enum Level {
     Warning,
 }
 
-/// Verify the files, keep the revisions, replace the root: in this order, then [`Event::Saved`].
+/// Verify the files, keep the revisions, replace the root: in this order, then [`super::Event::Saved`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Save {
     /// Names of files in the blob directory that must be there and whole.

@@ -60,17 +60,17 @@ pub enum Event {
     ClientGone {
         connection: u64,
     },
-    /// The last [`Command::Save`] is done.
+    /// The last [`super::Command::Save`] is done.
     Saved(Result<(), SaveError>),
     Node(node_event::Body),
-    /// What a [`Command::Reach`] found.
+    /// What a [`super::Command::Reach`] found.
     Reached {
         replica_id: String,
         reached: Reached,
     },
     /// A router that is not the proxy's cannot connect to a replica.
     Unreachable(Unreachable),
-    /// [`Core::next_timeout`] has come.
+    /// [`super::Core::next_timeout`] has come.
     Timeout,
 }
 

@@ -42,7 +42,7 @@ pub(super) fn on_start_failed(
     now: Duration,
     out: &mut Outbox,
 ) -> bool {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return false;
     };
     if !replica.step(ReplicaInput::StartFailed) {

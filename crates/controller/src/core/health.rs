@@ -25,7 +25,7 @@ pub(super) fn step(
     now: Duration,
     out: &mut Outbox,
 ) -> bool {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return false;
     };
     match step {
@@ -58,7 +58,7 @@ pub(super) fn on_health(
     outcome: &Outcome,
     out: &mut Outbox,
 ) -> bool {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return false;
     };
     if !replica.health.answered(outcome.id) {
@@ -74,7 +74,7 @@ pub(super) fn on_health(
 }
 
 fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox) {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
     if replica.health.failed() {

@@ -26,7 +26,7 @@ pub(super) fn on_condition(
     now: Duration,
     out: &mut Outbox,
 ) {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
     let was_hung = replica.condition.is_hung();

@@ -152,7 +152,7 @@ pub(super) fn stop(replica: &mut Replica, out: &mut Outbox) {
 
 /// Nobody new can reach it, or it is sick: its replacement is made, unless it is on its way out already.
 pub(super) fn replace(deployment: &mut Deployment, id: &str, message: &str, out: &mut Outbox) {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
     if !replica.step(ReplicaInput::Unhealthy) {

@@ -51,7 +51,7 @@ pub(super) fn give_up(deployment: &mut Deployment) -> Vec<String> {
         };
         let taken = taken(deployment, replica.spec.version(), |_| true);
         let rank = lowest(&taken, deployment.wanted_of(&replica.spec));
-        if let Some(replica) = deployment.replicas.get_mut(id) {
+        if let Some(replica) = deployment.replica_mut(id) {
             replica.rank = rank;
         }
     }
@@ -74,7 +74,7 @@ pub(super) fn settle(deployment: &mut Deployment) -> bool {
         moves.extend(moves_of(&members, wanted.max().unwrap_or(0), others));
     }
     for (id, rank) in &moves {
-        if let Some(replica) = deployment.replicas.get_mut(id) {
+        if let Some(replica) = deployment.replica_mut(id) {
             replica.rank = *rank;
         }
     }

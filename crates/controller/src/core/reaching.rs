@@ -67,7 +67,7 @@ pub(super) fn on_reached(
     now: Duration,
     out: &mut Outbox,
 ) {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
     replica.reach.trying = false;
@@ -88,7 +88,7 @@ pub(super) fn on_reached(
 }
 
 fn begin_to_serve(deployment: &mut Deployment, id: &str, now: Duration, out: &mut Outbox) {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
     if !replica.step(ReplicaInput::Ready) {

@@ -94,7 +94,7 @@ fn reconcile_deployment(
     configure::give_up_ranks(deployment, out);
     let plan = rollout::plan(&fleet(deployment, now));
     for id in &plan.stop {
-        if let Some(replica) = deployment.replicas.get_mut(id) {
+        if let Some(replica) = deployment.replica_mut(id) {
             lifecycle::stop(replica, out);
         }
     }

@@ -149,7 +149,7 @@ fn on_replica(
         }
         // `Exited` follows; but what it called need not wait for that.
         replica_event::Body::Drained(_) => {
-            if let Some(replica) = deployment.replicas.get_mut(id) {
+            if let Some(replica) = deployment.replica_mut(id) {
                 replica.drained = true;
             }
         }
@@ -162,7 +162,7 @@ fn on_replica(
 
 /// It serves when it has been reached.
 fn on_ready(deployment: &mut Deployment, id: &str, ready: &Ready, now: Duration, out: &mut Outbox) {
-    if let Some(replica) = deployment.replicas.get_mut(id)
+    if let Some(replica) = deployment.replica_mut(id)
         && replica.state == ReplicaState::Starting
         && !std::mem::replace(&mut replica.reach.said_ready, true)
     {
@@ -189,7 +189,7 @@ fn on_reconfigured(
     now: Duration,
     out: &mut Outbox,
 ) {
-    let Some(replica) = deployment.replicas.get_mut(id) else {
+    let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
     let fine = outcome.failure.is_empty();

@@ -99,7 +99,7 @@ impl Core {
         let Some(deployment) = self.books.owner_mut(id) else {
             return;
         };
-        let Some(replica) = deployment.replicas.get_mut(id) else {
+        let Some(replica) = deployment.replica_mut(id) else {
             return;
         };
         if replica.hang_ends_at().is_some_and(|at| at <= now) {

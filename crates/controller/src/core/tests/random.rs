@@ -69,6 +69,10 @@ fn every_history_ends_where_the_last_deploys_say() {
             disturb(&mut world, &mut random);
             for _ in 0..random.usize(..12) {
                 world.step(random.usize(..));
+                // Of every other history, what is on its way comes in batches.
+                if seed % 2 == 1 {
+                    world.arrive_together(random.usize(..6));
+                }
             }
         }
         // Calm: everything works from now on. What was given up is deployed again.

@@ -80,3 +80,20 @@ fn failures_are_counted_by_what_is_wanted() {
         "all may die once: {message}"
     );
 }
+
+#[test]
+fn replicas_that_end_together_are_one_update() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 50));
+    world.run();
+    let before = world.number;
+    let victims = world.running("v1");
+    for victim in &victims {
+        world.end_with(victim, 9, "signal 9 (SIGKILL)");
+    }
+    world.arrive_together(victims.len());
+    assert_eq!(world.number, before + 1, "all deaths are one update");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.routed_to("d").len(), 50);
+    world.assert_at_rest();
+}

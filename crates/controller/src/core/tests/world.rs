@@ -273,6 +273,14 @@ impl World {
         true
     }
 
+    /// Events that are on their way arrive together, so many at most.
+    pub(super) fn arrive_together(&mut self, most: usize) {
+        let count = most.min(self.pending.len());
+        let events: Vec<Event> = self.pending.drain(..count).collect();
+        let commands = self.core.on_events(events, self.now);
+        self.carry_out(commands);
+    }
+
     fn finish_start(&mut self, id: &str) {
         let process = self.processes.get_mut(id).unwrap();
         match self
