@@ -2,22 +2,71 @@
 //!
 //! It says nothing of user code: the replica's I/O thread answers, whatever the event loop does.
 
-use std::{io, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{Decoder, Frame, Header, Kind, PROTOCOL_VERSION};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
+    sync::Semaphore,
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
-use crate::core::Reached;
+use crate::core::{Event, Reached};
 
 /// Much more than a machine needs that has too much to do.
-pub(crate) const WITHIN: Duration = Duration::from_secs(5);
+const WITHIN: Duration = Duration::from_secs(5);
+/// Replicas that are connected to at a time; the others wait.
+const AT_A_TIME: usize = 32;
 
-pub(crate) async fn reach(socket_path: &str, replica_id: &str, within: Duration) -> Reached {
+/// Replicas that are being connected to: one at a time for each. Dropping it ends the attempts.
+pub(crate) struct Reaching {
+    attempts: JoinSet<(String, Reached)>,
+    places: Arc<Semaphore>,
+}
+
+impl Reaching {
+    pub(crate) fn new() -> Self {
+        Self {
+            attempts: JoinSet::new(),
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+        }
+    }
+
+    /// Must be called within a runtime.
+    pub(crate) fn begin(&mut self, replica_id: String, socket_path: String) {
+        let places = Arc::clone(&self.places);
+        self.attempts.spawn(async move {
+            // It is never closed.
+            let _place = places.acquire_owned().await;
+            let reached = reach(&socket_path, &replica_id, WITHIN).await;
+            (replica_id, reached)
+        });
+    }
+
+    /// What came of attempts: of all that have ended by then, one at least. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Event>, JoinError> {
+        let Some(first) = self.attempts.join_next().await else {
+            return pending().await;
+        };
+        let mut events = vec![event(first?)];
+        while let Some(next) = self.attempts.try_join_next() {
+            events.push(event(next?));
+        }
+        Ok(events)
+    }
+}
+
+fn event((replica_id, reached): (String, Reached)) -> Event {
+    Event::Reached {
+        replica_id,
+        reached,
+    }
+}
+
+async fn reach(socket_path: &str, replica_id: &str, within: Duration) -> Reached {
     match timeout(within, greet(socket_path, replica_id)).await {
         Ok(Ok(())) => Reached::Yes,
         Ok(Err(error)) if is_ours(&error) => Reached::Unknown,

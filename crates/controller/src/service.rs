@@ -15,7 +15,6 @@ use std::{
         net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
     },
     path::Path,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -29,25 +28,20 @@ use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
-    task::{JoinError, JoinSet},
     time::Instant,
 };
 
 use crate::{
     Error, Options,
     api::{ClientEvent, Clients},
-    core::{CallId, Command, Core, CoreOptions, Event, Level, Reached, Request},
-    reach::{self, reach},
+    core::{CallId, Command, Core, CoreOptions, Event, Level, Request},
+    reach::Reaching,
     store::{Sqlite, Store, checkpoint},
 };
 use keeper::Keeper;
 
 /// Bytes that may wait for a node that does not read.
 const UNSENT_BYTES: usize = 64 * 1024 * 1024;
-
-/// Replicas that are connected to at a time; the others wait.
-const REACH_AT_A_TIME: usize = 32;
 
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -106,8 +100,7 @@ pub fn run_with(
             options,
             keeper,
             has_listed: false,
-            reaching: JoinSet::new(),
-            reach_places: Arc::new(Semaphore::new(REACH_AT_A_TIME)),
+            reaching: Reaching::new(),
             clients: Clients::new(listener),
             unsent: BytesMut::new(),
         };
@@ -123,9 +116,7 @@ struct Service {
     keeper: Keeper,
     /// The node has said what lives, in this life.
     has_listed: bool,
-    /// Replicas that are being connected to: one at a time for each.
-    reaching: JoinSet<(String, Reached)>,
-    reach_places: Arc<Semaphore>,
+    reaching: Reaching,
     clients: Clients,
     /// Commands that the node has not taken yet.
     unsent: BytesMut,
@@ -177,12 +168,9 @@ impl Service {
                         self.remove_blobs();
                     }
                 }
-                Some(first) = self.reaching.join_next() => {
-                    let mut events = vec![reached(first)?];
-                    while let Some(next) = self.reaching.try_join_next() {
-                        events.push(reached(next)?);
-                    }
-                    self.take_all(events)?;
+                reached = self.reaching.next() => {
+                    let reached = reached.map_err(|error| Error::Runtime(io::Error::other(error)))?;
+                    self.take_all(reached)?;
                 }
                 Some(event) = self.clients.next() => self.on_client(event)?,
                 () = until(timeout), if timeout.is_some() => self.take(Event::Timeout)?,
@@ -324,15 +312,7 @@ impl Service {
                 Command::Reach {
                     replica_id,
                     socket_path,
-                } => {
-                    let places = Arc::clone(&self.reach_places);
-                    self.reaching.spawn(async move {
-                        // It is never closed.
-                        let _place = places.acquire_owned().await;
-                        let reached = reach(&socket_path, &replica_id, reach::WITHIN).await;
-                        (replica_id, reached)
-                    });
-                }
+                } => self.reaching.begin(replica_id, socket_path),
                 Command::Reply { call, response } => self.clients.answer(call, &response),
                 Command::Log {
                     level: Level::Info,
@@ -378,15 +358,6 @@ impl Service {
         let (needed, pending) = (self.core.revisions(), self.core.pending_files());
         self.keeper.remove_blobs(&needed, &pending);
     }
-}
-
-/// What came of connecting to a replica.
-fn reached(ended: Result<(String, Reached), JoinError>) -> Result<Event, Error> {
-    let (replica_id, reached) = ended.map_err(|error| Error::Runtime(io::Error::other(error)))?;
-    Ok(Event::Reached {
-        replica_id,
-        reached,
-    })
 }
 
 fn bind(path: &Path) -> io::Result<StdUnixListener> {
