@@ -22,6 +22,8 @@ pub struct Config {
     pub node: Map<String, Json>,
     /// What is right, and yet to be said: old names, and keys that nothing obeys yet.
     pub warnings: Problems,
+    /// Where each value of `node` is written, by its path.
+    places: BTreeMap<String, Place>,
 }
 
 /// One application of a config.
@@ -119,7 +121,16 @@ impl Config {
             applications,
             node: map,
             warnings: check.warnings,
+            places: places(node),
         })
+    }
+
+    /// Where a value beside the applications is written, for whoever finds more wrong with it than can be known here.
+    ///
+    /// # Arguments
+    /// `path`: as in problems, such as `http_options.limits.header_count` or `http_options.trusted_proxies[0]`.
+    pub fn place(&self, path: &str) -> Option<Place> {
+        self.places.get(path).copied()
     }
 
     /// All that is stated, as JSON of which equal configs have the same: keys sorted, no blanks, numbers in one way of
@@ -191,6 +202,34 @@ impl Deployment {
             places,
             path,
         }
+    }
+}
+
+/// The places of all values but those of the applications.
+fn places(root: &Node) -> BTreeMap<String, Place> {
+    let mut found = BTreeMap::new();
+    if let Value::Map(entries) = &root.value {
+        for entry in entries.iter().filter(|entry| entry.key != "applications") {
+            walk(&entry.value, &Path::Root.key(&entry.key), &mut found);
+        }
+    }
+    found
+}
+
+fn walk(node: &Node, path: &Path<'_>, found: &mut BTreeMap<String, Place>) {
+    found.extend(node.place.map(|place| (path.to_string(), place)));
+    match &node.value {
+        Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                walk(item, &path.index(index), found);
+            }
+        }
+        Value::Map(entries) => {
+            for entry in entries {
+                walk(&entry.value, &path.key(&entry.key), found);
+            }
+        }
+        _ => {}
     }
 }
 
