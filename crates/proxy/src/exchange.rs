@@ -6,10 +6,12 @@
 //! that is one outcome, one access line, and the connection counts as idle again.
 
 mod body;
+mod failure;
 mod gather;
 mod incoming;
 mod record;
 mod respond;
+mod upgrade;
 mod upload;
 
 use std::{cell::OnceCell, convert::Infallible, rc::Rc, time::Instant};
@@ -34,8 +36,10 @@ pub(crate) use incoming::Incoming;
 pub(crate) use record::Record;
 pub(crate) use respond::Respond;
 
+use failure::answer_failure;
 use gather::{Gather, Gathered};
-use respond::{Stage, Upgrade, UpgradePlace, answer_failure, submit};
+use respond::{Stage, submit};
+use upgrade::{Upgrade, UpgradePlace};
 use upload::Upload;
 
 /// Status of a request whose client left; nobody receives it.

@@ -2,31 +2,26 @@
 //! router, and turns what comes back into a response.
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
     future::Future,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use bytes::Bytes;
-use eagleray_router::service::{Answer, Data, Exchange, Failure, Outgoing};
+use eagleray_router::service::{Answer, Exchange, Failure, Outgoing};
 use eagleray_types::ErrorCode;
-use eagleray_wire::ResponseHead;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
     body::{Body, Streaming},
+    failure::{answer_failure, internal, unsendable},
     gather::{self, Gather, Gathered},
     record::Record,
+    upgrade::Upgrade,
     upload::Upload,
 };
-use crate::{
-    answer, head,
-    websocket::{Accepted, Handshake},
-};
+use crate::{answer, head};
 
 /// The answer to one request, for hyper to wait for.
 #[derive(Debug)]
@@ -36,16 +31,6 @@ pub(crate) struct Respond {
     /// The request asks for a WebSocket; boxed, like all that is rarer.
     pub(super) upgrade: Option<Box<Upgrade>>,
 }
-
-/// A request's wish for a WebSocket.
-#[derive(Debug)]
-pub(super) struct Upgrade {
-    pub(super) handshake: Handshake,
-    /// Where one is left that user code has accepted, until hyper has written the answer.
-    pub(super) place: Rc<UpgradePlace>,
-}
-
-pub(super) type UpgradePlace = RefCell<Option<Box<Accepted>>>;
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -182,21 +167,6 @@ pub(super) fn submit(gather: Gather, gathered: Result<Gathered, Failure>, record
     }
 }
 
-/// The answer to a request that failed. `path`: as the client sent it, for who finds no application there.
-pub(super) fn answer_failure(record: &mut Record, failure: &Failure, path: &str) -> Response<Body> {
-    if failure.code == ErrorCode::Internal {
-        tracing::error!(id = ?record.request_id, failure = %failure.message, "a request failed in the proxy");
-    }
-    record.count(failure.code);
-    let mut response =
-        answer::failure(failure, record.ingress.as_deref(), path, &record.request_id);
-    if record.connection.is_last.get() {
-        answer::close_after(&mut response);
-    }
-    record.status = response.status().as_u16();
-    response
-}
-
 /// Answers a request that failed.
 fn fail(failure: &Failure, upload: Upload, mut record: Record) -> Stage {
     let response = answer_failure(&mut record, failure, "");
@@ -241,7 +211,7 @@ fn respond(
         && let Some(upgrade) = upgrade
     {
         let data = parsed.data(&answer.payload);
-        return Stage::Answered(accept(&upgrade, head, answer, data, exchange, record));
+        return Stage::Answered(upgrade.accept(head, answer, data, exchange, record));
     }
     let is_head = record.method == Method::HEAD;
     let complete = answer.is_complete();
@@ -286,46 +256,5 @@ fn say_length(response: &mut Response<Body>, length: usize) {
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
-    }
-}
-
-/// Accepts a WebSocket, which begins when hyper has written this answer. `data`: what came with its head.
-fn accept(
-    upgrade: &Upgrade,
-    head: &ResponseHead<'_>,
-    answer: &Answer,
-    data: Bytes,
-    exchange: Exchange,
-    mut record: Record,
-) -> Response<Body> {
-    let handshake = &upgrade.handshake;
-    let Ok(response) = handshake.accept(head, &answer.payload, &record.request_id) else {
-        return answer_failure(&mut record, &unsendable(), "");
-    };
-    let says_more = !data.is_empty() || answer.is_complete();
-    upgrade.place.replace(Some(Box::new(Accepted {
-        exchange,
-        record,
-        first: says_more.then_some(Data {
-            flags: answer.flags,
-            bytes: data,
-            arrivals: Vec::new(),
-        }),
-        agreed: handshake.agreed,
-    })));
-    response
-}
-
-fn unsendable() -> Failure {
-    Failure {
-        code: ErrorCode::UserCode,
-        message: "it answered with a status or a header that HTTP does not allow".into(),
-    }
-}
-
-fn internal(message: &'static str) -> Failure {
-    Failure {
-        code: ErrorCode::Internal,
-        message: message.into(),
     }
 }
