@@ -161,7 +161,7 @@ def test_a_constructor_that_raises_is_in_the_log_that_the_error_names(machine: M
     assert f"No such file or directory: '{path}'" in script.output
     if path != "no standard error":
         # Each of them, however soon the controller ends a replica that has failed.
-        failed = machine.logs("controller.log").count("wrote its output to")
+        failed = machine.logs("controller.log").count("time(s) in a row")
         assert failed >= 4
 
         def told() -> int:

@@ -123,7 +123,7 @@ pub(super) fn config_refused(
     let error = clip(error.trim_end(), IN_MESSAGE);
     let output = out.log_path(&deployment.key, id);
     let message = format!(
-        "Replica {id} failed to take its user_config and is being replaced, {next} It wrote its output to {output}. \
+        "Replica {id} failed to take its user_config and is being replaced, {next} What it wrote is in {output}. \
          Error:\n{error}"
     );
     out.warn_of(&deployment.key, &message);

@@ -95,8 +95,8 @@ pub(super) fn start_failed(
     let loops = crash_loop.map_or_else(String::new, |words| format!("{words}, last: "));
     let message = format!(
         "{loops}The deployment failed to start {failures} time(s) in a row. This may be due to a problem with its \
-         constructor, its reconfigure method or its first health check. {next} Replica {id} wrote its output to \
-         {}. Error:\n{error}",
+         constructor, its reconfigure method or its first health check. {next} What replica {id} wrote, if \
+         anything, is in {}. Error:\n{error}",
         out.log_path(&deployment.key, id),
     );
     out.warn_of(&deployment.key, &message);
@@ -140,10 +140,10 @@ pub(super) fn died(
     let limit_reached = attempts.died(now, ran, settled, round, what.clone());
     let message = match &attempts.crash_loop {
         Some(known) => format!(
-            "{}, last: {what}; its output is in {output}. {UNTIL_STABLE}",
+            "{}, last: {what}; its output, if any, is in {output}. {UNTIL_STABLE}",
             known.describe(now)
         ),
-        None => format!("{what} and is being replaced; its output is in {output}"),
+        None => format!("{what} and is being replaced; its output, if any, is in {output}"),
     };
     if deployment.speaks_for(spec.version()) {
         if limit_reached || deployment.status.status != Status::Updating {
