@@ -2,7 +2,7 @@
 //!
 //! It reads no clock, does no I/O and draws no randomness: the same events at the same times give the same commands in a
 //! test, in a simulator and in service. Times are counted from the node's beginning. Around it lies the
-//! [`Supervisor`](crate::supervisor), which carries commands out.
+//! `supervisor`, which carries commands out.
 //!
 //! A node decides nothing about applications. It carries out the controller's commands, passes messages on between
 //! controller, proxy and replicas, starts again what dies, and ends all in order. While the controller is away replicas

@@ -1,7 +1,7 @@
 //! Finding processes by what cannot be taken from them, and ending them until none is left.
 //!
 //! User code forks: data loaders and engines hold GPUs long after their parent died. A process belongs to a
-//! replica (or node) if it is in the replica's session, or has the replica's [`Mark`], or if its environment at start
+//! replica (or node) if it is in the replica's session, or has the replica's `Mark`, or if its environment at start
 //! says so: a daemon has a session of its own, and some have an environment of their own too. Each is pinned by
 //! a pidfd and looked at again before the signal, so that a number used again meanwhile hits nobody. Killing is
 //! repeated until a scan is empty, because a process may fork while it is being found. A process in the middle of

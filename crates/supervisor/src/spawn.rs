@@ -73,7 +73,7 @@ impl Process {
 }
 
 /// Starts `command` in a session of its own, with `inherited` open in it under the same numbers, and what it starts
-/// marked with `mark` (see [`processes::mark`](crate::processes::mark)).
+/// marked with `mark`.
 pub(crate) fn spawn(
     mut command: Command,
     inherited: &[BorrowedFd<'_>],

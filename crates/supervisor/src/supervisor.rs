@@ -2,17 +2,13 @@
 //! carried out before the next event is taken.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     fs,
-    path::PathBuf,
     pin::pin,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
-use eagleray_types::NodeId;
-use eagleray_types::control::{NodeCounters, NodeEvent, NodeInfo};
+use eagleray_types::control::{NodeCounters, NodeEvent};
 use prost::Message;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -28,51 +24,21 @@ use crate::{
     directory::Error,
     link::NotSent,
     owner,
-    presence::Presence,
     ready::{Failure, Kind},
-    replicas::Replicas,
-    service::Service,
     spawn,
     state_directory::Logs,
 };
 
 mod channels;
+mod machine;
 
 pub(crate) use channels::Channels;
+pub(crate) use machine::{Machine, Services};
 
 /// How often what was left to this process and has ended is waited for.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// What is shown of the log of a process that does not start.
 const LOG_TAIL_BYTES: usize = 2000;
-
-#[derive(Debug)]
-pub(crate) struct Services {
-    pub(crate) reaper: Service,
-    pub(crate) controller: Service,
-    pub(crate) proxy: Service,
-}
-
-impl Services {
-    fn of(&mut self, role: Role) -> &mut Service {
-        match role {
-            Role::Controller => &mut self.controller,
-            Role::Proxy => &mut self.proxy,
-            Role::Reaper => &mut self.reaper,
-        }
-    }
-}
-
-/// What the core's commands are carried out with.
-#[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) node_id: NodeId,
-    pub(crate) services: Services,
-    pub(crate) replicas: Replicas,
-    pub(crate) presence: Presence,
-    pub(crate) info: Rc<RefCell<NodeInfo>>,
-    pub(crate) log_directory: PathBuf,
-    pub(crate) logs: eagleray_logs::Writer,
-}
 
 #[derive(Debug)]
 pub(crate) struct Supervisor<Announce> {

@@ -43,11 +43,11 @@ pub enum Command {
     Replica(String, ReplicaCommand),
     /// For the controller that runs now.
     Report(NodeEvent),
-    /// Look whether all is there; answered by [`Event::Looked`].
+    /// Look whether all is there; answered by [`Event::Looked`](super::Event::Looked).
     Look,
-    /// Say whether the node is up; answered by [`Event::Announced`] when it is. Once.
+    /// Say whether the node is up; answered by [`Event::Announced`](super::Event::Announced) when it is. Once.
     Announce(Result<(), Failure>),
-    /// Read the end of the log of a process; answered by [`Event::LogRead`].
+    /// Read the end of the log of a process; answered by [`Event::LogRead`](super::Event::LogRead).
     ReadLog(Role),
     /// What the proxy has counted, for all who asked; `None`: there is none that could say.
     Counted(Option<NodeCounters>),

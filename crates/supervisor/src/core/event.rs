@@ -10,9 +10,9 @@ use crate::owner::Gone;
 pub enum Event {
     Service(Role, ServiceNews),
     Replica(String, ReplicaNews),
-    /// A time of [`Core::next_timeout`] has come.
+    /// A time of [`Core::next_timeout`](super::Core::next_timeout) has come.
     Timeout,
-    /// The answer to [`Command::Look`], or what was seen on the way.
+    /// The answer to [`Command::Look`](super::Command::Look), or what was seen on the way.
     Looked(Looked),
     /// A signal to the node, by its name.
     Signalled(&'static str),
@@ -20,11 +20,11 @@ pub enum Event {
     ShutdownWanted,
     /// Somebody asks what the proxy has counted.
     CountersWanted,
-    /// The answer to [`Command::Announce`]: whether those who wait for the node know now.
+    /// The answer to [`Command::Announce`](super::Command::Announce): whether those who wait for the node know now.
     Announced {
         known: bool,
     },
-    /// The answer to [`Command::ReadLog`].
+    /// The answer to [`Command::ReadLog`](super::Command::ReadLog).
     LogRead(String),
 }
 
