@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 FINAL = 0x80
+# The first reserved bit: a compressed message.
+COMPRESSED = 0x40
 
 
 class Refused(Exception):

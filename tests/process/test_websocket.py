@@ -1,15 +1,17 @@
 """WebSockets end to end: FastAPI and plain ASGI applications behind one proxy, with a client of raw frames."""
 
+import contextlib
 import os
 import re
 import signal
 import time
+import zlib
 from collections.abc import Iterator
 
 import pytest
 
 from machine import Machine, Script, eventually
-from websocket import BINARY, PING, PONG, TEXT, Closed, Refused, WebSocket
+from websocket import BINARY, COMPRESSED, FINAL, PING, PONG, TEXT, Closed, Refused, WebSocket
 
 SERVICE = """
 import asyncio, json, os
@@ -325,6 +327,48 @@ def test_a_client_that_does_not_read_stops_the_application(script: Script) -> No
         eventually(stands, "the application waits")
         # What is under way: buffers of the kernel, of the proxy, and the credit of the replica.
         assert script.get("/raw/").json()[0] * 10_000 < 32 << 20
+
+
+def test_messages_are_compressed_both_ways_and_user_code_sees_them_as_they_were(script: Script) -> None:
+    fields = {"sec-websocket-extensions": "permessage-deflate; client_max_window_bits"}
+    with connect(script, "/chat/echo/a", headers=fields) as socket:
+        assert socket.headers["sec-websocket-extensions"] == "permessage-deflate"
+        said = socket.receive()
+        assert isinstance(said, str)
+        assert said.startswith('{"name":"a"'), "short, so as it is"
+        # zlib of C, which refers to the messages before.
+        out, back = zlib.compressobj(wbits=-15), zlib.decompressobj(wbits=-15)
+        for number in range(20):
+            message = f"größer als vorher {number} ".encode() * (100 * number + 60)
+            packed = (out.compress(message) + out.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            socket.send(packed, opcode=TEXT | COMPRESSED)
+            came, first = b"", 0
+            while True:
+                head, _, data = socket.frame()
+                first, came = first or head, came + data
+                if head & FINAL:
+                    break
+            assert first & COMPRESSED, "the first frame says it"
+            assert len(came) < len(message) / 4
+            assert back.decompress(came + b"\0\0\xff\xff") == message
+        assert socket.close() == Closed(1000, "")
+
+
+def test_a_bomb_is_closed_before_more_of_it_is_inflated_than_a_message_may_have(script: Script) -> None:
+    fields = {"sec-websocket-extensions": "permessage-deflate"}
+    out = zlib.compressobj(9, wbits=-15)
+    with connect(script, "/chat/echo/bomb", headers=fields) as socket:
+        socket.receive()
+        before = script.counters["websocket_messages_too_long"]
+        packed = b"".join(out.compress(bytes(1 << 20)) for _ in range(256)) + out.flush(zlib.Z_SYNC_FLUSH)
+        assert len(packed) < 300_000
+        with contextlib.suppress(ConnectionError):
+            socket.send(packed[:-4], opcode=BINARY | COMPRESSED)
+        closed = socket.receive()
+        assert isinstance(closed, Closed)
+        assert closed.code == 1009
+        assert script.counters["websocket_messages_too_long"] == before + 1
+        assert script.counters["panics"] == 0
 
 
 def test_a_message_that_is_too_long_and_counters(script: Script) -> None:
