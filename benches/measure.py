@@ -209,6 +209,11 @@ def measure_bodies():
     return script("bodies", limit_s=1800)
 
 
+def measure_echoes():
+    """Rates of messages of WebSockets that come back, by way and system."""
+    return script("echoes", limit_s=1800)
+
+
 def script(name, *arguments, limit_s=300):
     """What a script of this folder reports."""
     command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]

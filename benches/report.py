@@ -117,7 +117,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi, bodies):
+def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -168,6 +168,7 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies):
     found += model_bars(results)
     found += handle_bars(handles)
     found += body_bars(bodies)
+    found += echo_bars(echoes)
     found += baseline_bars(results, instructions)
     return found
 
@@ -244,6 +245,15 @@ def body_bars(bodies):
             note = f"ours {rates[0]:,.0f} MB/s" if rates[0] else ""
             yield Bar(f"1 GiB {way}, MB/s to {name}", ratio, ">=", bound, bodies["skipped"].get(name, note))
         yield Bar(f"1 GiB {way}, memory grew, MiB", own.get("grew_mib"), "<=", 4)
+
+
+def echo_bars(echoes):
+    """Messages of WebSockets to uvicorn's, which has its application in the process that compresses."""
+    for way, systems in echoes.get("ways", {}).items():
+        rates = [systems.get(one, {}).get("messages_per_second") for one in ("eagleray", "uvicorn")]
+        ratio = rates[0] / rates[1] if all(rates) else None
+        note = f"ours {rates[0]:,.0f}/s" if rates[0] else ""
+        yield Bar(f"echo {way}, messages/s to uvicorn", ratio, ">=", 1, echoes["skipped"].get("uvicorn", note))
 
 
 def baseline_bars(results, instructions):

@@ -26,6 +26,7 @@ from measure import (
     measure_balance,
     measure_bodies,
     measure_cleanly,
+    measure_echoes,
     measure_handles,
     measure_memory,
 )
@@ -33,7 +34,7 @@ from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies")
+PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes")
 
 
 def options():
@@ -153,7 +154,9 @@ def main():
 
     bodies = attempt(part("bodies"), "bodies of 1 GiB, down and up", measure_bodies, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi, bodies)
+    echoes = attempt(part("echoes"), "messages of WebSockets, small and big", measure_echoes, {})
+
+    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -175,6 +178,7 @@ def main():
         "handles": handles,
         "asgi": asgi,
         "bodies": bodies,
+        "echoes": echoes,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")

@@ -17,6 +17,7 @@ PEERS = {
         "uvicorn==0.54.0",
         "uvloop==0.23.0",
         "httptools==0.9.0",
+        "websockets==17.4",
         "granian[uvloop]==2.8.7",
         "scikit-learn==1.9.1",
     ],

@@ -2,18 +2,21 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
     time::Instant,
 };
 
-use crate::response::{Broken, Response, parse};
+use crate::{
+    response::{Broken, Response},
+    stream::{Dial, Stream},
+};
 
 /// Longest response that is followed.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
+    parse: fn(&[u8]) -> Result<Option<Response>, Broken>,
     buffer: Vec<u8>,
     filled: usize,
     /// Bytes of the request that are written.
@@ -33,12 +36,10 @@ pub(crate) enum Progress {
 }
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
+    pub(crate) fn open(dial: &Dial) -> io::Result<Self> {
         Ok(Self {
-            stream,
+            stream: dial.connect()?,
+            parse: dial.parser(),
             buffer: vec![0; 16 * 1024],
             filled: 0,
             written: 0,
@@ -63,7 +64,10 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        match self.stream.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            flushed => flushed.map(|()| true),
+        }
     }
 
     pub(crate) fn receive(&mut self) -> Progress {
@@ -84,7 +88,7 @@ impl Connection {
                 Err(_) => return Progress::Failed,
             }
             let full = self.filled == self.buffer.len();
-            match parse(&self.buffer[..self.filled]) {
+            match (self.parse)(&self.buffer[..self.filled]) {
                 Ok(Some(response)) => return Progress::Answered(response),
                 // A read that left room has taken all there is: epoll tells of more.
                 Ok(None) if full => {}

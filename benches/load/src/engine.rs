@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     io,
     mem::MaybeUninit,
-    net::SocketAddr,
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -21,6 +20,7 @@ use serde::Serialize;
 use crate::{
     connection::{Connection, Progress},
     histogram::Histogram,
+    stream::Dial,
 };
 
 /// Distinct bodies that a tally holds.
@@ -56,7 +56,7 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) struct Engine {
     epoll: OwnedFd,
-    address: SocketAddr,
+    dial: Dial,
     request: Vec<u8>,
     connections: Vec<Connection>,
     latencies: Histogram,
@@ -71,14 +71,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(
-        address: SocketAddr,
+        dial: Dial,
         request: Vec<u8>,
         connections: usize,
         tally: bool,
     ) -> io::Result<Self> {
         let mut engine = Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            address,
+            dial,
             request,
             connections: Vec::new(),
             latencies: Histogram::new(),
@@ -90,7 +90,7 @@ impl Engine {
             fresh: true,
         };
         for index in 0..connections {
-            let connection = Connection::open(address)?;
+            let connection = Connection::open(&engine.dial)?;
             engine.watch(&connection, index)?;
             engine.connections.push(connection);
         }
@@ -193,7 +193,7 @@ impl Engine {
                 let flags = EventFlags::IN | EventFlags::OUT;
                 Ok(epoll::modify(
                     &self.epoll,
-                    &connection.stream,
+                    connection.stream.tcp(),
                     EventData::new_u64(index as u64),
                     flags,
                 )?)
@@ -209,7 +209,7 @@ impl Engine {
                 let data = EventData::new_u64(index as u64);
                 Ok(epoll::modify(
                     &self.epoll,
-                    &connection.stream,
+                    connection.stream.tcp(),
                     data,
                     EventFlags::IN,
                 )?)
@@ -233,7 +233,7 @@ impl Engine {
 
     /// Replaces the connection; dropping the old one takes it out of epoll.
     fn reopen(&mut self, index: usize) -> io::Result<()> {
-        let mut connection = Connection::open(self.address)?;
+        let mut connection = Connection::open(&self.dial)?;
         self.watch(&connection, index)?;
         connection.sent_at = Instant::now();
         let now = connection.sent_at;
@@ -244,7 +244,7 @@ impl Engine {
     fn watch(&self, connection: &Connection, index: usize) -> io::Result<()> {
         Ok(epoll::add(
             &self.epoll,
-            &connection.stream,
+            connection.stream.tcp(),
             EventData::new_u64(index as u64),
             EventFlags::IN,
         )?)

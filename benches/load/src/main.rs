@@ -1,4 +1,5 @@
-//! `eagleray-bench-load`: closed-loop HTTP/1.1 load over keep-alive connections, one thread, one line of JSON.
+//! `eagleray-bench-load`: closed-loop HTTP/1.1 load over keep-alive connections, one thread, one line of JSON. Or messages
+//! of WebSockets that are echoed, and either over TLS.
 //!
 //! It sits beside the server on a machine of two cores, so what it costs itself decides what can be measured: one
 //! thread on epoll, one write and one read a request, no allocation a request.
@@ -7,6 +8,8 @@ mod connection;
 mod engine;
 mod histogram;
 mod response;
+mod stream;
+mod websocket;
 
 use std::{
     fs,
@@ -19,6 +22,8 @@ use std::{
 use clap::Parser;
 
 use engine::{Engine, Limit};
+use stream::Dial;
+use websocket::WebSocket;
 
 #[derive(Debug, Parser)]
 #[command(about = "Closed-loop HTTP/1.1 load over keep-alive connections; prints one line of JSON")]
@@ -49,6 +54,15 @@ struct Options {
     /// Count equal response bodies (the first 64 distinct ones).
     #[arg(long)]
     tally: bool,
+    /// Over TLS, whatever the certificate.
+    #[arg(long)]
+    tls: bool,
+    /// Messages of a WebSocket of so many bytes, instead of requests; each is to come back.
+    #[arg(long)]
+    websocket: Option<usize>,
+    /// They are compressed, and what comes back may be.
+    #[arg(long, requires = "websocket")]
+    compress: bool,
 }
 
 impl Options {
@@ -78,12 +92,15 @@ fn run(options: &Options) -> io::Result<()> {
         Some(requests) => Limit::Requests(requests),
         None => Limit::Time(Duration::from_secs_f64(options.seconds)),
     };
-    let mut engine = Engine::new(
-        options.address,
-        options.request()?,
-        options.connections,
-        options.tally,
-    )?;
+    let websocket = options
+        .websocket
+        .map(|bytes| WebSocket::new(&options.path, bytes, options.compress));
+    let request = match &websocket {
+        Some(websocket) => websocket.message.clone(),
+        None => options.request()?,
+    };
+    let dial = Dial::new(options.address, options.tls, websocket);
+    let mut engine = Engine::new(dial, request, options.connections, options.tally)?;
     if options.warmup > 0.0 {
         engine.run(Limit::Time(Duration::from_secs_f64(options.warmup)))?;
     }
