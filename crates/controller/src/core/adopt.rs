@@ -80,6 +80,7 @@ fn adopt_one(
     out: &mut Outbox,
 ) {
     let Some(deployment) = books.deployment_mut(&label.deployment) else {
+        debug_assert!(false, "{} has no place in the books", label.deployment);
         return;
     };
     let ready = match ReplicaEvent::decode(listed.ready.as_slice()) {
