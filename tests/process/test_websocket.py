@@ -329,6 +329,7 @@ def test_a_client_that_does_not_read_stops_the_application(script: Script) -> No
         assert script.get("/raw/").json()[0] * 10_000 < 32 << 20
 
 
+@pytest.mark.contract("4.4/websocket-compression")
 def test_messages_are_compressed_both_ways_and_user_code_sees_them_as_they_were(script: Script) -> None:
     fields = {"sec-websocket-extensions": "permessage-deflate; client_max_window_bits"}
     with connect(script, "/chat/echo/a", headers=fields) as socket:

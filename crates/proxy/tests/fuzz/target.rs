@@ -162,7 +162,10 @@ pub(crate) fn http2(input: &[u8]) {
 
 const HANDSHAKE: &[u8] =
     b"GET /echo HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// In the first byte: the client takes compression.
+pub(crate) const COMPRESSES: u8 = 0x80;
+const OFFER: &[u8] = b"sec-websocket-extensions: permessage-deflate\r\n";
 
 /// The same, on an open WebSocket.
 pub(crate) fn websocket(input: &[u8]) {
@@ -170,7 +173,11 @@ pub(crate) fn websocket(input: &[u8]) {
         return;
     };
     let mut stream = connect();
-    stream.write_all(HANDSHAKE).expect("the proxy reads");
+    let compresses = cut & COMPRESSES != 0;
+    let offer = if compresses { OFFER } else { b"" };
+    stream
+        .write_all(&[HANDSHAKE, offer, b"\r\n"].concat())
+        .expect("the proxy reads");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -178,7 +185,7 @@ pub(crate) fn websocket(input: &[u8]) {
         head.push(byte[0]);
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
-    check_messages(&send_and_read(&mut stream, cut, frames));
+    check_messages(&send_and_read(&mut stream, cut, frames), compresses);
     check_panics();
 }
 
@@ -230,16 +237,21 @@ fn check_panics() {
 }
 
 /// What came are frames of a server, and nothing follows the closing frame. The last may be cut.
-fn check_messages(mut answers: &[u8]) {
+fn check_messages(mut answers: &[u8], compresses: bool) {
     while let [first, second, rest @ ..] = answers {
         assert!(
-            matches!(first, 0 | 1 | 2 | 0x80 | 0x81 | 0x82 | 0x88 | 0x8a),
+            matches!(first, 0 | 1 | 2 | 0x80 | 0x81 | 0x82 | 0x88 | 0x8a)
+                || compresses && matches!(first, 0x41 | 0x42 | 0xc1 | 0xc2),
             "{first:#x}"
         );
         let (length, rest) = match (second, rest) {
             (0..=125, rest) => (usize::from(*second), rest),
             (126, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
             (126, _) => return,
+            (127, rest) if compresses => match rest.split_first_chunk::<8>() {
+                Some((length, rest)) => (u64::from_be_bytes(*length) as usize, rest),
+                None => return,
+            },
             _ => panic!("a frame of a length that nobody sent: {second}"),
         };
         answers = rest.get(length..).unwrap_or_default();
