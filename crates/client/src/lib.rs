@@ -25,4 +25,4 @@ pub use content::Content;
 pub use conversation::{Asking, Conversation, SLICE};
 pub use orders::Orders;
 pub use reservation::{Dispatched, Reservation};
-pub use router::{Order, Router, request_id};
+pub use router::{Order, Router, Sent};

@@ -8,7 +8,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, thread::JoinHandle, time::Instant};
 
 use bytes::BytesMut;
 use eagleray_router::service::{Handle, Options};
-use eagleray_types::DeploymentKey;
+use eagleray_types::{Caller, Cancel, DeploymentKey};
 use eagleray_wire::{
     Attachments, CallHead, HeadError, ModelKey, RequestHead, SessionKey,
     region::{Held, Lent, Pool},
@@ -30,7 +30,10 @@ use crate::{
 const REPORTS: usize = 64;
 
 /// One call, as its caller wants it.
-#[derive(Debug)]
+#[expect(
+    missing_debug_implementations,
+    reason = "whoever makes the call may not have one"
+)]
 pub struct Order<'a> {
     pub key: DeploymentKey,
     /// The only replica that it may go to; empty: any.
@@ -42,11 +45,17 @@ pub struct Order<'a> {
     pub arguments: Arguments,
     /// The caller iterates over the result.
     pub stream: bool,
-    /// Of the request that makes the call, or a fresh one ([`request_id`]).
-    pub request_id: &'a str,
-    /// Of the request that makes the call.
-    pub route: &'a str,
-    pub deadline: Option<Instant>,
+    /// The request that makes the call; `None`: it has a fresh id, no route, no time limit, and nobody ends it.
+    pub caller: Option<&'a dyn Caller>,
+}
+
+/// A call that was sent.
+#[derive(Debug)]
+pub struct Sent {
+    pub call: Arc<Call>,
+    /// Of a call that named no method, and of no other.
+    pub reservation: Option<Reservation>,
+    pub request_id: String,
 }
 
 /// The process's router. Dropping it leaves its thread alone: [`Router::close`] ends it.
@@ -112,22 +121,25 @@ impl Router {
         &self.orders
     }
 
-    /// Sends a call. Never waits. A reservation comes with a call that names no method, and with no other.
+    /// Sends a call. Never waits.
     ///
     /// # Errors
     /// A name is too long for a head.
-    pub fn call(&self, order: Order<'_>) -> Result<(Arc<Call>, Option<Reservation>), HeadError> {
+    pub fn call(&self, order: Order<'_>) -> Result<Sent, HeadError> {
+        let (request_id, route) = order
+            .caller
+            .map_or_else(|| (fresh_id(), String::new()), Caller::identity);
         let reserves = order.method.is_empty();
         let mut head = BytesMut::with_capacity(128);
         RequestHead::Call(CallHead {
-            request_id: order.request_id.as_bytes(),
+            request_id: request_id.as_bytes(),
             traceparent: b"",
             priority: 0,
             method: order.method.as_bytes(),
             multiplexed_model_id: order.multiplexed_model_id.as_bytes(),
             session_id: order.session_id.as_bytes(),
             stream: order.stream || reserves,
-            route: order.route.as_bytes(),
+            route: route.as_bytes(),
             attachments: Attachments::default(),
         })
         .encode(&mut head)?;
@@ -145,13 +157,21 @@ impl Router {
             },
             model: ModelKey::of(order.multiplexed_model_id.as_bytes()),
             session: SessionKey::of(order.session_id.as_bytes()),
-            deadline: order.deadline,
+            deadline: order.caller.and_then(Caller::deadline_of_calls),
         };
         self.orders.send(order::Order {
             request,
             call: Unfinished(Arc::clone(&call)),
         });
-        Ok((call, reservation))
+        if let Some(caller) = order.caller {
+            let call: Arc<dyn Cancel> = call.clone();
+            caller.cancels(&call);
+        }
+        Ok(Sent {
+            call,
+            reservation,
+            request_id,
+        })
     }
 
     /// Copies bytes, one after the other, into a region: the body of a call. `None`: there is no room, and they go as
@@ -177,7 +197,7 @@ impl Router {
 }
 
 /// A fresh UUID4, for a call that no request makes.
-pub fn request_id() -> String {
+fn fresh_id() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{bits:032x}");
     [

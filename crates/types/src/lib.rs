@@ -11,6 +11,6 @@ mod id;
 pub mod control;
 pub mod options;
 
-pub use cancel::Cancel;
+pub use cancel::{Caller, Cancel};
 pub use error::ErrorCode;
 pub use id::{DeploymentKey, NodeId, ReplicaId, replica_log_name};

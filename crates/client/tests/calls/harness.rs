@@ -246,7 +246,7 @@ impl World {
 
     pub(crate) fn order(&self, arguments: Arguments, stream: bool) -> Arc<Call> {
         let order = order("predict", arguments, stream);
-        self.router.call(order).expect("a head can be made").0
+        self.router.call(order).expect("a head can be made").call
     }
 }
 
@@ -265,9 +265,7 @@ pub(crate) fn order(method: &str, arguments: Arguments, stream: bool) -> Order<'
         session_id: "",
         arguments,
         stream,
-        request_id: "id",
-        route: "/",
-        deadline: None,
+        caller: None,
     }
 }
 

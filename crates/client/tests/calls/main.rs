@@ -6,15 +6,15 @@ mod harness;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
-use eagleray_client::{Arguments, Completions, Content, Dispatched, Outcome, Segment};
+use eagleray_client::{Arguments, Completions, Content, Dispatched, Order, Outcome, Segment, Sent};
 use eagleray_replica::{Body, Room};
-use eagleray_types::Cancel as _;
+use eagleray_types::Cancel;
 use eagleray_wire::Flags;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -165,7 +165,9 @@ fn items_are_not_asked_for_faster_than_they_are_taken() {
 fn a_reserved_slot_runs_what_is_dispatched_later() {
     let world = World::new();
     let nothing = Arguments::Whole(Content::Bytes("".into()));
-    let (call, reservation) = world
+    let Sent {
+        call, reservation, ..
+    } = world
         .router
         .call(order("", nothing, false))
         .expect("a head can be made");
@@ -204,7 +206,9 @@ fn a_reserved_slot_runs_what_is_dispatched_later() {
 fn a_reservation_that_nobody_can_use_any_more_gives_its_slot_back() {
     let world = World::new();
     let nothing = Arguments::Whole(Content::Bytes("".into()));
-    let (call, reservation) = world
+    let Sent {
+        call, reservation, ..
+    } = world
         .router
         .call(order("", nothing, false))
         .expect("a head can be made");
@@ -220,6 +224,75 @@ fn a_reservation_that_nobody_can_use_any_more_gives_its_slot_back() {
         world.replica.rest();
     }
     assert_eq!(code(&call), "Cancelled");
+}
+
+/// A request that makes calls.
+#[derive(Debug)]
+struct Caller {
+    deadline: Instant,
+    calls: Mutex<Vec<Arc<dyn Cancel>>>,
+}
+
+impl eagleray_types::Caller for Caller {
+    fn identity(&self) -> (String, String) {
+        ("mine".to_owned(), "/route".to_owned())
+    }
+
+    fn deadline_of_calls(&self) -> Option<Instant> {
+        Some(self.deadline)
+    }
+
+    fn cancels(&self, call: &Arc<dyn Cancel>) {
+        self.calls
+            .lock()
+            .expect("nobody panicked")
+            .push(Arc::clone(call));
+    }
+}
+
+#[test]
+fn a_call_belongs_to_the_request_that_makes_it() {
+    let world = World::new();
+    let caller = Caller {
+        deadline: Instant::now() + BOUND,
+        calls: Mutex::default(),
+    };
+    let nothing = || Arguments::Whole(Content::Bytes("".into()));
+    let sent = world
+        .router
+        .call(Order {
+            caller: Some(&caller),
+            ..order("predict", nothing(), false)
+        })
+        .expect("a head can be made");
+    assert_eq!(sent.request_id, "mine");
+    let request = world.replica.request();
+    let head = request.head().expect("a head");
+    assert_eq!(
+        (head.request_id(), head.route()),
+        (&b"mine"[..], &b"/route"[..])
+    );
+    assert!(
+        request.deadline().is_some(),
+        "it is due when the caller's answer is"
+    );
+    let calls = std::mem::take(&mut *caller.calls.lock().expect("nobody panicked"));
+    assert_eq!(calls.len(), 1);
+    calls[0].cancel();
+    assert_eq!(code(&sent.call), "Cancelled");
+    let ids: Vec<_> = (0..2)
+        .map(|_| {
+            let order = order("predict", nothing(), false);
+            let sent = world.router.call(order).expect("a head can be made");
+            let request = world.replica.request();
+            assert_eq!(request.head().expect("a head").route(), b"");
+            assert!(request.deadline().is_none());
+            answer(&request, b"");
+            value(&sent.call);
+            sent.request_id
+        })
+        .collect();
+    assert_ne!(ids[0], ids[1], "nobody's calls have an id each");
 }
 
 #[test]
@@ -314,10 +387,10 @@ fn a_call_to_one_replica_says_when_that_is_gone() {
             false,
         )
     };
-    let call = world.router.call(to("replica")).expect("a head").0;
+    let call = world.router.call(to("replica")).expect("a head").call;
     answer(&world.replica.request(), b"mine");
     assert_eq!(value(&call), b"mine");
-    let call = world.router.call(to("another")).expect("a head").0;
+    let call = world.router.call(to("another")).expect("a head").call;
     assert_eq!(code(&call), "Unavailable");
     let (follower, empty) = (&world.follower, Vec::new());
     world.controller.tell(follower, empty);

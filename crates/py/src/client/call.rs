@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_client::{Arguments, Dispatched, Outcome, Refusal, Reservation, SLICE, Segment};
+use eagleray_client::{Arguments, Dispatched, Outcome, Refusal, Reservation, SLICE, Segment, Sent};
 use eagleray_types::Cancel as _;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError},
@@ -25,15 +25,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(super) const fn new(
-        shared: Arc<eagleray_client::Call>,
-        reservation: Option<Reservation>,
-        request_id: String,
-    ) -> Self {
+    pub(super) fn new(sent: Sent) -> Self {
         Self {
-            shared,
-            reservation,
-            request_id,
+            shared: sent.call,
+            reservation: sent.reservation,
+            request_id: sent.request_id,
         }
     }
 }

@@ -1,12 +1,9 @@
 //! `Router`: the router that all handles of a process share, as Python sees it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use eagleray_client::{Order, request_id};
-use eagleray_types::{Cancel, DeploymentKey};
+use eagleray_client::Order;
+use eagleray_types::{Caller, DeploymentKey};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
@@ -62,31 +59,18 @@ impl Router {
                 "this router belongs to the process that this one was forked from",
             ));
         }
-        let (request_id, route) = match parent {
-            Some(parent) => parent.get().identity()?,
-            None => (request_id(), String::new()),
-        };
-        let parent = parent.map(|parent| parent.get().core());
-        let (call, reservation) = self
-            .router
-            .call(Order {
-                key: DeploymentKey::new(application, deployment),
-                replica_id,
-                method,
-                multiplexed_model_id,
-                session_id,
-                arguments: arguments_from_python(arguments)?,
-                stream,
-                request_id: &request_id,
-                route: &route,
-                deadline: parent.and_then(eagleray_replica::Request::deadline_of_calls),
-            })
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        if let Some(parent) = parent {
-            let call: Arc<dyn Cancel> = call.clone();
-            parent.cancels(&call);
-        }
-        Ok(Call::new(call, reservation, request_id))
+        let sent = self.router.call(Order {
+            key: DeploymentKey::new(application, deployment),
+            replica_id,
+            method,
+            multiplexed_model_id,
+            session_id,
+            arguments: arguments_from_python(arguments)?,
+            stream,
+            caller: parent.map(|parent| parent.get().core() as &dyn Caller),
+        });
+        sent.map(Call::new)
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Copies buffers, one after the other, into a region: the body of a call. `None`: there is no room, and they go as

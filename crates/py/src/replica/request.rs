@@ -363,13 +363,6 @@ impl Request {
         &self.core
     }
 
-    /// Its id and its route, which calls that it makes inherit.
-    pub(crate) fn identity(&self) -> PyResult<(String, String)> {
-        let head = self.head()?;
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Ok((text(head.request_id()), text(head.route())))
-    }
-
     fn head(&self) -> PyResult<RequestHead<'_>> {
         self.core
             .head()

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use eagleray_types::Cancel;
+use eagleray_types::{Caller, Cancel};
 use eagleray_wire::Claims;
 
 use super::{Phase, Request, State};
@@ -55,30 +55,6 @@ impl Request {
         }
     }
 
-    /// When the answers to calls that user code makes are due. `None`: no limit, or this request has its own answer, so
-    /// that whatever still runs runs for itself.
-    pub fn deadline_of_calls(&self) -> Option<Instant> {
-        let state = self.state.lock();
-        self.deadline
-            .filter(|_| !state.end_sent && !state.accepted && state.phase != Phase::Over)
-    }
-
-    /// Cancels `call` when nobody wants the answer of this request any more, at once if that is so already.
-    pub fn cancels(&self, call: &Arc<dyn Cancel>) {
-        let mut state = self.state.lock();
-        if state.end_sent || state.phase == Phase::Over {
-            return;
-        }
-        if state.cancelled {
-            call.cancel();
-            return;
-        }
-        if state.calls.len() == state.calls.capacity() {
-            state.calls.retain(|call| call.strong_count() > 0);
-        }
-        state.calls.push(Arc::downgrade(call));
-    }
-
     /// I/O thread: the router is gone; what has not started never will.
     pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
@@ -92,6 +68,39 @@ impl Request {
         self.connection().page.take(self.slot, self.sequence);
         state.cancelled = true;
         self.give_up(state);
+    }
+}
+
+impl Caller for Request {
+    fn identity(&self) -> (String, String) {
+        let Ok(head) = self.head() else {
+            debug_assert!(false, "the head was read when the request came");
+            return Default::default();
+        };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(head.request_id()), text(head.route()))
+    }
+
+    /// `None` too when this request has its own answer, so that whatever still runs runs for itself.
+    fn deadline_of_calls(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        self.deadline
+            .filter(|_| !state.end_sent && !state.accepted && state.phase != Phase::Over)
+    }
+
+    fn cancels(&self, call: &Arc<dyn Cancel>) {
+        let mut state = self.state.lock();
+        if state.end_sent || state.phase == Phase::Over {
+            return;
+        }
+        if state.cancelled {
+            call.cancel();
+            return;
+        }
+        if state.calls.len() == state.calls.capacity() {
+            state.calls.retain(|call| call.strong_count() > 0);
+        }
+        state.calls.push(Arc::downgrade(call));
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io::Read, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use eagleray_replica::Event;
 use eagleray_types::{
-    Cancel,
+    Caller, Cancel,
     control::{Condition, ReplicaEvent, replica_event},
 };
 use eagleray_wire::{Claims, Decoder, Flags, Kind};
