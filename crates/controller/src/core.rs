@@ -48,7 +48,10 @@ use std::{
     time::Duration,
 };
 
-use eagleray_types::control::{ApplicationStatus, Status, TargetUpdate, api_response};
+use eagleray_types::{
+    NodeId,
+    control::{ApplicationStatus, Status, TargetUpdate, api_response},
+};
 
 pub use command::{Command, Level, Save};
 pub use event::{CallId, Event, Reached, Request, SaveError};
@@ -71,6 +74,8 @@ use waits::Waits;
 
 #[derive(Clone, Debug)]
 pub struct CoreOptions {
+    /// The node that replicas start on.
+    pub node: NodeId,
     /// This life of the controller, one above the last.
     pub epoch: u64,
     pub seed: u64,
@@ -158,7 +163,7 @@ impl Core {
             }
             Event::ClientGone { connection } => self.waits.on_client_gone(connection),
             Event::Saved(result) => self.on_saved(result, now),
-            Event::Node(event) => self.on_node(event, now),
+            Event::Node { node, body } => self.on_node(&node, body, now),
             Event::Reached {
                 replica_id,
                 reached,

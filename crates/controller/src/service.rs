@@ -19,9 +19,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_types::control::{
-    ApiResponse, NodeCommand, NodeEvent, Publish, api_request, api_response, node_command,
-    node_event,
+use eagleray_types::{
+    NodeId,
+    control::{
+        ApiResponse, NodeCommand, NodeEvent, Publish, api_request, api_response, node_command,
+        node_event,
+    },
 };
 use eagleray_wire::{Decoder, Frame, Kind};
 use prost::Message as _;
@@ -86,6 +89,7 @@ pub fn run_with(
         let node = UnixStream::from_std(node).map_err(Error::Node)?;
         let epoch = loaded.epoch;
         let core_options = CoreOptions {
+            node: options.node.clone(),
             epoch,
             seed: fastrand::u64(..),
             blob_directory: options.blob_directory.clone(),
@@ -196,7 +200,8 @@ impl Service {
                 Some(body) => {
                     self.check_epoch(&body)?;
                     exited |= matches!(body, node_event::Body::Exited(_));
-                    events.push(Event::Node(body));
+                    let node = self.options.node.clone();
+                    events.push(Event::Node { node, body });
                 }
                 None => tracing::warn!("the node sent an event that is not known here"),
             }
@@ -297,14 +302,15 @@ impl Service {
     fn carry_out(&mut self, commands: Vec<Command>) -> Result<(), Error> {
         for command in commands {
             match command {
-                Command::Node(body) => self.tell_node(body)?,
+                Command::Node { node, body } => self.tell_node(&node, body)?,
                 Command::Publish(update) => {
                     let publish = Publish {
                         snapshot: update.snapshot,
                         update: update.encode_to_vec(),
                         epoch: self.epoch,
                     };
-                    self.tell_node(node_command::Body::Publish(publish))?;
+                    let node = self.options.node.clone();
+                    self.tell_node(&node, node_command::Body::Publish(publish))?;
                     self.clients.publish(&update);
                 }
                 Command::Save(save) => self.keeper.save(save, self.core.revisions()),
@@ -327,10 +333,14 @@ impl Service {
         Ok(())
     }
 
-    fn tell_node(&mut self, body: node_command::Body) -> Result<(), Error> {
+    fn tell_node(&mut self, node: &NodeId, body: node_command::Body) -> Result<(), Error> {
+        debug_assert_eq!(
+            *node, self.options.node,
+            "there is one connection, to this node"
+        );
         let command = NodeCommand {
             body: Some(body),
-            node: self.options.node.to_string(),
+            node: node.to_string(),
         };
         Frame::control(0, command.encode_to_vec()).encode(&mut self.unsent);
         if self.unsent.len() > UNSENT_BYTES {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{DeploymentOptions, ReplicaTarget};
+use eagleray_types::{
+    NodeId,
+    control::{DeploymentOptions, ReplicaTarget},
+};
 
 use super::{
     condition::Condition,
@@ -48,6 +51,8 @@ pub(crate) struct Reach {
 #[derive(Clone, Debug)]
 pub(crate) struct Replica {
     pub(crate) id: String,
+    /// Where it runs: what it is told goes there.
+    pub(crate) node: NodeId,
     /// The life of the controller that spawned it.
     pub(crate) epoch: u64,
     /// What it runs, with the newest options that it was told or shall be told.

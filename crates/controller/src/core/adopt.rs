@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{
-    Empty, Listed, ListedReplica, ReplicaEvent, replica_command, replica_event,
+use eagleray_types::{
+    NodeId,
+    control::{Empty, Listed, ListedReplica, ReplicaEvent, replica_command, replica_event},
 };
 use prost::Message as _;
 
@@ -27,6 +28,7 @@ use crate::books::{
 /// Takes over what lives. What nothing wants is stopped.
 pub(super) fn adopt(
     books: &mut Books,
+    node: &NodeId,
     replicas: &[ListedReplica],
     now: Duration,
     out: &mut Outbox,
@@ -39,15 +41,16 @@ pub(super) fn adopt(
             .and_then(|label| Some((label, place(books, label)?)));
         match place {
             Some((label, spec)) => {
-                adopt_one(books, listed, label, spec, now, out);
+                adopt_one(books, node, listed, label, spec, now, out);
                 adopted += 1;
             }
             None if listed.stopping => {}
             None => {
                 // Routers may still send to it: it drains before the first update leaves it out.
-                out.tell(&listed.replica_id, replica_command::Body::Drain(Empty {}));
+                let drain = replica_command::Body::Drain(Empty {});
+                out.tell(node, &listed.replica_id, drain);
                 let grace = label.map_or(0, |label| label.grace_milliseconds);
-                out.stop(&listed.replica_id, listed.epoch, grace);
+                out.stop(node, &listed.replica_id, listed.epoch, grace);
                 unknown += 1;
             }
         }
@@ -73,6 +76,7 @@ fn place(books: &Books, label: &Label) -> Option<VersionSpec> {
 
 fn adopt_one(
     books: &mut Books,
+    node: &NodeId,
     listed: &ListedReplica,
     label: &Label,
     spec: VersionSpec,
@@ -103,6 +107,7 @@ fn adopt_one(
     let version = spec.version().to_owned();
     let mut replica = Replica {
         id: listed.replica_id.clone(),
+        node: node.clone(),
         epoch: listed.epoch,
         spec,
         rank: label.rank,

@@ -1,13 +1,19 @@
 //! What the core wants done.
 
-use eagleray_types::control::{ApiResponse, TargetUpdate, node_command};
+use eagleray_types::{
+    NodeId,
+    control::{ApiResponse, TargetUpdate, node_command},
+};
 
 use super::event::CallId;
 use crate::store::checkpoint::Root;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    Node(node_command::Body),
+    Node {
+        node: NodeId,
+        body: node_command::Body,
+    },
     /// For every router. The node's copy of it is the service's business.
     Publish(TargetUpdate),
     Save(Save),

@@ -96,7 +96,7 @@ fn tell(replica: &Replica, id: u64, keep_user_config: bool, place: Place, out: &
         replaced: place.replaced,
         keep_user_config,
     });
-    out.tell(&replica.id, body);
+    out.tell(&replica.node, &replica.id, body);
 }
 
 /// A replica failed to take a `user_config`, or died of it, and is being replaced. False: its failure is not about

@@ -1,7 +1,8 @@
 //! What happens to the core.
 
-use eagleray_types::control::{
-    ApplicationSpec, AwaitApplication, Rollback, Unreachable, node_event,
+use eagleray_types::{
+    NodeId,
+    control::{ApplicationSpec, AwaitApplication, Rollback, Unreachable, node_event},
 };
 
 /// One call of one client.
@@ -36,10 +37,6 @@ pub enum Request {
 }
 
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and soon taken apart"
-)]
 pub enum Event {
     Request {
         call: CallId,
@@ -62,7 +59,10 @@ pub enum Event {
     },
     /// The last [`super::Command::Save`] is done.
     Saved(Result<(), SaveError>),
-    Node(node_event::Body),
+    Node {
+        node: NodeId,
+        body: node_event::Body,
+    },
     /// What a [`super::Command::Reach`] found.
     Reached {
         replica_id: String,

@@ -48,7 +48,7 @@ pub(super) fn on_start_failed(
     if !replica.step(ReplicaInput::StartFailed) {
         return false;
     }
-    out.stop(id, replica.epoch, 0);
+    out.stop(&replica.node, id, replica.epoch, 0);
     let spec = replica.spec.clone();
     start_failed(deployment, id, &spec, error, now, out);
     true

@@ -48,7 +48,7 @@ fn ask(replica: &mut Replica, now: Duration, out: &mut Outbox) {
     replica.health.plan(now, out.draw());
     replica.health.asked(question, now);
     let body = replica_command::Body::CheckHealth(CheckHealth { id: question });
-    out.tell(&replica.id, body);
+    out.tell(&replica.node, &replica.id, body);
 }
 
 /// A replica answers. Returns whether that may have others decided otherwise: most answers change nothing.

@@ -52,7 +52,7 @@ pub(super) fn on_condition(
 /// Ends a replica that has been hung for too long. Its death is reported as any other.
 pub(super) fn end_hung(replica: &mut Replica, now: Duration, out: &mut Outbox) {
     if replica.condition.end(now) {
-        out.stop(&replica.id, replica.epoch, 0);
+        out.stop(&replica.node, &replica.id, replica.epoch, 0);
     }
 }
 

@@ -51,6 +51,7 @@ fn spawn_one(
     let id = new_id(register, out);
     let replica = Replica {
         id: id.clone(),
+        node: out.options.node.clone(),
         epoch: out.options.epoch,
         spec: spec.clone(),
         rank,
@@ -74,9 +75,8 @@ fn spawn_one(
         health: Health::default(),
         condition: Condition::default(),
     };
-    out.node(node_command::Body::Spawn(command(
-        deployment, &replica, out,
-    )));
+    let spawn = node_command::Body::Spawn(command(deployment, &replica, out));
+    out.node(&replica.node, spawn);
     register.enter(&id, &deployment.key);
     deployment.replicas.insert(id, replica);
 }
@@ -145,9 +145,15 @@ pub(super) fn stop(replica: &mut Replica, out: &mut Outbox) {
         // A constructor that blocks hears nothing, and its successor waits for what it holds.
         grace_milliseconds = grace_milliseconds.min(STARTING_GRACE_MILLISECONDS);
     } else {
-        out.tell(&replica.id, replica_command::Body::Drain(Empty {}));
+        let drain = replica_command::Body::Drain(Empty {});
+        out.tell(&replica.node, &replica.id, drain);
     }
-    out.stop(&replica.id, replica.epoch, grace_milliseconds);
+    out.stop(
+        &replica.node,
+        &replica.id,
+        replica.epoch,
+        grace_milliseconds,
+    );
 }
 
 /// Nobody new can reach it, or it is sick: its replacement is made, unless it is on its way out already.

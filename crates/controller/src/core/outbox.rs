@@ -7,7 +7,7 @@
 use std::mem;
 
 use eagleray_types::{
-    DeploymentKey,
+    DeploymentKey, NodeId,
     control::{
         ApiError, ApiResponse, Empty, Relay, ReplicaCommand, Stop, api_response, node_command,
         replica_command,
@@ -59,26 +59,37 @@ impl Outbox {
         self.commands.push(command);
     }
 
-    pub(super) fn node(&mut self, body: node_command::Body) {
-        self.push(Command::Node(body));
+    pub(super) fn node(&mut self, node: &NodeId, body: node_command::Body) {
+        let node = node.clone();
+        self.push(Command::Node { node, body });
     }
 
-    /// Tells a replica something, through the node.
-    pub(super) fn tell(&mut self, replica_id: &str, body: replica_command::Body) {
-        self.node(node_command::Body::Relay(Relay {
+    /// Tells a replica something, through its node.
+    pub(super) fn tell(&mut self, node: &NodeId, replica_id: &str, body: replica_command::Body) {
+        let relay = Relay {
             replica_id: replica_id.to_owned(),
             payload: ReplicaCommand { body: Some(body) }.encode_to_vec(),
-        }));
+        };
+        self.node(node, node_command::Body::Relay(relay));
     }
 
     /// Ends a replica. The command waits for [`Outbox::release_stops`].
-    pub(super) fn stop(&mut self, replica_id: &str, epoch: u64, grace_milliseconds: u64) {
-        self.stops
-            .push(Command::Node(node_command::Body::Stop(Stop {
-                replica_id: replica_id.to_owned(),
-                epoch,
-                grace_milliseconds,
-            })));
+    pub(super) fn stop(
+        &mut self,
+        node: &NodeId,
+        replica_id: &str,
+        epoch: u64,
+        grace_milliseconds: u64,
+    ) {
+        let stop = Stop {
+            replica_id: replica_id.to_owned(),
+            epoch,
+            grace_milliseconds,
+        };
+        self.stops.push(Command::Node {
+            node: node.clone(),
+            body: node_command::Body::Stop(stop),
+        });
     }
 
     /// Routers know by now who goes.
@@ -89,7 +100,8 @@ impl Outbox {
     /// Asks the node what lives, unless an answer is on its way already.
     pub(super) fn list(&mut self) {
         if !mem::replace(&mut self.listing, true) {
-            self.node(node_command::Body::List(Empty {}));
+            let node = self.options.node.clone();
+            self.node(&node, node_command::Body::List(Empty {}));
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{
-    Exited, Outcome, Ready, ReplicaEvent, SpawnFailed, node_event, replica_event,
+use eagleray_types::{
+    NodeId,
+    control::{Exited, Outcome, Ready, ReplicaEvent, SpawnFailed, node_event, replica_event},
 };
 use prost::Message as _;
 
@@ -23,7 +24,7 @@ use crate::books::{
 };
 
 impl Core {
-    pub(super) fn on_node(&mut self, event: node_event::Body, now: Duration) {
+    pub(super) fn on_node(&mut self, node: &NodeId, event: node_event::Body, now: Duration) {
         match event {
             node_event::Body::Listed(listed) => {
                 self.out.listed();
@@ -31,7 +32,7 @@ impl Core {
                     adopt::learn_pids(&mut self.books, &listed);
                 } else {
                     self.listed = true;
-                    adopt::adopt(&mut self.books, &listed.replicas, now, &mut self.out);
+                    adopt::adopt(&mut self.books, node, &listed.replicas, now, &mut self.out);
                     self.touch_all();
                 }
             }

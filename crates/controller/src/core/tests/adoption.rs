@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagleray_types::control::{ListedReplica, node_event};
 
-use super::world::{Behaviour, World, application, deployment, simple};
+use super::world::{Behaviour, World, application, deployment, from_node, simple};
 use crate::core::Event;
 
 #[test]
@@ -73,7 +73,7 @@ fn replicas_that_nothing_wants_are_stopped() {
         replicas: vec![strange],
         ..Default::default()
     };
-    world.feed(Event::Node(node_event::Body::Listed(listed)));
+    world.feed(from_node(node_event::Body::Listed(listed)));
     assert_eq!(world.take_words(), ["stop"]);
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use eagleray_types::control::{CodeFile, api_response};
 
-use super::world::{World, application, deployment, options, simple, with_revision};
+use super::world::{World, application, deployment, from_node, options, simple, with_revision};
 
 #[test]
 fn a_deploy_starts_its_replicas_routes_to_them_and_settles() {
@@ -236,6 +236,6 @@ fn every_64_updates_there_is_a_snapshot_and_whenever_it_is_wanted() {
     let wanted = eagleray_types::control::node_event::Body::SnapshotWanted(
         eagleray_types::control::Empty {},
     );
-    world.feed(super::super::Event::Node(wanted));
+    world.feed(from_node(wanted));
     assert_eq!(world.routed.len(), 1);
 }

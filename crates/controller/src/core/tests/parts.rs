@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use eagleray_types::{DeploymentKey, control::*};
 use prost::Message as _;
 
-use super::world::{Behaviour, Process, World};
+use super::world::{Behaviour, Process, World, from_node};
 use crate::{
     core::{Event, Save, SaveError},
     store::sha256_hex,
@@ -73,13 +73,13 @@ impl World {
                         ..Default::default()
                     };
                     self.pending
-                        .push_back(Event::Node(node_event::Body::Exited(exited)));
+                        .push_back(from_node(node_event::Body::Exited(exited)));
                 }
             }
             node_command::Body::List(_) => {
                 let listed = self.listed();
                 self.pending
-                    .push_back(Event::Node(node_event::Body::Listed(listed)));
+                    .push_back(from_node(node_event::Body::Listed(listed)));
                 // As the node does: a failure to start that the last controller may not have heard of.
                 let failed = self.processes.iter().filter(|(_, process)| process.failed);
                 for id in failed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
@@ -277,7 +277,7 @@ impl World {
             number: update.number,
         };
         self.pending
-            .push_back(Event::Node(node_event::Body::Published(applied)));
+            .push_back(from_node(node_event::Body::Published(applied)));
     }
 
     pub(super) fn all_routed(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagleray_types::control::{SocketLost, Unreachable, node_event};
 
-use super::world::{Behaviour, World, simple};
+use super::world::{Behaviour, World, from_node, simple};
 use crate::core::Event;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ fn a_report_makes_the_controller_try_and_what_it_reaches_stays() {
     }
     assert_eq!(world.tries, tries + 1, "however many report it");
     world.run_for(MINUTE);
-    world.feed(Event::Node(node_event::Body::Unreachable(report(&id))));
+    world.feed(from_node(node_event::Body::Unreachable(report(&id))));
     world.run();
     assert_eq!(world.tries, tries + 2);
     assert_eq!(
@@ -70,7 +70,7 @@ fn what_the_controller_cannot_reach_either_is_named_and_replaced_start_before_st
     let before = world.routed_to("d");
     let id = world.running("v1")[0].clone();
     world.behaviours.insert("v1".into(), Behaviour::Unreachable);
-    world.feed(Event::Node(node_event::Body::Unreachable(report(&id))));
+    world.feed(from_node(node_event::Body::Unreachable(report(&id))));
     world.step(0);
     world.behaviours.clear();
     let deployment = world.status("a").deployments[0].clone();
@@ -94,7 +94,7 @@ fn a_socket_that_is_removed_during_a_deploy_does_not_fail_it() {
     }
     assert_eq!(world.status("a").status, "DEPLOYING");
     let id = world.routed_to("d").first().expect("one serves").clone();
-    world.feed(Event::Node(node_event::Body::SocketLost(SocketLost {
+    world.feed(from_node(node_event::Body::SocketLost(SocketLost {
         replica_id: id.clone(),
         epoch: 1,
     })));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagleray_types::control::{Condition, SocketLost, node_event, replica_event};
 
-use super::world::{Behaviour, World, simple, with_revision};
+use super::world::{Behaviour, World, from_node, simple, with_revision};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -134,7 +134,7 @@ fn a_replica_whose_socket_was_removed_is_replaced_and_the_replacement_starts_fir
     let lost = world.running("v1")[0].clone();
     let epoch = world.processes[&lost].spawn.epoch;
     let event = |epoch| {
-        super::super::Event::Node(node_event::Body::SocketLost(SocketLost {
+        from_node(node_event::Body::SocketLost(SocketLost {
             replica_id: lost.clone(),
             epoch,
         }))

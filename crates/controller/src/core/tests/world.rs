@@ -6,7 +6,7 @@ use std::{
 };
 
 use eagleray_types::{
-    DeploymentKey,
+    DeploymentKey, NodeId,
     control::{
         ApiResponse, DeploymentTarget, Exited, Failed, Ready, Relay, ReplicaEvent, RouteTable,
         Spawn, api_response, node_event, replica_event,
@@ -19,6 +19,19 @@ use crate::{
     core::{CallId, Command, Core, CoreOptions, Event, Reached},
     store::checkpoint::Loaded,
 };
+
+/// The one node there is.
+pub(super) fn node_id() -> NodeId {
+    NodeId::parse("n1").unwrap()
+}
+
+/// What that node says.
+pub(super) fn from_node(body: node_event::Body) -> Event {
+    Event::Node {
+        node: node_id(),
+        body,
+    }
+}
 
 /// How replicas of a version behave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +124,7 @@ impl World {
 
     fn bare(seed: u64, loaded: Loaded) -> Self {
         let core_options = CoreOptions {
+            node: node_id(),
             epoch: loaded.epoch,
             seed,
             blob_directory: "/blobs".into(),
@@ -226,7 +240,7 @@ impl World {
             signal,
         };
         self.pending
-            .push_back(Event::Node(node_event::Body::Exited(exited)));
+            .push_back(from_node(node_event::Body::Exited(exited)));
     }
 
     pub(super) fn say(&mut self, id: &str, body: replica_event::Body) {
@@ -236,7 +250,7 @@ impl World {
             payload,
         };
         self.pending
-            .push_back(Event::Node(node_event::Body::Relay(relay)));
+            .push_back(from_node(node_event::Body::Relay(relay)));
     }
 
     /// One thing happens, of those that can: an event arrives, a constructor ends, a stopped process goes. `false`
@@ -320,7 +334,7 @@ impl World {
             ..Default::default()
         };
         self.pending
-            .push_back(Event::Node(node_event::Body::Exited(exited)));
+            .push_back(from_node(node_event::Body::Exited(exited)));
     }
 
     /// Lets everything happen that needs no time to pass.
@@ -350,7 +364,10 @@ impl World {
     fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Command::Node(body) => self.on_node_command(body),
+                Command::Node { node, body } => {
+                    assert_eq!(node, node_id());
+                    self.on_node_command(body);
+                }
                 Command::Publish(update) => self.on_publish(update),
                 Command::Save(save) => self.on_save(save),
                 Command::Reply {
