@@ -9,6 +9,7 @@
 //! Bounded by flow control: response data by credit, control frames by the slots of the connection.
 
 use std::{
+    io::IoSlice,
     os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use eagleray_wire::Header;
 use parking_lot::Mutex;
 use rustix::{
     io::Errno,
-    net::{SendFlags, send},
+    net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
 };
 
 use crate::poller::Poller;
@@ -30,6 +31,8 @@ pub(crate) const WATCH: Duration = Duration::from_millis(1);
 const CLOSE: Duration = Duration::from_micros(50);
 const BATCH_FRAMES: u32 = 16;
 const BATCH_BYTES: usize = 32 * 1024;
+/// Data of so many bytes is not copied before it is sent.
+const LONG: usize = 16 * 1024;
 /// A buffer that grew beyond this is given back when it is empty.
 const KEEP_BYTES: usize = 256 * 1024;
 
@@ -83,6 +86,10 @@ impl Outgoing {
             return;
         }
         header.length = (first.len() + second.len()) as u32;
+        if second.len() >= LONG && state.buffer.is_empty() {
+            state.last = now;
+            return self.send_long(&mut state, header, first, second);
+        }
         state
             .buffer
             .reserve(eagleray_wire::HEADER_BYTES + header.length as usize);
@@ -130,6 +137,25 @@ impl Outgoing {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().buffer.is_empty()
+    }
+
+    /// Sends a frame from where it lies; what the socket does not take is copied.
+    fn send_long(&self, state: &mut State, header: Header, first: &[u8], second: &[u8]) {
+        let mut head = BytesMut::with_capacity(eagleray_wire::HEADER_BYTES + first.len());
+        header.encode(&mut head);
+        head.extend_from_slice(first);
+        let sent = sendmsg(
+            &*self.socket,
+            &[IoSlice::new(&head), IoSlice::new(second)],
+            &mut SendAncillaryBuffer::default(),
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
+        // An error is met again below, where it is known what to do.
+        let sent = sent.unwrap_or(0);
+        let of_head = sent.min(head.len());
+        state.buffer.extend_from_slice(&head[of_head..]);
+        state.buffer.extend_from_slice(&second[sent - of_head..]);
+        self.send(state);
     }
 
     fn send(&self, state: &mut State) {

@@ -5,7 +5,7 @@
 //! so, so that no order of events between client, router and user code needs care above.
 //!
 //! Bounded in both directions: a router may send 64 KiB before the claim and [`BODY_WINDOW`] ahead of the reader
-//! after it; an answer goes out against credit, and what exceeds it stays here, where the sender is told to wait.
+//! after it, [`PROVEN_WINDOW`] once much was read; an answer goes out against credit, and what exceeds it stays here, where the sender is told to wait.
 
 use std::{
     collections::VecDeque,
@@ -46,6 +46,9 @@ pub use values::Payload;
 pub(crate) const FIRST_CREDIT: u32 = 64 * 1024;
 /// Body bytes that a router may be ahead of the reader after the claim.
 pub(crate) const BODY_WINDOW: u32 = 96 * 1024;
+/// The same once so many were read: who reads much is not held up, and who reads nothing costs little.
+const PROVEN_WINDOW: u32 = 384 * 1024;
+const PROVEN_BYTES: u64 = 1024 * 1024;
 /// Answer bytes that may be under way before the router gives more credit.
 pub(crate) const ANSWER_CREDIT: i64 = 64 * 1024;
 

@@ -16,7 +16,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_wire::fork::{self, Listed};
+use eagleray_wire::{
+    LongFrame,
+    fork::{self, Listed},
+};
 use rustix::event::epoll;
 
 use crate::{
@@ -99,6 +102,8 @@ enum Router {
     Live {
         slots: Arc<Slots>,
         input: BytesMut,
+        /// A long frame that is on its way; then `input` is empty.
+        long: Option<LongFrame>,
     },
 }
 

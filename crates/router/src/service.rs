@@ -20,10 +20,7 @@ mod releases;
 mod socket;
 mod state;
 
-use std::{
-    borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, task::Context,
-    time::Instant,
-};
+use std::{borrow::Cow, cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use eagleray_types::{
@@ -48,7 +45,7 @@ pub const INITIAL_BODY_CREDIT: usize = 64 * 1024;
 /// nothing.
 pub const INITIAL_ANSWER_CREDIT: usize = 64 * 1024;
 /// The same once [`PROVEN_BYTES`] of it were taken.
-const PROVEN_ANSWER_CREDIT: usize = 256 * 1024;
+const PROVEN_ANSWER_CREDIT: usize = 512 * 1024;
 /// More than sockets swallow of an answer that nobody reads.
 const PROVEN_BYTES: usize = 1024 * 1024;
 
@@ -290,11 +287,9 @@ impl Handle {
         self.settle();
     }
 
-    /// Writes what waits in buffers; what a socket does not take is left to the driver, which was woken with it.
-    fn flush(&self, context: &mut Context<'_>) {
-        if self.state.borrow_mut().flush(context) {
-            self.settle();
-        }
+    /// Writes what sockets take at once of what waits in buffers; the rest is left to the driver.
+    fn write_early(&self) {
+        self.state.borrow_mut().links().write_early();
     }
 
     /// Carries out what the state machine wants done. To be called after everything that changes it.

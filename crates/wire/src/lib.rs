@@ -8,6 +8,7 @@ mod claim;
 pub mod fork;
 mod frame;
 mod head;
+mod long;
 mod model;
 mod page;
 pub mod region;
@@ -25,7 +26,10 @@ pub use head::{
     Attachments, CallHead, HeadError, Headers, HttpHead, MAX_HEAD_BYTES, RequestHead, RequestKind,
     ResponseHead, ResponsePayload, encode_response_head, encode_trailers, percent_decoded,
 };
+pub use long::LongFrame;
 pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;
 pub use session::{SESSION_HEADER, SessionKey, is_session_header};
-pub use socket::{check_peer, peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds};
+pub use socket::{
+    check_peer, peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds, widen,
+};

@@ -20,6 +20,15 @@ mod tests;
 /// Descriptors beside one message at most.
 const MOST: usize = 2;
 
+/// What a socket may hold of what is sent, where the kernel allows it: several long frames.
+const SEND_BYTES: usize = 1 << 20;
+
+/// Lets the kernel hold more of what is sent, so that a sender of long frames waits less often. Where it does not, nothing
+/// is lost.
+pub fn widen(socket: impl AsFd) {
+    sockopt::set_socket_send_buffer_size(socket, SEND_BYTES).ok();
+}
+
 /// [`send_with_fds`] with one descriptor.
 pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
     send_with_fds(socket, bytes, &[fd])

@@ -8,8 +8,11 @@ use eagleray_wire::{
     region::{self, Arrival, Attachment},
 };
 
-use super::{BODY_WINDOW, FIRST_CREDIT, Phase, Request, Runs, State};
+use super::{BODY_WINDOW, FIRST_CREDIT, PROVEN_BYTES, PROVEN_WINDOW, Phase, Request, Runs, State};
 use crate::event::Event;
+
+/// A part that is as long is read as it came: putting it together with others would copy it.
+const LONG_PART: usize = 16 * 1024;
 
 /// What there is to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +58,11 @@ pub(super) struct Incoming {
     received: u64,
     /// Bytes that the router may still send; below zero by what one message costs besides its data, at most.
     allowance: i64,
-    /// Bytes read since credit was last given.
+    /// Bytes read since credit was last given, and ever.
     read: u32,
+    read_in_all: u64,
+    /// How far the router may be ahead of the reader.
+    window: u32,
     /// Credit was given beyond the first.
     is_open: bool,
     end: bool,
@@ -76,6 +82,8 @@ impl Incoming {
             received: length.into(),
             allowance: i64::from(FIRST_CREDIT.saturating_sub(length)),
             read: 0,
+            read_in_all: 0,
+            window: BODY_WINDOW,
             is_open: false,
             end,
             end_said: false,
@@ -89,6 +97,19 @@ impl Incoming {
 
     pub(super) fn clear(&mut self) {
         self.parts = VecDeque::new();
+    }
+
+    /// A long part as it came, or all short ones up to one.
+    fn next(&mut self) -> Bytes {
+        let is_long = |part: &Bytes| part.len() >= LONG_PART;
+        if self.parts.front().is_some_and(is_long) {
+            return self.parts.pop_front().unwrap_or_default();
+        }
+        let short = self.parts.iter().position(is_long);
+        let rest = short.map_or_else(VecDeque::new, |at| self.parts.split_off(at));
+        let joined = self.join();
+        self.parts = rest;
+        joined
     }
 
     fn join(&mut self) -> Bytes {
@@ -142,16 +163,21 @@ impl Request {
             self.open_body(&mut state);
         }
         if !state.body.parts.is_empty() {
-            let bytes = state.body.join();
+            let bytes = state.body.next();
             state.body.read += bytes.len() as u32;
-            if !state.body.end && state.body.read >= BODY_WINDOW / 4 {
-                let credit = std::mem::take(&mut state.body.read);
+            state.body.read_in_all += bytes.len() as u64;
+            if !state.body.end && state.body.read >= state.body.window / 2 {
+                let mut credit = std::mem::take(&mut state.body.read);
+                if state.body.read_in_all >= PROVEN_BYTES {
+                    credit += PROVEN_WINDOW - state.body.window;
+                    state.body.window = PROVEN_WINDOW;
+                }
                 self.give_credit(&mut state, credit);
             }
-            state.body.end_said = state.body.end;
+            state.body.end_said = state.body.end && state.body.parts.is_empty();
             return Body::Data {
                 bytes,
-                more: !state.body.end,
+                more: !state.body.end_said,
             };
         }
         if state.cancelled || state.phase == Phase::Over {

@@ -11,11 +11,11 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_wire::{
-    ClaimPage, Decoder, Frame, Header, Kind, PROTOCOL_VERSION,
+    ClaimPage, Decoder, Frame, Header, Kind, LongFrame, PROTOCOL_VERSION,
     fork::{self, Listed},
     peer_uid,
     region::Channel,
-    send_with_fds,
+    send_with_fds, widen,
 };
 use rustix::{
     io::Errno,
@@ -27,6 +27,8 @@ use crate::{admission::ConnectionKey, connection::Connection, out::Outgoing, req
 
 /// Fewest words of a claim page: a router may have more under way than a small limit lets start.
 const FEWEST_SLOTS: u32 = 64;
+/// Reads of long frames of one router before the others have a turn.
+const LONG_FRAMES: usize = 8;
 /// Between two tries to accept when there are no descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -90,6 +92,7 @@ impl Service {
         {
             return;
         }
+        widen(&socket);
         let router = Router::New {
             socket: Arc::new(socket),
             input: BytesMut::new(),
@@ -108,7 +111,15 @@ impl Service {
         };
         let (socket, input) = match router {
             Router::New { socket, input, .. } => (&*socket, input),
-            Router::Live { slots, input } => (&slots.connection.socket, input),
+            Router::Live {
+                long: Some(long),
+                slots,
+                ..
+            } => {
+                let received = long.receive(&*slots.connection.socket, RecvFlags::empty());
+                return self.on_long(now, index, received);
+            }
+            Router::Live { slots, input, .. } => (&slots.connection.socket, input),
         };
         match recv(&**socket, &mut self.scratch[..], RecvFlags::empty()) {
             Ok((0, _)) => return self.disconnect(now, index),
@@ -118,6 +129,41 @@ impl Service {
         }
         if !self.on_input(now, index) {
             self.disconnect(now, index);
+        }
+    }
+
+    /// More of a long frame has come. Of a body that goes on much more may lie in the socket, so it is looked for until there
+    /// is none, for a while.
+    fn on_long(&mut self, now: Instant, index: usize, mut received: rustix::io::Result<usize>) {
+        for read in 1..=LONG_FRAMES {
+            match received {
+                Ok(0) => return self.disconnect(now, index),
+                Ok(_) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(_) => return self.disconnect(now, index),
+            }
+            let Some(Some(Router::Live { input, long, .. })) = self.routers.get_mut(index) else {
+                return;
+            };
+            let was_full = long.as_ref().is_some_and(LongFrame::is_full);
+            if let Some(whole) = long.take_if(|long| long.is_whole()) {
+                *input = whole.into_bytes();
+                if !self.on_input(now, index) {
+                    return self.disconnect(now, index);
+                }
+            }
+            let Some(Some(Router::Live {
+                slots,
+                long: Some(long),
+                ..
+            })) = self.routers.get_mut(index)
+            else {
+                return;
+            };
+            if !was_full || read == LONG_FRAMES {
+                return;
+            }
+            received = long.receive(&*slots.connection.socket, RecvFlags::empty());
         }
     }
 
@@ -136,7 +182,12 @@ impl Service {
             };
             let frame = match Decoder::data().decode(input) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return true,
+                Ok(None) => {
+                    if let Router::Live { input, long, .. } = router {
+                        *long = LongFrame::begin(Decoder::data(), input);
+                    }
+                    return true;
+                }
                 Err(error) => {
                     self.shared
                         .problem(format!("a router broke the protocol: {error}"));
@@ -261,7 +312,11 @@ impl Service {
             .set_exempt(self.shared.exempt.load(Ordering::SeqCst));
         self.shared.tell_models(now, &connection);
         let slots = Arc::new(Slots::new(connection));
-        self.routers[index] = Some(Router::Live { slots, input });
+        self.routers[index] = Some(Router::Live {
+            slots,
+            input,
+            long: None,
+        });
         let mut admission = self.shared.admission.lock();
         admission.connected(now, key);
         self.shared.after(now, admission);

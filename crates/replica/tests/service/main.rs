@@ -9,6 +9,7 @@ mod checked;
 mod ends;
 mod harness;
 mod liveness;
+mod long;
 mod regions;
 mod requests;
 mod turns;

@@ -5,17 +5,15 @@
 //! and the controller sees for itself.
 
 use std::{
-    future::poll_fn,
     io,
     os::fd::AsFd,
-    task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
-    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION, check_peer,
-    recv_with_fds, region::Channel,
+    ClaimPage, Decoder, Flags, Frame, HEADER_BYTES, Header, Kind, LongFrame, PROTOCOL_VERSION,
+    check_peer, recv_with_fds, region::Channel,
 };
 use tokio::{io::Interest, net::UnixStream};
 
@@ -38,8 +36,6 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 64 * 1024;
 /// While less than this comes at once, no more is asked for: the room is zeroed before it is read into.
 const SHORT_READ_BYTES: usize = 8 * 1024;
-/// A longer frame that has not come in one read is read into memory of its own.
-const LONG_FRAME: usize = 16 * 1024;
 
 /// What the state machine asked for.
 #[derive(Clone, Debug)]
@@ -114,21 +110,17 @@ async fn receive(
     let mut most = SHORT_READ_BYTES;
     loop {
         if !buffer.is_empty() {
-            take(handle, key, &mut buffer).await?;
+            take(handle, key, &mut buffer)?;
         }
-        if let Some(length) = long_frame(&buffer) {
-            let mut frame = BytesMut::zeroed(length);
-            let mut filled = buffer.len();
-            frame[..filled].copy_from_slice(&buffer);
-            buffer.clear();
-            while filled < length {
-                let more = read.read(&mut frame[filled..]).await?;
-                if more == 0 {
+        // Whoever keeps its data would else keep a read buffer that had to grow for it.
+        while let Some(mut frame) = LongFrame::begin(Decoder::data(), &mut buffer) {
+            while !frame.is_whole() {
+                if read.read_long(&mut frame).await? == 0 {
                     return Ok(());
                 }
-                filled += more;
             }
-            take(handle, key, &mut frame).await?;
+            buffer = frame.into_bytes();
+            take(handle, key, &mut buffer)?;
         }
         // When all slices of earlier answers are gone this takes the old memory back.
         buffer.reserve(READ_BYTES);
@@ -144,28 +136,13 @@ async fn receive(
     }
 }
 
-/// The length of the frame that has begun, if it is so long that it gets memory of its own: whoever keeps its data
-/// would else keep a read buffer that had to grow for it.
-fn long_frame(buffer: &[u8]) -> Option<usize> {
-    if buffer.is_empty() {
-        return None;
-    }
-    Decoder::data()
-        .incomplete(buffer)
-        .filter(|length| *length > LONG_FRAME)
-}
-
-async fn take(handle: &Handle, key: ConnectionKey, buffer: &mut BytesMut) -> io::Result<()> {
+fn take(handle: &Handle, key: ConnectionKey, buffer: &mut BytesMut) -> io::Result<()> {
     let now = Instant::now();
     let received = handle.state.borrow_mut().received(now, key, buffer);
     handle.settle_at(now);
     // What these frames freed was granted to requests that waited: they go before the answers do, so that the
     // replica works while this thread writes to clients.
-    poll_fn(|context| {
-        handle.flush(context);
-        Poll::Ready(())
-    })
-    .await;
+    handle.write_early();
     received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

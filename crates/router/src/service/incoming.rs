@@ -148,7 +148,7 @@ impl Incoming {
         self.waiting = self.waiting.saturating_sub(bytes);
         self.taken += bytes;
         self.taken_in_all = self.taken_in_all.saturating_add(bytes);
-        if self.ended || self.taken < self.window / 4 {
+        if self.ended || self.taken < self.window / 2 {
             return None;
         }
         let mut credit = std::mem::take(&mut self.taken);
@@ -229,14 +229,15 @@ mod tests {
     #[test]
     fn a_window_grows_when_more_was_taken_than_sockets_swallow() {
         let mut answer = Incoming::default();
-        let chunk = INITIAL_ANSWER_CREDIT / 4;
-        let credits: Vec<_> = (0..PROVEN_BYTES / chunk + 4)
+        let chunk = INITIAL_ANSWER_CREDIT / 2;
+        let all = PROVEN_BYTES + PROVEN_ANSWER_CREDIT / 2;
+        let credits: Vec<_> = (0..all / chunk)
             .filter_map(|_| answer.take(chunk))
             .collect();
         let given: usize = credits.iter().map(|credit| *credit as usize).sum();
         let grown = PROVEN_ANSWER_CREDIT - INITIAL_ANSWER_CREDIT;
-        assert_eq!(given, PROVEN_BYTES + 4 * chunk + grown);
+        assert_eq!(given, all + grown);
         assert_eq!(credits[0] as usize, chunk);
-        assert_eq!(*credits.last().unwrap() as usize, PROVEN_ANSWER_CREDIT / 4);
+        assert_eq!(*credits.last().unwrap() as usize, PROVEN_ANSWER_CREDIT / 2);
     }
 }

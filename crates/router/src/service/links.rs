@@ -197,6 +197,18 @@ impl Links {
         }
     }
 
+    /// Writes what sockets take at once. What is left is for the driver alone: it has its turn still, or waits for a socket
+    /// that is full, and another task that waited for that would be woken in its place.
+    pub(super) fn write_early(&mut self) {
+        for at in &self.listed {
+            if let Some(Some(connection)) = self.connections.get_mut(*at)
+                && let Some(link) = &mut connection.link
+            {
+                link.write_early();
+            }
+        }
+    }
+
     /// Writes what waits. Connections whose socket is full stay listed; their sockets wake the driver.
     pub(super) fn flush(&mut self, context: &mut Context<'_>, flushed: &mut Flushed) {
         let connections = &mut self.connections;

@@ -15,7 +15,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_wire::fork::{self, Listed};
+use eagleray_wire::{
+    LongFrame,
+    fork::{self, Listed},
+    widen,
+};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
@@ -52,6 +56,7 @@ impl AsRawFd for Socket {
 
 /// Makes both directions of a nonblocking socket.
 pub(super) fn split(stream: UnixStream) -> io::Result<(Reader, Writer)> {
+    widen(&stream);
     let socket = Socket::new(OwnedFd::from(stream));
     let reader = Reader {
         socket: watch(Arc::clone(&socket), Interest::READABLE)?,
@@ -89,6 +94,24 @@ impl Reader {
                 Ok((length, _)) => {
                     if length < buffer.len() {
                         // All there was: what comes later is told anew.
+                        ready.clear_ready();
+                    }
+                    return Ok(length);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The same of a long frame.
+    pub(super) async fn read_long(&self, frame: &mut LongFrame) -> io::Result<usize> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match frame.receive(self.socket.get_ref(), RecvFlags::DONTWAIT) {
+                Ok(length) => {
+                    if !frame.is_full() {
                         ready.clear_ready();
                     }
                     return Ok(length);
