@@ -58,6 +58,7 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
 
 pub(crate) fn proxy() -> Result<ExitCode, String> {
     leave_signals_to_the_node()?;
+    eagleray_proxy::keep_freed_memory();
     let Begun {
         options,
         listeners: [http],

@@ -36,6 +36,7 @@ mod websocket;
 pub use counters::{Counter, Counters};
 pub use hosts::Host;
 pub use limits::{Limit, Limits};
+pub use memory::keep_freed_memory;
 pub use options::Options;
 pub use service::{Error, run};
 pub use tls::{TlsError, TlsOptions};

@@ -28,6 +28,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::{counters::Counters, limits::Limits};
 use surplus::Surplus;
+pub use surplus::keep_freed_memory;
 
 const PERIOD: Duration = Duration::from_millis(100);
 const DRAIN: u8 = 1;

@@ -15,6 +15,10 @@ const REST_WHILE_SHORT: Duration = Duration::from_secs(10);
 /// Less than this above the least that the process ever had is not worth it.
 const LEAST_BYTES: u64 = 8 * 1024 * 1024;
 
+/// What a thread keeps of what it has freed, and twice the length of an allocation that is given back at once.
+#[cfg(target_env = "gnu")]
+const KEPT_BYTES: libc::c_int = 2 * 1024 * 1024;
+
 /// Decides when memory is given back.
 #[derive(Debug)]
 pub(super) struct Surplus {
@@ -64,6 +68,29 @@ impl Surplus {
         is_due
     }
 }
+
+/// Lets each thread keep a little of what it has freed. To be called once, before there are threads: it is for the whole
+/// process.
+///
+/// By itself glibc gives back what is free at the end of a heap as soon as it is 128 KiB, and has every allocation of
+/// that length be a mapping of its own. A big body is a few pieces of such lengths that come and go all the time, so the
+/// kernel cleared and mapped their pages again and again: an eighth of what an answer over TLS costs.
+#[cfg(target_env = "gnu")]
+#[expect(
+    unsafe_code,
+    reason = "a call of glibc for which there is no safe name"
+)]
+pub fn keep_freed_memory() {
+    // SAFETY: takes numbers, and changes when memory that is free is given back, nothing else.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES / 2);
+    }
+}
+
+/// Other C libraries have no such call.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_freed_memory() {}
 
 /// Gives back every page of the heap that is free as a whole.
 #[cfg(target_env = "gnu")]
