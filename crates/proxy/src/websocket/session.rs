@@ -36,8 +36,8 @@ use crate::{
 
 /// Steps before anybody else of the thread gets a turn.
 const STEPS: usize = 64;
-/// The same for steps that compress or inflate: less than a millisecond of them.
-const PACKING_STEPS: usize = 8;
+/// The same for steps that compress or inflate: about a fifth of a millisecond of them.
+const PACKING_STEPS: usize = 2;
 /// A request that user code has accepted; hyper has still to write the answer.
 #[derive(Debug)]
 pub(crate) struct Accepted {
