@@ -50,6 +50,8 @@ fn reconfigure_version(
         if !(turn || replica.view.needs(&view)) || !replica.step(ReplicaInput::Reconfigure) {
             continue;
         }
+        // It is not asked for its health until it has done so, and owes no answer that `reconfigure` keeps it from.
+        replica.health.excuse(now, out.draw());
         let id = out.next_question();
         replica.view.send(id, view);
         if turn {

@@ -321,3 +321,25 @@ fn who_takes_long_is_named() {
     );
     assert!(message.contains("60 s"), "{message}");
 }
+
+#[test]
+fn questions_that_reconfigure_keeps_from_being_answered_are_no_failures() {
+    let mut world = world(1, Behaviour::Silent);
+    let id = world.running("v1")[0].clone();
+    // More often than a replica may fail.
+    for config in ["b", "c", "d", "e"] {
+        // Long enough to be asked, and not to be found silent.
+        world.run_for(MINUTE / 4);
+        world
+            .behaviours
+            .insert("v1".into(), Behaviour::ReconfigureHangs);
+        world.deploy(configured(1, config));
+        world.run();
+        world.run_for(MINUTE);
+        world.behaviours.insert("v1".into(), Behaviour::Silent);
+        world.finish_reconfigure(&id, "");
+        world.run();
+    }
+    assert_eq!(world.running("v1"), [id]);
+    assert_eq!(world.status("a").status, "RUNNING");
+}
