@@ -184,6 +184,11 @@ impl<T> Admission<T> {
         self.accepted
     }
 
+    /// No request has a slot, or waits here for one.
+    pub const fn is_idle(&self) -> bool {
+        self.ongoing == 0 && self.ahead_count == 0
+    }
+
     /// Slots, and places for what waits here: the `c` of every RESPONSE, GRANT and REJECT.
     pub const fn places(&self) -> u32 {
         self.limit.saturating_add(self.pace.ahead())

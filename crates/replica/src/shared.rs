@@ -237,6 +237,13 @@ impl Shared {
         self.after(now, admission);
     }
 
+    /// Changes admission, and does what follows from it.
+    pub(crate) fn change(&self, now: Instant, change: impl FnOnce(&mut Gate)) {
+        let mut admission = self.admission.lock();
+        change(&mut admission);
+        self.after(now, admission);
+    }
+
     /// Starts what waits for a slot, and sends what admission has to say, after any change of it.
     pub(crate) fn after(&self, now: Instant, mut admission: MutexGuard<'_, Gate>) {
         let mut starts = false;
@@ -244,13 +251,13 @@ impl Shared {
             request.start();
             starts = true;
         }
-        if starts {
-            self.notify();
-        }
-        let ongoing = admission.ongoing();
+        let is_idle = admission.is_idle();
         let mut first = admission.poll_transmit();
         let timeout = admission.poll_timeout();
         drop(admission);
+        if starts {
+            self.notify();
+        }
         while let Some(transmit) = first {
             let (key, header) = transmit;
             self.control_frame(now, key, header);
@@ -264,7 +271,7 @@ impl Shared {
                 self.poller.interrupt();
             }
         }
-        if ongoing == 0 && self.draining.load(Ordering::Acquire) {
+        if is_idle && self.draining.load(Ordering::Acquire) {
             self.event(Event::Drained);
         }
     }

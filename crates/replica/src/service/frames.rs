@@ -46,22 +46,20 @@ impl Service {
                     request.cancel();
                 }
             }
-            Kind::Wait => {
-                let mut admission = self.shared.admission.lock();
+            Kind::Wait => self.shared.change(now, |admission| {
                 admission.on_wait(now, connection.key, Queue::of(&header));
-                self.shared.after(now, admission);
-            }
+            }),
             Kind::Release => {
                 if let Some(channel) = &connection.channel {
                     channel.released(header.sequence, header.a == 1);
                 }
             }
-            Kind::Unwait => self.shared.admission.lock().on_unwait(now, connection.key),
-            Kind::Return => {
-                let mut admission = self.shared.admission.lock();
+            Kind::Unwait => self.shared.change(now, |admission| {
+                admission.on_unwait(now, connection.key);
+            }),
+            Kind::Return => self.shared.change(now, |admission| {
                 admission.on_return(now, connection.key, Queue::of(&header));
-                self.shared.after(now, admission);
-            }
+            }),
             Kind::Hello
             | Kind::Response
             | Kind::Grant
@@ -155,10 +153,11 @@ impl Service {
         let mut admission = self.shared.admission.lock();
         let granted = header.flags.contains(Flags::GRANT);
         let verdict = admission.on_request(now, connection.key, granted, Queue::of(header));
+        let has_room = queued <= admission.limit() as usize + STALE;
         let is_possible = match verdict {
-            Verdict::Accept => queued <= admission.limit() as usize + STALE,
+            Verdict::Accept => has_room,
             // A thread's body may be claimed while it comes, and a refusal has nothing to wait for.
-            Verdict::Ahead => !in_thread && !refused,
+            Verdict::Ahead => has_room && !in_thread && !refused,
             Verdict::Reject => false,
         };
         if is_possible {
