@@ -440,3 +440,47 @@ fn a_deployment_that_is_not_known_refuses_at_once() {
         assert_eq!(answer.expect("it is answered").data, "known");
     });
 }
+
+#[test]
+fn what_a_full_socket_holds_up_goes_on_though_its_replica_speaks_meanwhile() {
+    const ALL: usize = 8 << 20;
+    let serve = |mut replica: Replica| {
+        let request = replica.expect(Kind::Request);
+        assert!(
+            replica
+                .page
+                .start(request.header.slot, request.header.sequence)
+        );
+        // More than the socket holds, all at once; and news while nothing is read.
+        replica.send(&request, Kind::Credit, Flags::NONE, ALL as u32, b"");
+        for _ in 0..50 {
+            std::thread::sleep(Duration::from_millis(2));
+            replica.send(&request, Kind::Credit, Flags::NONE, 1, b"");
+        }
+        let (_, first) = RequestHead::decode(&request.payload).expect("a head");
+        let mut length = first.len();
+        loop {
+            let body = replica.expect(Kind::Body);
+            length += body.payload.len();
+            if body.header.flags.contains(Flags::END) {
+                break;
+            }
+        }
+        let flags = Flags::END.with(Flags::DONE);
+        let text = length.to_string();
+        replica.send(&request, Kind::Response, flags, 0, text.as_bytes());
+    };
+    with_replica(serve, |handle| async move {
+        let mut long = Outgoing::whole(call_head(), Bytes::new());
+        long.complete = false;
+        let mut exchange = handle.submit(Instant::now(), &key(), long).expect("taken");
+        for _ in 0..ALL / (64 * 1024) {
+            let room = std::future::poll_fn(|context| exchange.poll_room(context)).await;
+            assert_eq!(room, Room::Wanted);
+            exchange.push_body(Bytes::from(vec![1; 64 * 1024]));
+        }
+        exchange.end_body();
+        let answer = exchange.collect().await.expect("answered");
+        assert_eq!(answer.data, Bytes::from(ALL.to_string()));
+    });
+}
