@@ -74,6 +74,8 @@ struct Session<S> {
     /// `None`: what comes cannot be understood any more.
     decoder: Option<Decoder>,
     input: BytesMut,
+    /// The last read brought as much as a short one may.
+    has_read_much: bool,
     outgoing: Outgoing,
     output: Output,
     stage: Stage,
@@ -111,6 +113,7 @@ pub(crate) async fn serve<S>(
             accepted.agreed.map(Inflater::new),
         )),
         input: BytesMut::from(&input[..]),
+        has_read_much: false,
         outgoing: Outgoing::new(accepted.agreed.map(|agreed| Compression {
             deflaters: Rc::clone(&shard.deflaters),
             window_bits: agreed.server_bits(),

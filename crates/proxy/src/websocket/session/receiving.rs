@@ -15,6 +15,9 @@ use crate::{
 };
 
 const READ_BYTES: usize = 16 * 1024;
+/// Where reads are full: a socket that is emptied in small pieces hardly opens its window, and then its sender waits for
+/// a timer of the kernel.
+const LONG_READ_BYTES: usize = 128 * 1024;
 /// Most that is read and thrown away while the client's closing frame is awaited.
 const MOST_DISCARDED: usize = 4 * 1024 * 1024;
 
@@ -62,9 +65,14 @@ where
         let Some(stream) = &mut self.stream else {
             return false;
         };
-        self.input.reserve(READ_BYTES);
+        self.input.reserve(if self.has_read_much {
+            LONG_READ_BYTES
+        } else {
+            READ_BYTES
+        });
         match pin!(stream.read_buf(&mut self.input)).poll(context) {
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                self.has_read_much = bytes >= READ_BYTES;
                 if self.stage == Stage::Open {
                     self.heard();
                 } else {
