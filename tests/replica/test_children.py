@@ -175,7 +175,13 @@ CODE = "print(json.dumps([line for line in open('/proc/self/status') if line.sta
 
 
 def as_plain(script: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    # As replicas are started, whatever the tests were started with: a shell has its background jobs ignore SIGINT.
+    def defaults() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, preexec_fn=defaults
+    )
     return json.loads(done.stdout)
 
 
