@@ -175,9 +175,8 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes):
 
 def best(results, row, *path):
     """The highest median among the peers, and whose it is."""
-    medians = {
-        name: results.median(row, "opened", name, *path) for name in SYSTEMS if name not in ("eagleray", "limit")
-    }
+    peers = [name for name in SYSTEMS if name not in ("eagleray", "baseline", "limit")]
+    medians = {name: results.median(row, "opened", name, *path) for name in peers}
     measured = {name: median for name, median in medians.items() if median is not None}
     if not measured:
         return None, "no peer ran"
