@@ -175,13 +175,7 @@ CODE = "print(json.dumps([line for line in open('/proc/self/status') if line.sta
 
 
 def as_plain(script: str) -> Any:
-    # As replicas are started, whatever the tests were started with: a shell has its background jobs ignore SIGINT.
-    def defaults() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, preexec_fn=defaults
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return json.loads(done.stdout)
 
 
