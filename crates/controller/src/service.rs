@@ -279,6 +279,12 @@ impl Service {
                 return self.take(Event::AwaitDeleted { call, name });
             }
             api_request::Body::Status(_) => return self.take(Event::Status { call }),
+            api_request::Body::Apply(_)
+            | api_request::Body::Plan(_)
+            | api_request::Body::Built(_)
+            | api_request::Body::History(_)
+            | api_request::Body::Events(_)
+            | api_request::Body::Scale(_) => return self.refuse_unknown(call),
             api_request::Body::Unreachable(report) => {
                 return self.take(Event::Unreachable(report));
             }
@@ -288,6 +294,17 @@ impl Service {
             }
         };
         self.take(Event::Request { call, request })
+    }
+
+    /// A request that this release knows by name and cannot carry out.
+    fn refuse_unknown(&mut self, call: CallId) -> Result<(), Error> {
+        let error = eagleray_types::control::ApiError {
+            kind: "invalid".to_owned(),
+            message: "this release cannot carry out that request".to_owned(),
+        };
+        let body = Some(api_response::Body::Error(error));
+        self.clients.answer(call, &ApiResponse { body });
+        Ok(())
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {

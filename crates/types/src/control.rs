@@ -3,14 +3,16 @@
 //! Four conversations. Controller and node: [`NodeCommand`], [`NodeEvent`]. Controller and replica, relayed by
 //! the node: [`ReplicaCommand`], [`ReplicaEvent`]. Node and proxy: [`ProxyCommand`], [`ProxyEvent`]. Drivers and
 //! the command line: [`ApiRequest`] to the controller, [`NodeRequest`] to the node. A file for each, by the names of the
-//! two who speak, and three for what more than one conversation carries: `application`, `status`, `targets`. Commands are
+//! two who speak, and the rest for what more than one conversation carries: `application`, `declared`, `history`, `status`, `targets`. Commands are
 //! idempotent by replica id and epoch.
 
 mod application;
 mod controller_node;
 mod controller_replica;
+mod declared;
 mod driver_controller;
 mod driver_node;
+mod history;
 mod node_proxy;
 mod status;
 mod targets;
@@ -19,8 +21,10 @@ pub use crate::options::DeploymentOptions;
 pub use application::*;
 pub use controller_node::*;
 pub use controller_replica::*;
+pub use declared::*;
 pub use driver_controller::*;
 pub use driver_node::*;
+pub use history::*;
 pub use node_proxy::*;
 pub use status::*;
 pub use targets::*;

@@ -52,6 +52,7 @@ pub(super) fn render(
         revision: spec.map(|spec| spec.revision.clone()).unwrap_or_default(),
         deployments,
         ingress: spec.map(|spec| spec.ingress.clone()).unwrap_or_default(),
+        ..ApplicationStatus::default()
     }
 }
 
@@ -103,8 +104,10 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
                 version: replica.spec.version().to_owned(),
                 hung_milliseconds: replica.condition.hung_milliseconds(now),
                 abandoned_requests: replica.condition.abandoned,
+                ..ReplicaStatus::default()
             })
             .collect(),
+        ..DeploymentStatus::default()
     }
 }
 

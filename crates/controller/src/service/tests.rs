@@ -100,6 +100,7 @@ fn a_rollback_goes_back() {
     let rollback = Rollback {
         application: "app".into(),
         revision: String::new(),
+        ..Rollback::default()
     };
     match client.call(api_request::Body::Rollback(rollback)) {
         api_response::Body::Deployed(deployed) => assert_eq!(deployed.revision, "v1-1"),

@@ -102,6 +102,7 @@ impl Client {
             api_request::Body::Rollback(Rollback {
                 application,
                 revision,
+                ..Rollback::default()
             }),
             None,
         )? {

@@ -1,11 +1,17 @@
 //! Drivers, the command line and processes with handles with the controller: [`ApiRequest`], [`ApiResponse`].
 
-use super::{ApplicationSpec, ApplicationStatus, Empty, Status, TargetUpdate, Unreachable};
+use super::{
+    ApplicationSpec, ApplicationStatus, Applied, Apply, Built, Empty, Events, EventsRequest,
+    History, Planned, Scale, Status, TargetUpdate, Unreachable,
+};
 
 /// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ApiRequest {
-    #[prost(oneof = "api_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "api_request::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+    )]
     pub body: Option<api_request::Body>,
 }
 
@@ -45,6 +51,23 @@ pub mod api_request {
         /// From a process with handles. Not answered.
         #[prost(message, tag = "10")]
         Unreachable(super::Unreachable),
+        /// Answered by `Applied` once what is declared is durable: before anything is built.
+        #[prost(message, tag = "11")]
+        Apply(super::Apply),
+        /// Answered by `Planned` once everything is built that must be, to be compared. Changes nothing.
+        #[prost(message, tag = "12")]
+        Plan(super::Apply),
+        /// From a build process. Answered by `Done`.
+        #[prost(message, tag = "13")]
+        Built(super::Built),
+        /// The revisions of one application, or of all (empty). Answered by `History`.
+        #[prost(string, tag = "14")]
+        History(String),
+        #[prost(message, tag = "15")]
+        Events(super::EventsRequest),
+        /// Answered by `Done` once it is durable.
+        #[prost(message, tag = "16")]
+        Scale(super::Scale),
     }
 }
 
@@ -60,14 +83,18 @@ pub struct AwaitApplication {
 pub struct Rollback {
     #[prost(string, tag = "1")]
     pub application: String,
-    /// Empty: the revision before the current one.
+    /// Empty: the revision before the current one. Else the hash of one, or its number as `r12`.
     #[prost(string, tag = "2")]
     pub revision: String,
+    #[prost(string, tag = "3")]
+    pub author: String,
+    #[prost(string, tag = "4")]
+    pub message: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ApiResponse {
-    #[prost(oneof = "api_response::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "api_response::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<api_response::Body>,
 }
 
@@ -87,6 +114,14 @@ pub mod api_response {
         Status(super::Status),
         #[prost(message, tag = "6")]
         Target(super::TargetUpdate),
+        #[prost(message, tag = "7")]
+        Applied(super::Applied),
+        #[prost(message, tag = "8")]
+        Planned(super::Planned),
+        #[prost(message, tag = "9")]
+        History(super::History),
+        #[prost(message, tag = "10")]
+        Events(super::Events),
     }
 }
 

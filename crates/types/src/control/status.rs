@@ -1,5 +1,7 @@
 //! What the controller says of applications: the answer to a question for their status.
 
+use super::{DeploymentOptions, Failure, Receipt};
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Status {
     #[prost(message, repeated, tag = "1")]
@@ -25,6 +27,79 @@ pub struct ApplicationStatus {
     pub deployments: Vec<DeploymentStatus>,
     #[prost(string, tag = "8")]
     pub ingress: String,
+    /// `declarative` or `imperative`.
+    #[prost(string, tag = "9")]
+    pub source: String,
+    /// What was declared last, as JSON; empty for an imperative one.
+    #[prost(string, tag = "10")]
+    pub config: String,
+    /// Number of the revision that is the target; 0: nothing was built yet.
+    #[prost(uint64, tag = "11")]
+    pub revision_number: u64,
+    #[prost(message, optional, tag = "12")]
+    pub deploy: Option<DeployStatus>,
+    /// One for each thing that is not fine of the application itself.
+    #[prost(message, repeated, tag = "13")]
+    pub why: Vec<Why>,
+    /// Where FastAPI's documentation is, below the host; or empty.
+    #[prost(string, tag = "14")]
+    pub docs_path: String,
+    /// Calls among its deployments, as far as their arguments tell: by caller.
+    #[prost(message, repeated, tag = "15")]
+    pub calls: Vec<DeploymentCalls>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DeploymentCalls {
+    #[prost(string, tag = "1")]
+    pub deployment: String,
+    #[prost(string, repeated, tag = "2")]
+    pub calls: Vec<String>,
+}
+
+/// The newest deploy of an application.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeployStatus {
+    /// [`Applied::deploy`](super::Applied), or 0 of a deploy that was not declared.
+    #[prost(uint64, tag = "1")]
+    pub deploy: u64,
+    /// `building`, `failed` (the build, so there is no revision), `rolling`, `done`, `rolled_back`.
+    #[prost(string, tag = "2")]
+    pub state: String,
+    /// Number of its revision; 0 before it is built.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// Number of the revision before; 0: none.
+    #[prost(uint64, tag = "4")]
+    pub from: u64,
+    #[prost(double, tag = "5")]
+    pub began_at_s: f64,
+    #[prost(message, optional, tag = "6")]
+    pub failure: Option<Failure>,
+    #[prost(message, optional, tag = "7")]
+    pub receipt: Option<Receipt>,
+    /// Last lines that the build printed.
+    #[prost(string, repeated, tag = "8")]
+    pub printed: Vec<String>,
+}
+
+/// Why something is not fine, in one sentence: what is wrong, who holds what is missing, what to do.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Why {
+    /// A stable word, such as `constructor_failed`.
+    #[prost(string, tag = "1")]
+    pub code: String,
+    #[prost(string, tag = "2")]
+    pub sentence: String,
+    /// Wall clock, seconds; 0: not known.
+    #[prost(double, tag = "3")]
+    pub since_s: f64,
+    /// What to do next, often a command.
+    #[prost(string, tag = "4")]
+    pub help: String,
+    /// The replica that it is about; or empty.
+    #[prost(string, tag = "5")]
+    pub replica_id: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -45,6 +120,15 @@ pub struct DeploymentStatus {
     /// Requests that run although nobody waits for their answer, in all replicas.
     #[prost(uint32, tag = "7")]
     pub abandoned_requests: u32,
+    #[prost(message, optional, tag = "8")]
+    pub options: Option<DeploymentOptions>,
+    #[prost(uint32, tag = "9")]
+    pub target_replicas: u32,
+    /// At most ten, the last to die first.
+    #[prost(message, repeated, tag = "10")]
+    pub dead_replicas: Vec<ReplicaStatus>,
+    #[prost(message, repeated, tag = "11")]
+    pub why: Vec<Why>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -62,4 +146,15 @@ pub struct ReplicaStatus {
     pub hung_milliseconds: u64,
     #[prost(uint32, tag = "6")]
     pub abandoned_requests: u32,
+    /// Wall clock, seconds; 0: not known.
+    #[prost(double, tag = "7")]
+    pub started_at_s: f64,
+    #[prost(string, tag = "8")]
+    pub node_id: String,
+    /// Of a dead one: how it ended. Of one that starts: what it is doing.
+    #[prost(string, tag = "9")]
+    pub message: String,
+    /// Number of the revision that it was started for; 0: not known.
+    #[prost(uint64, tag = "10")]
+    pub revision_number: u64,
 }

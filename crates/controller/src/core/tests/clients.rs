@@ -32,6 +32,7 @@ impl World {
         let rollback = Rollback {
             application: application.into(),
             revision: revision.into(),
+            ..Rollback::default()
         };
         let wall_time_s = 2.0;
         let request = Request::Rollback {

@@ -80,6 +80,7 @@ fn a_checkpoint_that_was_removed_is_written_again_whole() {
     let rollback = Rollback {
         application: "app".into(),
         revision: "v1-1".into(),
+        ..Rollback::default()
     };
     let answer = client.call(api_request::Body::Rollback(rollback));
     assert!(
