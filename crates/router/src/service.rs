@@ -46,8 +46,9 @@ pub const INITIAL_BODY_CREDIT: usize = 64 * 1024;
 pub const INITIAL_ANSWER_CREDIT: usize = 64 * 1024;
 /// The same once [`PROVEN_BYTES`] of it were taken.
 const PROVEN_ANSWER_CREDIT: usize = 512 * 1024;
-/// More than sockets swallow of an answer that nobody reads.
-const PROVEN_BYTES: usize = 1024 * 1024;
+/// More than sockets swallow of an answer that nobody reads: Linux lets a socket hold 4 MiB that are to be sent, and the
+/// other end's holds little until somebody reads there.
+const PROVEN_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a router is made from.
 #[derive(Clone, Debug)]
