@@ -29,7 +29,7 @@ ARROWS = {
     "replica": ("types", "wire"),
     "controller": ("types", "wire"),
     "supervisor": ("types", "wire", "logs"),
-    "py": ("types", "wire", "client", "replica"),
+    "py": ("types", "config", "wire", "client", "replica"),
     "testkit": ("types", "wire", "router", "replica"),
     "node": "*",
 }

@@ -17,6 +17,7 @@ __all__ = [
     "Timer",
     "deployment_options",
     "in_forked_child",
+    "merge_config",
     "parse_json",
 ]
 
@@ -40,6 +41,11 @@ class Client:
 
 def deployment_options() -> list[dict[str, Any]]:
     """The table of options: `key`, `scope`, `default`, `minimum` and `maximum` (None: no such bound), `help`."""
+
+def merge_config(application: str, code_options: str) -> str:
+    """JSON of `deployments` (by name, what config or code states) and `warnings`, from JSON of an application's config
+    and of what its code states by deployment. ValueError: all that is wrong, a line each.
+    """
 
 @final
 class OutputWatch:

@@ -1,6 +1,7 @@
 //! The Python module `eagleray._core`: converts between Python and the Rust crates, nothing else.
 
 mod client;
+mod config;
 mod json;
 mod options;
 mod region;
@@ -11,6 +12,8 @@ mod timer;
 mod _core {
     #[pymodule_export]
     use crate::client::{Call, Client, Completions, OutputWatch, Router};
+    #[pymodule_export]
+    use crate::config::merge_config;
     #[pymodule_export]
     use crate::json::parse_json;
     #[pymodule_export]

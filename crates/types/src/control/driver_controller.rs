@@ -17,10 +17,6 @@ pub struct ApiRequest {
 
 pub mod api_request {
     #[derive(Clone, PartialEq, prost::Oneof)]
-    #[expect(
-        clippy::large_enum_variant,
-        reason = "one at a time, and soon taken apart"
-    )]
     pub enum Body {
         /// Answered by `Deployed` once the revision is durable.
         #[prost(message, tag = "1")]
@@ -100,6 +96,10 @@ pub struct ApiResponse {
 
 pub mod api_response {
     #[derive(Clone, PartialEq, prost::Oneof)]
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "one at a time, and soon taken apart"
+    )]
     pub enum Body {
         /// The call failed; nothing was changed.
         #[prost(message, tag = "1")]

@@ -90,6 +90,7 @@ pub struct EventsRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+#[expect(clippy::struct_field_names, reason = "there is no better word")]
 pub struct Events {
     #[prost(message, repeated, tag = "1")]
     pub events: Vec<EventRecord>,

@@ -41,7 +41,7 @@ pub struct ApplicationStatus {
     /// One for each thing that is not fine of the application itself.
     #[prost(message, repeated, tag = "13")]
     pub why: Vec<Why>,
-    /// Where FastAPI's documentation is, below the host; or empty.
+    /// Where `FastAPI`'s documentation is, below the host; or empty.
     #[prost(string, tag = "14")]
     pub docs_path: String,
     /// Calls among its deployments, as far as their arguments tell: by caller.
