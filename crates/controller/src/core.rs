@@ -148,6 +148,11 @@ impl Core {
         self.out.take()
     }
 
+    /// What `now` is by the wall clock, for times that people are shown. Nothing is decided by it.
+    pub fn set_wall_time_s(&mut self, wall_time_s: f64, now: Duration) {
+        self.out.set_wall_time_s(wall_time_s, now);
+    }
+
     fn take(&mut self, event: Event, now: Duration) {
         match event {
             Event::Request { call, request } => self.on_request(call, request),

@@ -259,10 +259,7 @@ impl Service {
     }
 
     fn on_call(&mut self, call: CallId, body: api_request::Body) -> Result<(), Error> {
-        let wall_time_s = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs_f64();
+        let wall_time_s = wall_time_s();
         let request = match body {
             api_request::Body::Deploy(spec) => Request::Deploy { spec, wall_time_s },
             api_request::Body::Rollback(rollback) => Request::Rollback {
@@ -312,7 +309,9 @@ impl Service {
     }
 
     fn take_all(&mut self, events: impl IntoIterator<Item = Event>) -> Result<(), Error> {
-        let commands = self.core.on_events(events, self.began.elapsed());
+        let now = self.began.elapsed();
+        self.core.set_wall_time_s(wall_time_s(), now);
+        let commands = self.core.on_events(events, now);
         self.carry_out(commands)
     }
 
@@ -396,6 +395,13 @@ fn bind(path: &Path) -> io::Result<StdUnixListener> {
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+fn wall_time_s() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 async fn until(timeout: Option<Instant>) {

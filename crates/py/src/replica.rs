@@ -231,12 +231,14 @@ impl Replica {
         py: Python<'_>,
         sync_bodies: bool,
         start_microseconds: u64,
+        docs_path: String,
     ) -> PyResult<()> {
         self.tell(
             py,
             Body::Ready(Ready {
                 sync_bodies,
                 start_microseconds,
+                docs_path,
             }),
         )
     }

@@ -159,7 +159,8 @@ class Lifecycle:
             self.exit_code = 1
             self._loop.stop()
             return
-        self._core.tell_ready(self._sync_http, int((time.perf_counter() - began) * 1e6))
+        took = int((time.perf_counter() - began) * 1e6)
+        self._core.tell_ready(self._sync_http, took, _docs_path(self._user_code))
 
     async def _construct(self, config: dict[str, Any]) -> None:
         component = f"{config['application']}/{config['deployment']}"
@@ -372,6 +373,15 @@ class Lifecycle:
         kind: Any = type(user_code.target)
         kind.__del__ = lambda self: None
         await hooks.run(hook)
+
+
+def _docs_path(user_code: UserCode | None) -> str:
+    """Where FastAPI's documentation is, below the route prefix; empty if there is none, or nobody can know."""
+    served = None if user_code is None else user_code.served
+    app: Any = None if served is None else getattr(served.app, "app", served.app)
+    # Without a schema FastAPI makes no page of it.
+    path = getattr(app, "docs_url", None) if getattr(app, "openapi_url", None) else None
+    return path if isinstance(path, str) else ""
 
 
 def _announce_models(user_code: UserCode) -> None:

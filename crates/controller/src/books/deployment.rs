@@ -1,11 +1,16 @@
 //! One deployment: what shall run, what runs, and what is known of starting it.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    time::Duration,
+};
 
 use eagleray_types::DeploymentKey;
 
 use super::{
     attempts::{Attempts, Round, SETTLED, STABLE},
+    dead::{DEAD_KEPT, Dead},
     desired::Plan,
     replica::Replica,
     replica_state::ReplicaState,
@@ -37,6 +42,8 @@ pub(crate) struct Deployment {
     /// By version, for the versions that matter now.
     pub(crate) attempts: BTreeMap<String, Attempts>,
     pub(crate) status: StatusInfo,
+    /// The last to die first.
+    pub(crate) dead: VecDeque<Dead>,
 }
 
 impl Deployment {
@@ -49,6 +56,7 @@ impl Deployment {
             replicas: BTreeMap::new(),
             attempts: BTreeMap::new(),
             status: StatusInfo::new(),
+            dead: VecDeque::new(),
         }
     }
 
@@ -109,6 +117,12 @@ impl Deployment {
             wanted: self.wanted_of(spec),
             retries: spec.options().max_constructor_retry_count,
         }
+    }
+
+    /// A replica is gone; how it ended is shown for a while.
+    pub(crate) fn bury(&mut self, dead: Dead) {
+        self.dead.push_front(dead);
+        self.dead.truncate(DEAD_KEPT);
     }
 
     /// What has run at full size has been ready.

@@ -64,7 +64,11 @@ pub(crate) struct Replica {
     pub(crate) socket_path: String,
     pub(crate) pid: u32,
     pub(crate) sync_bodies: bool,
+    /// Where `FastAPI`'s documentation is, below the route prefix; or empty.
+    pub(crate) docs_path: String,
     pub(crate) spawned_at: Duration,
+    /// The same by the wall clock, in seconds, only shown; 0: not known.
+    pub(crate) started_at_s: f64,
     pub(crate) ready_at: Option<Duration>,
     /// Its start failed: nothing of user code runs there any more.
     pub(crate) failed: bool,

@@ -116,7 +116,12 @@ fn adopt_one(
         socket_path,
         pid: listed.pid,
         sync_bodies: ready.as_ref().is_some_and(|ready| ready.sync_bodies),
+        docs_path: ready
+            .as_ref()
+            .map(|ready| ready.docs_path.clone())
+            .unwrap_or_default(),
         spawned_at: now,
+        started_at_s: label.started_at_s,
         ready_at: ready.as_ref().map(|_| now),
         failed: false,
         view: Told::unknown(),

@@ -9,6 +9,10 @@ use super::event::CallId;
 use crate::store::checkpoint::Root;
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few at a time, and soon carried out"
+)]
 pub enum Command {
     Node {
         node: NodeId,

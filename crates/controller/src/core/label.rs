@@ -22,6 +22,9 @@ pub struct Label {
     /// For a replica that nobody wants any more.
     #[prost(uint64, tag = "6")]
     pub grace_milliseconds: u64,
+    /// Wall clock, seconds, only shown; 0: an earlier release has not kept it.
+    #[prost(double, tag = "7")]
+    pub started_at_s: f64,
 }
 
 impl Label {
@@ -33,6 +36,7 @@ impl Label {
             rank: replica.rank,
             order: replica.order,
             grace_milliseconds: replica.grace_milliseconds(),
+            started_at_s: replica.started_at_s,
         }
     }
 }

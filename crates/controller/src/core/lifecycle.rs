@@ -60,7 +60,9 @@ fn spawn_one(
         socket_path: out.socket_path(&id),
         pid: 0,
         sync_bodies: false,
+        docs_path: String::new(),
         spawned_at: now,
+        started_at_s: out.wall_time_s(now),
         ready_at: None,
         failed: false,
         view: Told::known(ReplicaView::of(

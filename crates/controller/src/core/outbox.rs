@@ -4,7 +4,7 @@
 //! it goes what it takes to write a command: the options of this life of the controller, ids of questions, and numbers
 //! drawn from the generator that was seeded at construction.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use eagleray_types::{
     DeploymentKey, NodeId,
@@ -30,6 +30,8 @@ pub(super) struct Outbox {
     question: u64,
     /// A `List` is on its way.
     listing: bool,
+    /// Wall-clock seconds at the moment zero.
+    wall_time_began_s: f64,
     commands: Vec<Command>,
     /// What is desired is not what the store was given last, as far as is known.
     save_wanted: bool,
@@ -44,6 +46,7 @@ impl Outbox {
             options,
             question: 0,
             listing: false,
+            wall_time_began_s: 0.0,
             save_wanted: false,
             commands: Vec::new(),
             stops: Vec::new(),
@@ -108,6 +111,19 @@ impl Outbox {
     /// The node has answered [`Outbox::list`].
     pub(super) fn listed(&mut self) {
         self.listing = false;
+    }
+
+    /// It is so late by the wall clock.
+    pub(super) fn set_wall_time_s(&mut self, wall_time_s: f64, now: Duration) {
+        self.wall_time_began_s = wall_time_s - now.as_secs_f64();
+    }
+
+    /// The wall-clock seconds of a moment, for people; 0 when nobody has said what time it is.
+    pub(super) fn wall_time_s(&self, at: Duration) -> f64 {
+        match self.wall_time_began_s {
+            0.0 => 0.0,
+            began => (began + at.as_secs_f64()).max(0.0),
+        }
     }
 
     /// Has what is desired saved, when the store has nothing else to do.

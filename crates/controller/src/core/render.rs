@@ -1,8 +1,12 @@
 //! The status of applications, as people read it.
 
+mod replica;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use eagleray_types::control::{ApplicationStatus, DeploymentStatus, ReplicaStatus};
+use eagleray_types::control::{
+    ApplicationSpec, ApplicationStatus, DeploymentCalls, DeploymentOptions, DeploymentStatus,
+};
 
 use super::{configure, hung::hung_text};
 use crate::books::{
@@ -10,6 +14,8 @@ use crate::books::{
     status::Status,
 };
 
+/// Stands for what nobody shall read over somebody's shoulder.
+const MASK: &str = "****";
 /// From here on the status of a starting deployment says that it is slow.
 const SLOW_START: Duration = Duration::from_secs(30);
 
@@ -52,8 +58,41 @@ pub(super) fn render(
         revision: spec.map(|spec| spec.revision.clone()).unwrap_or_default(),
         deployments,
         ingress: spec.map(|spec| spec.ingress.clone()).unwrap_or_default(),
+        docs_path: spec
+            .and_then(|spec| docs_path(application, spec))
+            .unwrap_or_default(),
+        calls: spec.map(calls).unwrap_or_default(),
         ..ApplicationStatus::default()
     }
+}
+
+/// Where `FastAPI`'s documentation is, below the host, as the newest replica of the ingress says.
+fn docs_path(application: &Application, spec: &ApplicationSpec) -> Option<String> {
+    let ingress = application.deployments.get(&spec.ingress)?;
+    let newest = ingress.routable().max_by_key(|replica| replica.order)?;
+    let is_routed = !spec.route_prefix.is_empty() && !newest.docs_path.is_empty();
+    let prefix = spec.route_prefix.trim_end_matches('/');
+    is_routed.then(|| format!("{prefix}{}", newest.docs_path))
+}
+
+fn calls(spec: &ApplicationSpec) -> Vec<DeploymentCalls> {
+    let callers = spec.deployments.iter().filter(|one| !one.calls.is_empty());
+    callers
+        .map(|one| DeploymentCalls {
+            deployment: one.name.clone(),
+            calls: one.calls.clone(),
+        })
+        .collect()
+}
+
+/// The options of what shall run, or of what runs for want of that. What a variable is set to may be a secret.
+fn options(deployment: &Deployment) -> Option<DeploymentOptions> {
+    let spec = deployment.target.as_ref().or(deployment.serving.as_ref())?;
+    let mut options = spec.options().clone();
+    for value in options.environment.values_mut() {
+        MASK.clone_into(value);
+    }
+    Some(options)
 }
 
 fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus {
@@ -97,16 +136,14 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
         replicas: deployment
             .replicas
             .values()
-            .map(|replica| ReplicaStatus {
-                replica_id: replica.id.clone(),
-                state: replica.state.word().to_owned(),
-                pid: replica.pid,
-                version: replica.spec.version().to_owned(),
-                hung_milliseconds: replica.condition.hung_milliseconds(now),
-                abandoned_requests: replica.condition.abandoned,
-                ..ReplicaStatus::default()
-            })
+            .map(|one| replica::live(one, now))
             .collect(),
+        dead_replicas: deployment.dead.iter().map(replica::dead).collect(),
+        options: options(deployment),
+        target_replicas: deployment
+            .target
+            .as_ref()
+            .map_or(0, |_| deployment.wanted.target),
         ..DeploymentStatus::default()
     }
 }

@@ -18,6 +18,7 @@ use super::{
     reaching,
 };
 use crate::books::{
+    dead::Dead,
     deployment::Deployment,
     replica::Replica,
     replica_state::{ReplicaInput, ReplicaState},
@@ -92,6 +93,7 @@ impl Core {
         };
         self.touched.insert(deployment.key.application.clone());
         let out = &mut self.out;
+        deployment.bury(Dead::of(&replica, exited));
         match replica.state {
             ReplicaState::Stopping | ReplicaState::Stopped => {}
             ReplicaState::Starting => {
@@ -114,11 +116,12 @@ impl Core {
             return;
         };
         self.touched.insert(deployment.key.application.clone());
+        let error = format!(
+            "the replica's process could not be started: {}",
+            failed.message
+        );
+        deployment.bury(Dead::never_was(&replica, &error));
         if replica.state == ReplicaState::Starting {
-            let error = format!(
-                "the replica's process could not be started: {}",
-                failed.message
-            );
             let out = &mut self.out;
             failures::start_failed(deployment, &replica.id, &replica.spec, &error, now, out);
         }
@@ -168,6 +171,7 @@ fn on_ready(deployment: &mut Deployment, id: &str, ready: &Ready, now: Duration,
         && !std::mem::replace(&mut replica.reach.said_ready, true)
     {
         replica.sync_bodies = ready.sync_bodies;
+        replica.docs_path.clone_from(&ready.docs_path);
         reaching::reach(replica, now, out);
     }
 }

@@ -18,4 +18,5 @@ mod saving;
 mod scaling;
 mod sickness;
 mod specs;
+mod status_details;
 mod world;

@@ -128,6 +128,9 @@ pub struct Ready {
     pub sync_bodies: bool,
     #[prost(uint64, tag = "2")]
     pub start_microseconds: u64,
+    /// Where `FastAPI`'s documentation is, below the route prefix; or empty.
+    #[prost(string, tag = "3")]
+    pub docs_path: String,
 }
 
 /// What a replica is like inside. Sent unasked when it changes, and every 5 s while its loop is hung.

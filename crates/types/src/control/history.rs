@@ -93,6 +93,7 @@ pub struct EventsRequest {
 #[expect(clippy::struct_field_names, reason = "there is no better word")]
 pub struct Events {
     #[prost(message, repeated, tag = "1")]
+    #[expect(clippy::struct_field_names, reason = "events are what it has")]
     pub events: Vec<EventRecord>,
     /// `since` of the next request.
     #[prost(uint64, tag = "2")]

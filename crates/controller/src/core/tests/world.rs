@@ -320,6 +320,7 @@ impl World {
                     replica_event::Body::Ready(Ready {
                         sync_bodies: false,
                         start_microseconds: 1,
+                        ..Default::default()
                     }),
                 );
             }

@@ -92,6 +92,7 @@ pub(super) fn ready() -> Vec<u8> {
     let ready = Ready {
         sync_bodies: true,
         start_microseconds: 1,
+        ..Ready::default()
     };
     ReplicaEvent {
         body: Some(replica_event::Body::Ready(ready)),
