@@ -29,6 +29,7 @@ ARROWS = {
     "replica": ("types", "wire"),
     "controller": ("types", "wire"),
     "supervisor": ("types", "wire", "logs"),
+    "cli": ("types", "wire", "config", "supervisor"),
     "py": ("types", "config", "wire", "client", "replica"),
     "testkit": ("types", "wire", "router", "replica"),
     "node": "*",

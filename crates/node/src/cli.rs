@@ -1,30 +1,32 @@
-//! The command line: `eagleray run`, `start`, `stop`, `status`, `config`, `schema`. Success is exit status 0; what failed says why on stderr.
+//! The command line: `eagleray run`, `start` and `stop`, which make and end nodes, beside the verbs of [`eagleray_cli`].
+//! Success is exit status 0; what failed says why on standard error.
 
 use std::{
-    io::{self, Write},
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use clap::{Args, Parser, Subcommand};
+use eagleray_cli::{Program, Verb, complain, place, say, socket};
 use eagleray_supervisor::{
     environment::{OPTIONS, ROLE},
     ready::Up,
 };
 
 use self::http::HttpArguments;
-use crate::settings::{self, NodeOptions};
+use crate::settings::NodeOptions;
 
-mod client;
-mod config;
-mod counters;
 mod http;
+mod judge;
 mod run;
 mod start;
-mod status;
 mod stop;
-mod tree;
+
+/// What the verbs take from here.
+const PROGRAM: Program = Program {
+    judge: judge::http_options,
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -46,13 +48,8 @@ enum Sub {
     Start(StartArguments),
     /// End a resident node and everything that it runs.
     Stop(StopArguments),
-    /// Show what a node serves.
-    Status(StatusArguments),
-    /// Work with config files.
-    #[command(subcommand)]
-    Config(ConfigCommand),
-    /// Print the JSON schema of config files, with which editors complete and check them.
-    Schema,
+    #[command(flatten)]
+    Verb(Verb),
     /// Be a node (started by scripts).
     #[command(hide = true)]
     Node(NodeArguments),
@@ -99,37 +96,6 @@ struct StopArguments {
 }
 
 #[derive(Debug, Args)]
-struct StatusArguments {
-    /// Show this application only.
-    #[arg(short, long, value_name = "APPLICATION")]
-    name: Option<String>,
-    /// Name of the node [default: `default` or `EAGLERAY_NODE_NAME`, else the only one that runs].
-    #[arg(long)]
-    node: Option<String>,
-    /// Show what the proxies have counted: connections, limits that were hit (docs/limits.md).
-    #[arg(long, conflicts_with = "name")]
-    counters: bool,
-    /// Print JSON instead of YAML.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Say everything that is wrong with a config file, with line and column. Starts nothing, and asks no node.
-    Check(CheckArguments),
-}
-
-#[derive(Debug, Args)]
-struct CheckArguments {
-    /// The file: JSON if its name ends in .json, else YAML; `-` for standard input.
-    file: PathBuf,
-    /// Print JSON: `problems` and `warnings`, each a list.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
 struct NodeArguments {
     #[arg(long)]
     name: String,
@@ -156,13 +122,7 @@ pub(crate) fn main() -> ExitCode {
         Sub::Run(arguments) => run::run(&arguments),
         Sub::Start(arguments) => start::run(&arguments),
         Sub::Stop(arguments) => stop::run(arguments.name.as_deref()),
-        Sub::Status(arguments) if arguments.counters => counters::run(&arguments),
-        Sub::Status(arguments) => status::run(&arguments),
-        Sub::Config(ConfigCommand::Check(arguments)) => config::check(&arguments),
-        Sub::Schema => {
-            config::schema();
-            Ok(())
-        }
+        Sub::Verb(verb) => return verb.run(PROGRAM).into(),
         Sub::Node(arguments) => become_node(arguments),
     };
     match result {
@@ -204,33 +164,9 @@ fn node_command(options: &NodeOptions) -> Result<Command, String> {
     Ok(command)
 }
 
-/// One line on standard output. Nobody reading it is no reason to fail.
-pub(crate) fn say(line: &str) {
-    drop(writeln!(io::stdout(), "{line}"));
-}
-
-/// What went wrong, on standard error.
-pub(crate) fn complain(message: &str) {
-    drop(writeln!(io::stderr(), "eagleray: {message}"));
-}
-
-/// Lines on standard error that are no failure of this program's own.
-pub(crate) fn remark(lines: &str) {
-    drop(write!(io::stderr(), "{lines}"));
-}
-
-/// Where a node listens, after "is up" or "runs".
-fn place(http_address: &str) -> String {
-    if http_address.is_empty() {
-        " without HTTP".to_owned()
-    } else {
-        format!(" at {http_address}")
-    }
-}
-
 /// What the user of a node that came up wants to know.
 pub(crate) fn announce(up: &Up) {
-    let name = if up.name == settings::DEFAULT_NAME {
+    let name = if up.name == socket::DEFAULT_NAME {
         String::new()
     } else {
         format!(" --name {}", up.name)

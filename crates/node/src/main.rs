@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(message) => {
-            cli::complain(&message);
+            eagleray_cli::complain(&message);
             ExitCode::FAILURE
         }
     }

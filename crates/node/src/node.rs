@@ -65,7 +65,7 @@ fn take(number: Option<i32>) -> Result<Option<OwnedFd>, String> {
 }
 
 fn complain(message: &str) -> ExitCode {
-    crate::cli::complain(message);
+    eagleray_cli::complain(message);
     ExitCode::FAILURE
 }
 
@@ -79,7 +79,7 @@ fn report(options: &NodeOptions, ready_pipe: Option<File>, result: &Result<Up, F
         }
         (None, Ok(up)) if options.foreground => crate::cli::announce(up),
         (None, Ok(_)) => {}
-        (None, Err(failure)) => crate::cli::complain(&failure.message),
+        (None, Err(failure)) => eagleray_cli::complain(&failure.message),
     }
 }
 

@@ -9,8 +9,6 @@ use eagleray_logs::{Encoding, Limits};
 use eagleray_supervisor::environment::{OPTIONS, set};
 use serde::{Deserialize, Serialize};
 
-/// Name of the resident node that the command line means.
-pub(crate) const NODE_NAME: &str = "EAGLERAY_NODE_NAME";
 pub(crate) const LOG: &str = "EAGLERAY_LOG";
 /// `TEXT` or `JSON`: what the native processes log, and access lines.
 pub(crate) const LOG_ENCODING: &str = "EAGLERAY_SERVE_LOG_ENCODING";
@@ -18,8 +16,6 @@ pub(crate) const HTTP_HOST: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_HOST";
 pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
 /// Named by uvicorn.
 const TRUSTED_PROXIES: &str = "FORWARDED_ALLOW_IPS";
-
-pub(crate) const DEFAULT_NAME: &str = "default";
 
 /// Where the logs of a node are, and how they are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -232,10 +228,6 @@ pub(crate) fn default_http_port() -> Result<u16, String> {
             .parse()
             .map_err(|_| format!("{HTTP_PORT}={text} is not a port (0 to 65535)")),
     }
-}
-
-pub(crate) fn default_node_name() -> String {
-    set(NODE_NAME).unwrap_or_else(|| DEFAULT_NAME.to_owned())
 }
 
 /// The networks of `FORWARDED_ALLOW_IPS`, which servers of Python read as well: addresses and networks between commas, or

@@ -5,12 +5,7 @@
 //! (`python/eagleray/_bootstrap.py`). Where it is only that Python knows, so that is asked first: with `-c`, by which
 //! Python puts its current directory on the path, and imports from it to show errors (3.13). So it begins in `/`.
 
-use std::{
-    env, io,
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, os::unix::process::CommandExt, process::Command};
 
 use eagleray_supervisor::environment::{OPTIONS, PYTHON_PATH};
 use serde_json::{Map, Value, json};
@@ -32,7 +27,7 @@ sys.exit(f'eagleray: {sys.executable} has no eagleray; install it with pip into 
 ";
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
-    let python = python()?;
+    let python = eagleray_cli::interpreter()?;
     let options = json!({
         "target": arguments.target,
         "arguments": arguments.arguments,
@@ -52,30 +47,6 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
     }
     let error = command.exec();
     Err(format!("cannot start {}: {error}", python.display()))
-}
-
-/// The Python that this executable was installed for: beside it, or, where it lies alone, the first on `PATH`.
-fn python() -> Result<PathBuf, String> {
-    let own =
-        env::current_exe().map_err(|error| format!("where this is cannot be read: {error}"))?;
-    let beside = own.parent().unwrap_or(Path::new("/"));
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    [beside.join("python3"), beside.join("python")]
-        .into_iter()
-        .chain(env::split_paths(&on_path).map(|directory| directory.join("python3")))
-        .find(|candidate| is_executable(candidate))
-        .ok_or_else(|| {
-            format!(
-                "there is no python3 beside {} nor on PATH; install eagleray with pip into an environment, and run the \
-                 eagleray of that",
-                own.display()
-            )
-        })
-}
-
-fn is_executable(path: &Path) -> bool {
-    let access = rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(io::Error::from);
-    path.is_file() && access.is_ok()
 }
 
 impl HttpArguments {

@@ -24,8 +24,10 @@ use rustix::{
     io::{FdFlags, fcntl_setfd},
 };
 
-use super::{StartArguments, announce, client, node_command, place, say};
-use crate::settings::{self, NodeOptions};
+use eagleray_cli::{place, say, socket};
+
+use super::{StartArguments, announce, node_command};
+use crate::settings::NodeOptions;
 
 /// A node says within this time whether it is up; it gives up by itself before.
 const START_WITHIN_SECONDS: i64 = 60;
@@ -37,7 +39,7 @@ pub(super) fn run(arguments: &StartArguments) -> Result<(), String> {
     let name = arguments
         .name
         .clone()
-        .unwrap_or_else(settings::default_node_name);
+        .unwrap_or_else(socket::default_node_name);
     if run_directory::is_script_name(&name) {
         return Err(format!(
             "{name:?} is a name for the nodes of scripts; choose another"
@@ -81,7 +83,7 @@ fn running(name: &str) -> Option<NodeRecord> {
         let record = run_directory::records(&root)
             .into_iter()
             .find(|record| record.name == name)?;
-        let answer = client::call::<NodeResponse>(&root.join(name).join("node.sock"), &request);
+        let answer = socket::call::<NodeResponse>(&root.join(name).join("node.sock"), &request);
         if answer.is_ok() || Instant::now() > give_up {
             return Some(record);
         }

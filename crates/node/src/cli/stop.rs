@@ -1,5 +1,6 @@
 //! `eagleray stop`: ends a node in order and returns when nothing of it is left.
 
+use eagleray_cli::{say, socket};
 use eagleray_supervisor::{
     processes,
     run_directory::{self, NodeRecord},
@@ -7,14 +8,11 @@ use eagleray_supervisor::{
 use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{client, say};
-use crate::settings;
-
 /// Longer than a node takes that has to kill what it runs.
 const END_WITHIN_SECONDS: i64 = 40;
 
 pub(super) fn run(given: Option<&str>) -> Result<(), String> {
-    let name = given.map_or_else(settings::default_node_name, str::to_owned);
+    let name = given.map_or_else(socket::default_node_name, str::to_owned);
     let root = run_directory::root();
     let mut running = run_directory::records(&root);
     let found = running.iter().position(|record| record.name == name);
@@ -28,7 +26,7 @@ pub(super) fn run(given: Option<&str>) -> Result<(), String> {
     let request = NodeRequest {
         body: Some(node_request::Body::Shutdown(Empty {})),
     };
-    let _: NodeResponse = client::call(&root.join(&name).join("node.sock"), &request)?;
+    let _: NodeResponse = socket::call(&root.join(&name).join("node.sock"), &request)?;
     let limit = Timespec {
         tv_sec: END_WITHIN_SECONDS,
         tv_nsec: 0,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Tree {
+pub(crate) enum Tree {
     Null,
     Text(String),
     Number(f64),
@@ -12,11 +12,11 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    pub(super) fn text(text: &str) -> Self {
+    pub(crate) fn text(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 
-    pub(super) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Tree)>) -> Self {
+    pub(crate) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Tree)>) -> Self {
         Self::Map(
             entries
                 .into_iter()
@@ -26,7 +26,7 @@ impl Tree {
     }
 
     /// With an empty line between the entries at the top if `spaced`.
-    pub(super) fn yaml(&self, spaced: bool) -> String {
+    pub(crate) fn yaml(&self, spaced: bool) -> String {
         let mut out = String::new();
         let Self::Map(entries) = self else { return out };
         for (at, (key, value)) in entries.iter().enumerate() {
@@ -83,7 +83,7 @@ impl Tree {
         out.push('\n');
     }
 
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         let mut out = String::new();
         self.json_at(0, &mut out);
         out

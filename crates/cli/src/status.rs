@@ -1,32 +1,55 @@
 //! `eagleray status`: what a node serves, as YAML in the shape that users of Ray Serve know, or as JSON.
 
+use clap::Args;
 use eagleray_supervisor::run_directory;
 use eagleray_types::control::{
     ApiRequest, ApiResponse, ApplicationStatus, DeploymentStatus, Empty, NodeInfo, NodeRequest,
     NodeResponse, Status, api_request, api_response, node_request, node_response,
 };
 
-use super::{StatusArguments, client, complain, say, tree::Tree};
+use crate::{
+    exit::Exit,
+    output::{complain, say},
+    socket,
+    tree::Tree,
+    trouble::{Outcome, Trouble},
+};
 
-pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
-    let node = client::find(arguments.node.as_deref())?;
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Show this application only.
+    #[arg(short, long, value_name = "APPLICATION")]
+    pub(crate) name: Option<String>,
+    /// Name of the node [default: `default` or `EAGLERAY_NODE_NAME`, else the only one that runs].
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Show what the proxies have counted: connections, limits that were hit (docs/limits.md).
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) counters: bool,
+    /// Print JSON instead of YAML.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) fn run(arguments: &StatusArguments) -> Outcome<()> {
+    let node = socket::find(arguments.node.as_deref())?;
     let directory = run_directory::root().join(&node.name);
     let request = NodeRequest {
         body: Some(node_request::Body::Info(Empty {})),
     };
-    let info = match client::call::<NodeResponse>(&directory.join("node.sock"), &request)?.body {
+    let info = match socket::call::<NodeResponse>(&directory.join("node.sock"), &request)?.body {
         Some(node_response::Body::Info(info)) => info,
         other => {
-            return Err(format!(
+            return Err(Trouble::from(format!(
                 "the node gave an answer of another kind: {other:?}"
-            ));
+            )));
         }
     };
     for (process, trouble) in &info.troubles {
         if process == "controller" {
-            return Err(format!(
+            return Err(Trouble::from(format!(
                 "no status can be had: {trouble}. Requests are served meanwhile"
-            ));
+            )));
         }
         complain(&format!("warning: {trouble}"));
     }
@@ -34,13 +57,13 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
         body: Some(api_request::Body::Status(Empty {})),
     };
     let status =
-        match client::call::<ApiResponse>(&directory.join("controller.sock"), &request)?.body {
+        match socket::call::<ApiResponse>(&directory.join("controller.sock"), &request)?.body {
             Some(api_response::Body::Status(status)) => status,
-            Some(api_response::Body::Error(error)) => return Err(error.message),
+            Some(api_response::Body::Error(error)) => return Err(error.message.into()),
             other => {
-                return Err(format!(
+                return Err(Trouble::from(format!(
                     "the controller gave an answer of another kind: {other:?}"
-                ));
+                )));
             }
         };
     let value = match &arguments.name {
@@ -50,7 +73,11 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
                 .applications
                 .iter()
                 .find(|application| application.name == *name);
-            application(found.ok_or_else(|| format!("no application {name:?} is deployed"))?)
+            let missing = || {
+                let message = format!("no application {name:?} is deployed");
+                Trouble::new(Exit::Missing, "no_application", message)
+            };
+            application(found.ok_or_else(missing)?)
         }
     };
     let text = if arguments.json {

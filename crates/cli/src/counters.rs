@@ -5,29 +5,30 @@ use eagleray_types::control::{
     Empty, NodeCounters, NodeRequest, NodeResponse, node_request, node_response,
 };
 
-use super::{StatusArguments, client, say, tree::Tree};
+use crate::{
+    output::say,
+    socket,
+    tree::Tree,
+    trouble::{Outcome, Trouble},
+};
 
-pub(super) fn run(arguments: &StatusArguments) -> Result<(), String> {
-    let node = client::find(arguments.node.as_deref())?;
+pub(crate) fn run(node: Option<&str>, json: bool) -> Outcome<()> {
+    let node = socket::find(node)?;
     let socket = run_directory::root().join(&node.name).join("node.sock");
     let request = NodeRequest {
         body: Some(node_request::Body::Count(Empty {})),
     };
-    let counters = match client::call::<NodeResponse>(&socket, &request)?.body {
+    let counters = match socket::call::<NodeResponse>(&socket, &request)?.body {
         Some(node_response::Body::Counters(counters)) => counters,
-        Some(node_response::Body::Error(error)) => return Err(error.message),
+        Some(node_response::Body::Error(error)) => return Err(error.message.into()),
         other => {
-            return Err(format!(
+            return Err(Trouble::from(format!(
                 "the node gave an answer of another kind: {other:?}"
-            ));
+            )));
         }
     };
     let tree = whole(&counters);
-    let text = if arguments.json {
-        tree.json()
-    } else {
-        tree.yaml(false)
-    };
+    let text = if json { tree.json() } else { tree.yaml(false) };
     say(text.trim_end());
     Ok(())
 }

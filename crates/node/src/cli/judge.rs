@@ -1,71 +1,12 @@
-//! `eagleray config check` and `eagleray schema`: what a config file is worth, without a node.
+//! What the proxy says of a config's `http_options`: it alone knows its limits, and what a network and a host are.
 
-use std::{
-    io::{self, Read},
-    path::Path,
-};
+use eagleray_config::{Config, Problem, Problems, Stage};
+use serde_json::Value;
 
-use eagleray_config::{Config, Format, MOST_BYTES, Problem, Problems, Stage};
-use serde_json::{Value, json};
-
-use super::{CheckArguments, remark, say};
 use crate::settings::ProxyOptions;
 
-/// Problems and warnings go to standard error, as `FILE:LINE:COLUMN: PATH: MESSAGE`, and the verdict to standard output;
-/// with `--json` all of it goes there.
-pub(super) fn check(arguments: &CheckArguments) -> Result<(), String> {
-    let file = arguments.file.display().to_string();
-    let judged = read(&arguments.file).and_then(|config| {
-        let problems = http(&config);
-        if problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(problems)
-        }
-    });
-    let (verdict, problems, warnings) = match judged {
-        Ok(config) => {
-            let applications = config.applications.len();
-            let plural = if applications == 1 { "" } else { "s" };
-            let verdict = Ok(format!(
-                "{file} is right: {applications} application{plural}"
-            ));
-            (verdict, Problems::default(), config.warnings)
-        }
-        Err(problems) => {
-            let count = problems.iter().len() + problems.more();
-            let plural = if count == 1 { "" } else { "s" };
-            let verdict = Err(format!("{file} has {count} problem{plural}"));
-            (verdict, problems, Problems::default())
-        }
-    };
-    if arguments.json {
-        let json = json!({"problems": list(&problems), "warnings": list(&warnings)});
-        say(&format!("{json:#}"));
-        return verdict.map(drop);
-    }
-    remark(&problems.render(&file));
-    remark(&warnings.render_warnings(&file));
-    verdict.map(|verdict| say(&verdict))
-}
-
-pub(super) fn schema() {
-    say(&format!("{:#}", eagleray_config::schema()));
-}
-
-fn read(file: &Path) -> Result<Config, Problems> {
-    if file != Path::new("-") {
-        return Config::read(file);
-    }
-    let mut bytes = Vec::new();
-    let most = MOST_BYTES as u64 + 1;
-    let read = io::stdin().lock().take(most).read_to_end(&mut bytes);
-    read.map_err(|error| eagleray_config::unreadable(&error))?;
-    eagleray_config::text(bytes).and_then(|text| Config::parse(&text, Format::Yaml))
-}
-
-/// What the proxy says of `http_options`: it alone knows its limits, and what a network and a host are.
-fn http(config: &Config) -> Problems {
+/// All that it does not take, each at its place.
+pub(super) fn http_options(config: &Config) -> Problems {
     let options = config.node.get("http_options");
     let texts = |key: &str| -> Vec<String> {
         let list = options.and_then(|options| options.get(key)?.as_array());
@@ -120,21 +61,10 @@ fn http(config: &Config) -> Problems {
     found
 }
 
-fn list(problems: &Problems) -> Value {
-    let one = |problem: &Problem| {
-        json!({
-            "path": problem.path,
-            "line": problem.place.map(|place| place.line),
-            "column": problem.place.map(|place| place.column),
-            "message": problem.message,
-            "help": problem.help,
-        })
-    };
-    problems.iter().map(one).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use eagleray_config::Format;
+
     use super::*;
 
     #[test]
@@ -143,7 +73,7 @@ mod tests {
                     trusted_proxies: [10.0.0.0/8, 10.0.0.0/99]\n  allowed_hosts: [example.com, 'a b']\n";
         let config =
             Config::parse(text, Format::Yaml).expect("right as far as is known without the proxy");
-        let found = http(&config);
+        let found = http_options(&config);
         let places: Vec<_> = found
             .iter()
             .map(|problem| format!("{} {}", problem.place.expect("in the text"), problem.path))
@@ -158,6 +88,6 @@ mod tests {
             ]
         );
         let right = "applications: []\nhttp_options: {limits: {memory_drain_percent: 50, memory_shed_percent: 60}}";
-        assert!(http(&Config::parse(right, Format::Yaml).expect("right")).is_empty());
+        assert!(http_options(&Config::parse(right, Format::Yaml).expect("right")).is_empty());
     }
 }

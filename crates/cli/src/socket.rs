@@ -1,4 +1,4 @@
-//! One call to a node or its controller, with a time limit.
+//! Nodes of this machine: which one is meant, and one call to it or its controller, with a time limit.
 
 use std::{
     io::{self, Read, Write},
@@ -8,19 +8,25 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use eagleray_supervisor::run_directory::{self, NodeRecord};
+use eagleray_supervisor::{
+    environment,
+    run_directory::{self, NodeRecord},
+};
 use eagleray_wire::{Decoder, Frame, Kind, check_peer};
 use prost::Message;
 
-use crate::settings;
+use crate::{
+    exit::Exit,
+    trouble::{Outcome, Trouble},
+};
 
+/// Name of the resident node that the command line means.
+pub const NODE_NAME: &str = "EAGLERAY_NODE_NAME";
+pub const DEFAULT_NAME: &str = "default";
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Sends `request` and returns the first answer.
-pub(super) fn call<A: Message + Default>(
-    socket: &Path,
-    request: &impl Message,
-) -> Result<A, String> {
+pub fn call<A: Message + Default>(socket: &Path, request: &impl Message) -> Result<A, String> {
     let describe = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             format!(
@@ -59,11 +65,15 @@ fn exchange(socket: &Path, request: Vec<u8>) -> io::Result<Bytes> {
     }
 }
 
+pub fn default_node_name() -> String {
+    environment::set(NODE_NAME).unwrap_or_else(|| DEFAULT_NAME.to_owned())
+}
+
 /// The node that is meant: the one of that name; without a name the default one, else the only one that runs.
-pub(super) fn find(name: Option<&str>) -> Result<NodeRecord, String> {
+pub(crate) fn find(name: Option<&str>) -> Outcome<NodeRecord> {
     let root = run_directory::root();
     let mut records = run_directory::records(&root);
-    let wanted = name.map_or_else(settings::default_node_name, str::to_owned);
+    let wanted = name.map_or_else(default_node_name, str::to_owned);
     if let Some(at) = records.iter().position(|record| record.name == wanted) {
         return Ok(records.swap_remove(at));
     }
@@ -79,7 +89,6 @@ pub(super) fn find(name: Option<&str>) -> Result<NodeRecord, String> {
     } else {
         format!("running: {}", others.join(", "))
     };
-    Err(format!(
-        "no node {wanted:?} runs ({others}); start one with `eagleray start`"
-    ))
+    let message = format!("no node {wanted:?} runs ({others})");
+    Err(Trouble::new(Exit::Missing, "no_node", message).help("start one with `eagleray start`"))
 }
