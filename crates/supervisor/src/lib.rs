@@ -18,6 +18,7 @@ pub mod listeners;
 mod node;
 mod output;
 mod owner;
+pub mod package;
 mod pidfd;
 pub mod places;
 mod presence;

@@ -74,6 +74,8 @@ pub(crate) struct ReplicaOutput {
     pub(crate) watchers: Rc<Watchers>,
     pub(crate) log: Log,
     pub(crate) tail: RefCell<Tail>,
+    /// The tail has lines of stdout too.
+    pub(crate) keeps_stdout: bool,
 }
 
 /// The last lines of stderr.
@@ -161,11 +163,12 @@ impl ReplicaOutput {
     }
 
     fn line(&self, line: &[u8], stderr: bool) {
-        if !stderr && self.watchers.is_empty() {
+        let is_kept = stderr || self.keeps_stdout;
+        if !is_kept && self.watchers.is_empty() {
             return;
         }
         let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
-        if stderr {
+        if is_kept {
             self.tail.borrow_mut().push(text.clone());
         }
         self.watchers.tell(&Output {
@@ -192,6 +195,7 @@ mod tests {
                 .unwrap()
                 .open("/dev/null".as_ref()),
             tail: RefCell::default(),
+            keeps_stdout: false,
         }
     }
 

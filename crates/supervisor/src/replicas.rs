@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use eagleray_logs::Writer;
-use eagleray_types::{ReplicaId, control::Spawn, replica_log_name};
+use eagleray_types::{ReplicaId, build_log_name, control::Spawn, replica_log_name};
 use rustix::process::Signal;
 use tokio::{sync::mpsc, task::spawn_local};
 
@@ -39,7 +39,8 @@ pub(crate) struct Replicas {
 
 #[derive(Debug)]
 struct Replica {
-    socket_path: PathBuf,
+    /// None of a build.
+    socket_path: Option<PathBuf>,
     process: Rc<Process>,
     control: link::Sender,
 }
@@ -70,12 +71,14 @@ impl Replicas {
     /// Why it was not started, for people. Nothing of it is left.
     pub(crate) fn start(&mut self, command: Spawn) -> Result<(u32, String), String> {
         let id = ReplicaId::parse(&command.replica_id).ok_or("the replica id is not valid")?;
+        let is_build = !command.build.is_empty();
         let socket_path = self.run_directory.join("r").join(format!("{id}.sock"));
+        let socket_path = Some(socket_path).filter(|_| !is_build);
         let started = process::start(
             &self.node_id,
             &self.run_directory,
             &id,
-            &socket_path,
+            socket_path.as_deref(),
             &command,
         );
         let Started {
@@ -84,20 +87,23 @@ impl Replicas {
             incoming,
             stdout,
             stderr,
-        } = started.inspect_err(|_| drop(fs::remove_file(&socket_path)))?;
+        } = started.inspect_err(|_| remove(socket_path.as_deref()))?;
         let process = Rc::new(process);
-        // The queue of a new link has room.
-        control.send(0, command.first_command).ok();
+        if !is_build {
+            // The queue of a new link has room.
+            control.send(0, command.first_command).ok();
+        }
         let output = Rc::new(ReplicaOutput {
             replica_id: id.as_str().to_owned(),
             watchers: Rc::clone(&self.watchers),
-            log: self.logs.open(
-                &self
-                    .log_directory
-                    .join(replica_log_name(&command.deployment, id.as_str())),
-            ),
+            log: self.logs.open(&self.log_directory.join(if is_build {
+                build_log_name(&command.deployment.application, id.as_str())
+            } else {
+                replica_log_name(&command.deployment, id.as_str())
+            })),
             deployment: command.deployment,
             tail: RefCell::default(),
+            keeps_stdout: is_build,
         });
         let tasks = Tasks {
             node_id: self.node_id.clone(),
@@ -113,7 +119,8 @@ impl Replicas {
         spawn_local(tasks.watch(incoming));
         let pid = process.pid();
         tracing::info!(replica = %id, pid, "replica started");
-        let answer = (pid, socket_path.to_string_lossy().into_owned());
+        let path = socket_path.as_deref().unwrap_or(Path::new(""));
+        let answer = (pid, path.to_string_lossy().into_owned());
         let replica = Replica {
             socket_path,
             process,
@@ -137,7 +144,7 @@ impl Replicas {
     /// It is gone. Clients that still hold the path get "no such file" or "connection refused": both mean gone.
     pub(crate) fn forget(&mut self, replica_id: &str) {
         if let Some(replica) = self.running.remove(replica_id) {
-            drop(fs::remove_file(&replica.socket_path));
+            remove(replica.socket_path.as_deref());
         }
     }
 
@@ -145,9 +152,18 @@ impl Replicas {
     pub(crate) fn without_socket(&self) -> Vec<String> {
         self.running
             .iter()
-            .filter(|(_, replica)| fs::symlink_metadata(&replica.socket_path).is_err())
+            .filter(|(_, replica)| {
+                let path = replica.socket_path.as_ref();
+                path.is_some_and(|path| fs::symlink_metadata(path).is_err())
+            })
             .map(|(replica_id, _)| replica_id.clone())
             .collect()
+    }
+}
+
+fn remove(socket_path: Option<&Path>) {
+    if let Some(path) = socket_path {
+        drop(fs::remove_file(path));
     }
 }
 

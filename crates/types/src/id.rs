@@ -86,18 +86,25 @@ fn is_name(text: &str) -> bool {
 
 /// The file in `logs/` that takes what a replica prints: named in messages by the controller, written by the node.
 pub fn replica_log_name(deployment: &DeploymentKey, replica_id: &str) -> String {
-    let clean = |text: &str| -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-        text.chars()
-            .take(60)
-            .map(|c| if plain(c) { c } else { '_' })
-            .collect()
-    };
     format!(
         "replica_{}_{}_{replica_id}.log",
         clean(&deployment.application),
         clean(&deployment.deployment)
     )
+}
+
+/// The file with what a build of an application prints.
+pub fn build_log_name(application: &str, process_id: &str) -> String {
+    format!("build_{}_{process_id}.log", clean(application))
+}
+
+/// As part of a file name.
+fn clean(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    text.chars()
+        .take(60)
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
 }
 
 #[cfg(test)]

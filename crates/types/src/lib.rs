@@ -13,4 +13,4 @@ pub mod options;
 
 pub use cancel::{Caller, Cancel};
 pub use error::ErrorCode;
-pub use id::{DeploymentKey, NodeId, ReplicaId, replica_log_name};
+pub use id::{DeploymentKey, NodeId, ReplicaId, build_log_name, replica_log_name};

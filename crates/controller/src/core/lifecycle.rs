@@ -132,6 +132,7 @@ fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
         .encode_to_vec(),
         label: Label::of(deployment, replica).encode_to_vec(),
         bootstrap: application.bootstrap.clone(),
+        build: String::new(),
     }
 }
 

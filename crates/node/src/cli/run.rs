@@ -2,29 +2,17 @@
 //! (`python/eagleray/_driver/command.py`).
 //!
 //! Until our own imports are done nothing of the user's is importable: the bootstrap sees to that
-//! (`python/eagleray/_bootstrap.py`). Where it is only that Python knows, so that is asked first: with `-c`, by which
-//! Python puts its current directory on the path, and imports from it to show errors (3.13). So it begins in `/`.
+//! (`python/eagleray/_bootstrap.py`). Where it is only that Python knows ([`package`]).
 
 use std::{env, os::unix::process::CommandExt, process::Command};
 
-use eagleray_supervisor::environment::{OPTIONS, PYTHON_PATH};
+use eagleray_supervisor::{
+    environment::{OPTIONS, PYTHON_PATH},
+    package,
+};
 use serde_json::{Map, Value, json};
 
 use super::{HttpArguments, RunArguments};
-
-/// Where the working directory waits meanwhile.
-const DIRECTORY: &str = "EAGLERAY_DIRECTORY";
-/// `sys` and `os` are there before any path is looked at.
-const FIND: &str = "import os, sys
-here = os.environ.pop('EAGLERAY_DIRECTORY', None)
-if here is not None: os.chdir(here)
-held = os.environ.get('EAGLERAY_PYTHONPATH', '').split(os.pathsep)
-for entry in filter(None, sys.path + held):
-    boot = os.path.join(os.path.abspath(entry), 'eagleray', '_bootstrap.py')
-    if os.path.isfile(boot):
-        os.execv(sys.executable, [sys.executable, boot, 'eagleray._driver.command', *sys.argv[1:]])
-sys.exit(f'eagleray: {sys.executable} has no eagleray; install it with pip into that environment')
-";
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
     let python = eagleray_cli::interpreter()?;
@@ -37,10 +25,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
         "http_options": arguments.http.given(),
     });
     let mut command = Command::new(&python);
-    command.arg("-c").arg(FIND).args(env::args_os().skip(1));
-    if let Ok(directory) = env::current_dir() {
-        command.env(DIRECTORY, directory).current_dir("/");
-    }
+    package::run_module(
+        &mut command,
+        "eagleray._driver.command",
+        env::current_dir().ok(),
+    );
+    command.args(env::args_os().skip(1));
     command.env(OPTIONS, options.to_string());
     if let Some(path) = env::var_os("PYTHONPATH") {
         command.env(PYTHON_PATH, path).env_remove("PYTHONPATH");

@@ -40,6 +40,8 @@ pub(super) struct Replicas {
 struct Replica {
     epoch: u64,
     label: Vec<u8>,
+    /// It is a build: it has nothing to finish and nothing to give back.
+    is_build: bool,
     /// Empty, as `pid` is 0, while its start is under way.
     socket_path: String,
     pid: u32,
@@ -72,6 +74,7 @@ impl Replicas {
         let replica = Replica {
             epoch: command.epoch,
             label: command.label.clone(),
+            is_build: !command.build.is_empty(),
             ..Replica::default()
         };
         self.known.insert(id.clone(), replica);
@@ -134,7 +137,7 @@ impl Replicas {
             return;
         };
         replica.stopping = true;
-        if grace.is_zero() {
+        if grace.is_zero() || replica.is_build {
             return out.replica(id, ReplicaCommand::Kill);
         }
         let grace = grace.min(LONGEST_GRACE);
@@ -271,7 +274,8 @@ impl Replicas {
                 signal,
                 stderr_tail,
             } => {
-                self.any_failed |= !replica.stopping;
+                let is_done = replica.is_build && reason == "exit status 0";
+                self.any_failed |= !replica.stopping && !is_done;
                 let epoch = replica.epoch;
                 self.forget(id);
                 out.log(Level::Info, format!("replica {id} is gone: {reason}"));

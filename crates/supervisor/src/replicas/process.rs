@@ -1,9 +1,9 @@
-//! A replica's process: its sockets and pipes, its environment, its command line.
+//! A replica's process: its sockets and pipes, its environment, its command line. A build is the same without a listener.
 
 use std::{
     env,
     ffi::OsString,
-    io,
+    io, iter,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -17,10 +17,13 @@ use rustix::io::Errno;
 
 use crate::{
     descriptor::{listen, number, pipe},
-    environment, link,
+    environment, link, package,
     processes::Mark,
     spawn::{self, Process},
 };
+
+/// What a build runs: `main` of it.
+const BUILD_MODULE: &str = "eagleray._driver.build_process";
 
 /// A process, and the node's ends of what it was given.
 pub(super) struct Started {
@@ -36,7 +39,7 @@ pub(super) fn start(
     node_id: &str,
     run_directory: &Path,
     id: &ReplicaId,
-    socket_path: &Path,
+    socket_path: Option<&Path>,
     spawn: &Spawn,
 ) -> Result<Started, String> {
     let directory = Path::new(&spawn.working_directory);
@@ -50,7 +53,10 @@ pub(super) fn start(
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
-    let listener = listen(socket_path).map_err(failed("cannot listen on its socket"))?;
+    let listener = match socket_path {
+        Some(path) => Some(listen(path).map_err(failed("cannot listen on its socket"))?),
+        None => None,
+    };
     let (control, theirs) =
         UnixStream::pair().map_err(failed("cannot make its control connection"))?;
     let (control, incoming) =
@@ -58,37 +64,27 @@ pub(super) fn start(
     let (stdout, stdout_write) = pipe().map_err(failed("cannot make a pipe"))?;
     let (stderr, stderr_write) = pipe().map_err(failed("cannot make a pipe"))?;
 
-    let mut command = Command::new(&spawn.python);
-    // The title is an argument so that the command line is long enough for it: a title that runs over would
-    // be written over the environment, by which the processes of a replica are found. SPT_NOENV keeps
-    // `setproctitle` within it.
-    let title = format!("eagleray: replica {} {id}", spawn.deployment);
-    match spawn.bootstrap.as_str() {
-        "" => command.args(["-P", "-m", "eagleray._replica", &title]),
-        bootstrap => command.args([bootstrap, "eagleray._replica.main", &title]),
-    };
-    command.envs(&spawn.environment).env("SPT_NOENV", "1");
-    if !spawn.bootstrap.is_empty() {
-        hold_python_path_back(&mut command, spawn);
-    }
+    let mut command = command_line(spawn, id);
     command
         .env_remove(environment::ROLE)
         .env_remove(environment::OPTIONS);
+    if !spawn.build.is_empty() {
+        command.env(environment::OPTIONS, &spawn.build);
+    }
     command
         .env(environment::NODE, node_id)
         .env(environment::REPLICA, id.as_str());
     command.env(environment::RUN_DIRECTORY, run_directory);
-    command
-        .env(environment::CONTROL_FD, number(&theirs))
-        .env(environment::LISTEN_FD, number(&listener));
-    if !spawn.working_directory.is_empty() {
-        command.current_dir(directory);
+    command.env(environment::CONTROL_FD, number(&theirs));
+    if let Some(listener) = &listener {
+        command.env(environment::LISTEN_FD, number(listener));
     }
     command
         .stdin(Stdio::null())
         .stdout(stdout_write)
         .stderr(stderr_write);
-    let inherited = [theirs.as_fd(), listener.as_fd()];
+    let listener = listener.as_ref().map(AsFd::as_fd);
+    let inherited: Vec<_> = iter::once(theirs.as_fd()).chain(listener).collect();
     let process = spawn::spawn(command, &inherited, Some(Mark::of_node(node_id)))
         .map_err(|error| format!("cannot start {}: {error}{}", spawn.python, way_out(&error)))?;
     Ok(Started {
@@ -98,6 +94,39 @@ pub(super) fn start(
         stdout,
         stderr,
     })
+}
+
+/// The interpreter with its arguments, its directory and the environment that the controller wants.
+fn command_line(spawn: &Spawn, id: &ReplicaId) -> Command {
+    let mut command = Command::new(&spawn.python);
+    command.envs(&spawn.environment).env("SPT_NOENV", "1");
+    let (kind, module) = match spawn.build.as_str() {
+        "" => ("replica", "eagleray._replica.main"),
+        _ => ("build", BUILD_MODULE),
+    };
+    let given = Some(&spawn.working_directory).filter(|directory| !directory.is_empty());
+    if let Some(directory) = given {
+        command.current_dir(directory);
+    }
+    match (spawn.bootstrap.as_str(), kind) {
+        ("", "replica") => drop(command.args(["-P", "-m", "eagleray._replica"])),
+        ("", _) => {
+            let directory = given.map_or_else(env::current_dir, |given| Ok(given.into()));
+            package::run_module(&mut command, module, directory.ok());
+        }
+        (bootstrap, _) => drop(command.args([bootstrap, module])),
+    }
+    if !spawn.bootstrap.is_empty() || kind == "build" {
+        hold_python_path_back(&mut command, spawn);
+    }
+    // The title is an argument so that the command line is long enough for it: a title that runs over would
+    // be written over the environment, by which the processes of a replica are found. SPT_NOENV keeps
+    // `setproctitle` within it.
+    command.arg(match kind {
+        "replica" => format!("eagleray: replica {} {id}", spawn.deployment),
+        _ => format!("eagleray: build {} {id}", spawn.deployment.application),
+    });
+    command
 }
 
 /// The interpreter would look there for modules before the bootstrap can say where from: that puts it back.

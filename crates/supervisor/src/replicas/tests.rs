@@ -8,11 +8,12 @@ use eagleray_types::control::{
 };
 use prost::Message as _;
 
-use self::bench::run;
+use self::bench::{Bench, run};
 use super::*;
 use crate::processes;
 
 mod bench;
+mod builds;
 
 #[test]
 fn a_replica_gets_its_command_and_is_listed_with_what_it_said() {

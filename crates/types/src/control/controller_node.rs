@@ -58,6 +58,11 @@ pub struct Spawn {
     /// until our own modules are imported. Empty in a revision of an older release: `-m eagleray._replica`.
     #[prost(string, tag = "9")]
     pub bootstrap: String,
+    /// Not empty: no replica but a build of the application in `deployment`, and what it is asked to do, as JSON. It
+    /// listens nowhere, says its result to the controller as any client ([`Built`](super::Built)), and is killed when it
+    /// is told to stop. Of what it prints, `Exited` has the end of both streams.
+    #[prost(string, tag = "10")]
+    pub build: String,
 }
 
 /// Ends a replica. Graceful: the node sends `ReplicaCommand::Stop` and kills what is left after the time.

@@ -90,7 +90,6 @@ pub struct EventsRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-#[expect(clippy::struct_field_names, reason = "there is no better word")]
 pub struct Events {
     #[prost(message, repeated, tag = "1")]
     #[expect(clippy::struct_field_names, reason = "events are what it has")]

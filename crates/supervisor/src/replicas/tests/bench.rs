@@ -44,7 +44,7 @@ START_FAILED = b"\x12\x03\x0a\x01x"
 pub(super) struct Bench {
     pub(super) directory: tempfile::TempDir,
     began: Instant,
-    core: Core,
+    pub(super) core: Core,
     replicas: Replicas,
     news: mpsc::Receiver<Event>,
     /// For the controller.
@@ -163,6 +163,7 @@ impl Bench {
             .encode_to_vec(),
             label: b"label".to_vec(),
             bootstrap: module.to_string_lossy().into_owned(),
+            build: String::new(),
         }
     }
 
