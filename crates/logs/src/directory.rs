@@ -54,8 +54,21 @@ fn logs_in(directory: &Path) -> Vec<Found> {
     found.collect()
 }
 
+/// The older part of a log, after `NAME.log` or `NAME.log.3`.
+pub(crate) fn next_part(path: &Path) -> PathBuf {
+    let number = path
+        .extension()
+        .and_then(|digits| digits.to_str()?.parse::<u32>().ok());
+    if let Some(number) = number {
+        return path.with_extension(number.saturating_add(1).to_string());
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
 /// `NAME.log` or `NAME.log.3`.
-fn is_log(name: &str) -> bool {
+pub(crate) fn is_log(name: &str) -> bool {
     let name = match name.rsplit_once('.') {
         Some((rest, digits))
             if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>

@@ -14,15 +14,35 @@
 //! write that failed, with the next line), as `logrotate` and people expect. The directory is the caller's to make and to make again. Lines that several processes
 //! write to one file stay whole: each write appends.
 //!
+//! What was written is found again with [`search`] and [`Follow`], which read the files and an index that an [`Indexer`]
+//! keeps beside them; those who write know nothing of it.
+//!
 //! The lines are the caller's, text or JSON. The thread itself logs nothing, neither here nor on the terminal: what
 //! is wrong with the disk is asked of [`Writer::trouble`], and stands in the file.
 
+mod block;
+mod clock;
 mod directory;
 mod encoding;
 mod file;
+mod filter;
+mod follow;
+mod head;
+mod index;
+mod level;
 mod limits;
+mod query;
+mod record;
+mod search;
 mod writer;
 
+pub use clock::Clock;
 pub use encoding::{Encoding, push_json_string};
+pub use follow::Follow;
+pub use index::{Indexer, refresh};
+pub use level::{Level, Source};
 pub use limits::Limits;
+pub use query::{Query, as_in_lines};
+pub use record::Record;
+pub use search::{Search, search};
 pub use writer::{Log, WAITING_BYTES, WAITING_BYTES_OF_ALL, Writer};

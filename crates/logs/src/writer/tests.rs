@@ -113,6 +113,7 @@ fn a_log_that_is_dropped_closes_its_file_and_says_what_it_lost() {
     let writer = Writer::start(Limits::default()).unwrap();
     let log = writer.open(&path);
     log.write(b"one\n".to_vec(), 1);
+    writer.flush(WITHIN);
     log.write(vec![b'x'; WAITING_BYTES + 1], 7);
     drop(log);
     writer.flush(WITHIN);
