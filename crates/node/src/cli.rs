@@ -72,6 +72,9 @@ struct RunArguments {
     /// Where the module is looked for first.
     #[arg(short = 'd', long, value_name = "DIRECTORY", default_value = ".")]
     app_dir: PathBuf,
+    /// Serve it anew whenever its code changes.
+    #[arg(short, long)]
+    reload: bool,
     #[command(flatten)]
     http: HttpArguments,
 }

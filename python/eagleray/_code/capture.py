@@ -80,8 +80,12 @@ _first: set[str] = set()
 """Top-level names of what this process captured first."""
 
 
-def capture() -> Capture:
+def capture(names: frozenset[str] = frozenset()) -> Capture:
     """Read the source of the user's modules, as they are on disk now.
+
+    Args:
+        names: Top-level names that are captured too where they are the user's, though they may not be imported: of a
+            module whose import failed.
 
     Returns:
         The capture. A file that cannot be read is named in its warnings and left out, and so comes from disk in
@@ -95,6 +99,7 @@ def capture() -> Capture:
         if name != "__main__" and isinstance(module, types.ModuleType):
             _add_loaded(name, module, found, extensions, warnings)
     _add_beside_main(found)
+    _add_imported(names, found)
     modules: list[Module] = []
     size = 0
     while left := sorted(found.keys() - {module.name for module in modules} - unread):

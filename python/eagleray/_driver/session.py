@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SHUTDOWN_TIMEOUT_S = 30.0
 #: `serve.delete` waits this long.
 DELETE_TIMEOUT_S = 60.0
+#: Status of an application whose newest revision has come up, or has not.
+_SETTLED = ("RUNNING", "DEPLOY_FAILED")
 
 
 class Deployed(NamedTuple):
@@ -46,6 +48,7 @@ class Session:
         self._printer = OutputPrinter(address.socket_path, self._ended)
         self._closed = False
         self.announced: set[str] = set()  # names of applications that were said to run
+        self.sent: set[str] = set()  # of those that were taken
         Session.any_made = True
 
     @property
@@ -68,8 +71,10 @@ class Session:
         """Status of every application."""
         return self._controller.status()
 
-    def deploy(self, built: list[Built]) -> Deployed:
+    def deploy(self, built: list[Built], *, tell: bool = True) -> Deployed:
         """Stores the blobs and deploys. Returns when what was not refused is durable; `settle` waits for it.
+
+        With `tell`, what the controller says of each is logged: which deployments roll, and why.
 
         All are sent before the first is waited for, so they start side by side. One that the controller refuses does
         not keep the others from it.
@@ -82,7 +87,7 @@ class Session:
         deployed = Deployed([], [])
         for one in built:
             try:
-                deployed.sent.append((one.spec["name"], self._send(one)))
+                deployed.sent.append((one.spec["name"], self._send(one, tell=tell)))
             except (ValueError, RayServeException) as error:
                 deployed.refused.append(error)
         return deployed
@@ -125,10 +130,23 @@ class Session:
             settled = self._controller.await_application(name, revision)
             self._printer.flush()
             if settled["status"] == "RUNNING":
-                self._announce(settled)
+                self.announce(settled)
             else:
-                failures.append(self._failure(settled))
+                failures.append(self.failure(settled))
         return failures
+
+    def settled(self, name: str, revision: str) -> dict[str, Any] | None:
+        """The status of an application once this revision runs or has failed, and requests meet it; None before that.
+
+        Raises:
+            RayServeException: another revision has taken its place.
+        """
+        for one in self.status():
+            if one["name"] == name and one["revision"] == revision and one["status"] in _SETTLED:
+                settled = self._controller.await_application(name, revision)
+                self._printer.flush()
+                return settled
+        return None
 
     def _waiting_for(self, name: str) -> str:
         """What an application that does not run yet waits for."""
@@ -138,7 +156,7 @@ class Session:
                 return f"waiting for application {name!r}: {'; '.join(missing) or application['status']}"
         return f"waiting for application {name!r}"
 
-    def _send(self, built: Built) -> str:
+    def _send(self, built: Built, *, tell: bool) -> str:
         """Returns the revision, which is durable."""
         from eagleray.serve._log import logger
 
@@ -147,12 +165,24 @@ class Session:
         progress.now(f"storing the code of application {built.spec['name']!r}")
         self._printer.watch(built.spec["name"])
         with blobs.stored(self.info["blob_directory"], built.blobs, durable=not self.owned):
-            deployed = self._controller.deploy(built.spec)
-        for note in deployed["notes"]:
+            deployed = self._ask_to_deploy(built.spec)
+        for note in deployed["notes"] if tell else ():
             logger().info("%s", note)
         return str(deployed["revision"])
 
-    def _announce(self, settled: dict[str, Any]) -> None:
+    def _ask_to_deploy(self, spec: dict[str, Any]) -> dict[str, Any]:
+        name = spec["name"]
+        was_sent = name in self.sent
+        self.sent.add(name)  # before: a Ctrl-C may come when it was taken and nobody knows yet
+        try:
+            return self._controller.deploy(spec)
+        except (ValueError, RayServeException):
+            if not was_sent:
+                self.sent.discard(name)
+            raise
+
+    def announce(self, settled: dict[str, Any]) -> None:
+        """Says that it runs, and where."""
         from eagleray.serve._log import logger
 
         route = settled["route_prefix"]
@@ -163,7 +193,8 @@ class Session:
         self.announced.add(settled["name"])
         logger().info("application %r is running%s", settled["name"], where)
 
-    def _failure(self, settled: dict[str, Any]) -> str:
+    def failure(self, settled: dict[str, Any], *, again: str = "run again") -> str:
+        """What to say of an application that failed to deploy; `again` is how it is tried again."""
         messages = [settled["message"]] if settled["message"] else []
         messages += [
             f"deployment {deployment['name']}: {deployment['message']}"
@@ -175,7 +206,7 @@ class Session:
         logs = "" if self.owned else f"; everything the replicas wrote is in {self.info['log_directory']}"
         return (
             f"application {settled['name']!r} failed to deploy ({settled['status']}).\n{text}\n"
-            f"Next: correct what the error names and run again{logs}"
+            f"Next: correct what the error names and {again}{logs}"
         )
 
     def begin_delete(self, name: str) -> None:
@@ -198,7 +229,7 @@ class Session:
         """Waits until the revision runs."""
         settled = self._controller.await_application(name, deployed["revision"])
         if settled["status"] != "RUNNING":
-            raise RuntimeError(self._failure(settled))
+            raise RuntimeError(self.failure(settled))
 
     def block(self) -> None:
         """Sleeps until Ctrl-C, SIGTERM (which ends the script with status 143), or until the node ends."""
@@ -206,6 +237,12 @@ class Session:
         # In slices: a signal that lands on another thread, or just before the wait, does not wake this one.
         while not self._ended.wait(0.5):
             pass
+        self.check()
+
+    def check(self) -> None:
+        """Raises RuntimeError if the node has ended."""
+        if not self._ended.is_set():
+            return
         raise RuntimeError(
             f"the node {self.info['name']!r} (pid {self.info['pid']}) has ended; its log is in "
             f"{self.info['log_directory']}"

@@ -80,7 +80,7 @@ def run(
     for key in unknown:
         known = ("blocking", "name", "route_prefix", "logging_config", "local_testing_mode")
         raise TypeError(f"serve.run() has no option {key!r}{_validate.hint('serve.run()', key, known)}")
-    wanted = _checked(RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled))
+    wanted = checked(RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled))
     check_controller_options(controller_options)
     return _run(
         [wanted], blocking=blocking, wait=True, here=_local_testing_mode or local_testing_mode or local_forced()
@@ -126,7 +126,7 @@ def run_many(
                 f"serve.run_many() takes RunTarget objects, got {type(target).__name__}"
                 f"{hint if isinstance(target, Application) else ''}"
             )
-    wanted = [_checked(target) for target in given]
+    wanted = [checked(target) for target in given]
     check_controller_options(controller_options)
     _check_apart(wanted)
     here = _local_testing_mode or local_forced()
@@ -157,7 +157,8 @@ def _run(wanted: list[Wanted], *, blocking: bool, wait: bool, here: bool) -> lis
     return handles
 
 
-def _checked(target: RunTarget) -> Wanted:
+def checked(target: RunTarget) -> Wanted:
+    """Refuses a target that is none, or has a name, a prefix or options that cannot be."""
     _check_target(target.target)
     check_name(target.name)
     prefix = _check_route_prefix(target.route_prefix)

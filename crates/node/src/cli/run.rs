@@ -22,6 +22,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
         "name": arguments.name,
         "route_prefix": arguments.route_prefix,
         "app_dir": arguments.app_dir,
+        "reload": arguments.reload,
         "http_options": arguments.http.given(),
     });
     let mut command = Command::new(&python);
