@@ -11,6 +11,7 @@ pub(crate) mod dead;
 pub(crate) mod deployment;
 pub(crate) mod desired;
 pub(crate) mod health;
+pub(crate) mod history;
 mod register;
 pub(crate) mod replica;
 pub(crate) mod replica_state;

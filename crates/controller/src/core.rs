@@ -28,12 +28,15 @@ mod label;
 mod lifecycle;
 mod notes;
 mod outbox;
+mod plan;
 mod ranks;
 mod reaching;
 mod reconcile;
+mod records;
 mod render;
 mod reports;
 mod requests;
+mod rollback;
 mod rollout;
 mod routed;
 mod timers;
@@ -54,11 +57,11 @@ use eagleray_types::{
 };
 
 pub use command::{Command, Level, Save};
-pub use event::{CallId, Event, Reached, Request, SaveError};
+pub use event::{CallId, Event, Origin, Reached, Request, SaveError, Source};
 pub use label::Label;
 
 pub use crate::books::{
-    desired::REVISIONS_KEPT,
+    history::{Entry, REVISIONS_KEPT},
     replica_state::{ReplicaInput, ReplicaState},
     revision::Revision,
 };
@@ -166,6 +169,12 @@ impl Core {
                 self.out
                     .reply(call, api_response::Body::Status(Status { applications }));
             }
+            Event::History { call, application } => {
+                match records::history(&self.books, &application) {
+                    Ok(history) => self.out.reply(call, api_response::Body::History(history)),
+                    Err(error) => self.out.refuse(call, error),
+                }
+            }
             Event::ClientGone { connection } => self.waits.on_client_gone(connection),
             Event::Saved(result) => self.on_saved(result, now),
             Event::Node { node, body } => self.on_node(&node, body, now),
@@ -194,14 +203,18 @@ impl Core {
 
     /// Every revision that something still needs, each once or more often.
     pub fn revisions(&self) -> Vec<Arc<Revision>> {
-        let plans = self.books.desired.plans();
-        let planned = plans.flat_map(|(_, plan)| plan.history().chain(plan.serving.values()));
+        let planned = self.books.desired.revisions();
         let applications = self.books.applications.values();
         let running = applications
             .flat_map(|application| application.deployments.values())
             .flat_map(|deployment| deployment.replicas.values())
             .map(|replica| replica.spec.revision());
         planned.chain(running).cloned().collect()
+    }
+
+    /// What is known of every deploy that is kept.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.books.desired.entries().cloned().collect()
     }
 
     /// What routers know now, for one who begins to watch; `None` before the first update.
@@ -219,6 +232,7 @@ impl Core {
 
     /// Carries out what events made possible: the next change, decisions, the update to routers, answers.
     fn advance(&mut self, now: Duration) {
+        self.forget_deleted();
         self.begin_requests();
         if self.listed {
             let mut changes = BTreeMap::new();
@@ -230,6 +244,7 @@ impl Core {
                 self.out.push(Command::Publish(update));
             }
             self.out.release_stops();
+            self.settle_records(now);
             self.waits
                 .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }

@@ -37,11 +37,11 @@ use tokio::{
 use crate::{
     Error, Options,
     api::{ClientEvent, Clients},
-    core::{CallId, Command, Core, CoreOptions, Event, Level, Request},
+    core::{CallId, Command, Core, CoreOptions, Event, Level, Origin, Request},
     reach::Reaching,
     store::{Sqlite, Store, checkpoint},
 };
-use keeper::Keeper;
+use keeper::{Everything, Keeper};
 
 /// Bytes that may wait for a node that does not read.
 const UNSENT_BYTES: usize = 64 * 1024 * 1024;
@@ -259,13 +259,21 @@ impl Service {
     }
 
     fn on_call(&mut self, call: CallId, body: api_request::Body) -> Result<(), Error> {
-        let wall_time_s = wall_time_s();
         let request = match body {
-            api_request::Body::Deploy(spec) => Request::Deploy { spec, wall_time_s },
-            api_request::Body::Rollback(rollback) => Request::Rollback {
-                rollback,
-                wall_time_s,
-            },
+            api_request::Body::Deploy(spec) => {
+                let origin = Origin {
+                    author: user(),
+                    ..Origin::default()
+                };
+                let origin = Box::new(origin);
+                Request::Deploy { spec, origin }
+            }
+            api_request::Body::Rollback(mut rollback) => {
+                if rollback.author.is_empty() {
+                    rollback.author = user();
+                }
+                Request::Rollback { rollback }
+            }
             api_request::Body::Delete(name) => Request::Delete { name },
             api_request::Body::DeleteAll(_) => Request::DeleteAll,
             api_request::Body::BeginDelete(name) => Request::BeginDelete { name },
@@ -276,12 +284,17 @@ impl Service {
                 return self.take(Event::AwaitDeleted { call, name });
             }
             api_request::Body::Status(_) => return self.take(Event::Status { call }),
+            api_request::Body::History(application) => {
+                return self.take(Event::History { call, application });
+            }
             api_request::Body::Apply(_)
             | api_request::Body::Plan(_)
             | api_request::Body::Built(_)
-            | api_request::Body::History(_)
             | api_request::Body::Events(_)
-            | api_request::Body::Scale(_) => return self.refuse_unknown(call),
+            | api_request::Body::Scale(_) => {
+                self.refuse_unknown(call);
+                return Ok(());
+            }
             api_request::Body::Unreachable(report) => {
                 return self.take(Event::Unreachable(report));
             }
@@ -294,14 +307,13 @@ impl Service {
     }
 
     /// A request that this release knows by name and cannot carry out.
-    fn refuse_unknown(&mut self, call: CallId) -> Result<(), Error> {
+    fn refuse_unknown(&mut self, call: CallId) {
         let error = eagleray_types::control::ApiError {
             kind: "invalid".to_owned(),
             message: "this release cannot carry out that request".to_owned(),
         };
         let body = Some(api_response::Body::Error(error));
         self.clients.answer(call, &ApiResponse { body });
-        Ok(())
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {
@@ -329,7 +341,13 @@ impl Service {
                     self.tell_node(&node, node_command::Body::Publish(publish))?;
                     self.clients.publish(&update);
                 }
-                Command::Save(save) => self.keeper.save(save, self.core.revisions()),
+                Command::Save(save) => {
+                    let all = Everything {
+                        revisions: self.core.revisions(),
+                        entries: self.core.entries(),
+                    };
+                    self.keeper.save(save, all);
+                }
                 Command::Listen => self.listen(),
                 Command::Reach {
                     replica_id,
@@ -386,6 +404,21 @@ impl Service {
     }
 }
 
+fn wall_time_s() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+/// Whose processes may speak here at all, by the name that the environment gives them.
+fn user() -> String {
+    let named = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()))
+}
+
 fn bind(path: &Path) -> io::Result<StdUnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -395,13 +428,6 @@ fn bind(path: &Path) -> io::Result<StdUnixListener> {
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn wall_time_s() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
 }
 
 async fn until(timeout: Option<Instant>) {

@@ -8,7 +8,9 @@
 
 pub mod checkpoint;
 pub mod files;
+mod root;
 mod sqlite;
+mod upgrade;
 
 use sha2::{Digest as _, Sha256};
 

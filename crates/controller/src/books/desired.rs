@@ -11,24 +11,34 @@ use std::{
 };
 
 use eagleray_types::{DeploymentKey, control::Route};
+use prost::Message as _;
 
-use super::revision::{Revision, VersionSpec};
-use crate::store::checkpoint::{Loaded, Root, RootApplication};
+use super::{
+    history::{Entry, History, Record},
+    revision::{Revision, VersionSpec},
+};
+use crate::store::checkpoint::{Loaded, Outcome, Root, RootApplication, RootDeleted, RootRecord};
 
-/// Revisions of an application that can be gone back to, the present one included.
-pub const REVISIONS_KEPT: usize = 10;
+/// For so long a deleted application can be brought back.
+pub(crate) const DELETED_KEPT_S: f64 = 7.0 * 24.0 * 3600.0;
+/// So many deleted applications are kept, those that were deleted last.
+const DELETED_KEPT: usize = 100;
 
 /// One step of desired state.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Deploy {
         revision: Arc<Revision>,
-        wall_time_s: f64,
+        /// Its place in the history.
+        entry: Arc<Entry>,
     },
     Delete {
         application: String,
+        wall_time_s: f64,
     },
-    DeleteAll,
+    DeleteAll {
+        wall_time_s: f64,
+    },
     /// All of a deployment runs as this revision has it, and from now on that is what it falls back on.
     Serve {
         deployment: DeploymentKey,
@@ -43,11 +53,32 @@ pub(crate) enum Change {
         application: String,
         route: Option<Route>,
     },
+    /// What has come of a deploy.
+    Settle {
+        application: String,
+        number: u64,
+        outcome: Outcome,
+    },
+    /// A deleted application cannot be brought back any more.
+    Forget {
+        application: String,
+    },
 }
 
 impl Change {
+    /// Blobs that it brings, with their names.
+    pub(crate) fn blobs(&self) -> Vec<(String, Vec<u8>)> {
+        match self {
+            Self::Deploy { revision, entry } => vec![
+                (revision.blob.clone(), revision.spec.encode_to_vec()),
+                (entry.blob.clone(), entry.record.encode_to_vec()),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
     /// The revision that it brings.
-    pub(crate) fn revision(&self) -> Option<&Arc<Revision>> {
+    fn revision(&self) -> Option<&Arc<Revision>> {
         match self {
             Self::Deploy { revision, .. } => Some(revision),
             _ => None,
@@ -65,39 +96,39 @@ impl Change {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) target: Arc<Revision>,
-    /// What can be gone back to, oldest first.
-    pub(crate) earlier: Vec<Arc<Revision>>,
+    /// Its deploys, the target's last.
+    pub(crate) history: History,
     /// By deployment: the revision that last ran at full size.
     pub(crate) serving: BTreeMap<String, Arc<Revision>>,
-    /// Wall-clock seconds, only shown.
-    pub(crate) deployed_at_s: f64,
     /// Where it is reachable now. It follows the target once the target's ingress can answer.
     pub(crate) route: Option<Route>,
 }
 
 impl Plan {
-    fn new(target: Arc<Revision>) -> Self {
+    fn new(target: Arc<Revision>, history: History) -> Self {
         Self {
             target,
-            earlier: Vec::new(),
+            history,
             serving: BTreeMap::new(),
-            deployed_at_s: 0.0,
             route: None,
         }
     }
 
-    fn deploy(&mut self, revision: &Arc<Revision>, wall_time_s: f64) {
-        let before = std::mem::replace(&mut self.target, Arc::clone(revision));
-        self.earlier.push(before);
-        self.earlier.retain(|kept| kept.blob != revision.blob);
-        let excess = (self.earlier.len() + 1).saturating_sub(REVISIONS_KEPT);
-        self.earlier.drain(..excess);
-        self.deployed_at_s = wall_time_s;
+    fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
+        self.target = Arc::clone(revision);
+        self.history
+            .add(Record::new(Arc::clone(entry), Arc::clone(revision)));
     }
 
-    /// Newest first, beginning with the target.
-    pub(crate) fn history(&self) -> impl Iterator<Item = &Arc<Revision>> {
-        std::iter::once(&self.target).chain(self.earlier.iter().rev())
+    /// Revisions that can be gone back to, newest first, beginning with the target.
+    pub(crate) fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        self.history.revisions()
+    }
+
+    /// Wall-clock seconds, only shown.
+    pub(crate) fn deployed_at_s(&self) -> f64 {
+        let last = self.history.last();
+        last.map_or(0.0, |last| last.entry.record.deployed_at_s)
     }
 
     /// Every deployment of the target, and those that it has no more but that still serve.
@@ -115,9 +146,17 @@ impl Plan {
     }
 }
 
+/// An application that is gone and can be brought back.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Deleted {
+    pub(crate) history: History,
+    pub(crate) at_s: f64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Desired {
     plans: BTreeMap<String, Plan>,
+    deleted: BTreeMap<String, Deleted>,
 }
 
 impl Desired {
@@ -130,24 +169,56 @@ impl Desired {
         self.plans.iter()
     }
 
+    /// The deploys of an application, also of one that is deleted.
+    pub(crate) fn history(&self, application: &str) -> Option<&History> {
+        let planned = self.plan(application).map(|plan| &plan.history);
+        planned.or_else(|| Some(&self.deleted.get(application)?.history))
+    }
+
+    /// Every application that has a history, in their order.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        let all = self.plans.keys().chain(self.deleted.keys());
+        all.map(String::as_str).collect()
+    }
+
+    pub(crate) fn deleted(&self) -> impl Iterator<Item = (&String, &Deleted)> {
+        self.deleted.iter()
+    }
+
+    fn histories(&self) -> impl Iterator<Item = &History> {
+        let plans = self.plans.values().map(|plan| &plan.history);
+        plans.chain(self.deleted.values().map(|deleted| &deleted.history))
+    }
+
+    /// Every revision that shall run or can be gone back to, each once or more often.
+    pub(crate) fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        let serving = self.plans.values().flat_map(|plan| plan.serving.values());
+        self.histories().flat_map(History::revisions).chain(serving)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.histories()
+            .flat_map(History::oldest_first)
+            .map(|record| &record.entry)
+    }
+
     /// The one place where desired state changes. Returns whether it is another now.
     pub(crate) fn apply(&mut self, change: &Change) -> bool {
         match change {
-            Change::Deploy {
-                revision,
-                wall_time_s,
-            } => {
-                self.plans
-                    .entry(revision.spec.name.clone())
-                    .or_insert_with(|| Plan::new(Arc::clone(revision)))
-                    .deploy(revision, *wall_time_s);
+            Change::Deploy { revision, entry } => {
+                self.deploy(revision, entry);
                 true
             }
-            Change::Delete { application } => self.plans.remove(application).is_some(),
-            Change::DeleteAll => {
-                let any = !self.plans.is_empty();
-                self.plans.clear();
-                any
+            Change::Delete {
+                application,
+                wall_time_s,
+            } => self.delete(application, *wall_time_s),
+            Change::DeleteAll { wall_time_s } => {
+                let names: Vec<String> = self.plans.keys().cloned().collect();
+                for name in &names {
+                    self.delete(name, *wall_time_s);
+                }
+                !names.is_empty()
             }
             Change::Serve {
                 deployment,
@@ -166,7 +237,49 @@ impl Desired {
                     before != *route
                 })
             }
+            Change::Settle {
+                application,
+                number,
+                outcome,
+            } => {
+                let deleted = self.deleted.get_mut(application);
+                let plan = self.plans.get_mut(application);
+                let history = plan.map(|plan| &mut plan.history);
+                let history = history.or_else(|| Some(&mut deleted?.history));
+                history.is_some_and(|history| history.set_outcome(*number, outcome))
+            }
+            Change::Forget { application } => self.deleted.remove(application).is_some(),
         }
+    }
+
+    fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
+        let name = &revision.spec.name;
+        let deleted = self.deleted.remove(name);
+        let history = deleted.map_or_else(History::default, |deleted| deleted.history);
+        self.plans
+            .entry(name.clone())
+            .or_insert_with(|| Plan::new(Arc::clone(revision), history))
+            .deploy(revision, entry);
+    }
+
+    fn delete(&mut self, application: &str, at_s: f64) -> bool {
+        let Some(Plan { mut history, .. }) = self.plans.remove(application) else {
+            return false;
+        };
+        history.end(at_s);
+        let deleted = Deleted { history, at_s };
+        self.deleted.insert(application.to_owned(), deleted);
+        let oldest = self
+            .deleted
+            .iter()
+            .min_by(|a, b| a.1.at_s.total_cmp(&b.1.at_s));
+        let oldest = oldest.map(|(name, _)| name.clone());
+        if self.deleted.len() > DELETED_KEPT
+            && let Some(name) = oldest
+        {
+            self.deleted.remove(&name);
+        }
+        true
     }
 
     fn plan_of(&mut self, deployment: &DeploymentKey) -> Option<&mut Plan> {
@@ -181,67 +294,117 @@ impl Desired {
             let route = plan.route.clone().unwrap_or_default();
             RootApplication {
                 name: name.clone(),
-                history: plan
-                    .earlier
-                    .iter()
-                    .chain([&plan.target])
-                    .map(blob)
-                    .collect(),
                 serving: serving
                     .map(|(deployment, revision)| (deployment.clone(), blob(revision)))
                     .collect(),
-                deployed_at_s: plan.deployed_at_s,
+                deployed_at_s: plan.deployed_at_s(),
                 route_prefix: route.prefix,
                 route_ingress: route.ingress.deployment,
+                records: root_records(&plan.history),
+                ..RootApplication::default()
             }
+        });
+        let deleted = self.deleted.iter().map(|(name, deleted)| RootDeleted {
+            name: name.clone(),
+            deleted_at_s: deleted.at_s,
+            records: root_records(&deleted.history),
         });
         Root {
             applications: applications.collect(),
+            deleted: deleted.collect(),
         }
     }
 
     /// As the checkpoint has it.
     pub(crate) fn restore(loaded: &Loaded) -> Self {
-        let revisions: BTreeMap<&str, Arc<Revision>> = loaded
-            .revisions
-            .iter()
-            .map(|(blob, spec)| {
-                let (spec, kept_as) = (spec.clone(), blob.clone());
-                let revision = Revision {
-                    spec,
-                    blob: kept_as,
-                };
-                (blob.as_str(), Arc::new(revision))
-            })
-            .collect();
-        let stored = loaded.root.applications.iter();
-        let plans = stored
-            .filter_map(|stored| Some((stored.name.clone(), restore_plan(stored, &revisions)?)));
+        let blobs = Blobs::of(loaded);
+        let plans = loaded.root.applications.iter();
+        let deleted = loaded.root.deleted.iter().map(|stored| {
+            let deleted = Deleted {
+                history: blobs.history(&stored.records),
+                at_s: stored.deleted_at_s,
+            };
+            (stored.name.clone(), deleted)
+        });
         Self {
-            plans: plans.collect(),
+            plans: plans
+                .filter_map(|stored| Some((stored.name.clone(), restore_plan(stored, &blobs)?)))
+                .collect(),
+            deleted: deleted.collect(),
         }
     }
 }
 
-fn restore_plan(
-    stored: &RootApplication,
-    revisions: &BTreeMap<&str, Arc<Revision>>,
-) -> Option<Plan> {
-    let find = |blob: &String| revisions.get(blob.as_str()).cloned();
-    let mut earlier: Vec<_> = stored.history.iter().filter_map(find).collect();
-    // The store has checked that it has every revision that the root names.
-    debug_assert_eq!(earlier.len(), stored.history.len(), "a revision is missing");
-    let target = earlier.pop()?;
+fn root_records(history: &History) -> Vec<RootRecord> {
+    let records = history.oldest_first().map(|record| RootRecord {
+        record: record.entry.blob.clone(),
+        revision: record.revision.blob.clone(),
+        outcome: record.outcome.clone(),
+    });
+    records.collect()
+}
+
+/// What the checkpoint keeps, by name.
+struct Blobs<'a> {
+    revisions: BTreeMap<&'a str, Arc<Revision>>,
+    entries: BTreeMap<&'a str, Arc<Entry>>,
+}
+
+impl<'a> Blobs<'a> {
+    fn of(loaded: &'a Loaded) -> Self {
+        let revisions = loaded.revisions.iter().map(|(blob, spec)| {
+            let (spec, kept_as) = (spec.clone(), blob.clone());
+            let revision = Revision {
+                spec,
+                blob: kept_as,
+            };
+            (blob.as_str(), Arc::new(revision))
+        });
+        let entries = loaded.records.iter().map(|(blob, record)| {
+            let (record, kept_as) = (record.clone(), blob.clone());
+            let entry = Entry {
+                record,
+                blob: kept_as,
+            };
+            (blob.as_str(), Arc::new(entry))
+        });
+        Self {
+            revisions: revisions.collect(),
+            entries: entries.collect(),
+        }
+    }
+
+    fn revision(&self, blob: &str) -> Option<Arc<Revision>> {
+        self.revisions.get(blob).cloned()
+    }
+
+    fn history(&self, stored: &[RootRecord]) -> History {
+        let find = |record: &RootRecord| {
+            Some(Record {
+                entry: self.entries.get(record.record.as_str()).cloned()?,
+                revision: self.revision(&record.revision)?,
+                outcome: record.outcome.clone(),
+            })
+        };
+        let records: Vec<_> = stored.iter().filter_map(find).collect();
+        // The store has checked that it has every blob that the root names.
+        debug_assert_eq!(records.len(), stored.len(), "a blob is missing");
+        History::of(records)
+    }
+}
+
+fn restore_plan(stored: &RootApplication, blobs: &Blobs<'_>) -> Option<Plan> {
+    let history = blobs.history(&stored.records);
+    let target = Arc::clone(&history.last()?.revision);
     let serving = stored.serving.iter();
     let ingress = DeploymentKey::new(stored.name.as_str(), stored.route_ingress.as_str());
     let prefix = stored.route_prefix.clone();
     Some(Plan {
         target,
-        earlier,
+        history,
         serving: serving
-            .filter_map(|(deployment, blob)| Some((deployment.clone(), find(blob)?)))
+            .filter_map(|(deployment, blob)| Some((deployment.clone(), blobs.revision(blob)?)))
             .collect(),
-        deployed_at_s: stored.deployed_at_s,
         route: Some(Route { prefix, ingress }).filter(|route| !route.prefix.is_empty()),
     })
 }

@@ -68,7 +68,7 @@ fn place(books: &Books, label: &Label) -> Option<VersionSpec> {
     let deployment = application.deployments.get(name)?;
     let current = deployment.target.iter().chain(&deployment.serving).cloned();
     let plan = books.plan(&application.name)?;
-    let earlier = plan.history().filter_map(|revision| revision.find(name));
+    let earlier = plan.revisions().filter_map(|revision| revision.find(name));
     current
         .chain(earlier)
         .find(|spec| spec.version() == label.version)

@@ -44,11 +44,12 @@ pub enum Level {
     Warning,
 }
 
-/// Verify the files, keep the revisions, replace the root: in this order, then [`super::Event::Saved`].
+/// Verify the files, keep the blobs, replace the root: in this order, then [`super::Event::Saved`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Save {
     /// Names of files in the blob directory that must be there and whole.
     pub files: Vec<String>,
-    pub revisions: Vec<(String, Vec<u8>)>,
+    /// New revisions and entries of the history, with their names.
+    pub blobs: Vec<(String, Vec<u8>)>,
     pub root: Root,
 }

@@ -10,6 +10,7 @@ use crate::books::{
     application::Application,
     deployment::Deployment,
     desired::Change,
+    history::Entry,
     revision::{Revision, VersionSpec},
     status::{Status, StatusInput},
 };
@@ -39,10 +40,16 @@ impl Core {
             answer,
         } = pending;
         let gone = match &change {
-            Change::Deploy { revision, .. } => return self.deploy(call, &change, revision),
-            Change::Delete { application } => application.as_str(),
-            Change::DeleteAll => "",
-            Change::Serve { .. } | Change::Dismiss { .. } | Change::Route { .. } => {
+            Change::Deploy { revision, entry } => {
+                return self.deploy(call, &change, revision, entry);
+            }
+            Change::Delete { application, .. } => application.as_str(),
+            Change::DeleteAll { .. } => "",
+            Change::Serve { .. }
+            | Change::Dismiss { .. }
+            | Change::Route { .. }
+            | Change::Settle { .. }
+            | Change::Forget { .. } => {
                 debug_assert!(false, "no client asks for {change:?}");
                 return;
             }
@@ -54,11 +61,18 @@ impl Core {
         }
     }
 
-    fn deploy(&mut self, call: CallId, change: &Change, revision: &Arc<Revision>) {
+    fn deploy(
+        &mut self,
+        call: CallId,
+        change: &Change,
+        revision: &Arc<Revision>,
+        entry: &Arc<Entry>,
+    ) {
         let name = revision.spec.name.as_str();
+        let record = &entry.record;
         let ends_delete = self.books.is_deleting(name);
-        let before = self.books.plan(name).map(|plan| &plan.target.spec);
-        let mut notes = notes::notes(before, &revision.spec);
+        let planned = record.receipt.iter().flat_map(|one| &one.deployments);
+        let mut notes: Vec<String> = planned.map(notes::note).collect();
         if ends_delete {
             notes.insert(0, notes::DELETE_ENDS.to_owned());
         }
@@ -74,13 +88,16 @@ impl Core {
         application.follow(self.books.desired.plan(name));
 
         let short: String = revision.spec.revision.chars().take(12).collect();
+        let number = record.number;
         for note in &notes {
-            let message = format!("application '{name}', revision {short}: {note}");
+            let message = format!("application '{name}', r{number} (revision {short}): {note}");
             self.out.log(Level::Info, message);
         }
         let deployed = Deployed {
             revision: revision.spec.revision.clone(),
             notes,
+            number,
+            rollback_of: record.rollback_of,
         };
         self.out.reply(call, api_response::Body::Deployed(deployed));
         self.waits

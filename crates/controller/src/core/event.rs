@@ -13,17 +13,52 @@ pub struct CallId {
     pub sequence: u64,
 }
 
-/// What a client asks to be changed. Wall-clock seconds are only shown.
+/// Whose deploy it is, and what the history keeps of where it came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub source: Source,
+    pub author: String,
+    pub message: String,
+    /// What was declared, as JSON; empty: nothing was.
+    pub config: String,
+    /// Top-level settings that were declared beside it, as JSON.
+    pub node_options: String,
+    /// The number that it goes back to; 0: it does not.
+    pub rollback_of: u64,
+    /// What its build was.
+    pub build_skipped: bool,
+    pub build_milliseconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// `serve.run`.
+    #[default]
+    Imperative,
+    /// A file, REST.
+    Declarative,
+    Rollback,
+}
+
+impl Source {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Imperative => "imperative",
+            Self::Declarative => "declarative",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// What a client asks to be changed.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a short queue")]
 pub enum Request {
     Deploy {
         spec: ApplicationSpec,
-        wall_time_s: f64,
+        origin: Box<Origin>,
     },
     Rollback {
         rollback: Rollback,
-        wall_time_s: f64,
     },
     /// Answered when it is gone.
     Delete {
@@ -52,6 +87,11 @@ pub enum Event {
     },
     Status {
         call: CallId,
+    },
+    /// The deploys of one application, or of all (empty).
+    History {
+        call: CallId,
+        application: String,
     },
     /// A client went away: nobody waits for its answers.
     ClientGone {

@@ -26,6 +26,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) options: CoreOptions,
+    /// Wall clock in seconds, as it was told last: only kept and shown.
+    pub(super) wall_now_s: f64,
     random: fastrand::Rng,
     question: u64,
     /// A `List` is on its way.
@@ -44,6 +46,7 @@ impl Outbox {
         Self {
             random: fastrand::Rng::with_seed(options.seed),
             options,
+            wall_now_s: 0.0,
             question: 0,
             listing: false,
             wall_time_began_s: 0.0,
@@ -115,6 +118,7 @@ impl Outbox {
 
     /// It is so late by the wall clock.
     pub(super) fn set_wall_time_s(&mut self, wall_time_s: f64, now: Duration) {
+        self.wall_now_s = wall_time_s;
         self.wall_time_began_s = wall_time_s - now.as_secs_f64();
     }
 

@@ -1,5 +1,6 @@
 //! The status of applications, as people read it.
 
+mod deploy;
 mod replica;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -10,8 +11,8 @@ use eagleray_types::control::{
 
 use super::{configure, hung::hung_text};
 use crate::books::{
-    application::Application, deployment::Deployment, desired::Plan, replica_state::ReplicaState,
-    status::Status,
+    application::Application, deployment::Deployment, desired::Plan, history::Record,
+    replica_state::ReplicaState, status::Status,
 };
 
 /// Stands for what nobody shall read over somebody's shoulder.
@@ -47,11 +48,12 @@ pub(super) fn render(
         _ => String::new(),
     };
     let spec = plan.map(|plan| &plan.target.spec);
+    let last = plan.and_then(|plan| plan.history.last());
     ApplicationStatus {
         name: application.name.clone(),
         status: status.to_owned(),
         message,
-        last_deployed_time_s: plan.map_or(0.0, |plan| plan.deployed_at_s),
+        last_deployed_time_s: plan.map_or(0.0, Plan::deployed_at_s),
         route_prefix: spec
             .map(|spec| spec.route_prefix.clone())
             .unwrap_or_default(),
@@ -62,6 +64,12 @@ pub(super) fn render(
             .and_then(|spec| docs_path(application, spec))
             .unwrap_or_default(),
         calls: spec.map(calls).unwrap_or_default(),
+        source: last.map(deploy::source).unwrap_or_default(),
+        config: last
+            .map(|last| last.entry.record.config.clone())
+            .unwrap_or_default(),
+        revision_number: last.map_or(0, Record::number),
+        deploy: last.map(deploy::deploy),
         ..ApplicationStatus::default()
     }
 }

@@ -6,18 +6,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eagleray_types::control::{ApiError, ApplicationSpec, Deployed, Rollback, api_response};
-use prost::Message as _;
+use eagleray_types::control::{
+    ApiError, ApplicationSpec, Deployed, Receipt, RevisionRecord, api_response,
+};
 
 use super::{
     Core,
     command::{Command, Level, Save},
     effect::{Answer, Pending},
-    event::{CallId, Request, SaveError},
-    notes,
+    event::{CallId, Origin, Request, SaveError},
+    notes, plan, rollback,
     validate::{api_error, validate},
 };
-use crate::books::{Books, desired::Change, revision::Revision};
+use crate::books::{
+    Books,
+    desired::Change,
+    history::{Entry, History, Record},
+    revision::Revision,
+};
 
 /// Requests that may wait for the store; more are refused.
 const REQUESTS_QUEUED: usize = 64;
@@ -55,28 +61,29 @@ impl Core {
     }
 
     fn begin(&mut self, call: CallId, request: Request) -> Result<(), ApiError> {
+        let wall_time_s = self.out.wall_now_s;
+        let delete = |application| Change::Delete {
+            application,
+            wall_time_s,
+        };
         let (change, answer) = match request {
-            Request::Deploy { spec, wall_time_s } => {
+            Request::Deploy { spec, origin } => {
                 validate(&spec)?;
                 check_routes(&self.books, &spec)?;
-                if let Some(notes) = unchanged(&self.books, &spec) {
-                    let revision = spec.revision;
-                    let body = api_response::Body::Deployed(Deployed { revision, notes });
-                    self.out.reply(call, body);
+                if let Some(deployed) = unchanged(&self.books, &spec) {
+                    self.out.reply(call, api_response::Body::Deployed(deployed));
                     return Ok(());
                 }
-                (deploy(spec, wall_time_s), Answer::AtOnce)
+                let change = deploy(&self.books, spec, *origin, wall_time_s);
+                (change, Answer::AtOnce)
             }
-            Request::Rollback {
-                rollback,
-                wall_time_s,
-            } => {
-                let spec = earlier_revision(&self.books, &rollback)?;
-                return self.begin(call, Request::Deploy { spec, wall_time_s });
+            Request::Rollback { rollback } => {
+                let (spec, origin) = rollback::earlier(&self.books, &rollback)?;
+                return self.begin(call, Request::Deploy { spec, origin });
             }
-            Request::Delete { name } => (Change::Delete { application: name }, Answer::WhenGone),
-            Request::BeginDelete { name } => (Change::Delete { application: name }, Answer::AtOnce),
-            Request::DeleteAll => (Change::DeleteAll, Answer::WhenGone),
+            Request::Delete { name } => (delete(name), Answer::WhenGone),
+            Request::BeginDelete { name } => (delete(name), Answer::AtOnce),
+            Request::DeleteAll => (Change::DeleteAll { wall_time_s }, Answer::WhenGone),
         };
         self.save_or_take_effect(Pending {
             call,
@@ -92,13 +99,9 @@ impl Core {
             return self.take_effect(pending);
         }
         let files = pending.change.files().into_iter().map(str::to_owned);
-        let revision = pending.change.revision();
         let save = Save {
             files: files.collect(),
-            revisions: revision
-                .map(|one| (one.blob.clone(), one.spec.encode_to_vec()))
-                .into_iter()
-                .collect(),
+            blobs: pending.change.blobs(),
             root: desired.root(),
         };
         self.save(save, Saving::Requested(pending));
@@ -143,7 +146,7 @@ impl Core {
         if self.listed && self.out.is_save_wanted() && self.saving.is_none() && !waits {
             let save = Save {
                 files: Vec::new(),
-                revisions: Vec::new(),
+                blobs: Vec::new(),
                 root: self.books.desired.root(),
             };
             self.save(save, Saving::Learnt);
@@ -165,16 +168,41 @@ impl Core {
     }
 }
 
-fn deploy(spec: ApplicationSpec, wall_time_s: f64) -> Change {
+/// The next deploy of an application, with its number.
+fn deploy(books: &Books, spec: ApplicationSpec, origin: Origin, wall_time_s: f64) -> Change {
+    let before = books.plan(&spec.name).map(|plan| &plan.target.spec);
+    let planned = plan::compare(before, Some(&spec));
+    let history = books.desired.history(&spec.name);
+    let record = RevisionRecord {
+        application: spec.name.clone(),
+        number: history.map_or(1, History::next_number),
+        revision: spec.revision.clone(),
+        deployed_at_s: wall_time_s,
+        author: origin.author,
+        message: origin.message,
+        changed: plan::summary(&planned),
+        source: origin.source.word().to_owned(),
+        config: origin.config,
+        rollback_of: origin.rollback_of,
+        node_options: origin.node_options,
+        receipt: Some(Receipt {
+            began_at_s: wall_time_s,
+            deployments: planned.deployments,
+            build_skipped: origin.build_skipped,
+            build_milliseconds: origin.build_milliseconds,
+            ..Receipt::default()
+        }),
+        ..RevisionRecord::default()
+    };
     Change::Deploy {
         revision: Arc::new(Revision::new(spec)),
-        wall_time_s,
+        entry: Arc::new(Entry::new(record)),
     }
 }
 
-/// Notes, when the application has this very spec already and nothing of it failed or is in a crash loop: to
+/// The answer, when the application has this very spec already and nothing of it failed or is in a crash loop: to
 /// deploy it again then is to ask for another try now.
-fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Vec<String>> {
+fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Deployed> {
     let plan = books.plan(&spec.name)?;
     let application = books.applications.get(&spec.name)?;
     let loops = application.deployments.values().any(|deployment| {
@@ -183,36 +211,12 @@ fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Vec<String>> {
     });
     let failed = loops || application.word(Some(plan)) == "DEPLOY_FAILED";
     let same = plan.target.spec == *spec && !failed;
-    same.then(|| notes::notes(Some(&plan.target.spec), spec))
-}
-
-fn earlier_revision(books: &Books, rollback: &Rollback) -> Result<ApplicationSpec, ApiError> {
-    let name = &rollback.application;
-    let Some(plan) = books.plan(name) else {
-        let message = format!("there is no application '{name}'");
-        return Err(api_error("not_found", message));
-    };
-    let earlier = match rollback.revision.as_str() {
-        "" => plan.history().nth(1),
-        revision => plan.history().find(|one| one.spec.revision == revision),
-    };
-    if let Some(revision) = earlier {
-        return Ok(revision.spec.clone());
-    }
-    let mut known: Vec<&str> = plan
-        .history()
-        .map(|one| one.spec.revision.as_str())
-        .collect();
-    known.reverse();
-    let wanted = match rollback.revision.as_str() {
-        "" => "a revision before the present one".to_owned(),
-        revision => format!("revision {revision}"),
-    };
-    let message = format!(
-        "application '{name}' has not kept {wanted}; kept: {}",
-        known.join(", ")
-    );
-    Err(api_error("not_found", message))
+    same.then(|| Deployed {
+        revision: spec.revision.clone(),
+        notes: notes::notes(&plan::compare(Some(spec), Some(spec)).deployments),
+        number: plan.history.last().map_or(0, Record::number),
+        rollback_of: 0,
+    })
 }
 
 /// No two applications at one prefix: neither where another is reachable now nor where it will be.

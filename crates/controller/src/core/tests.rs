@@ -8,6 +8,7 @@ mod deletes;
 mod departure;
 mod deploys;
 mod failures;
+mod history;
 mod options;
 mod parts;
 mod random;

@@ -12,7 +12,7 @@ use prost::Message as _;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::{
-    core::{Revision, Save, SaveError},
+    core::{Entry, Revision, Save, SaveError},
     store::{
         Store, StoreError,
         checkpoint::{self, Loaded},
@@ -22,6 +22,21 @@ use crate::{
 
 /// The store comes back with what came of the save, and what was learnt of files.
 type Saved = (Box<dyn Store>, Result<Known, SaveError>);
+
+/// All that the checkpoint needs, should it have to be made anew.
+pub(super) struct Everything {
+    pub(super) revisions: Vec<Arc<Revision>>,
+    pub(super) entries: Vec<Arc<Entry>>,
+}
+
+impl Everything {
+    fn blobs(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
+        let revisions = self.revisions.iter();
+        let revisions = revisions.map(|one| (one.blob.clone(), one.spec.encode_to_vec()));
+        let entries = self.entries.iter();
+        revisions.chain(entries.map(|one| (one.blob.clone(), one.record.encode_to_vec())))
+    }
+}
 
 pub(super) struct Keeper {
     epoch: u64,
@@ -44,9 +59,8 @@ impl Keeper {
         }
     }
 
-    /// Begins a save; [`Keeper::saved`] says when it is done. `all`: every revision that is needed, should the store have
-    /// to be made anew.
-    pub(super) fn save(&mut self, save: Save, all: Vec<Arc<Revision>>) {
+    /// Begins a save; [`Keeper::saved`] says when it is done.
+    pub(super) fn save(&mut self, save: Save, all: Everything) {
         let Some(mut store) = self.store.take() else {
             debug_assert!(false, "the core gives one save at a time");
             return;
@@ -127,19 +141,18 @@ fn perform(
     store: &mut dyn Store,
     epoch: u64,
     save: &Save,
-    all: &[Arc<Revision>],
+    all: &Everything,
 ) -> Result<(), SaveError> {
     let saved = store.restore().and_then(|made| {
-        let mut revisions = save.revisions.clone();
+        let mut blobs = save.blobs.clone();
         if made {
             tracing::warn!(
                 location = store.location(),
                 "somebody removed the checkpoint, which is made again"
             );
-            let encode = |one: &Arc<Revision>| (one.blob.clone(), one.spec.encode_to_vec());
-            revisions.extend(all.iter().map(encode));
+            blobs.extend(all.blobs());
         }
-        checkpoint::save(store, epoch, &save.root, &revisions)
+        checkpoint::save(store, epoch, &save.root, &blobs)
     });
     saved.map_err(|error| SaveError::Store(error.to_string()))?;
     if let Err(error) = checkpoint::sweep(store, &save.root) {

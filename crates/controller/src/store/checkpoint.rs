@@ -1,70 +1,24 @@
-//! The root record: what runs and what ran, by name of blob.
+//! The root record on disk: its envelope, and how it is written and read with the blobs that it names.
 //!
 //! ```text
 //! magic "EGRT" | format u32 | epoch u64 | length u32 | SHA-256 of all that goes before and the payload | payload
 //! ```
 //!
-//! Little-endian; the payload is a protobuf [`Root`]. Format N reads N-1; a newer one is refused before anything
-//! else is looked at. The epoch stands outside the payload because it must count up even where the payload is of
+//! Little-endian; the payload is a protobuf [`Root`]. Format N reads N-1 ([`super::upgrade`]); a newer one is refused
+//! before anything else is looked at. The epoch stands outside the payload because it must count up even where the payload is of
 //! another format.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use eagleray_types::control::ApplicationSpec;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, StoreError, sha256_hex};
+pub use super::root::{Loaded, Outcome, Root, RootApplication, RootDeleted, RootRecord, Verdict};
+use super::{Store, StoreError, sha256_hex, upgrade};
 
-pub const FORMAT: u32 = 1;
+/// 2: deploys are recorded by number. 1: the revisions that can be gone back to, and no more.
+pub const FORMAT: u32 = 2;
 const MAGIC: &[u8; 4] = b"EGRT";
 const HEADER_BYTES: usize = 20;
 const SUM_BYTES: usize = 32;
-
-/// Desired state, complete.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Root {
-    #[prost(message, repeated, tag = "1")]
-    pub applications: Vec<RootApplication>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct RootApplication {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Blobs of the revisions that can be gone back to, oldest first. The last is the target.
-    #[prost(string, repeated, tag = "2")]
-    pub history: Vec<String>,
-    /// By deployment: the blob of the revision that last ran at full size.
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub serving: BTreeMap<String, String>,
-    #[prost(double, tag = "4")]
-    pub deployed_at_s: f64,
-    /// Where the application is reachable now; both empty: nowhere yet.
-    #[prost(string, tag = "5")]
-    pub route_prefix: String,
-    #[prost(string, tag = "6")]
-    pub route_ingress: String,
-}
-
-impl Root {
-    pub fn blobs(&self) -> BTreeSet<&str> {
-        let all = self
-            .applications
-            .iter()
-            .flat_map(|one| one.history.iter().chain(one.serving.values()));
-        all.map(String::as_str).collect()
-    }
-}
-
-/// What the last controller left.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    pub epoch: u64,
-    pub root: Root,
-    /// Every revision that the root names, by blob.
-    pub revisions: BTreeMap<String, ApplicationSpec>,
-}
 
 pub fn encode(epoch: u64, root: &Root) -> Vec<u8> {
     let payload = root.encode_to_vec();
@@ -129,29 +83,43 @@ pub fn load(store: &mut dyn Store) -> Result<Loaded, StoreError> {
         return Ok(Loaded::default());
     };
     let (epoch, root) = decode(&location, &bytes)?;
-    let mut revisions = BTreeMap::new();
-    for name in root.blobs() {
-        let corrupt = |detail: String| StoreError::Corrupt {
-            location: location.clone(),
-            detail,
-        };
-        let bytes = store
-            .blob(name)?
-            .ok_or_else(|| corrupt(format!("revision {name} is missing")))?;
-        if sha256_hex(&bytes) != name {
-            return Err(corrupt(format!(
-                "revision {name} does not have the content of that name"
-            )));
-        }
-        let spec = ApplicationSpec::decode(bytes.as_slice())
-            .map_err(|error| corrupt(format!("revision {name} cannot be read: {error}")))?;
-        revisions.insert(name.to_owned(), spec);
-    }
-    Ok(Loaded {
+    let mut loaded = Loaded {
         epoch,
-        root,
-        revisions,
-    })
+        ..Loaded::default()
+    };
+    for name in root.revision_blobs() {
+        let spec = read(store, &location, "revision", name)?;
+        loaded.revisions.insert(name.to_owned(), spec);
+    }
+    for name in root.record_blobs() {
+        let record = read(store, &location, "record", name)?;
+        loaded.records.insert(name.to_owned(), record);
+    }
+    loaded.root = root;
+    Ok(loaded)
+}
+
+/// One blob, which must be there and whole.
+fn read<M: prost::Message + Default>(
+    store: &mut dyn Store,
+    location: &str,
+    what: &str,
+    name: &str,
+) -> Result<M, StoreError> {
+    let corrupt = |detail: String| StoreError::Corrupt {
+        location: location.to_owned(),
+        detail,
+    };
+    let bytes = store
+        .blob(name)?
+        .ok_or_else(|| corrupt(format!("{what} {name} is missing")))?;
+    if sha256_hex(&bytes) != name {
+        return Err(corrupt(format!(
+            "{what} {name} does not have the content of that name"
+        )));
+    }
+    M::decode(bytes.as_slice())
+        .map_err(|error| corrupt(format!("{what} {name} cannot be read: {error}")))
 }
 
 /// Blobs first, root last.
@@ -168,16 +136,17 @@ pub fn save(
 }
 
 /// Loads, and begins the next epoch durably, so that no two controllers ever act in the same one. Then sweeps
-/// revisions that nothing names.
+/// blobs that nothing names.
 pub fn open(store: &mut dyn Store) -> Result<Loaded, StoreError> {
     let mut loaded = load(store)?;
     loaded.epoch += 1;
-    save(store, loaded.epoch, &loaded.root, &[])?;
+    let made = upgrade::upgrade(&mut loaded);
+    save(store, loaded.epoch, &loaded.root, &made)?;
     sweep(store, &loaded.root)?;
     Ok(loaded)
 }
 
-/// Removes the revisions that the root does not name.
+/// Removes the blobs that the root does not name.
 pub fn sweep(store: &mut dyn Store, root: &Root) -> Result<(), StoreError> {
     let keep = root.blobs();
     for name in store.blob_names()? {

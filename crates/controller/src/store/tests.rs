@@ -30,11 +30,12 @@ fn revision(name: &str) -> (String, Vec<u8>) {
 fn root(names: &[&str]) -> Root {
     let application = |name: &&str| RootApplication {
         name: (*name).to_owned(),
-        history: vec![revision(name).0],
+        serving: [("d".to_owned(), revision(name).0)].into(),
         ..Default::default()
     };
     Root {
         applications: names.iter().map(application).collect(),
+        ..Default::default()
     }
 }
 
@@ -180,8 +181,8 @@ fn a_newer_root_is_refused_and_left_as_it_is() {
         matches!(
             error,
             StoreError::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),
@@ -189,6 +190,51 @@ fn a_newer_root_is_refused_and_left_as_it_is() {
     );
     assert!(error.to_string().contains("left untouched"));
     assert_eq!(store.root().unwrap().unwrap(), bytes);
+}
+
+#[test]
+fn a_root_of_the_format_before_gets_a_record_for_each_revision() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&directory);
+    let (old, new) = (revision("a"), revision("a2"));
+    let application = RootApplication {
+        name: "a".into(),
+        history: vec![old.0.clone(), new.0.clone()],
+        deployed_at_s: 7.0,
+        ..Default::default()
+    };
+    let root = Root {
+        applications: vec![application],
+        ..Default::default()
+    };
+    let mut bytes = checkpoint::encode(4, &root);
+    bytes[4..8].copy_from_slice(&1_u32.to_le_bytes());
+    let sum = {
+        use sha2::{Digest as _, Sha256};
+        Sha256::new()
+            .chain_update(&bytes[..20])
+            .chain_update(&bytes[52..])
+            .finalize()
+    };
+    bytes[20..52].copy_from_slice(&sum);
+    for (name, content) in [&old, &new] {
+        store.put_blob(name, content).unwrap();
+    }
+    store.replace_root(&bytes).unwrap();
+
+    let first = checkpoint::open(&mut store).unwrap();
+    let again = checkpoint::open(&mut store).unwrap();
+    assert_eq!((first.root.clone(), 6), (again.root.clone(), again.epoch));
+    let records = &again.root.applications[0].records;
+    let of = |at: usize| &again.records[&records[at].record];
+    assert_eq!((of(0).number, of(0).deployed_at_s), (1, 0.0));
+    assert_eq!((of(1).number, of(1).deployed_at_s), (2, 7.0));
+    assert_eq!(
+        [&records[0].revision, &records[1].revision],
+        [&old.0, &new.0]
+    );
+    assert_eq!(of(1).revision, "r".repeat(300));
+    assert!(again.root.applications[0].history.is_empty());
 }
 
 #[test]

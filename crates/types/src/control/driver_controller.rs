@@ -141,4 +141,10 @@ pub struct Deployed {
     /// For people: which deployments roll and why, which keep their replicas.
     #[prost(string, repeated, tag = "2")]
     pub notes: Vec<String>,
+    /// Its number in the history.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// The number that it goes back to; 0: it was no rollback.
+    #[prost(uint64, tag = "4")]
+    pub rollback_of: u64,
 }

@@ -1,8 +1,9 @@
 //! Changes in any order, and what the checkpoint makes of them.
 
-use eagleray_types::control::{ApplicationSpec, DeploymentSpec};
+use eagleray_types::control::{ApplicationSpec, DeploymentSpec, RevisionRecord};
 
 use super::*;
+use crate::store::checkpoint::Verdict;
 
 fn revision(application: &str, version: u32) -> Arc<Revision> {
     Arc::new(Revision::new(ApplicationSpec {
@@ -16,20 +17,31 @@ fn revision(application: &str, version: u32) -> Arc<Revision> {
     }))
 }
 
-fn deploy(application: &str, version: u32) -> Change {
+fn deploy(desired: &Desired, application: &str, version: u32) -> Change {
+    let history = desired.history(application);
+    let record = RevisionRecord {
+        application: application.into(),
+        number: history.map_or(1, History::next_number),
+        deployed_at_s: f64::from(version),
+        ..Default::default()
+    };
     Change::Deploy {
         revision: revision(application, version),
-        wall_time_s: f64::from(version),
+        entry: Arc::new(Entry::new(record)),
     }
 }
 
-fn any_change(random: &mut fastrand::Rng) -> Change {
+fn any_change(desired: &Desired, random: &mut fastrand::Rng) -> Change {
     let application = ["a", "b", "c"][random.usize(..3)].to_owned();
     let deployment = DeploymentKey::new(application.as_str(), "d");
     let version = random.u32(..20);
-    match random.u8(..12) {
-        0 => Change::Delete { application },
-        1 => Change::DeleteAll,
+    let wall_time_s = f64::from(version);
+    match random.u8(..15) {
+        0 => Change::Delete {
+            application,
+            wall_time_s,
+        },
+        1 => Change::DeleteAll { wall_time_s },
         2 => Change::Dismiss { deployment },
         3 | 4 => Change::Serve {
             revision: revision(&application, version),
@@ -42,18 +54,30 @@ fn any_change(random: &mut fastrand::Rng) -> Change {
             }),
             application,
         },
-        _ => deploy(&application, version),
+        6 => Change::Forget { application },
+        7 | 8 => Change::Settle {
+            application,
+            number: u64::from(version),
+            outcome: Outcome {
+                verdict: Verdict::Failed.into(),
+                ..Outcome::default()
+            },
+        },
+        _ => deploy(desired, &application, version),
     }
 }
 
 fn loaded(desired: &Desired) -> Loaded {
-    let plans = desired.plans.values();
-    let revisions = plans.flat_map(|plan| plan.history().chain(plan.serving.values()));
+    let revisions = desired.revisions();
+    let entries = desired.entries();
     Loaded {
         epoch: 1,
         root: desired.root(),
         revisions: revisions
             .map(|one| (one.blob.clone(), one.spec.clone()))
+            .collect(),
+        records: entries
+            .map(|one| (one.blob.clone(), one.record.clone()))
             .collect(),
     }
 }
@@ -65,7 +89,7 @@ fn what_is_saved_is_what_is_in_force() {
     for _ in 0..50 {
         let mut desired = Desired::default();
         for _ in 0..60 {
-            let change = any_change(&mut random);
+            let change = any_change(&desired, &mut random);
             let before = desired.clone();
             let changed = desired.apply(&change);
             assert!(changed || !matches!(change, Change::Deploy { .. }));
@@ -76,19 +100,61 @@ fn what_is_saved_is_what_is_in_force() {
 }
 
 #[test]
-fn ten_revisions_are_kept_and_one_that_comes_back_is_the_newest() {
+fn fifty_deploys_are_kept_and_their_numbers_go_on() {
     let mut desired = Desired::default();
-    for version in 0..15 {
-        desired.apply(&deploy("a", version));
+    for version in 0..60 {
+        desired.apply(&deploy(&desired, "a", version));
     }
-    desired.apply(&deploy("a", 7));
+    desired.apply(&deploy(&desired, "a", 7));
     let plan = desired.plan("a").unwrap();
-    let history: Vec<&str> = plan
-        .history()
-        .map(|one| one.spec.revision.as_str())
-        .collect();
+    let numbers: Vec<u64> = plan.history.newest_first().map(Record::number).collect();
+    assert_eq!(numbers, (12..=61).rev().collect::<Vec<u64>>());
+    assert_eq!(plan.target.spec.revision, "7");
     assert_eq!(
-        history,
-        ["7", "14", "13", "12", "11", "10", "9", "8", "6", "5"]
+        plan.revisions().count(),
+        50,
+        "the seventh had been forgotten"
     );
+}
+
+#[test]
+fn a_deleted_application_keeps_its_history_and_goes_on_with_it() {
+    let mut desired = Desired::default();
+    desired.apply(&deploy(&desired, "a", 1));
+    desired.apply(&deploy(&desired, "a", 2));
+    let application = "a".to_owned();
+    desired.apply(&Change::Delete {
+        application,
+        wall_time_s: 5.0,
+    });
+    assert!(desired.plan("a").is_none());
+    let verdicts = |desired: &Desired| -> Vec<Verdict> {
+        let history = desired.history("a").unwrap();
+        history
+            .oldest_first()
+            .map(|one| one.outcome.verdict())
+            .collect()
+    };
+    assert_eq!(verdicts(&desired), [Verdict::Superseded, Verdict::Deleted]);
+    desired.apply(&deploy(&desired, "a", 1));
+    let plan = desired.plan("a").unwrap();
+    assert_eq!(plan.history.last().unwrap().number(), 3);
+    assert_eq!(plan.target.spec.revision, "1");
+    assert_eq!(verdicts(&desired)[2], Verdict::Deploying);
+}
+
+#[test]
+fn a_hundred_deleted_applications_are_kept() {
+    let mut desired = Desired::default();
+    for number in 0..105 {
+        let application = format!("a{number}");
+        desired.apply(&deploy(&desired, &application, 1));
+        let wall_time_s = f64::from(number);
+        desired.apply(&Change::Delete {
+            application,
+            wall_time_s,
+        });
+    }
+    assert_eq!(desired.deleted().count(), DELETED_KEPT);
+    assert!(desired.history("a4").is_none() && desired.history("a5").is_some());
 }

@@ -1,11 +1,11 @@
 //! Clients of the world: what they ask, and the answers that they got.
 
 use eagleray_types::control::{
-    ApplicationSpec, ApplicationStatus, AwaitApplication, Rollback, api_response,
+    ApplicationSpec, ApplicationStatus, AwaitApplication, RevisionRecord, Rollback, api_response,
 };
 
 use super::world::World;
-use crate::core::{CallId, Event, Request};
+use crate::core::{CallId, Event, Origin, Request};
 
 impl World {
     fn request(&mut self, call: CallId, request: Request) {
@@ -22,8 +22,8 @@ impl World {
 
     pub(super) fn deploy(&mut self, spec: ApplicationSpec) -> CallId {
         let call = self.call();
-        let wall_time_s = 1.0;
-        self.request(call, Request::Deploy { spec, wall_time_s });
+        let origin = Box::<Origin>::default();
+        self.request(call, Request::Deploy { spec, origin });
         call
     }
 
@@ -34,13 +34,19 @@ impl World {
             revision: revision.into(),
             ..Rollback::default()
         };
-        let wall_time_s = 2.0;
-        let request = Request::Rollback {
-            rollback,
-            wall_time_s,
-        };
-        self.request(call, request);
+        self.request(call, Request::Rollback { rollback });
         call
+    }
+
+    /// The deploys of an application, newest first.
+    pub(super) fn history(&mut self, application: &str) -> Vec<RevisionRecord> {
+        let call = self.call();
+        let application = application.to_owned();
+        self.feed(Event::History { call, application });
+        match self.reply(call) {
+            Some(api_response::Body::History(history)) => history.revisions.clone(),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(super) fn delete(&mut self, name: &str) -> CallId {

@@ -133,11 +133,11 @@ fn a_rollback_really_goes_back_and_a_second_one_forward_again() {
 }
 
 #[test]
-fn ten_revisions_are_kept_and_the_one_that_serves() {
+fn fifty_deploys_are_kept_and_the_revision_that_serves() {
     let mut world = World::new(1);
     world.deploy(simple("good", 1));
     world.run();
-    for number in 0..15 {
+    for number in 0..55 {
         world
             .behaviours
             .insert(format!("bad{number}"), super::world::Behaviour::StartHangs);
@@ -145,7 +145,7 @@ fn ten_revisions_are_kept_and_the_one_that_serves() {
         world.run();
     }
     let root = &world.stored.root.applications[0];
-    assert_eq!(root.history.len(), 10);
+    assert_eq!(root.records.len(), 50);
     assert_eq!(
         world.stored.revisions[&root.serving["d"]].deployments[0].version,
         "good"

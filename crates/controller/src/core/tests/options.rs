@@ -16,7 +16,7 @@ fn light_options_reach_routers_and_no_replica() {
     world.run();
     assert_eq!(
         world.notes(call),
-        ["d keeps its replicas (max_queued_requests changed)"]
+        ["d keeps its replicas (max_queued_requests -1 -> 7)"]
     );
     assert_eq!(world.take_words(), Vec::<String>::new());
     assert!(
@@ -42,7 +42,8 @@ fn what_no_replica_obeys_is_named_and_no_replica_hears_of_it() {
     options.backpressure_retry_after_s = 3.0;
     let call = world.deploy(with_revision(spec));
     world.run();
-    let changes = "graceful_shutdown_wait_loop_s changed, backpressure_config changed, hang_timeout_s changed";
+    let changes =
+        "graceful_shutdown_wait_loop_s 2 -> 1, backpressure_config changed, hang_timeout_s 0 -> 7";
     assert_eq!(
         world.notes(call),
         [format!("d keeps its replicas ({changes})")]

@@ -294,17 +294,19 @@ impl World {
         } else if self.fail_saves {
             Err(SaveError::Store("disk full".to_owned()))
         } else {
-            for (blob, bytes) in save.revisions {
+            for (blob, bytes) in save.blobs {
                 assert_eq!(sha256_hex(&bytes), blob);
-                self.stored
-                    .revisions
-                    .insert(blob, ApplicationSpec::decode(bytes.as_slice()).unwrap());
+                self.blobs.insert(blob, bytes);
             }
-            for blob in save.root.blobs() {
-                assert!(
-                    self.stored.revisions.contains_key(blob),
-                    "the root names a revision that is not kept"
-                );
+            for blob in save.root.revision_blobs() {
+                let bytes = &self.blobs[blob];
+                let spec = ApplicationSpec::decode(bytes.as_slice()).unwrap();
+                self.stored.revisions.insert(blob.to_owned(), spec);
+            }
+            for blob in save.root.record_blobs() {
+                let bytes = &self.blobs[blob];
+                let record = RevisionRecord::decode(bytes.as_slice()).unwrap();
+                self.stored.records.insert(blob.to_owned(), record);
             }
             self.stored.root = save.root;
             Ok(())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::world::{Behaviour, World, application, deployment};
+use crate::store::checkpoint::RootRecord;
 
 const BEHAVIOURS: [Behaviour; 9] = [
     Behaviour::Healthy,
@@ -118,13 +119,15 @@ fn every_history_ends_where_the_last_deploys_say() {
 }
 
 fn wanted(world: &World) -> Vec<eagleray_types::control::ApplicationSpec> {
-    let last = |history: &Vec<String>| world.stored.revisions[history.last().unwrap()].clone();
+    let last = |records: &Vec<RootRecord>| {
+        world.stored.revisions[&records.last().unwrap().revision].clone()
+    };
     world
         .stored
         .root
         .applications
         .iter()
-        .map(|one| last(&one.history))
+        .map(|one| last(&one.records))
         .collect()
 }
 

@@ -6,23 +6,15 @@ use eagleray_types::control::{Ready, replica_event};
 
 use super::world::{Behaviour, World, application, deployment, simple, with_revision};
 
-/// Some moment of the wall clock.
-const WALL_S: f64 = 1.7e9;
-
-/// The world's clock, and what it is by the wall clock.
-fn at_wall_time(mut world: World) -> World {
-    world.core.set_wall_time_s(WALL_S, world.now);
-    world
-}
-
 #[test]
 fn a_replica_says_since_when_it_runs_and_where_after_a_restart_of_the_controller_too() {
-    let mut world = at_wall_time(World::new(1));
+    let mut world = World::new(1);
+    let wall_s = world.wall_time_s();
     world.run_for(Duration::from_secs(5));
     world.deploy(simple("v1", 1));
     world.run();
     let before = world.status("a").deployments[0].replicas[0].clone();
-    assert!((before.started_at_s - WALL_S - 5.0).abs() < 0.001);
+    assert!((before.started_at_s - wall_s - 5.0).abs() < 0.001);
     assert_eq!(before.node_id, "n1");
     assert_eq!(before.message, "");
 

@@ -89,6 +89,7 @@ pub(super) struct World {
     pub(super) routed: BTreeMap<DeploymentKey, DeploymentTarget>,
     pub(super) routes: RouteTable,
     pub(super) stored: Loaded,
+    pub(super) blobs: BTreeMap<String, Vec<u8>>,
     pub(super) fail_saves: bool,
     pub(super) missing_files: bool,
     /// Commands since the last `take_commands`, as words.
@@ -135,6 +136,7 @@ impl World {
         Self {
             core: Core::new(core_options, &loaded),
             stored: loaded,
+            blobs: BTreeMap::new(),
             now: Duration::from_secs(1000),
             processes: BTreeMap::new(),
             behaviours: BTreeMap::new(),
@@ -166,9 +168,11 @@ impl World {
             epoch: self.stored.epoch + 1,
             root: self.stored.root.clone(),
             revisions: self.stored.revisions.clone(),
+            records: self.stored.records.clone(),
         };
         let named: BTreeSet<String> = loaded.root.blobs().into_iter().map(str::to_owned).collect();
         loaded.revisions.retain(|blob, _| named.contains(blob));
+        loaded.records.retain(|blob, _| named.contains(blob));
         let mut next = Self::bare(seed, loaded);
         next.now = self.now;
         next.knows_ranks = false;
@@ -179,12 +183,19 @@ impl World {
         next.ids = std::mem::take(&mut self.ids);
         next.dead = std::mem::take(&mut self.dead);
         next.calls = self.calls;
+        next.blobs = std::mem::take(&mut self.blobs);
         *self = next;
     }
 
     pub(super) fn feed(&mut self, event: Event) {
+        self.core.set_wall_time_s(self.wall_time_s(), self.now);
         let commands = self.core.on_event(event, self.now);
         self.carry_out(commands);
+    }
+
+    /// A clock on the wall that goes as the other does.
+    pub(super) fn wall_time_s(&self) -> f64 {
+        1e9 + self.now.as_secs_f64()
     }
 
     pub(super) fn take_words(&mut self) -> Vec<String> {
@@ -291,6 +302,7 @@ impl World {
     pub(super) fn arrive_together(&mut self, most: usize) {
         let count = most.min(self.pending.len());
         let events: Vec<Event> = self.pending.drain(..count).collect();
+        self.core.set_wall_time_s(self.wall_time_s(), self.now);
         let commands = self.core.on_events(events, self.now);
         self.carry_out(commands);
     }

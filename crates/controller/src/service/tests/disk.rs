@@ -49,9 +49,11 @@ fn the_blobs_of_a_revision_go_with_it_and_those_somebody_has_come_for_stay() {
         );
     }
     client.call(api_request::Body::DeleteAll(Empty {}));
-    eventually("blobs of a deleted application are there", || {
-        fs::read_dir(stage.path("blobs")).unwrap().count() == 1
-    });
+    client.call(api_request::Body::Status(Empty {}));
+    assert!(
+        blob(&stage, &name(3)).exists(),
+        "a deleted application can be brought back"
+    );
 }
 
 #[test]

@@ -1,0 +1,158 @@
+//! What comes of a deploy is written into its record: that it is up, or why it is not, and when that was.
+
+use eagleray_types::control::{ApiError, Failure, History, RevisionRecord};
+use prost::Message as _;
+
+use super::{
+    Core,
+    clip::{IN_LOG, clip},
+    render::render,
+    validate::api_error,
+};
+use crate::{
+    books::{
+        Books,
+        application::Application,
+        desired::{Change, DELETED_KEPT_S, Plan},
+        history::{self, Record},
+        status::Status,
+    },
+    store::checkpoint::{Outcome, Verdict},
+};
+
+/// Bytes of records in one answer: well below what a frame may hold.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+impl Core {
+    /// Notices deploys that are up, or that have failed.
+    pub(super) fn settle_records(&mut self, now: std::time::Duration) {
+        let mut settled = Vec::new();
+        for (name, plan) in self.books.desired.plans() {
+            let Some(application) = self.books.applications.get(name) else {
+                continue;
+            };
+            let shown = self.applied >= self.targets.number_of(name);
+            let wall_time_s = self.out.wall_now_s;
+            let outcome = outcome(application, plan, shown, || {
+                let status = render(application, Some(plan), now);
+                clip(&status.message, IN_LOG).into_owned()
+            });
+            if let (Some(outcome), Some(last)) = (outcome, plan.history.last()) {
+                settled.push(Change::Settle {
+                    application: name.clone(),
+                    number: last.number(),
+                    outcome: Outcome {
+                        ended_at_s: wall_time_s,
+                        ..outcome
+                    },
+                });
+            }
+        }
+        for change in settled {
+            self.learn(&change);
+        }
+    }
+
+    /// Forgets applications that were deleted long ago.
+    pub(super) fn forget_deleted(&mut self) {
+        let before_s = self.out.wall_now_s - DELETED_KEPT_S;
+        let deleted = self.books.desired.deleted();
+        let old = deleted.filter(|(_, deleted)| deleted.at_s < before_s);
+        let names: Vec<String> = old.map(|(name, _)| name.clone()).collect();
+        for application in names {
+            self.learn(&Change::Forget { application });
+        }
+    }
+
+    fn learn(&mut self, change: &Change) {
+        if self.books.desired.apply(change) {
+            self.out.want_save();
+        }
+    }
+}
+
+/// What has come of the newest deploy; `None`: nothing new. `shown`: routers know of it.
+fn outcome(
+    application: &Application,
+    plan: &Plan,
+    shown: bool,
+    message: impl FnOnce() -> String,
+) -> Option<Outcome> {
+    let record = plan.history.last()?;
+    let before = record.outcome.verdict();
+    // A deploy that failed may come up later by itself; one that was up is not judged again.
+    if before == Verdict::Running {
+        return None;
+    }
+    let verdict = match application.word(Some(plan)) {
+        "RUNNING" if shown => Verdict::Running,
+        "DEPLOY_FAILED" if fell_back(application) => Verdict::RolledBack,
+        "DEPLOY_FAILED" => Verdict::Failed,
+        _ => return None,
+    };
+    if verdict == before {
+        return None;
+    }
+    let failure = (verdict != Verdict::Running).then(|| Failure {
+        code: "deploy_failed".to_owned(),
+        message: message(),
+        ..Failure::default()
+    });
+    Some(Outcome {
+        verdict: verdict.into(),
+        failure,
+        ..record.outcome.clone()
+    })
+}
+
+/// Everything that failed is still served by what was there before.
+fn fell_back(application: &Application) -> bool {
+    let deployments = application.deployments.values();
+    deployments
+        .filter(|one| one.status.status == Status::DeployFailed)
+        .all(|one| one.fallback().is_some() || one.is_refused())
+}
+
+/// The deploys of one application, or of all (empty), newest first; the oldest are left out where one answer cannot
+/// hold them all.
+pub(super) fn history(books: &Books, application: &str) -> Result<History, ApiError> {
+    let mut revisions = Vec::new();
+    if application.is_empty() {
+        for name in books.desired.names() {
+            revisions.extend(records(books, name));
+        }
+        revisions.sort_by(|a: &RevisionRecord, b| b.deployed_at_s.total_cmp(&a.deployed_at_s));
+    } else {
+        revisions.extend(records(books, application));
+        if revisions.is_empty() {
+            let message = format!(
+                "there is no application '{application}', and none of that name was deleted in the last 7 days"
+            );
+            return Err(api_error("not_found", message));
+        }
+    }
+    let mut room = ANSWER_BYTES;
+    let fits = |record: &RevisionRecord| {
+        let bytes = record.encoded_len();
+        let fits = bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    };
+    let revisions = revisions.into_iter().take_while(fits).collect();
+    Ok(History { revisions })
+}
+
+fn records(books: &Books, application: &str) -> Vec<RevisionRecord> {
+    let planned = books.plan(application).is_some();
+    let last = books
+        .desired
+        .history(application)
+        .and_then(|history| history.last());
+    let last = last.filter(|_| planned).map(Record::number);
+    let history = books.desired.history(application);
+    history
+        .into_iter()
+        .flat_map(history::History::newest_first)
+        .map(|record| record.render(Some(record.number()) == last))
+        .collect()
+}

@@ -1,0 +1,35 @@
+//! The newest deploy of an application in its status.
+
+use eagleray_types::control::DeployStatus;
+
+use crate::{books::history::Record, core::event::Source, store::checkpoint::Verdict};
+
+/// `declarative` or `imperative`: a rollback is what it goes back to.
+pub(super) fn source(record: &Record) -> String {
+    let declared = !record.entry.record.config.is_empty();
+    let source = if declared {
+        Source::Declarative
+    } else {
+        Source::Imperative
+    };
+    source.word().to_owned()
+}
+
+/// How the newest deploy fares.
+pub(super) fn deploy(record: &Record) -> DeployStatus {
+    let state = match record.outcome.verdict() {
+        Verdict::Deploying => "rolling",
+        Verdict::RolledBack => "rolled_back",
+        Verdict::Failed => "failed",
+        Verdict::Running | Verdict::Superseded | Verdict::Deleted => "done",
+    };
+    DeployStatus {
+        state: state.to_owned(),
+        number: record.number(),
+        from: record.number().saturating_sub(1),
+        began_at_s: record.entry.record.deployed_at_s,
+        failure: record.outcome.failure.clone(),
+        receipt: Some(record.receipt()),
+        ..DeployStatus::default()
+    }
+}

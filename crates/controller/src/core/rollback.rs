@@ -1,0 +1,58 @@
+//! Back to an earlier deploy: its code, its options, and what was declared with it.
+
+use eagleray_types::control::{ApiError, ApplicationSpec, Rollback};
+
+use super::{
+    event::{Origin, Source},
+    validate::api_error,
+};
+use crate::books::{Books, history::History};
+
+/// Revisions that a refusal names.
+const NAMED: usize = 10;
+
+/// What is deployed by a rollback, and where that came from. An application that was deleted comes back.
+pub(super) fn earlier(
+    books: &Books,
+    rollback: &Rollback,
+) -> Result<(ApplicationSpec, Box<Origin>), ApiError> {
+    let name = &rollback.application;
+    let Some(history) = books.desired.history(name) else {
+        let message = format!(
+            "there is no application '{name}', and none of that name was deleted in the last 7 days"
+        );
+        return Err(api_error("not_found", message));
+    };
+    let Some(record) = history.find(&rollback.revision) else {
+        return Err(not_kept(name, &rollback.revision, history));
+    };
+    let kept = &record.entry.record;
+    let origin = Origin {
+        source: Source::Rollback,
+        author: rollback.author.clone(),
+        message: rollback.message.clone(),
+        config: kept.config.clone(),
+        node_options: kept.node_options.clone(),
+        rollback_of: kept.number,
+        ..Origin::default()
+    };
+    Ok((record.revision.spec.clone(), Box::new(origin)))
+}
+
+fn not_kept(name: &str, revision: &str, history: &History) -> ApiError {
+    let wanted = match revision {
+        "" => "a revision before the present one".to_owned(),
+        revision => format!("revision {revision}"),
+    };
+    let short = |hash: &str| -> String { hash.chars().take(12).collect() };
+    let known: Vec<String> = history
+        .newest_first()
+        .take(NAMED)
+        .map(|one| format!("r{} ({})", one.number(), short(&one.revision.spec.revision)))
+        .collect();
+    let message = format!(
+        "application '{name}' has not kept {wanted}; the newest that it has kept: {}",
+        known.join(", ")
+    );
+    api_error("not_found", message)
+}
