@@ -28,6 +28,7 @@ ARROWS = {
     "proxy": ("types", "wire", "router", "logs"),
     "replica": ("types", "wire"),
     "controller": ("types", "wire"),
+    "rest": ("types", "config", "wire"),
     "supervisor": ("types", "wire", "logs"),
     "cli": ("types", "wire", "config", "supervisor"),
     "py": ("types", "config", "wire", "client", "replica"),

@@ -236,6 +236,7 @@ class Machine:
         } | {
             "EAGLERAY_RUNTIME_DIR": str(self.runtime),
             "EAGLERAY_SERVE_DEFAULT_HTTP_PORT": "0",
+            "EAGLERAY_CONTROL_PORT": "0",
             "XDG_STATE_HOME": str(self.runtime / "state"),
             "PYTHONUNBUFFERED": "1",
         }

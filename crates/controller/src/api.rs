@@ -31,6 +31,10 @@ use tokio::{
 
 use crate::core::CallId;
 
+mod local;
+
+pub use local::{Ended, LocalCalls};
+
 const CONNECTIONS: usize = 1024;
 const EVENTS: usize = 256;
 const ANSWERS: usize = 64;
@@ -88,6 +92,8 @@ struct Watch {
 #[derive(Debug)]
 pub(crate) struct Clients {
     events: mpsc::Receiver<ClientEvent>,
+    /// Of which the local calls have copies.
+    sender: mpsc::Sender<ClientEvent>,
     listeners: mpsc::Sender<UnixListener>,
     open: BTreeMap<u64, Client>,
     _tasks: JoinSet<()>,
@@ -99,13 +105,19 @@ impl Clients {
         let (sender, events) = mpsc::channel(EVENTS);
         let (listeners, next) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, next, sender));
+        tasks.spawn(accept(listener, next, sender.clone()));
         Self {
             events,
+            sender,
             listeners,
             open: BTreeMap::new(),
             _tasks: tasks,
         }
+    }
+
+    /// For who calls from within this process.
+    pub(crate) fn local(&self) -> LocalCalls {
+        LocalCalls::new(self.sender.clone())
     }
 
     /// Accepts from another listener from now on. Connections that are open stay.

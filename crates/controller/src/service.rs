@@ -36,7 +36,7 @@ use tokio::{
 
 use crate::{
     Error, Options,
-    api::{ClientEvent, Clients},
+    api::{ClientEvent, Clients, LocalCalls},
     core::{CallId, Command, Core, CoreOptions, Event, Level, Origin, Request},
     reach::Reaching,
     store::{Sqlite, Store, checkpoint},
@@ -50,10 +50,16 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Runs the controller until the node hangs up.
 ///
-/// `listener` is `controller.sock`, `node` the control connection. Blocks the calling thread.
-pub fn run(listener: StdUnixListener, node: StdUnixStream, options: Options) -> Result<(), Error> {
+/// `listener` is `controller.sock`, `node` the control connection. `beside` is given what asks the loop from within the
+/// process, once there is one. Blocks the calling thread.
+pub fn run(
+    listener: StdUnixListener,
+    node: StdUnixStream,
+    options: Options,
+    beside: impl FnOnce(LocalCalls),
+) -> Result<(), Error> {
     let store = Sqlite::open(&options.checkpoint_path)?;
-    run_with(listener, node, options, Box::new(store))
+    run_with(listener, node, options, Box::new(store), beside)
 }
 
 /// As [`run`], with any store.
@@ -62,6 +68,7 @@ pub fn run_with(
     node: StdUnixStream,
     options: Options,
     mut store: Box<dyn Store>,
+    beside: impl FnOnce(LocalCalls),
 ) -> Result<(), Error> {
     let loaded = checkpoint::open(&mut *store)?;
     let keeper = Keeper::new(store, options.blob_directory.clone(), &loaded);
@@ -97,6 +104,8 @@ pub fn run_with(
             run_directory: options.run_directory.clone(),
             python: options.python.clone(),
         };
+        let clients = Clients::new(listener);
+        beside(clients.local());
         let service = Service {
             core: Core::new(core_options, &loaded),
             began: Instant::now(),
@@ -105,7 +114,7 @@ pub fn run_with(
             keeper,
             has_listed: false,
             reaching: Reaching::new(),
-            clients: Clients::new(listener),
+            clients,
             unsent: BytesMut::new(),
         };
         service.run(node).await

@@ -14,9 +14,10 @@ use eagleray_supervisor::{
     ready::Up,
 };
 
-use self::http::HttpArguments;
+use self::{control::ControlArguments, http::HttpArguments};
 use crate::settings::NodeOptions;
 
+mod control;
 mod http;
 mod judge;
 mod run;
@@ -86,6 +87,8 @@ struct StartArguments {
     name: Option<String>,
     #[command(flatten)]
     http: HttpArguments,
+    #[command(flatten)]
+    control: ControlArguments,
     /// Stay in the terminal and log to it.
     #[arg(long)]
     foreground: bool,
@@ -110,6 +113,8 @@ struct NodeArguments {
     ready_fd: i32,
     #[command(flatten)]
     http: HttpArguments,
+    #[command(flatten)]
+    control: ControlArguments,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -150,7 +155,9 @@ fn become_node(arguments: NodeArguments) -> Result<(), String> {
         argv: argv
             .map(|part| String::from_utf8_lossy(part).into_owned())
             .collect(),
-        ..arguments.http.options(arguments.name)?
+        ..arguments
+            .http
+            .options(arguments.name, arguments.control.options()?)?
     };
     let error = node_command(&options)?.exec();
     Err(format!("the node cannot be started: {error}"))

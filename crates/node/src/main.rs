@@ -5,9 +5,11 @@
 //! [`eagleray_supervisor`].
 
 mod cli;
+mod control_port;
 mod inherited;
 mod node;
 mod reaper;
+mod rest;
 mod roles;
 mod settings;
 mod telemetry;

@@ -1,11 +1,14 @@
 //! The node's role: its options become a [`Node`] of the supervisor, and how its start went is said where somebody waits.
 
-use std::{fs::File, os::fd::OwnedFd, process::ExitCode};
+use std::{
+    fs::File, net::TcpListener, os::fd::OwnedFd, os::unix::fs::symlink, path::Path,
+    process::ExitCode,
+};
 
 use eagleray_logs::Writer;
 use eagleray_supervisor::{
     Identity, Node, Owner, Programs,
-    http_listener::{exposure, listen_for_http},
+    http_listener::{self, Whom, exposure, listen_on},
     listeners::{self, Listener, Listeners},
     places::{Found, Places},
     ready::{self, Failure, Kind, Up},
@@ -15,7 +18,7 @@ use eagleray_supervisor::{
 use rustix::process::setsid;
 
 use crate::{
-    inherited, roles,
+    control_port, inherited, roles,
     settings::{self, ChildOptions, LogOptions, NodeOptions, ReaperOptions},
     telemetry,
 };
@@ -88,6 +91,7 @@ struct Start {
     node: Node,
     programs: Programs,
     logs: Writer,
+    control: control_port::ControlPort,
     /// For whoever started the node; empty: none.
     warning: String,
 }
@@ -110,11 +114,21 @@ impl Start {
         )?;
         log_options.directory = places.state.logs();
         let started = start_log(options, &log_options, found).and_then(|logs| {
-            let programs = programs(options, &log_options, &places)?;
-            let (listeners, warning) = listen(options, &root)?;
-            Ok((logs, programs, listeners, warning))
+            let (mut listeners, warning) = listen(options, &root)?;
+            let (listener, control) = listen_for_control(options, &root)?;
+            let programs = programs(options, &log_options, &places, &listener.address)?;
+            listeners.insert(listeners::CONTROL, listener);
+            if let Some(token) = &options.control.token_file {
+                symlink(token, places.run.path().join("token"))?;
+            }
+            let control = control_port::ControlPort {
+                listener: control,
+                rest_socket: places.run.path().join("rest.sock"),
+                log_directory: places.state.logs(),
+            };
+            Ok((logs, programs, listeners, control, warning))
         });
-        let (logs, programs, listeners, warning) = match started {
+        let (logs, programs, listeners, control, warning) = match started {
             Ok(started) => started,
             Err(failure) => {
                 places.give_back();
@@ -131,12 +145,17 @@ impl Start {
             node,
             programs,
             logs,
+            control,
             warning,
         })
     }
 
     fn run(self, owner: Owner, announce: impl FnOnce(Result<Up, Failure>)) -> bool {
         let warning = self.warning;
+        if let Err(error) = self.control.start() {
+            announce(Err(error.into()));
+            return false;
+        }
         let announce = |result: Result<Up, Failure>| {
             announce(result.map(|up| Up { warning, ..up }));
         };
@@ -171,7 +190,7 @@ fn listen(options: &NodeOptions, root: &std::path::Path) -> Result<(Listeners, S
     if options.no_http {
         return Ok((listeners, String::new()));
     }
-    let socket = listen_for_http(root, &options.http_host, options.http_port)?;
+    let socket = listen_on(root, Whom::Http, &options.http_host, options.http_port)?;
     let bound = socket.local_addr()?;
     let warning = exposure(bound);
     if !warning.is_empty() {
@@ -185,11 +204,31 @@ fn listen(options: &NodeOptions, root: &std::path::Path) -> Result<(Listeners, S
     Ok((listeners, warning))
 }
 
+/// The control port. A script may not be able to choose, since other scripts run beside it: then it gets any port.
+fn listen_for_control(
+    options: &NodeOptions,
+    root: &Path,
+) -> Result<(Listener, TcpListener), Failure> {
+    let host = &options.control.host;
+    let socket = match listen_on(root, Whom::Control, host, options.control.port) {
+        Err(http_listener::Error::PortTaken(_)) if options.owner_pid.is_some() => {
+            listen_on(root, Whom::Control, host, 0)
+        }
+        result => result,
+    }?;
+    let listener = Listener {
+        address: format!("http://{}", socket.local_addr()?),
+        socket: socket.try_clone()?.into(),
+    };
+    Ok((listener, socket))
+}
+
 /// What each process of the node is told.
 fn programs(
     options: &NodeOptions,
     log_options: &LogOptions,
     places: &Places,
+    control_address: &str,
 ) -> Result<Programs, Failure> {
     let run_directory = places.run.path().to_owned();
     let child = ChildOptions {
@@ -199,6 +238,7 @@ fn programs(
         blob_directory: places.state.blobs(),
         run_directory: run_directory.clone(),
         node_id: places.node_id.to_string(),
+        control_address: control_address.to_owned(),
     };
     let reaper = ReaperOptions {
         node_id: places.node_id.to_string(),

@@ -20,7 +20,7 @@ use eagleray_types::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    inherited,
+    inherited, rest,
     settings::{self, ChildOptions},
     telemetry,
 };
@@ -40,6 +40,7 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
     let listener = listener.ok_or("the controller was given no socket to listen on")?;
     let node = NodeId::parse(&options.node_id)
         .ok_or_else(|| format!("{:?} is no id of a node", options.node_id))?;
+    let api = rest::Rest::new(&options);
     let options = eagleray_controller::Options {
         node,
         checkpoint_path: options.checkpoint,
@@ -52,6 +53,7 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
         UnixListener::from(listener),
         UnixStream::from(control),
         options,
+        |calls| api.start(calls),
     );
     Ok(end(&logs, result))
 }

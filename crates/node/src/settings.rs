@@ -14,6 +14,11 @@ pub(crate) const LOG: &str = "EAGLERAY_LOG";
 pub(crate) const LOG_ENCODING: &str = "EAGLERAY_SERVE_LOG_ENCODING";
 pub(crate) const HTTP_HOST: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_HOST";
 pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
+pub(crate) const CONTROL_HOST: &str = "EAGLERAY_CONTROL_HOST";
+pub(crate) const CONTROL_PORT: &str = "EAGLERAY_CONTROL_PORT";
+pub(crate) const CONTROL_TOKEN_FILE: &str = "EAGLERAY_CONTROL_TOKEN_FILE";
+/// Where Ray's dashboard is, and its clients look.
+const STANDARD_CONTROL_PORT: u16 = 8265;
 /// Named by uvicorn.
 const TRUSTED_PROXIES: &str = "FORWARDED_ALLOW_IPS";
 
@@ -64,6 +69,7 @@ pub(crate) struct NodeOptions {
     /// Nothing listens for HTTP, and host and port mean nothing.
     #[serde(default)]
     pub(crate) no_http: bool,
+    pub(crate) control: ControlOptions,
     pub(crate) proxy: ProxyOptions,
     /// The script that owns the node; `None` for a resident one.
     pub(crate) owner_pid: Option<u32>,
@@ -75,6 +81,17 @@ pub(crate) struct NodeOptions {
     pub(crate) foreground: bool,
     /// Command line of the script that owns the node, for people.
     pub(crate) argv: Vec<String>,
+}
+
+/// The control port of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControlOptions {
+    pub(crate) host: String,
+    /// 0 takes any free port.
+    pub(crate) port: u16,
+    /// The file of the token; `None`: one that is made in the run directory.
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// What a proxy is told besides its address.
@@ -202,6 +219,8 @@ pub(crate) struct ChildOptions {
     pub(crate) blob_directory: PathBuf,
     pub(crate) run_directory: PathBuf,
     pub(crate) node_id: String,
+    /// The control port, as clients see it.
+    pub(crate) control_address: String,
 }
 
 /// What the reaper is told.
@@ -222,11 +241,27 @@ pub(crate) fn default_http_host() -> String {
 }
 
 pub(crate) fn default_http_port() -> Result<u16, String> {
-    match set(HTTP_PORT) {
-        None => Ok(8000),
+    port(HTTP_PORT, 8000)
+}
+
+pub(crate) fn default_control_host() -> String {
+    set(CONTROL_HOST).unwrap_or_else(|| "127.0.0.1".to_owned())
+}
+
+pub(crate) fn default_control_port() -> Result<u16, String> {
+    port(CONTROL_PORT, STANDARD_CONTROL_PORT)
+}
+
+pub(crate) fn control_token_file() -> Option<PathBuf> {
+    set(CONTROL_TOKEN_FILE).map(PathBuf::from)
+}
+
+fn port(variable: &str, otherwise: u16) -> Result<u16, String> {
+    match set(variable) {
+        None => Ok(otherwise),
         Some(text) => text
             .parse()
-            .map_err(|_| format!("{HTTP_PORT}={text} is not a port (0 to 65535)")),
+            .map_err(|_| format!("{variable}={text} is not a port (0 to 65535)")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The listening TCP socket of HTTP, what is said when somebody else has the port, and what when everybody can reach it.
+//! The listening TCP sockets, of HTTP and of the control port: what is said when somebody else has the port, and what when
+//! everybody can reach it.
 
 use std::{
     io,
@@ -27,17 +28,50 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub enum Error {
     #[error("{0}")]
     PortTaken(String),
-    #[error("cannot listen for HTTP on {host}:{port}: {reason}")]
+    #[error("cannot listen for {whom} on {host}:{port}: {reason}")]
     Other {
+        whom: &'static str,
         host: String,
         port: u16,
         reason: String,
     },
 }
 
+/// What is listened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    Http,
+    Control,
+}
+
+impl Whom {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Control => "the control port",
+        }
+    }
+
+    /// Where that node listens for it.
+    fn address(self, node: &NodeRecord) -> &str {
+        match self {
+            Self::Http => &node.http_address,
+            Self::Control => &node.control_address,
+        }
+    }
+
+    const fn other_port(self) -> &'static str {
+        match self {
+            Self::Http => "serve.start(http_options={\"port\": N}) in the script, or --http-port N",
+            Self::Control => "eagleray start --control-port N (0 for any that is free)",
+        }
+    }
+}
+
 /// Listens on `host:port`. If a node has the port whose script has ended, waits until it is gone.
-pub fn listen_for_http(root: &Path, host: &str, port: u16) -> Result<TcpListener, Error> {
+pub fn listen_on(root: &Path, whom: Whom, host: &str, port: u16) -> Result<TcpListener, Error> {
     let other = |reason: String| Error::Other {
+        whom: whom.name(),
         host: host.to_owned(),
         port,
         reason,
@@ -54,7 +88,7 @@ pub fn listen_for_http(root: &Path, host: &str, port: u16) -> Result<TcpListener
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(other(error.to_string())),
         }
-        let holder = holder(root, port);
+        let holder = holder(root, whom, port);
         let waited = begun.elapsed();
         let wait = match &holder {
             Some(node) if is_ending(node) => waited < ENDING_NODE_WITHIN,
@@ -62,7 +96,7 @@ pub fn listen_for_http(root: &Path, host: &str, port: u16) -> Result<TcpListener
             None => waited < STARTING_NODE_WITHIN && run_directory::any_held_without_record(root),
         };
         if !wait {
-            return Err(Error::PortTaken(taken(host, port, holder.as_ref())));
+            return Err(Error::PortTaken(taken(whom, host, port, holder.as_ref())));
         }
         thread::sleep(LOOK_AGAIN);
     }
@@ -92,11 +126,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-fn holder(root: &Path, port: u16) -> Option<NodeRecord> {
+fn holder(root: &Path, whom: Whom, port: u16) -> Option<NodeRecord> {
     let suffix = format!(":{port}");
     run_directory::records(root)
         .into_iter()
-        .find(|record| record.http_address.ends_with(&suffix))
+        .find(|record| whom.address(record).ends_with(&suffix))
 }
 
 /// Its script has ended, so it is about to follow.
@@ -104,7 +138,7 @@ fn is_ending(node: &NodeRecord) -> bool {
     node.owner_pid != 0 && !processes::is_alive(node.owner_pid)
 }
 
-fn taken(host: &str, port: u16, holder: Option<&NodeRecord>) -> String {
+fn taken(whom: Whom, host: &str, port: u16, holder: Option<&NodeRecord>) -> String {
     let by = match holder {
         Some(node) if node.owner_pid != 0 => {
             let command = if node.argv.is_empty() {
@@ -135,8 +169,8 @@ fn taken(host: &str, port: u16, holder: Option<&NodeRecord>) -> String {
         }
     };
     format!(
-        "port {port} on {host} is taken {by}. Two ways out: (1) {first}; (2) take another port: \
-         serve.start(http_options={{\"port\": N}}) in the script, or --http-port N"
+        "port {port} on {host} is taken {by}. Two ways out: (1) {first}; (2) take another port: {}",
+        whom.other_port()
     )
 }
 
@@ -160,14 +194,19 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = holder.local_addr().unwrap().port();
-        let error = listen_for_http(root.path(), "127.0.0.1", port)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("by another program"), "{error}");
-        assert!(
-            error.contains("eagleray start") && error.contains("--http-port"),
-            "{error}"
-        );
+        for (whom, option) in [
+            (Whom::Http, "--http-port"),
+            (Whom::Control, "--control-port"),
+        ] {
+            let error = listen_on(root.path(), whom, "127.0.0.1", port)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("by another program"), "{error}");
+            assert!(
+                error.contains("eagleray start") && error.contains(option),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -177,18 +216,19 @@ mod tests {
             pid: 78,
             node_id: String::new(),
             http_address: "http://127.0.0.1:8000".into(),
+            control_address: String::new(),
             owner_pid: 77,
             argv: vec!["python".into(), "app.py".into()],
             log_directory: "/state/logs".into(),
         };
-        let message = taken("127.0.0.1", 8000, Some(&record));
+        let message = taken(Whom::Http, "127.0.0.1", 8000, Some(&record));
         assert!(message.contains("process 77 (python app.py)"), "{message}");
     }
 
     #[test]
     fn a_host_that_does_not_exist_is_one_clear_message() {
         let root = tempfile::tempdir().unwrap();
-        let error = listen_for_http(root.path(), "host.invalid.", 0)
+        let error = listen_on(root.path(), Whom::Http, "host.invalid.", 0)
             .unwrap_err()
             .to_string();
         assert!(

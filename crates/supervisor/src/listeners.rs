@@ -12,6 +12,8 @@ use std::{
 
 /// Requests, on TCP.
 pub const HTTP: &str = "http";
+/// The control port, on TCP: people, the command line, and what deploys by REST. The node itself accepts from it.
+pub const CONTROL: &str = "control";
 /// Drivers and the command line, on a unix socket.
 pub const CONTROLLER: &str = "controller";
 /// What each proxy of the node gets, as far as it is there.

@@ -8,7 +8,7 @@ use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     rc::Rc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use eagleray_logs::Writer;
@@ -249,9 +249,9 @@ impl Node {
 }
 
 impl Node {
-    fn http_address(&self) -> String {
-        let http = self.listeners.get(listeners::HTTP);
-        http.map_or_else(String::new, |listener| listener.address.clone())
+    fn address(&self, name: &str) -> String {
+        let listener = self.listeners.get(name);
+        listener.map_or_else(String::new, |listener| listener.address.clone())
     }
 
     /// What `node.json` says of this node.
@@ -260,7 +260,8 @@ impl Node {
             name: self.identity.name.clone(),
             pid: std::process::id(),
             node_id: self.places.node_id.to_string(),
-            http_address: self.http_address(),
+            http_address: self.address(listeners::HTTP),
+            control_address: self.address(listeners::CONTROL),
             owner_pid: self.identity.owner_pid,
             argv: self.identity.argv.clone(),
             log_directory: self.places.state.logs(),
@@ -273,7 +274,8 @@ impl Node {
         Up {
             name: self.identity.name.clone(),
             pid: std::process::id(),
-            http_address: self.http_address(),
+            http_address: self.address(listeners::HTTP),
+            control_address: self.address(listeners::CONTROL),
             node_socket: path.join("node.sock"),
             run_directory: path.to_owned(),
             log_directory: self.places.state.logs(),
@@ -288,7 +290,7 @@ impl Node {
         NodeInfo {
             name: self.identity.name.clone(),
             pid: std::process::id(),
-            http_address: self.http_address(),
+            http_address: self.address(listeners::HTTP),
             run_directory: text(path),
             blob_directory: text(&self.places.state.blobs()),
             controller_socket_path: text(&path.join("controller.sock")),
@@ -297,6 +299,11 @@ impl Node {
             log_directory: text(&self.places.state.logs()),
             proxy_status: "STARTING".to_owned(),
             troubles: BTreeMap::new(),
+            control_address: self.address(listeners::CONTROL),
+            started_at_s: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
         }
     }
 }

@@ -78,6 +78,8 @@ pub struct Up {
     pub name: String,
     pub pid: u32,
     pub http_address: String,
+    #[serde(default)]
+    pub control_address: String,
     pub run_directory: PathBuf,
     pub log_directory: PathBuf,
     pub node_socket: PathBuf,
@@ -146,6 +148,7 @@ mod tests {
             name: "default".into(),
             pid: 1,
             http_address: "http://127.0.0.1:8000".into(),
+            control_address: "http://127.0.0.1:8265".into(),
             run_directory: "/run".into(),
             log_directory: "/state/logs".into(),
             node_socket: "/run/node.sock".into(),

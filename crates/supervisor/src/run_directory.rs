@@ -43,6 +43,9 @@ pub struct NodeRecord {
     pub pid: u32,
     pub node_id: String,
     pub http_address: String,
+    /// The control port; empty: none.
+    #[serde(default)]
+    pub control_address: String,
     /// The script that owns the node; 0 for a resident one.
     pub owner_pid: u32,
     pub argv: Vec<String>,
@@ -217,7 +220,13 @@ impl RunDirectory {
     }
 
     fn clear(&self) -> Result<(), Error> {
-        for name in ["node.json", "node.sock", "controller.sock"] {
+        for name in [
+            "node.json",
+            "node.sock",
+            "controller.sock",
+            "rest.sock",
+            "token",
+        ] {
             remove_file(&self.path.join(name))?;
         }
         fs::remove_file(self.path.join("logs")).ok();

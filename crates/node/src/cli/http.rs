@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 use clap::Args;
 use eagleray_supervisor::run_directory;
 
-use crate::settings::{self, NodeOptions, ProxyOptions, TlsFiles};
+use crate::settings::{self, ControlOptions, NodeOptions, ProxyOptions, TlsFiles};
 
 #[derive(Debug, Args)]
 pub(super) struct HttpArguments {
@@ -63,7 +63,11 @@ pub(super) struct HttpArguments {
 
 impl HttpArguments {
     /// Options of a resident node with these.
-    pub(super) fn options(&self, name: String) -> Result<NodeOptions, String> {
+    pub(super) fn options(
+        &self,
+        name: String,
+        control: ControlOptions,
+    ) -> Result<NodeOptions, String> {
         if !run_directory::is_valid_name(&name) {
             return Err(format!(
                 "{name:?} cannot name a node: use letters, digits, `-`, `_` and `.`"
@@ -96,6 +100,7 @@ impl HttpArguments {
                 None => settings::default_http_port()?,
             },
             no_http: self.no_http,
+            control,
             proxy,
             owner_pid: None,
             owner_fd: None,

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &StartArguments) -> Result<(), String> {
             "{name:?} is a name for the nodes of scripts; choose another"
         ));
     }
-    let options = arguments.http.options(name)?;
+    let options = arguments.http.options(name, arguments.control.options()?)?;
     if let Some(running) = running(&options.name) {
         return already_runs(arguments, &options, &running);
     }

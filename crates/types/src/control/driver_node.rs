@@ -84,6 +84,12 @@ pub struct NodeInfo {
     /// By process of the node: what is wrong with it, for people.
     #[prost(btree_map = "string, string", tag = "11")]
     pub troubles: std::collections::BTreeMap<String, String>,
+    /// `http://127.0.0.1:8265`, with the port that was bound.
+    #[prost(string, tag = "12")]
+    pub control_address: String,
+    /// Wall clock, seconds.
+    #[prost(double, tag = "13")]
+    pub started_at_s: f64,
 }
 
 /// One line that a replica wrote.

@@ -288,7 +288,7 @@ impl Stage {
         let store = Arc::clone(&self.store);
         let controller = thread::spawn(move || {
             let store = store(&options.checkpoint_path);
-            run_with(listener, controller, options, store)
+            run_with(listener, controller, options, store, |_| ())
         });
         self.controller = Some((controller, node, hang_up));
     }

@@ -1,0 +1,81 @@
+//! The options of the control port, which `start` and the nodes of scripts share.
+
+use std::{net::ToSocketAddrs, path::PathBuf};
+
+use clap::Args;
+
+use crate::settings::{self, ControlOptions};
+
+/// Named at length: an argument is known by its field's name, among all of its command.
+#[derive(Debug, Args)]
+pub(super) struct ControlArguments {
+    /// Where the control port listens: REST, and this command line [default: 127.0.0.1, or `EAGLERAY_CONTROL_HOST`].
+    #[arg(long, value_name = "HOST")]
+    control_host: Option<String>,
+    /// Its port, 0 for any [default: 8265, or `EAGLERAY_CONTROL_PORT`].
+    #[arg(long, value_name = "PORT")]
+    control_port: Option<u16>,
+    /// The file whose one line is the token of the control port, read anew when it changes [default: one that is made in the
+    /// run directory at each start, or `EAGLERAY_CONTROL_TOKEN_FILE`].
+    #[arg(long, value_name = "FILE")]
+    control_token_file: Option<PathBuf>,
+}
+
+impl ControlArguments {
+    pub(super) fn options(&self) -> Result<ControlOptions, String> {
+        let host = self.control_host.clone();
+        let host = host.unwrap_or_else(settings::default_control_host);
+        must_be_loopback(&host)?;
+        let token_file = self
+            .control_token_file
+            .clone()
+            .or_else(settings::control_token_file);
+        Ok(ControlOptions {
+            host,
+            port: match self.control_port {
+                Some(port) => port,
+                None => settings::default_control_port()?,
+            },
+            // The node works elsewhere.
+            token_file: token_file.map(absolute).transpose()?,
+        })
+    }
+}
+
+/// A token in clear text is no protection on a network.
+fn must_be_loopback(host: &str) -> Result<(), String> {
+    // A name that has no address is said where the port is opened.
+    let mut addresses = (host, 0).to_socket_addrs().into_iter().flatten();
+    match addresses.find(|address| !address.ip().is_loopback()) {
+        None => Ok(()),
+        Some(address) => Err(format!(
+            "the control port does not listen on {host} ({}): other machines can reach it, and it has no TLS, so whoever \
+             listens on the way would read the token. Leave it on 127.0.0.1 and come through a tunnel (ssh -L \
+             8265:127.0.0.1:8265) or a reverse proxy with TLS",
+            address.ip()
+        )),
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, String> {
+    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_listened_on() {
+        for host in ["127.0.0.1", "127.0.0.2", "::1", "localhost"] {
+            assert_eq!(must_be_loopback(host), Ok(()), "{host}");
+        }
+        for host in ["0.0.0.0", "::", "192.0.2.1"] {
+            let refusal = must_be_loopback(host).unwrap_err();
+            assert!(
+                refusal.contains("TLS") && refusal.contains("tunnel"),
+                "{refusal}"
+            );
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The control port, as the node has it: it accepts, answers health itself, and forwards everything else to the controller.
+//!
+//! So the port is there as long as the node is: a controller that is being started again costs an answer of 503 that says
+//! so, and no refused connection. What may be asked, and by whom, is judged where the answer is made (`crates/rest`).
+//! It runs on a thread of its own, so that whoever reads megabytes here never holds up the node's loop. Bounds:
+//! [`CONNECTIONS`] at once (further ones wait in the backlog); a head comes within [`HEAD_WITHIN`], which is also how long a
+//! connection may be idle; each part of a body within [`PART_WITHIN`]; and bodies pass through, part by part.
+
+use std::{
+    io,
+    net::TcpListener as StdTcpListener,
+    path::PathBuf,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, client, server, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixStream},
+    runtime::Builder,
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{self, Instant, Sleep},
+};
+
+const CONNECTIONS: usize = 256;
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+const PART_WITHIN: Duration = Duration::from_secs(30);
+const HEAD_BYTES: usize = 64 * 1024;
+const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
+/// A plan is answered when everything is built that must be. Handlers have limits of their own below this.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(900);
+/// Pause after `accept` failed (no descriptor left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Asked by load balancers, by Ray's operator for Kubernetes, and by people; answered without a token.
+const HEALTH: &[&str] = &[
+    "/-/healthz",
+    "/api/gcs_healthz",
+    "/api/local_raylet_healthz",
+];
+
+/// Of one connection, and not of the message (RFC 9110, 7.6.1), or settled between the client and this process.
+const OF_A_HOP: &[HeaderName] = &[
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+/// What the control port is served with.
+pub(crate) struct ControlPort {
+    pub(crate) listener: StdTcpListener,
+    /// Where the controller listens.
+    pub(crate) rest_socket: PathBuf,
+    /// For messages that name it.
+    pub(crate) log_directory: PathBuf,
+}
+
+impl ControlPort {
+    /// Serves on a thread of its own, until the process ends.
+    pub(crate) fn start(self) -> io::Result<()> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()?;
+        self.listener.set_nonblocking(true)?;
+        let serve = move || {
+            if let Err(error) = runtime.block_on(self.serve()) {
+                tracing::error!(%error, "the control port is not served");
+            }
+        };
+        thread::Builder::new().name("control".into()).spawn(serve)?;
+        Ok(())
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
+        let forward = Arc::new(Forward {
+            rest_socket: self.rest_socket,
+            log_directory: self.log_directory,
+        });
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let forward = Arc::clone(&forward);
+                    tokio::spawn(async move {
+                        forward.serve(stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "connections to the control port cannot be accepted");
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Answer = Response<Either<Full<Bytes>, Forwarded>>;
+
+struct Forward {
+    rest_socket: PathBuf,
+    log_directory: PathBuf,
+}
+
+impl Forward {
+    async fn serve(&self, stream: TcpStream) {
+        stream.set_nodelay(true).ok();
+        let service = service_fn(|request| async {
+            Ok::<_, std::convert::Infallible>(self.answer(request).await)
+        });
+        let served = server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = served.await {
+            tracing::debug!(%error, "a connection to the control port broke");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        if HEALTH.contains(&request.uri().path()) {
+            return health(request.method());
+        }
+        match self.forward(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, "a request is not forwarded");
+                self.away()
+            }
+        }
+    }
+
+    /// To the controller and back. A client that leaves ends it.
+    async fn forward(&self, request: Request<Incoming>) -> io::Result<Answer> {
+        let connect = UnixStream::connect(&self.rest_socket);
+        let stream = time::timeout(CONNECTED_WITHIN, connect).await??;
+        let (mut sender, connection) = client::conn::http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let driver = Driver(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the controller's answer broke off");
+            }
+        }));
+        let sent = sender.send_request(to_controller(request)?);
+        let answer = time::timeout(ANSWERED_WITHIN, sent).await?;
+        let (mut head, body) = answer.map_err(io::Error::other)?.into_parts();
+        remove_of_a_hop(&mut head.headers);
+        let body = Forwarded {
+            body,
+            _driver: driver,
+        };
+        Ok(Response::from_parts(head, Either::Right(body)))
+    }
+
+    fn away(&self) -> Answer {
+        let log = self.log_directory.join("controller.log");
+        let json = serde_json::json!({
+            "code": "controller_away",
+            "message": "the controller is away and is being started again; requests are served meanwhile",
+            "where": "",
+            "help": [
+                "ask again in a moment",
+                format!("if it stays away, {} says why", log.display()),
+            ],
+        });
+        let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, json.to_string());
+        let headers = answer.headers_mut();
+        let value = http::HeaderValue::from_static;
+        headers.insert(header::CONTENT_TYPE, value("application/json"));
+        headers.insert(header::RETRY_AFTER, value("1"));
+        answer
+    }
+}
+
+fn health(method: &Method) -> Answer {
+    if method == Method::GET || method == Method::HEAD {
+        return text(StatusCode::OK, "success".to_owned());
+    }
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, String::new());
+    let methods = http::HeaderValue::from_static("GET, HEAD");
+    answer.headers_mut().insert(header::ALLOW, methods);
+    answer
+}
+
+fn text(status: StatusCode, text: String) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::from(text)));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// The request as it goes to the controller: with the host in a header, however the client named it.
+fn to_controller(request: Request<Incoming>) -> io::Result<Request<Patient>> {
+    let (mut head, body) = request.into_parts();
+    remove_of_a_hop(&mut head.headers);
+    if let Some(authority) = head.uri.authority() {
+        let host = http::HeaderValue::from_str(authority.as_str()).map_err(io::Error::other)?;
+        head.headers.insert(header::HOST, host);
+    }
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    head.uri = path.parse().map_err(io::Error::other)?;
+    head.version = Version::HTTP_11;
+    Ok(Request::from_parts(head, Patient::new(body)))
+}
+
+fn remove_of_a_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // What says where a request belongs is not a client's to take away.
+        .filter(|name| *name != header::HOST && *name != header::AUTHORIZATION)
+        .collect();
+    for name in named.iter().chain(OF_A_HOP) {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+}
+
+/// The task that moves the bytes of one forwarded request; ended with it.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The body of an answer of the controller.
+struct Forwarded {
+    body: Incoming,
+    _driver: Driver,
+}
+
+impl Body for Forwarded {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a request, each part of which comes within a time.
+struct Patient {
+    body: Incoming,
+    late: Pin<Box<Sleep>>,
+}
+
+impl Patient {
+    fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            late: Box::pin(time::sleep(PART_WITHIN)),
+        }
+    }
+}
+
+impl Body for Patient {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Poll::Ready(frame) = pin!(&mut self.body).poll_frame(context) {
+            self.late.as_mut().reset(Instant::now() + PART_WITHIN);
+            return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
+        }
+        ready!(self.late.as_mut().poll(context));
+        Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

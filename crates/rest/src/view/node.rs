@@ -1,0 +1,61 @@
+//! The node, and all that it serves.
+
+use std::collections::BTreeMap;
+
+use eagleray_types::control::{NodeInfo, Status as StatusMessage};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Application;
+
+/// What a node serves.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Status {
+    pub(crate) node: Node,
+    pub(crate) applications: Vec<Application>,
+}
+
+/// The node itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) pid: u32,
+    /// Where it serves requests; empty without HTTP.
+    pub(crate) http_address: String,
+    pub(crate) control_address: String,
+    pub(crate) version: String,
+    /// Wall clock, seconds.
+    pub(crate) started_at_s: f64,
+    /// `HEALTHY`, `STARTING` while the proxy is away, `UNHEALTHY` while it keeps dying.
+    pub(crate) proxy_status: String,
+    /// By process of the node: what is wrong with it, for people.
+    pub(crate) troubles: BTreeMap<String, String>,
+    pub(crate) log_directory: String,
+}
+
+impl Status {
+    pub(crate) fn new(node: NodeInfo, version: &str, status: StatusMessage) -> Self {
+        Self {
+            node: Node::new(node, version),
+            applications: status.applications.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(info: NodeInfo, version: &str) -> Self {
+        Self {
+            name: info.name,
+            id: info.node_id,
+            pid: info.pid,
+            http_address: info.http_address,
+            control_address: info.control_address,
+            version: version.to_owned(),
+            started_at_s: info.started_at_s,
+            proxy_status: info.proxy_status,
+            troubles: info.troubles,
+            log_directory: info.log_directory,
+        }
+    }
+}
