@@ -17,6 +17,7 @@ pub(crate) mod replica;
 pub(crate) mod replica_state;
 pub(crate) mod revision;
 pub(crate) mod status;
+pub(crate) mod tallies;
 pub(crate) mod told;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use application::Application;
 use deployment::Deployment;
 use desired::{Desired, Plan};
 use replica::Replica;
+use tallies::Tallies;
 
 #[derive(Debug, Default)]
 pub(crate) struct Books {
@@ -36,6 +38,7 @@ pub(crate) struct Books {
     /// What runs, or shall run: those that are being deleted, too.
     pub(crate) applications: BTreeMap<String, Application>,
     pub(crate) register: Register,
+    pub(crate) tallies: Tallies,
 }
 
 impl Books {
@@ -53,6 +56,7 @@ impl Books {
             applications: applications.collect(),
             desired,
             register: Register::default(),
+            tallies: Tallies::default(),
         }
     }
 

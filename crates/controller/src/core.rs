@@ -261,6 +261,7 @@ impl Core {
             applications,
             desired,
             register,
+            ..
         } = &mut self.books;
         let application = applications.get_mut(name)?;
         reconcile::reconcile(application, desired, register, now, &mut self.out);

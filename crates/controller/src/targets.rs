@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use eagleray_types::{
     DeploymentKey,
-    control::{DeploymentTarget, Route, RouteTable, TargetUpdate},
+    control::{DeploymentTarget, Mark, Route, RouteTable, TargetUpdate},
 };
 
 pub const DELTAS_BETWEEN_SNAPSHOTS: u32 = 63;
@@ -18,6 +18,8 @@ pub const DELTAS_BETWEEN_SNAPSHOTS: u32 = 63;
 pub struct ApplicationTargets {
     pub deployments: BTreeMap<DeploymentKey, DeploymentTarget>,
     pub route: Option<Route>,
+    /// Under which number requests count; 0: they are not counted.
+    pub mark: u64,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,12 @@ impl Targets {
                 .removed
                 .extend(before.deployments.keys().filter(gone).cloned());
             routes_changed |= before.route != after.route;
+            if before.mark != after.mark {
+                update.marks.push(Mark {
+                    application: name.clone(),
+                    mark: after.mark,
+                });
+            }
             if let Some(new) = new {
                 touched.push(name.clone());
                 self.applications.insert(name, new);
@@ -102,6 +110,7 @@ impl Targets {
         if update.deployments.is_empty()
             && update.removed.is_empty()
             && !routes_changed
+            && update.marks.is_empty()
             && !self.snapshot_wanted
         {
             return None;
@@ -132,7 +141,17 @@ impl Targets {
                 .collect(),
             removed: Vec::new(),
             routes: Some(self.routes()),
+            marks: self.marks(),
         }
+    }
+
+    fn marks(&self) -> Vec<Mark> {
+        let marked = self.applications.iter().filter(|(_, one)| one.mark != 0);
+        let marks = marked.map(|(name, one)| Mark {
+            application: name.clone(),
+            mark: one.mark,
+        });
+        marks.collect()
     }
 
     fn routes(&self) -> RouteTable {
@@ -166,6 +185,7 @@ mod tests {
             Some(ApplicationTargets {
                 deployments: BTreeMap::from([(key, target)]),
                 route,
+                ..ApplicationTargets::default()
             }),
         )
     }
@@ -206,6 +226,34 @@ mod tests {
             (gone.removed.len(), gone.routes.unwrap().routes.len()),
             (1, 1)
         );
+    }
+
+    #[test]
+    fn a_mark_comes_and_goes_by_itself_and_a_snapshot_has_those_that_are_there() {
+        let mut targets = Targets::new(1);
+        targets.update(BTreeMap::from([application("a", 1), application("b", 1)]));
+        let marked = |mark| {
+            let (name, state) = application("a", 1);
+            let state = state.map(|state| ApplicationTargets { mark, ..state });
+            BTreeMap::from([(name, state)])
+        };
+        let said = |update: TargetUpdate| -> Vec<(String, u64)> {
+            let marks = update.marks.into_iter();
+            marks.map(|one| (one.application, one.mark)).collect()
+        };
+        let begins = targets.update(marked(7)).unwrap();
+        assert!(begins.deployments.is_empty() && begins.routes.is_none());
+        assert_eq!(said(begins), [("a".to_owned(), 7)]);
+        assert_eq!(said(targets.snapshot()), [("a".to_owned(), 7)]);
+        assert_eq!(targets.update(marked(7)), None);
+        assert_eq!(
+            said(targets.update(marked(0)).unwrap()),
+            [("a".to_owned(), 0)]
+        );
+        assert_eq!(said(targets.snapshot()), []);
+        targets.update(marked(8));
+        let gone = targets.update(BTreeMap::from([("a".to_owned(), None)]));
+        assert_eq!(said(gone.unwrap()), [("a".to_owned(), 0)]);
     }
 
     #[test]

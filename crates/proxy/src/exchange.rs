@@ -141,6 +141,7 @@ impl Service {
             started: Instant::now(),
             outlives_client: false,
             status: CLIENT_GONE,
+            outcome: None,
         };
         let Some(ingress) = ingress else {
             let failure = if self.shard.is_ready() {
@@ -153,6 +154,9 @@ impl Service {
             };
             return Stage::Answered(answer_failure(&mut record, &failure, path));
         };
+        if let Some(tally) = &ingress.tally {
+            tally.begin();
+        }
         match self.upload(&mut record, ingress, parts, incoming) {
             // Nothing to wait for, so no box for it.
             Ok(gather) if gather.upload.is_over() => submit(gather, Ok(Gathered::Whole), record),

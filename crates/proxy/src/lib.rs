@@ -28,6 +28,7 @@ mod routes;
 mod rules;
 mod service;
 mod shard;
+mod tally;
 mod thread;
 mod tls;
 mod trust;

@@ -13,6 +13,8 @@ use eagleray_types::{
 };
 use rustc_hash::FxHashMap;
 
+use crate::tally::{Marks, Tallies, Tally};
+
 /// What the proxy knows of the deployment behind a route.
 #[derive(Debug)]
 pub(crate) struct Ingress {
@@ -26,6 +28,8 @@ pub(crate) struct Ingress {
     pub(crate) sync_body_limit: Option<u64>,
     pub(crate) backpressure_status: u16,
     pub(crate) retry_after_seconds: u32,
+    /// Where requests count that begin now; `None`: nowhere.
+    pub(crate) tally: Option<Rc<Tally>>,
 }
 
 /// Targets and routes of one thread.
@@ -38,6 +42,7 @@ pub(crate) struct Routes {
     root_path: String,
     table: RouteTable,
     deployments: FxHashMap<DeploymentKey, DeploymentTarget>,
+    marks: Marks,
     json: Bytes,
 }
 
@@ -92,7 +97,7 @@ impl Routes {
     }
 
     /// Takes an update that the router has accepted.
-    pub(crate) fn apply(&mut self, update: &TargetUpdate) {
+    pub(crate) fn apply(&mut self, update: &TargetUpdate, tallies: &Tallies) {
         if update.snapshot {
             self.deployments.clear();
             self.table = RouteTable::default();
@@ -111,6 +116,7 @@ impl Routes {
         if let Some(table) = &update.routes {
             self.table = table.clone();
         }
+        self.marks.apply(update, tallies);
         self.rebuild();
     }
 
@@ -132,6 +138,7 @@ impl Routes {
                 &route.prefix,
                 &route.ingress,
                 target,
+                self.marks.of(&route.ingress.application),
             ));
             if route.prefix == "/" {
                 self.catch_all = Some(ingress);
@@ -151,6 +158,7 @@ fn ingress(
     prefix: &str,
     key: &DeploymentKey,
     target: Option<&DeploymentTarget>,
+    tally: Option<Rc<Tally>>,
 ) -> Ingress {
     let root = if prefix == "/" {
         root_path.to_owned()
@@ -176,6 +184,7 @@ fn ingress(
             503
         },
         retry_after_seconds: target.map_or(0, |target| target.retry_after_seconds),
+        tally,
     }
 }
 
@@ -211,11 +220,12 @@ mod tests {
                 ingress: DeploymentKey::new(*prefix, "D"),
             })
             .collect();
-        routes.apply(&TargetUpdate {
+        let update = TargetUpdate {
             snapshot: true,
             routes: Some(RouteTable { routes: table }),
             ..Default::default()
-        });
+        };
+        routes.apply(&update, &Tallies::default());
         routes
     }
 

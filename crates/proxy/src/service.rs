@@ -4,12 +4,12 @@
 //! whoever waits for it knows that no thread routes by older targets. When the node is gone the proxy ends too:
 //! the listening socket is the node's, and so is the duty to start the next proxy.
 
-use std::{io, os::unix::net::UnixStream, sync::Arc, thread::JoinHandle};
+use std::{io, os::unix::net::UnixStream, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::BytesMut;
 use eagleray_router::{core::Limits as RouterLimits, service::Applied};
 use eagleray_types::control::{
-    AppliedUpdate, Empty, ProxyCommand, ProxyCounters, ProxyEvent, TargetUpdate, Unreachable,
+    self, AppliedUpdate, Empty, ProxyCommand, ProxyCounters, ProxyEvent, TargetUpdate, Unreachable,
     proxy_command, proxy_event,
 };
 use eagleray_wire::{Decoder, Frame, Kind};
@@ -25,6 +25,7 @@ use crate::{
     memory::{self, Memory, Watch},
     options::Options,
     shard::Shared,
+    tally::Tallies,
     thread::{self, Done, Order, Start},
     tls::{TlsError, TlsOptions},
 };
@@ -33,6 +34,8 @@ use crate::{
 const ORDERS: usize = 16;
 /// Replicas that cannot be reached and of which the node has not heard; threads say again what finds no room.
 const REPORTS: usize = 64;
+/// How often the node hears of requests that are counted.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a proxy ended.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,7 @@ struct Threads {
     done: mpsc::Receiver<Done>,
     unreachable: mpsc::Receiver<Unreachable>,
     counters: Arc<Counters>,
+    tallies: Arc<Tallies>,
     _watch: Watch,
 }
 
@@ -94,6 +98,7 @@ impl Threads {
     fn start(listener: Option<&std::net::TcpListener>, options: &Options) -> Result<Self, Error> {
         let count = options.threads.get();
         let counters = Arc::new(Counters::default());
+        let tallies: Arc<Tallies> = Arc::default();
         let memory = Arc::new(Memory::default());
         let watch = Watch::start(&options.limits, Arc::clone(&memory), Arc::clone(&counters))
             .map_err(Error::Thread)?;
@@ -110,6 +115,7 @@ impl Threads {
             )),
             abandoned_by_deployment: Arc::default(),
             counters: Arc::clone(&counters),
+            tallies: Arc::clone(&tallies),
             memory,
             tls: options.tls.as_ref().map(TlsOptions::server).transpose()?,
         };
@@ -144,6 +150,7 @@ impl Threads {
             done,
             unreachable,
             counters,
+            tallies,
             _watch: watch,
         })
     }
@@ -180,6 +187,8 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
     let mut control = tokio::net::UnixStream::from_std(control)?;
     threads.collect().await?;
     let mut buffer = BytesMut::with_capacity(64 * 1024);
+    let mut report = tokio::time::interval(REPORT_EVERY);
+    report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         while let Some(frame) = Decoder::control()
             .decode(&mut buffer)
@@ -229,6 +238,10 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                 send(&mut control, proxy_event::Body::Unreachable(report)).await?;
                 continue;
             }
+            _tick = report.tick(), if !threads.tallies.is_empty() => {
+                tell_tallies(&threads.tallies, &mut control).await?;
+                continue;
+            }
             read = control.read_buf(&mut buffer) => read?,
         };
         if read == 0 {
@@ -259,13 +272,32 @@ async fn update_all(
         );
         Ok(())
     } else {
+        tell_tallies(&threads.tallies, control).await?;
         send(control, proxy_event::Body::Applied(applied)).await
     }
+}
+
+/// Says what has changed of requests that are counted.
+async fn tell_tallies(
+    tallies: &Tallies,
+    control: &mut tokio::net::UnixStream,
+) -> Result<(), Error> {
+    let tallies = tallies.report();
+    if tallies.is_empty() {
+        return Ok(());
+    }
+    let tallied = control::Tallies {
+        pid: std::process::id(),
+        tallies,
+        gone: false,
+    };
+    send(control, proxy_event::Body::Tallied(tallied)).await
 }
 
 /// Waits for the last answer; a node that dies meanwhile changes nothing.
 async fn drain(threads: &mut Threads, control: &mut tokio::net::UnixStream) -> Result<(), Error> {
     tracing::info!("draining");
+    let tallies = Arc::clone(&threads.tallies);
     let drained = threads.order(Order::Drain);
     tokio::pin!(drained);
     let mut ignored = BytesMut::with_capacity(4096);
@@ -273,7 +305,10 @@ async fn drain(threads: &mut Threads, control: &mut tokio::net::UnixStream) -> R
         tokio::select! {
             // Drained first: when both are ready the order of the log lines is the true one.
             biased;
-            result = &mut drained => return result.map(|_done| ()),
+            result = &mut drained => {
+                result?;
+                break;
+            }
             read = control.read_buf(&mut ignored) => {
                 if read? == 0 {
                     tracing::info!("the node is gone, so the proxy ends without its last answers");
@@ -283,6 +318,7 @@ async fn drain(threads: &mut Threads, control: &mut tokio::net::UnixStream) -> R
             }
         }
     }
+    tell_tallies(&tallies, control).await
 }
 
 async fn send(control: &mut tokio::net::UnixStream, body: proxy_event::Body) -> Result<(), Error> {

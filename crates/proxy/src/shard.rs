@@ -27,6 +27,7 @@ use crate::{
     memory::Memory,
     options::Options,
     routes::Routes,
+    tally::Tallies,
     trust::Network,
     websocket::deflate::Deflaters,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Shard {
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) allowed_hosts: Vec<Host>,
     pub(crate) counters: Arc<Counters>,
+    tallies: Arc<Tallies>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) router_limits: Arc<RouterLimits>,
     pub(crate) window_bytes: u64,
@@ -95,6 +97,7 @@ impl Shard {
             trusted_proxies: options.trusted_proxies.clone(),
             allowed_hosts: options.allowed_hosts.clone(),
             counters: shared.counters,
+            tallies: shared.tallies,
             memory: shared.memory,
             router_limits: shared.router_limits,
             window_bytes: shared.window_bytes,
@@ -121,7 +124,7 @@ impl Shard {
     pub(crate) fn apply(&self, update: &TargetUpdate) -> Applied {
         let applied = self.router.apply(update);
         if applied == Applied::Applied {
-            self.routes.borrow_mut().apply(update);
+            self.routes.borrow_mut().apply(update, &self.tallies);
             self.ready.set(true);
         }
         applied
@@ -229,6 +232,7 @@ pub(crate) struct Shared {
     pub(crate) window_bytes: u64,
     pub(crate) abandoned_by_deployment: Arc<ByDeployment>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) tallies: Arc<Tallies>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) gate: Arc<Gate>,
     /// `None`: plain TCP.

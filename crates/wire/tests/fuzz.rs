@@ -255,6 +255,13 @@ fn target_update(key: DeploymentKey, rng: &mut Rng) -> control::TargetUpdate {
         routes: Some(control::RouteTable {
             routes: vec![route; rng.usize(0..3)],
         }),
+        marks: vec![
+            control::Mark {
+                application: word(rng),
+                mark: rng.u64(..),
+            };
+            rng.usize(0..3)
+        ],
     }
 }
 

@@ -75,6 +75,7 @@ impl Controller {
             deployments,
             removed: Vec::new(),
             routes: None,
+            marks: Vec::new(),
         };
         let response = ApiResponse {
             body: Some(api_response::Body::Target(update)),

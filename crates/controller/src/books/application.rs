@@ -10,6 +10,8 @@ use super::{deployment::Deployment, desired::Plan, status::Status};
 pub(crate) struct Application {
     pub(crate) name: String,
     pub(crate) deployments: BTreeMap<String, Deployment>,
+    /// Requests that begin now count under this number in [`super::tallies`]; 0: they are not counted.
+    pub(crate) mark: u64,
 }
 
 impl Application {
@@ -17,6 +19,7 @@ impl Application {
         Self {
             name: name.to_owned(),
             deployments: BTreeMap::new(),
+            mark: 0,
         }
     }
 

@@ -57,6 +57,9 @@ impl Core {
                 self.applied = self.applied.max(update.number);
             }
             node_event::Body::Published(_) => {}
+            node_event::Body::Tallied(said) => {
+                self.books.tallies.hear(&said);
+            }
             node_event::Body::SocketLost(lost) => {
                 if let Some((deployment, out)) = self.owner(&lost.replica_id) {
                     on_socket_lost(deployment, &lost.replica_id, lost.epoch, out);

@@ -11,6 +11,7 @@ use eagleray_types::ErrorCode;
 use http_body::{Frame, SizeHint};
 
 use super::{record::Record, upload::Upload};
+use crate::tally::Outcome;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -108,7 +109,10 @@ impl Streaming {
         }
         match exchange.poll_data(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.record.settle(Outcome::Answered);
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Ok(data))) => Poll::Ready(Some(Ok(Frame::data(data.bytes)))),
             Poll::Ready(Some(Err(failure))) => self.break_off(failure.code),
         }
@@ -117,6 +121,7 @@ impl Streaming {
     /// Ends the request, and says that the answer has broken off when what came of it is out.
     fn break_off(&mut self, code: ErrorCode) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.broken_off = Some(code);
+        self.record.settle(Outcome::of(code));
         self.exchange = None;
         if self.record.connection.delivers() {
             return Poll::Pending;
@@ -133,6 +138,9 @@ impl Streaming {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
+        if self.is_end() {
+            self.record.settle(Outcome::Answered);
+        }
         if self.record.outlives_client
             && self.upload.is_over()
             && let Some(exchange) = self.exchange.take()

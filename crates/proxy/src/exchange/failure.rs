@@ -5,7 +5,7 @@ use eagleray_types::ErrorCode;
 use http::Response;
 
 use super::{body::Body, record::Record};
-use crate::answer;
+use crate::{answer, tally::Outcome};
 
 /// The answer to a request that failed. `path`: as the client sent it, for who finds no application there.
 pub(super) fn answer_failure(record: &mut Record, failure: &Failure, path: &str) -> Response<Body> {
@@ -13,6 +13,7 @@ pub(super) fn answer_failure(record: &mut Record, failure: &Failure, path: &str)
         tracing::error!(id = ?record.request_id, failure = %failure.message, "a request failed in the proxy");
     }
     record.count(failure.code);
+    record.settle(Outcome::of(failure.code));
     let mut response =
         answer::failure(failure, record.ingress.as_deref(), path, &record.request_id);
     if record.connection.is_last.get() {

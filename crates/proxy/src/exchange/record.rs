@@ -9,7 +9,9 @@ use eagleray_router::service::Exchange;
 use eagleray_types::ErrorCode;
 use http::{HeaderValue, Method};
 
-use crate::{access_log::Line, connection::Connection, routes::Ingress, shard::Shard};
+use crate::{
+    access_log::Line, connection::Connection, routes::Ingress, shard::Shard, tally::Outcome,
+};
 
 /// A request until it has an outcome.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Record {
     /// It goes on when its client leaves.
     pub(super) outlives_client: bool,
     pub(super) status: u16,
+    /// `None` until that is known.
+    pub(super) outcome: Option<Outcome>,
 }
 
 impl Record {
@@ -41,6 +45,25 @@ impl Record {
     /// What the access log will say.
     pub(crate) fn set_status(&mut self, status: u16) {
         self.status = status;
+    }
+
+    /// It has this outcome, unless it has another already.
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        self.outcome.get_or_insert(outcome);
+    }
+
+    fn tally(&self) {
+        let tally = self.ingress.as_ref().and_then(|one| one.tally.as_ref());
+        if let Some(tally) = tally {
+            tally.end(self.outcome.unwrap_or_else(|| {
+                // The task of its connection has panicked.
+                if std::thread::panicking() {
+                    Outcome::Failed
+                } else {
+                    Outcome::Left
+                }
+            }));
+        }
     }
 
     /// Counts a failure that is a limit that was hit.
@@ -60,6 +83,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.connection.end_request(self.shard.tick());
+        self.tally();
         if !self.shard.has_access_log()
             || self
                 .ingress

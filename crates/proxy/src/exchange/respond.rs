@@ -21,7 +21,7 @@ use super::{
     upgrade::Upgrade,
     upload::Upload,
 };
-use crate::{answer, head};
+use crate::{answer, head, tally::Outcome};
 
 /// The answer to one request, for hyper to wait for.
 #[derive(Debug)]
@@ -230,6 +230,9 @@ fn respond(
         answer::close_after(&mut response);
     }
     let data = parsed.data(&answer.payload);
+    if complete || is_head || answer::has_no_content(response.status()) {
+        record.settle(Outcome::Answered);
+    }
     if complete {
         if is_head {
             say_length(&mut response, data.len());

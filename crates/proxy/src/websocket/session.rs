@@ -32,6 +32,7 @@ use crate::{
     connection::{Connection, Phase},
     exchange::Record,
     shard::Shard,
+    tally::Outcome,
 };
 
 /// Steps before anybody else of the thread gets a turn.
@@ -199,7 +200,10 @@ where
         }
         if self.shard.is_draining() {
             match self.stage {
-                Stage::Open => self.close(code::RESTART, b"this proxy is shutting down"),
+                Stage::Open => {
+                    self.record.settle(Outcome::Failed);
+                    self.close(code::RESTART, b"this proxy is shutting down");
+                }
                 Stage::Gone => self.stage = Stage::Over,
                 _ => {}
             }

@@ -137,6 +137,7 @@ fn targets() -> TargetUpdate {
                 },
             ],
         }),
+        marks: Vec::new(),
     }
 }
 

@@ -20,6 +20,7 @@ mod requests;
 mod rules;
 mod streams;
 mod support;
+mod tallies;
 mod tls;
 mod websocket;
 mod windows;

@@ -23,7 +23,7 @@ use eagleray_proxy::{Error, Options, run};
 use eagleray_types::{
     DeploymentKey,
     control::{
-        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable,
+        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable, Tally,
         TargetUpdate, VersionTarget, proxy_command, proxy_event,
     },
 };
@@ -48,7 +48,9 @@ pub(crate) struct Proxy {
     pub(crate) control: UnixStream,
     buffer: BytesMut,
     thread: Option<JoinHandle<Result<(), Error>>>,
-    number: u64,
+    pub(crate) number: u64,
+    /// What it has said of requests that are counted.
+    pub(crate) tallied: Vec<Tally>,
 }
 
 impl Proxy {
@@ -86,6 +88,7 @@ impl Proxy {
             buffer: BytesMut::new(),
             thread: Some(thread),
             number: 0,
+            tallied: Vec::new(),
         };
         proxy.command(proxy_command::Body::Accept(Empty {}));
         assert_eq!(proxy.event(), proxy_event::Body::Ready(Empty {}));
@@ -102,7 +105,11 @@ impl Proxy {
     pub(crate) fn event(&mut self) -> proxy_event::Body {
         loop {
             if let Some(frame) = Decoder::control().decode(&mut self.buffer).unwrap() {
-                return ProxyEvent::decode(frame.payload).unwrap().body.unwrap();
+                match ProxyEvent::decode(frame.payload).unwrap().body.unwrap() {
+                    proxy_event::Body::Tallied(said) => self.tallied.extend(said.tallies),
+                    other => return other,
+                }
+                continue;
             }
             let mut chunk = [0; 4096];
             let length = std::io::Read::read(&mut self.control, &mut chunk).unwrap();
@@ -139,6 +146,7 @@ impl Proxy {
                     })
                     .collect(),
             }),
+            marks: Vec::new(),
         };
         let applied = self.update(&update);
         assert!(

@@ -25,6 +25,7 @@ mod http {
     pub(super) mod rules;
     pub(super) mod streams;
     pub(super) mod support;
+    pub(super) mod tallies;
     pub(super) mod websocket;
     pub(super) mod windows;
 }

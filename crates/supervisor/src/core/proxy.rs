@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagleray_types::control::{
-    Empty, NodeCounters, ProxyEvent, node_event::Body, proxy_command, proxy_event,
+    Empty, NodeCounters, ProxyEvent, Tallies, node_event::Body, proxy_command, proxy_event,
 };
 use prost::Message;
 
@@ -28,6 +28,14 @@ impl Core {
     }
 
     pub(super) fn forget_proxy(&mut self) {
+        if let Some(pid) = self.proxy.pid() {
+            let tallies = Vec::new();
+            self.out.report(Body::Tallied(Tallies {
+                pid,
+                tallies,
+                gone: true,
+            }));
+        }
         self.accepting = Accepting::NotYet;
         self.watch = ProxyWatch::default();
         self.troubles.set_proxy("STARTING");
@@ -74,6 +82,9 @@ impl Core {
                 self.out.push(Command::Counted(Some(counters)));
             }
             Ok(Some(proxy_event::Body::Turns(Empty {}))) => self.proxy_turns(),
+            Ok(Some(proxy_event::Body::Tallied(tallies))) => {
+                self.out.report(Body::Tallied(tallies));
+            }
             Ok(Some(proxy_event::Body::Unreachable(report))) => {
                 self.out.report(Body::Unreachable(report));
             }

@@ -1,6 +1,6 @@
 //! Controller and node: [`NodeCommand`], [`NodeEvent`], and what they carry.
 
-use super::{AppliedUpdate, Empty, Unreachable};
+use super::{AppliedUpdate, Empty, Tallies, Unreachable};
 use crate::DeploymentKey;
 
 /// Controller to node.
@@ -102,7 +102,7 @@ pub struct Publish {
 /// Node to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeEvent {
-    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12")]
     pub body: Option<node_event::Body>,
     /// [`NodeId`](crate::NodeId) of the node where it happened; empty: at the other end of the connection.
     #[prost(string, tag = "11")]
@@ -140,6 +140,9 @@ pub mod node_event {
         /// The proxy cannot connect to a replica.
         #[prost(message, tag = "10")]
         Unreachable(super::Unreachable),
+        /// As the proxy says it, in its order among `Published`.
+        #[prost(message, tag = "12")]
+        Tallied(super::Tallies),
     }
 }
 

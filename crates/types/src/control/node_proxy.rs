@@ -32,7 +32,7 @@ pub mod proxy_command {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyEvent {
-    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub body: Option<proxy_event::Body>,
 }
 
@@ -56,7 +56,44 @@ pub mod proxy_event {
         /// The answer to `LookWhetherItTurns`, when every thread has turned.
         #[prost(message, tag = "6")]
         Turns(super::Empty),
+        /// What has changed of requests that are counted under marks. Sent unasked: before `Applied`, so that what is
+        /// known of a mark when it was taken away is all that has begun under it, and a few times a second.
+        #[prost(message, tag = "7")]
+        Tallied(super::Tallies),
     }
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Tallies {
+    /// The proxy; each counts from 0.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    #[prost(message, repeated, tag = "2")]
+    #[expect(clippy::struct_field_names, reason = "tallies are what it has")]
+    pub tallies: Vec<Tally>,
+    /// Said by the node: the proxy is gone, and what it had not answered never will be.
+    #[prost(bool, tag = "3")]
+    pub gone: bool,
+}
+
+/// What became of the requests that began under one [`Mark`](super::Mark). Those that are nothing else still run.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Tally {
+    #[prost(string, tag = "1")]
+    pub application: String,
+    #[prost(uint64, tag = "2")]
+    pub mark: u64,
+    #[prost(uint64, tag = "3")]
+    pub began: u64,
+    /// By user code, to the end.
+    #[prost(uint64, tag = "4")]
+    pub answered: u64,
+    /// With an error of ours, or an answer that broke off.
+    #[prost(uint64, tag = "5")]
+    pub failed: u64,
+    /// Their client left, or broke a rule.
+    #[prost(uint64, tag = "6")]
+    pub left: u64,
 }
 
 /// What one proxy process has counted since it started. The names are those of `docs/limits.md`.

@@ -21,6 +21,19 @@ pub struct TargetUpdate {
     /// The whole route table, when it changed.
     #[prost(message, optional, tag = "6")]
     pub routes: Option<RouteTable>,
+    /// Applications whose requests count under another mark from now on; in a snapshot, all that have one.
+    #[prost(message, repeated, tag = "7")]
+    pub marks: Vec<Mark>,
+}
+
+/// Requests to an application that begin from now on are counted under this number, by those that serve HTTP.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Mark {
+    #[prost(string, tag = "1")]
+    pub application: String,
+    /// 0: they are not counted.
+    #[prost(uint64, tag = "2")]
+    pub mark: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::{Session, Stage};
 use crate::{
     connection::Phase,
+    tally::Outcome,
     websocket::frame::{self, Broken, Event, code},
 };
 
@@ -135,6 +136,7 @@ where
             Event::Data { .. } | Event::Ping(_) | Event::Pong => {}
             Event::Close(close) => {
                 if is_open {
+                    self.record.settle(Outcome::Answered);
                     let close = close.as_ref().map(|(code, reason)| (*code, &reason[..]));
                     self.end(close);
                     self.put_close(close);
@@ -155,6 +157,7 @@ where
         } else {
             counters.websocket_errors.add();
         }
+        self.record.settle(Outcome::Left);
         self.close(broken.code, broken.reason.as_bytes());
     }
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, Stage};
 use crate::{
     connection::Phase,
+    tally::Outcome,
     websocket::{
         frame::{self, code},
         outgoing::Stuck,
@@ -68,6 +69,7 @@ where
                 }
                 Some(Ok(data)) => self.put_data(data),
                 Some(Err(failure)) => {
+                    self.record.settle(Outcome::of(failure.code));
                     let (code, reason) = words(failure.code);
                     self.close(code, reason.as_bytes());
                 }
@@ -90,6 +92,7 @@ where
             .split_first_chunk::<2>()
             .map(|(code, reason)| (u16::from_be_bytes(*code), reason));
         self.has_ended = true;
+        self.record.settle(Outcome::Answered);
         self.record
             .set_status(close.map_or(code::NONE, |(code, _)| code));
         self.put_close(close);
