@@ -27,7 +27,7 @@ ARROWS = {
     "client": ("types", "wire", "router"),
     "proxy": ("types", "wire", "router", "logs"),
     "replica": ("types", "wire"),
-    "controller": ("types", "wire"),
+    "controller": ("types", "config", "wire"),
     "rest": ("types", "config", "wire"),
     "supervisor": ("types", "wire", "logs"),
     "cli": ("types", "wire", "config", "supervisor"),

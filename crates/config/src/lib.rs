@@ -25,6 +25,7 @@
 mod check;
 mod format;
 mod json;
+mod mask;
 mod merge;
 mod model;
 mod nearest;
@@ -41,6 +42,7 @@ mod together;
 mod yaml;
 
 pub use format::Format;
+pub use mask::{MASK, masked};
 pub use merge::{Merged, Options, merge};
 pub use model::{Application, Config, Deployment};
 pub use problem::{MOST_PROBLEMS, Problem, Problems, Stage};

@@ -8,6 +8,7 @@ pub(crate) mod application;
 pub(crate) mod attempts;
 pub(crate) mod condition;
 pub(crate) mod dead;
+pub(crate) mod declared;
 pub(crate) mod deployment;
 pub(crate) mod desired;
 pub(crate) mod health;

@@ -15,9 +15,12 @@
 //! will stand beside the others as one more file that sets it.
 
 mod adopt;
+mod apply;
+mod builds;
 mod clip;
 mod command;
 mod configure;
+mod declared;
 mod departure;
 mod effect;
 mod event;
@@ -70,6 +73,7 @@ use crate::{
     store::checkpoint::Loaded,
     targets::{ApplicationTargets, Targets},
 };
+use builds::Builds;
 use outbox::Outbox;
 use requests::Saving;
 use timers::Timers;
@@ -105,6 +109,7 @@ pub struct Core {
     save_again_at: Option<Duration>,
     waits: Waits,
     timers: Timers,
+    builds: Builds,
 }
 
 impl Core {
@@ -122,6 +127,7 @@ impl Core {
             save_again_at: None,
             waits: Waits::default(),
             timers: Timers::default(),
+            builds: Builds::default(),
         }
     }
 
@@ -158,7 +164,12 @@ impl Core {
 
     fn take(&mut self, event: Event, now: Duration) {
         match event {
-            Event::Request { call, request } => self.on_request(call, request),
+            Event::Request { call, request } => {
+                if let Request::Built(built) = &request {
+                    self.builds.said(built.build, now);
+                }
+                self.on_request(call, request);
+            }
             Event::AwaitDeleted { call, name } => self.waits.until_gone(call, name, &mut self.out),
             Event::Await { call, wait } => {
                 self.waits
@@ -198,7 +209,10 @@ impl Core {
     /// When [`Event::Timeout`] is due, unless another event comes first.
     pub fn next_timeout(&self) -> Option<Duration> {
         let times = self.timers.next().into_iter();
-        times.chain(self.save_again_at).min()
+        times
+            .chain(self.save_again_at)
+            .chain(self.builds.next_timeout())
+            .min()
     }
 
     /// Every revision that something still needs, each once or more often.
@@ -224,10 +238,17 @@ impl Core {
 
     /// Status of every application, in the order of their names.
     pub fn statuses(&self, now: Duration) -> Vec<ApplicationStatus> {
-        let applications = self.books.applications.values();
-        applications
-            .map(|one| render::render(one, self.books.plan(&one.name), now))
-            .collect()
+        let mut all: BTreeMap<&str, ApplicationStatus> = BTreeMap::new();
+        for one in self.books.applications.values() {
+            let status = render::render(one, self.books.plan(&one.name), now);
+            all.insert(&one.name, status);
+        }
+        for one in self.books.desired.declared.iter() {
+            let status = all.entry(&one.application).or_default();
+            let plan = self.books.plan(&one.application);
+            declared::show(status, one, plan, self.builds.printed(&one.application));
+        }
+        all.into_values().collect()
     }
 
     /// Carries out what events made possible: the next change, decisions, the update to routers, answers.
@@ -245,6 +266,8 @@ impl Core {
             }
             self.out.release_stops();
             self.settle_records(now);
+            self.builds
+                .follow(&self.books.desired.declared, now, &mut self.out);
             self.waits
                 .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }

@@ -296,9 +296,9 @@ impl Service {
             api_request::Body::History(application) => {
                 return self.take(Event::History { call, application });
             }
-            api_request::Body::Apply(_)
-            | api_request::Body::Plan(_)
-            | api_request::Body::Built(_)
+            api_request::Body::Apply(apply) => Request::Apply(Box::new(apply)),
+            api_request::Body::Built(built) => Request::Built(Box::new(built)),
+            api_request::Body::Plan(_)
             | api_request::Body::Events(_)
             | api_request::Body::Scale(_) => {
                 self.refuse_unknown(call);

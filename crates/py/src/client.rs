@@ -10,6 +10,7 @@ mod asking;
 mod call;
 mod completions;
 mod convert;
+mod declared;
 mod router;
 
 pub(crate) use api::{Client, OutputWatch};

@@ -14,6 +14,7 @@ use eagleray_types::{DeploymentKey, control::Route};
 use prost::Message as _;
 
 use super::{
+    declared::{Declarations, Step},
     history::{Entry, History, Record},
     revision::{Revision, VersionSpec},
 };
@@ -63,6 +64,11 @@ pub(crate) enum Change {
     Forget {
         application: String,
     },
+    /// A step of what is declared, and what changes with it in the same moment.
+    Declared {
+        step: Step,
+        beside: Vec<Change>,
+    },
 }
 
 impl Change {
@@ -73,6 +79,7 @@ impl Change {
                 (revision.blob.clone(), revision.spec.encode_to_vec()),
                 (entry.blob.clone(), entry.record.encode_to_vec()),
             ],
+            Self::Declared { beside, .. } => beside.iter().flat_map(Self::blobs).collect(),
             _ => Vec::new(),
         }
     }
@@ -81,6 +88,7 @@ impl Change {
     fn revision(&self) -> Option<&Arc<Revision>> {
         match self {
             Self::Deploy { revision, .. } => Some(revision),
+            Self::Declared { beside, .. } => beside.iter().find_map(Self::revision),
             _ => None,
         }
     }
@@ -157,6 +165,7 @@ pub(crate) struct Deleted {
 pub(crate) struct Desired {
     plans: BTreeMap<String, Plan>,
     deleted: BTreeMap<String, Deleted>,
+    pub(crate) declared: Declarations,
 }
 
 impl Desired {
@@ -212,13 +221,24 @@ impl Desired {
             Change::Delete {
                 application,
                 wall_time_s,
-            } => self.delete(application, *wall_time_s),
+            } => {
+                let declared = self.declared.forget(application);
+                self.delete(application, *wall_time_s) || declared
+            }
             Change::DeleteAll { wall_time_s } => {
+                let declared = self.declared.forget_all();
                 let names: Vec<String> = self.plans.keys().cloned().collect();
                 for name in &names {
                     self.delete(name, *wall_time_s);
                 }
-                !names.is_empty()
+                !names.is_empty() || declared
+            }
+            Change::Declared { step, beside } => {
+                let mut changed = self.declared.apply(step);
+                for one in beside {
+                    changed |= self.apply(one);
+                }
+                changed
             }
             Change::Serve {
                 deployment,
@@ -309,28 +329,34 @@ impl Desired {
             deleted_at_s: deleted.at_s,
             records: root_records(&deleted.history),
         });
+        let (declared, last_deploy, last_build) = self.declared.root();
         Root {
             applications: applications.collect(),
             deleted: deleted.collect(),
+            declared,
+            last_deploy,
+            last_build,
         }
     }
 
     /// As the checkpoint has it.
     pub(crate) fn restore(loaded: &Loaded) -> Self {
         let blobs = Blobs::of(loaded);
-        let plans = loaded.root.applications.iter();
-        let deleted = loaded.root.deleted.iter().map(|stored| {
+        let root = &loaded.root;
+        let deleted = root.deleted.iter().map(|stored| {
             let deleted = Deleted {
                 history: blobs.history(&stored.records),
                 at_s: stored.deleted_at_s,
             };
             (stored.name.clone(), deleted)
         });
+        let plans = root.applications.iter();
         Self {
             plans: plans
                 .filter_map(|stored| Some((stored.name.clone(), restore_plan(stored, &blobs)?)))
                 .collect(),
             deleted: deleted.collect(),
+            declared: Declarations::restore(&root.declared, root.last_deploy, root.last_build),
         }
     }
 }

@@ -14,7 +14,7 @@ use eagleray_types::{
 };
 use prost::Message as _;
 
-use super::{command::Level, label::Label, outbox::Outbox, reaching::reach};
+use super::{builds::Builds, command::Level, label::Label, outbox::Outbox, reaching::reach};
 use crate::books::{
     Books,
     condition::Condition,
@@ -28,6 +28,7 @@ use crate::books::{
 /// Takes over what lives. What nothing wants is stopped.
 pub(super) fn adopt(
     books: &mut Books,
+    builds: &mut Builds,
     node: &NodeId,
     replicas: &[ListedReplica],
     now: Duration,
@@ -36,6 +37,10 @@ pub(super) fn adopt(
     let (mut adopted, mut unknown) = (0_u32, 0_u32);
     for listed in replicas {
         let label = Label::decode(listed.label.as_slice()).ok();
+        if let Some(label) = label.as_ref().filter(|label| label.build != 0) {
+            builds.adopt(listed, label, now);
+            continue;
+        }
         let place = label
             .as_ref()
             .and_then(|label| Some((label, place(books, label)?)));

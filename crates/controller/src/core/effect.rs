@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use eagleray_types::control::{Deployed, Empty, api_response};
+use eagleray_types::control::{Applied, Deployed, Empty, api_response};
 
 use super::{Core, command::Level, event::CallId, notes};
 use crate::books::{
@@ -24,12 +24,14 @@ pub(super) struct Pending {
 }
 
 /// When the client hears of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Answer {
     /// It is accepted, and will come true.
     AtOnce,
     /// What goes is gone.
     WhenGone,
+    /// It is accepted, and this is what that means.
+    Applied(Applied),
 }
 
 impl Core {
@@ -41,8 +43,10 @@ impl Core {
         } = pending;
         let gone = match &change {
             Change::Deploy { revision, entry } => {
-                return self.deploy(call, &change, revision, entry);
+                let deployed = self.deploy(&change, revision, entry);
+                return self.out.reply(call, api_response::Body::Deployed(deployed));
             }
+            Change::Declared { step, beside } => return self.declared(call, step, beside, answer),
             Change::Delete { application, .. } => application.as_str(),
             Change::DeleteAll { .. } => "",
             Change::Serve { .. }
@@ -56,18 +60,19 @@ impl Core {
         };
         self.delete(&change);
         match answer {
-            Answer::AtOnce => self.out.reply(call, api_response::Body::Done(Empty {})),
+            Answer::AtOnce | Answer::Applied(_) => {
+                self.out.reply(call, api_response::Body::Done(Empty {}));
+            }
             Answer::WhenGone => self.waits.until_gone(call, gone.to_owned(), &mut self.out),
         }
     }
 
-    fn deploy(
+    pub(super) fn deploy(
         &mut self,
-        call: CallId,
         change: &Change,
         revision: &Arc<Revision>,
         entry: &Arc<Entry>,
-    ) {
+    ) -> Deployed {
         let name = revision.spec.name.as_str();
         let record = &entry.record;
         let ends_delete = self.books.is_deleting(name);
@@ -99,13 +104,13 @@ impl Core {
             number,
             rollback_of: record.rollback_of,
         };
-        self.out.reply(call, api_response::Body::Deployed(deployed));
         self.waits
             .on_deployed(&self.books, name, ends_delete, &mut self.out);
         self.touched.insert(name.to_owned());
+        deployed
     }
 
-    fn delete(&mut self, change: &Change) {
+    pub(super) fn delete(&mut self, change: &Change) {
         let Books {
             desired,
             applications,

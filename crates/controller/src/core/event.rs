@@ -2,7 +2,7 @@
 
 use eagleray_types::{
     NodeId,
-    control::{ApplicationSpec, AwaitApplication, Rollback, Unreachable, node_event},
+    control::{ApplicationSpec, Apply, AwaitApplication, Built, Rollback, Unreachable, node_event},
 };
 
 /// One call of one client.
@@ -69,6 +69,10 @@ pub enum Request {
     BeginDelete {
         name: String,
     },
+    /// A config, to be built and deployed.
+    Apply(Box<Apply>),
+    /// How a build ended.
+    Built(Box<Built>),
 }
 
 #[derive(Clone, Debug)]

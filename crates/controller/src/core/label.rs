@@ -25,6 +25,9 @@ pub struct Label {
     /// Wall clock, seconds, only shown; 0: an earlier release has not kept it.
     #[prost(double, tag = "7")]
     pub started_at_s: f64,
+    /// Not 0: it is no replica but this build of the application.
+    #[prost(uint64, tag = "10")]
+    pub build: u64,
 }
 
 impl Label {
@@ -37,6 +40,7 @@ impl Label {
             order: replica.order,
             grace_milliseconds: replica.grace_milliseconds(),
             started_at_s: replica.started_at_s,
+            build: 0,
         }
     }
 }

@@ -33,7 +33,8 @@ impl Core {
                     adopt::learn_pids(&mut self.books, &listed);
                 } else {
                     self.listed = true;
-                    adopt::adopt(&mut self.books, node, &listed.replicas, now, &mut self.out);
+                    let (books, builds) = (&mut self.books, &mut self.builds);
+                    adopt::adopt(books, builds, node, &listed.replicas, now, &mut self.out);
                     self.touch_all();
                 }
             }
@@ -92,7 +93,8 @@ impl Core {
     fn on_exited(&mut self, exited: &Exited, now: Duration) {
         let Some((replica, deployment)) = self.books.strike(&exited.replica_id, exited.epoch)
         else {
-            return;
+            let (id, reason) = (&exited.replica_id, &exited.reason);
+            return self.on_build_ended(id, reason, &exited.stderr_tail);
         };
         self.touched.insert(deployment.key.application.clone());
         let out = &mut self.out;
@@ -116,7 +118,8 @@ impl Core {
     fn on_spawn_failed(&mut self, failed: &SpawnFailed, now: Duration) {
         let Some((replica, deployment)) = self.books.strike(&failed.replica_id, failed.epoch)
         else {
-            return;
+            let reason = format!("it could not be started: {}", failed.message);
+            return self.on_build_ended(&failed.replica_id, &reason, "");
         };
         self.touched.insert(deployment.key.application.clone());
         let error = format!(

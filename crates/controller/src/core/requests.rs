@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use eagleray_types::control::{
-    ApiError, ApplicationSpec, Deployed, Receipt, RevisionRecord, api_response,
+    ApiError, ApplicationSpec, Deployed, Empty, Receipt, RevisionRecord, api_response,
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::books::{
     Books,
+    declared::Step,
     desired::Change,
     history::{Entry, History, Record},
     revision::Revision,
@@ -32,6 +33,7 @@ const SAVE_RETRY: Duration = Duration::from_secs(1);
 
 /// What the store is being given.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub(super) enum Saving {
     Requested(Pending),
     /// What the core learnt by itself, which is in force.
@@ -67,19 +69,18 @@ impl Core {
             wall_time_s,
         };
         let (change, answer) = match request {
-            Request::Deploy { spec, origin } => {
-                validate(&spec)?;
-                check_routes(&self.books, &spec)?;
-                if let Some(deployed) = unchanged(&self.books, &spec) {
-                    self.out.reply(call, api_response::Body::Deployed(deployed));
-                    return Ok(());
-                }
-                let change = deploy(&self.books, spec, *origin, wall_time_s);
-                (change, Answer::AtOnce)
-            }
+            Request::Deploy { spec, origin } => return self.begin_deploy(call, spec, *origin),
             Request::Rollback { rollback } => {
                 let (spec, origin) = rollback::earlier(&self.books, &rollback)?;
-                return self.begin(call, Request::Deploy { spec, origin });
+                return self.begin_deploy(call, spec, *origin);
+            }
+            Request::Apply(apply) => self.declare(&apply)?,
+            Request::Built(built) => {
+                let Some(change) = self.built(*built) else {
+                    self.out.reply(call, api_response::Body::Done(Empty {}));
+                    return Ok(());
+                };
+                (change, Answer::AtOnce)
             }
             Request::Delete { name } => (delete(name), Answer::WhenGone),
             Request::BeginDelete { name } => (delete(name), Answer::AtOnce),
@@ -89,6 +90,35 @@ impl Core {
             call,
             change,
             answer,
+        });
+        Ok(())
+    }
+
+    /// A revision that a client has, or goes back to. What is declared follows it: a build that runs counts no more.
+    fn begin_deploy(
+        &mut self,
+        call: CallId,
+        spec: ApplicationSpec,
+        origin: Origin,
+    ) -> Result<(), ApiError> {
+        validate(&spec)?;
+        check_routes(&self.books, &spec)?;
+        let step = Step::follow(&spec.name, &origin.config, &origin.node_options);
+        let changes_declared = self.books.desired.declared.clone().apply(&step);
+        let deployed = unchanged(&self.books, &spec);
+        if let Some(deployed) = deployed.filter(|_| !changes_declared) {
+            self.out.reply(call, api_response::Body::Deployed(deployed));
+            return Ok(());
+        }
+        let mut change = deploy(&self.books, spec, origin, self.out.wall_now_s);
+        if changes_declared {
+            let beside = vec![change];
+            change = Change::Declared { step, beside };
+        }
+        self.save_or_take_effect(Pending {
+            call,
+            change,
+            answer: Answer::AtOnce,
         });
         Ok(())
     }
@@ -157,9 +187,13 @@ impl Core {
     pub fn pending_files(&self) -> Vec<String> {
         let mut files = Vec::new();
         for (_, request) in &self.requests {
-            if let Request::Deploy { spec, .. } = request {
-                files.extend(Revision::files_of(spec).map(str::to_owned));
-            }
+            let spec = match request {
+                Request::Deploy { spec, .. } => Some(spec),
+                Request::Built(built) => built.spec.as_ref(),
+                _ => None,
+            };
+            let named = spec.into_iter().flat_map(Revision::files_of);
+            files.extend(named.map(str::to_owned));
         }
         if let Some(Saving::Requested(pending)) = &self.saving {
             files.extend(pending.change.files().into_iter().map(str::to_owned));
@@ -169,7 +203,12 @@ impl Core {
 }
 
 /// The next deploy of an application, with its number.
-fn deploy(books: &Books, spec: ApplicationSpec, origin: Origin, wall_time_s: f64) -> Change {
+pub(super) fn deploy(
+    books: &Books,
+    spec: ApplicationSpec,
+    origin: Origin,
+    wall_time_s: f64,
+) -> Change {
     let before = books.plan(&spec.name).map(|plan| &plan.target.spec);
     let planned = plan::compare(before, Some(&spec));
     let history = books.desired.history(&spec.name);
@@ -202,7 +241,7 @@ fn deploy(books: &Books, spec: ApplicationSpec, origin: Origin, wall_time_s: f64
 
 /// The answer, when the application has this very spec already and nothing of it failed or is in a crash loop: to
 /// deploy it again then is to ask for another try now.
-fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Deployed> {
+pub(super) fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Deployed> {
     let plan = books.plan(&spec.name)?;
     let application = books.applications.get(&spec.name)?;
     let loops = application.deployments.values().any(|deployment| {
@@ -220,7 +259,7 @@ fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Deployed> {
 }
 
 /// No two applications at one prefix: neither where another is reachable now nor where it will be.
-fn check_routes(books: &Books, spec: &ApplicationSpec) -> Result<(), ApiError> {
+pub(super) fn check_routes(books: &Books, spec: &ApplicationSpec) -> Result<(), ApiError> {
     let prefix = spec.route_prefix.as_str();
     if prefix.is_empty() {
         return Ok(());

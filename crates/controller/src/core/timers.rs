@@ -82,6 +82,7 @@ impl Timers {
 
 impl Core {
     pub(super) fn on_timeout(&mut self, now: Duration) {
+        self.builds.on_timeout(now, &mut self.out);
         for timer in self.timers.take_due(now) {
             match timer {
                 Timer::Deployment(key) => {

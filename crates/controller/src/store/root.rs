@@ -7,11 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eagleray_types::control::{ApplicationSpec, Failure, RevisionRecord};
 
+use crate::books::declared::Declared;
+
 /// Desired state, complete.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Root {
     #[prost(message, repeated, tag = "1")]
     pub applications: Vec<RootApplication>,
+    /// What configs declare, of which a revision may have come or not.
+    #[prost(message, repeated, tag = "10")]
+    pub declared: Vec<Declared>,
+    /// Numbers of the last apply and of the last build.
+    #[prost(uint64, tag = "11")]
+    pub last_deploy: u64,
+    #[prost(uint64, tag = "12")]
+    pub last_build: u64,
     /// Applications that are gone and can be brought back.
     #[prost(message, repeated, tag = "20")]
     pub deleted: Vec<RootDeleted>,

@@ -15,7 +15,7 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 
-use super::{asking, convert};
+use super::{asking, convert, declared};
 
 /// Calls to one socket: a node's or a controller's.
 #[pyclass(frozen, module = "eagleray._core")]
@@ -89,6 +89,26 @@ impl Client {
             api_response::Body::Settled(status) => convert::application_status(py, &status),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Sends a config, to be built and deployed. Returns when what it declares is durable.
+    fn apply<'py>(
+        &self,
+        py: Python<'py>,
+        apply: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let apply = declared::apply(apply)?;
+        match self.controller(py, api_request::Body::Apply(apply), None)? {
+            api_response::Body::Applied(applied) => declared::applied(py, &applied),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Says how a build has ended. Returns when that is durable.
+    fn built(&self, py: Python<'_>, built: &Bound<'_, PyDict>) -> PyResult<()> {
+        let built = declared::built(built)?;
+        self.controller(py, api_request::Body::Built(built), None)
+            .map(drop)
     }
 
     fn rollback<'py>(

@@ -74,6 +74,15 @@ pub(super) fn application_status<'py>(
     dict.set_item("route_prefix", &message.route_prefix)?;
     dict.set_item("revision", &message.revision)?;
     dict.set_item("ingress", &message.ingress)?;
+    dict.set_item("source", &message.source)?;
+    dict.set_item("config", &message.config)?;
+    if let Some(deploy) = &message.deploy {
+        let entry = PyDict::new(py);
+        entry.set_item("deploy", deploy.deploy)?;
+        entry.set_item("state", &deploy.state)?;
+        entry.set_item("printed", &deploy.printed)?;
+        dict.set_item("deploy", entry)?;
+    }
     let deployments = PyList::empty(py);
     for deployment in &message.deployments {
         deployments.append(deployment_status(py, deployment)?)?;

@@ -3,7 +3,9 @@
 use std::{
     env,
     ffi::OsString,
-    io, iter,
+    fs::File,
+    io::{self, Seek as _, Write as _},
+    iter,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -13,7 +15,10 @@ use std::{
 };
 
 use eagleray_types::{ReplicaId, control::Spawn};
-use rustix::io::Errno;
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    io::Errno,
+};
 
 use crate::{
     descriptor::{listen, number, pipe},
@@ -68,9 +73,6 @@ pub(super) fn start(
     command
         .env_remove(environment::ROLE)
         .env_remove(environment::OPTIONS);
-    if !spawn.build.is_empty() {
-        command.env(environment::OPTIONS, &spawn.build);
-    }
     command
         .env(environment::NODE, node_id)
         .env(environment::REPLICA, id.as_str());
@@ -80,7 +82,7 @@ pub(super) fn start(
         command.env(environment::LISTEN_FD, number(listener));
     }
     command
-        .stdin(Stdio::null())
+        .stdin(stdin(spawn).map_err(failed("cannot hand it what it is asked to do"))?)
         .stdout(stdout_write)
         .stderr(stderr_write);
     let listener = listener.as_ref().map(AsFd::as_fd);
@@ -94,6 +96,17 @@ pub(super) fn start(
         stdout,
         stderr,
     })
+}
+
+/// What a build is asked to do is what it reads first: it may be longer than an environment can be.
+fn stdin(spawn: &Spawn) -> io::Result<Stdio> {
+    if spawn.build.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let mut file = File::from(memfd_create("eagleray-build", MemfdFlags::CLOEXEC)?);
+    file.write_all(spawn.build.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// The interpreter with its arguments, its directory and the environment that the controller wants.

@@ -58,8 +58,8 @@ pub struct Spawn {
     /// until our own modules are imported. Empty in a revision of an older release: `-m eagleray._replica`.
     #[prost(string, tag = "9")]
     pub bootstrap: String,
-    /// Not empty: no replica but a build of the application in `deployment`, and what it is asked to do, as JSON. It
-    /// listens nowhere, says its result to the controller as any client ([`Built`](super::Built)), and is killed when it
+    /// Not empty: no replica but a build of the application in `deployment`, and what it is asked to do, as JSON, which it
+    /// reads from its standard input. It listens nowhere, says its result to the controller as any client ([`Built`](super::Built)), and is killed when it
     /// is told to stop. Of what it prints, `Exited` has the end of both streams.
     #[prost(string, tag = "10")]
     pub build: String,

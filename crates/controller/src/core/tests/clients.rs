@@ -12,6 +12,13 @@ impl World {
         self.feed(Event::Request { call, request });
     }
 
+    /// Asks for a change.
+    pub(super) fn ask(&mut self, request: Request) -> CallId {
+        let call = self.call();
+        self.request(call, request);
+        call
+    }
+
     fn call(&mut self) -> CallId {
         self.calls += 1;
         CallId {

@@ -20,6 +20,12 @@ impl World {
                     "id {} is used twice",
                     spawn.replica_id
                 );
+                if !spawn.build.is_empty() {
+                    let application = &spawn.deployment.application;
+                    self.words.push(format!("build {application}"));
+                    self.builds.insert(spawn.replica_id.clone(), spawn);
+                    return;
+                }
                 self.words.push(format!("spawn {}", spawn.deployment));
                 let Ok(ReplicaCommand {
                     body: Some(replica_command::Body::Start(config)),
@@ -46,36 +52,7 @@ impl World {
                 self.processes
                     .insert(process.spawn.replica_id.clone(), process);
             }
-            node_command::Body::Stop(stop) => {
-                self.words.push("stop".to_owned());
-                if let Some(process) = self.processes.get_mut(&stop.replica_id) {
-                    assert_eq!(stop.epoch, process.spawn.epoch);
-                    // What hangs is killed as it is, and its death is what routers learn of.
-                    let killed =
-                        self.hung.contains(&stop.replica_id) && stop.grace_milliseconds == 0;
-                    if killed {
-                        self.dead.insert(stop.replica_id.clone());
-                    }
-                    assert!(
-                        killed
-                            || process.draining
-                            || !process.ready
-                            || self.routed_nowhere(&stop.replica_id)
-                    );
-                    self.processes.get_mut(&stop.replica_id).unwrap().stopping =
-                        Some(stop.grace_milliseconds);
-                } else {
-                    let (replica_id, epoch) = (stop.replica_id, stop.epoch);
-                    let exited = Exited {
-                        replica_id,
-                        epoch,
-                        reason: "not running".into(),
-                        ..Default::default()
-                    };
-                    self.pending
-                        .push_back(from_node(node_event::Body::Exited(exited)));
-                }
-            }
+            node_command::Body::Stop(stop) => self.on_stop(stop),
             node_command::Body::List(_) => {
                 let listed = self.listed();
                 self.pending
@@ -93,6 +70,39 @@ impl World {
             }
             node_command::Body::Relay(relay) => self.on_relay(&relay),
             node_command::Body::Publish(_) => panic!("the service publishes"),
+        }
+    }
+
+    fn on_stop(&mut self, stop: Stop) {
+        self.words.push("stop".to_owned());
+        if self.builds.contains_key(&stop.replica_id) {
+            assert_eq!(stop.grace_milliseconds, 0, "a build is killed");
+            self.end_build(&stop.replica_id, "signal 9 (SIGKILL)", "");
+        } else if let Some(process) = self.processes.get_mut(&stop.replica_id) {
+            assert_eq!(stop.epoch, process.spawn.epoch);
+            // What hangs is killed as it is, and its death is what routers learn of.
+            let killed = self.hung.contains(&stop.replica_id) && stop.grace_milliseconds == 0;
+            if killed {
+                self.dead.insert(stop.replica_id.clone());
+            }
+            assert!(
+                killed
+                    || process.draining
+                    || !process.ready
+                    || self.routed_nowhere(&stop.replica_id)
+            );
+            self.processes.get_mut(&stop.replica_id).unwrap().stopping =
+                Some(stop.grace_milliseconds);
+        } else {
+            let (replica_id, epoch) = (stop.replica_id, stop.epoch);
+            let exited = Exited {
+                replica_id,
+                epoch,
+                reason: "not running".into(),
+                ..Default::default()
+            };
+            self.pending
+                .push_back(from_node(node_event::Body::Exited(exited)));
         }
     }
 
@@ -123,8 +133,14 @@ impl World {
             },
             stopping: process.stopping.is_some(),
         });
+        let builds = self.builds.values().map(|spawn| ListedReplica {
+            replica_id: spawn.replica_id.clone(),
+            epoch: spawn.epoch,
+            label: spawn.label.clone(),
+            ..ListedReplica::default()
+        });
         Listed {
-            replicas: replicas.collect(),
+            replicas: replicas.chain(builds).collect(),
             ..Listed::default()
         }
     }

@@ -85,6 +85,8 @@ pub(super) struct World {
     pub(super) core: Core,
     pub(super) now: Duration,
     pub(super) processes: BTreeMap<String, Process>,
+    /// Builds that run, by the ids of their processes.
+    pub(super) builds: BTreeMap<String, Spawn>,
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) routed: BTreeMap<DeploymentKey, DeploymentTarget>,
     pub(super) routes: RouteTable,
@@ -139,6 +141,7 @@ impl World {
             blobs: BTreeMap::new(),
             now: Duration::from_secs(1000),
             processes: BTreeMap::new(),
+            builds: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             routed: BTreeMap::new(),
             routes: RouteTable::default(),
@@ -177,6 +180,7 @@ impl World {
         next.now = self.now;
         next.knows_ranks = false;
         next.processes = std::mem::take(&mut self.processes);
+        next.builds = std::mem::take(&mut self.builds);
         next.behaviours = std::mem::take(&mut self.behaviours);
         next.routed = std::mem::take(&mut self.routed);
         next.routes = std::mem::take(&mut self.routes);

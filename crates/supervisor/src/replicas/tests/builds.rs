@@ -21,7 +21,7 @@ fn a_build_gets_its_options_and_listens_nowhere() {
 print("to stdout", flush=True)
 print("to stderr", file=sys.stderr, flush=True)
 listens = "EAGLERAY_LISTEN_FD" in os.environ
-open("seen", "w").write(f"{sys.argv[1:]} {os.environ['EAGLERAY_OPTIONS']} {listens}")
+open("seen", "w").write(f"{sys.argv[1:]} {sys.stdin.read()} {listens}")
 "#,
         );
         let exited = bench.exited().await;

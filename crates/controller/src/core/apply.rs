@@ -1,0 +1,273 @@
+//! From a config to a deploy: what is declared, and what its builds have said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eagleray_config::Config;
+use eagleray_types::control::{ApiError, Applied, Apply, Built, Empty, Failure, api_response};
+use serde_json::{Map, Value};
+
+use super::{
+    Core,
+    command::Level,
+    effect::Answer,
+    event::{CallId, Origin, Source},
+    requests::{check_routes, deploy, unchanged},
+    validate::{api_error, validate},
+};
+use crate::books::{
+    Books,
+    declared::{BuildResult, Declared, Step},
+    desired::Change,
+};
+
+impl Core {
+    /// What an apply changes, and what its client is told when that is durable.
+    pub(super) fn declare(&self, apply: &Apply) -> Result<(Change, Answer), ApiError> {
+        let wall_time_s = self.out.wall_now_s;
+        let config = checked(apply)?;
+        let before = &self.books.desired.declared;
+        let names: BTreeSet<&str> = config
+            .applications
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        let left_out = before
+            .iter()
+            .map(|one| one.application.clone())
+            .filter(|name| apply.whole && !names.contains(name.as_str()));
+        let deleted: Vec<String> = left_out.collect();
+        check_declared_routes(&self.books, &config, &deleted)?;
+
+        let deploy = before.next_deploy();
+        let mut build = before.next_build();
+        let mut applications = Vec::new();
+        for one in &config.applications {
+            let mut declared = Declared {
+                application: one.name.clone(),
+                config: one.canonical(),
+                place: apply.place.clone(),
+                node_options: apply.node_options.clone(),
+                author: apply.author.clone(),
+                message: apply.message.clone(),
+                deploy,
+                build,
+                rebuild: apply.rebuild,
+                began_at_s: wall_time_s,
+                built: None,
+                failure: None,
+            };
+            let running = before.get(&one.name).filter(|before| {
+                before.is_building() && before.builds_as(&declared) && !apply.rebuild
+            });
+            match running {
+                Some(running) => declared.build = running.build,
+                None => build += 1,
+            }
+            applications.push(declared);
+        }
+        let answer = Applied {
+            deploy,
+            building: names.into_iter().map(str::to_owned).collect(),
+            warnings: config.warnings.iter().map(ToString::to_string).collect(),
+            deleted: deleted.clone(),
+        };
+        let delete = |application| Change::Delete {
+            application,
+            wall_time_s,
+        };
+        let change = Change::Declared {
+            step: Step::Declare {
+                deploy,
+                applications,
+            },
+            beside: deleted.into_iter().map(delete).collect(),
+        };
+        Ok((change, Answer::Applied(answer)))
+    }
+
+    /// What the end of a build changes; `None`: nothing, since nobody asks for it any more.
+    pub(super) fn built(&mut self, built: Built) -> Option<Change> {
+        let build = built.build;
+        let declared = self.books.desired.declared.of_build(build)?;
+        let application = declared.application.clone();
+        let took = built.took_milliseconds;
+        let origin = Origin {
+            source: Source::Declarative,
+            author: declared.author.clone(),
+            message: declared.message.clone(),
+            config: declared.config.clone(),
+            node_options: declared.node_options.clone(),
+            rollback_of: 0,
+            build_skipped: built.skipped,
+            build_milliseconds: took,
+        };
+        for warning in &built.warnings {
+            let message = format!("application '{application}': {warning}");
+            self.out.log(Level::Warning, message);
+        }
+        let only = |step| {
+            let beside = Vec::new();
+            Some(Change::Declared { step, beside })
+        };
+        let failed = |failure| Step::Failed {
+            application: application.clone(),
+            build,
+            failure,
+        };
+        let spec = match (built.spec, built.failure) {
+            (_, Some(failure)) => return only(failed(failure)),
+            (None, None) => return only(failed(refused("the build had no result".to_owned()))),
+            (Some(spec), None) => spec,
+        };
+        let checked = if spec.name == application {
+            validate(&spec).and_then(|()| check_routes(&self.books, &spec))
+        } else {
+            let message = format!("the build made the application '{}'", spec.name);
+            Err(api_error("invalid", message))
+        };
+        if let Err(error) = checked {
+            return only(failed(refused(error.message)));
+        }
+        let how = if built.skipped {
+            "is as it was"
+        } else {
+            "is built"
+        };
+        let message = format!("application '{application}' {how}, in {took} ms");
+        self.out.log(Level::Info, message);
+        let is_unchanged = unchanged(&self.books, &spec).is_some();
+        let step = Step::Built {
+            application,
+            build,
+            result: BuildResult {
+                skipped: built.skipped,
+                milliseconds: took,
+                unchanged: is_unchanged,
+                ended_at_s: self.out.wall_now_s,
+            },
+        };
+        let deploys = || deploy(&self.books, spec, origin, self.out.wall_now_s);
+        let beside = (!is_unchanged).then(deploys).into_iter().collect();
+        Some(Change::Declared { step, beside })
+    }
+
+    /// A change of what is declared is durable.
+    pub(super) fn declared(
+        &mut self,
+        call: CallId,
+        step: &Step,
+        beside: &[Change],
+        answer: Answer,
+    ) {
+        self.books.desired.declared.apply(step);
+        let mut deployed = None;
+        for change in beside {
+            match change {
+                Change::Deploy { revision, entry } => {
+                    deployed = Some(self.deploy(change, revision, entry));
+                }
+                _ => self.delete(change),
+            }
+        }
+        if let Step::Failed {
+            application,
+            failure,
+            ..
+        } = step
+        {
+            self.say_failed(application, failure);
+        }
+        let is_client = matches!(step, Step::Forget { .. } | Step::Restore { .. });
+        let body = match (answer, deployed) {
+            (Answer::Applied(applied), _) => api_response::Body::Applied(applied),
+            (_, Some(deployed)) if is_client => api_response::Body::Deployed(deployed),
+            _ => api_response::Body::Done(Empty {}),
+        };
+        self.out.reply(call, body);
+    }
+
+    /// A process is gone that was no replica. If it was a build that has said nothing, that is how it ended.
+    pub(super) fn on_build_ended(&mut self, id: &str, reason: &str, tail: &str) {
+        let Some(step) = self.builds.on_exited(id, reason, tail, &self.out) else {
+            return;
+        };
+        // Of a build that is asked for no more, nothing comes. Losing this costs another build.
+        if self.books.desired.declared.apply(&step) {
+            self.out.want_save();
+            if let Step::Failed {
+                application,
+                failure,
+                ..
+            } = &step
+            {
+                self.say_failed(application, failure);
+            }
+        }
+    }
+
+    fn say_failed(&mut self, application: &str, failure: &Failure) {
+        let message = format!(
+            "application '{application}' was not built: {}",
+            failure.message
+        );
+        self.out.log(Level::Warning, message);
+    }
+}
+
+fn refused(message: String) -> Failure {
+    Failure {
+        code: "refused".to_owned(),
+        message,
+        ..Failure::default()
+    }
+}
+
+/// The config of an apply: whoever sends it has checked it, or should have.
+fn checked(apply: &Apply) -> Result<Config, ApiError> {
+    let read = |what: &str, text: &str| -> Result<Value, ApiError> {
+        serde_json::from_str(text)
+            .map_err(|error| api_error("invalid", format!("{what} is no JSON: {error}")))
+    };
+    let mut whole = match apply.node_options.as_str() {
+        "" => Map::new(),
+        text => match read("node_options", text)? {
+            Value::Object(map) => map,
+            _ => return Err(api_error("invalid", "node_options is no object")),
+        },
+    };
+    let applications = apply.applications.iter();
+    let applications: Result<Vec<Value>, ApiError> = applications
+        .map(|one| read(&format!("the config of '{}'", one.name), &one.config))
+        .collect();
+    whole.insert("applications".to_owned(), applications?.into());
+    Config::of_json(&whole.into()).map_err(|problems| api_error("invalid", problems.to_string()))
+}
+
+/// No two applications at one prefix, of those that are declared and of those that others have deployed. What is about to
+/// go, or to move, is not in the way.
+fn check_declared_routes(
+    books: &Books,
+    config: &Config,
+    deleted: &[String],
+) -> Result<(), ApiError> {
+    let named: BTreeMap<&str, Option<&str>> = config
+        .applications
+        .iter()
+        .map(|one| (one.name.as_str(), one.route_prefix.as_deref()))
+        .collect();
+    let stays = |name: &String| !named.contains_key(name.as_str()) && !deleted.contains(name);
+    for (other, plan) in books.desired.plans().filter(|(name, _)| stays(name)) {
+        let prefix = plan.target.spec.route_prefix.as_str();
+        let taken = named
+            .iter()
+            .find(|(_, wanted)| !prefix.is_empty() && **wanted == Some(prefix));
+        if let Some((name, _)) = taken {
+            let message = format!(
+                "route_prefix '{prefix}' is used by application '{other}', so '{name}' was not deployed; give one of \
+                 them another route_prefix, or delete '{other}' first"
+            );
+            return Err(api_error("conflict", message));
+        }
+    }
+    Ok(())
+}
