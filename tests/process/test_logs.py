@@ -38,7 +38,7 @@ def test_the_name_that_programs_for_ray_serve_log_to_is_ours(machine: Machine) -
     script = machine.serve(NAMES)
     assert re.search(r"^INFO .* ray\.serve said by the driver$", script.output, re.MULTILINE)
     script.do("handle.talk.remote('the replica').result()")
-    warned = r" default/Talks \w+ [\w-]+ -- ([\w.]+) warns in the replica(?=\n|$)"
+    warned = r" default/Talks \w+ \w+ [\w-]+ -- ([\w.]+) warns in the replica(?=\n|$)"
     names = ["eagleray.serve", "ray.serve", "ray.serve.mine"]
     for output in (lambda: script.output, lambda: machine.logs("replica*.log")):
         eventually(lambda output=output: re.findall(warned, output()) == names, "all three are seen")
@@ -194,7 +194,7 @@ def test_each_call_through_a_handle_leaves_a_line_in_the_log_and_none_on_the_ter
     eventually(lambda: sorted(calls(machine)) == sorted([*wanted, "waits CANCELLED"]), "every call has its line")
     line = re.search(r"^.*CALL sync OK.*$", machine.logs("replica*.log"), re.MULTILINE)
     assert line is not None
-    date, replica, request = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", r"default/Worker \w+", "[0-9a-f-]{36}"
+    date, replica, request = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", r"default/Worker \w+ \w{8}", "[0-9a-f-]{36}"
     assert re.fullmatch(rf"INFO {date} {replica} {request} -- CALL sync OK \d+\.\dms", line.group())
     assert "CALL" not in script.output
 

@@ -85,7 +85,7 @@ def said(machine: Machine, deployment: str, request_id: str) -> str:
 
     def look() -> str:
         log = machine.logs("replica_*.log")
-        pattern = rf"^ERROR \S+ \S+ {deployment} \w+ {request_id} -- (?:.*\n)(?:(?!INFO|ERROR|WARNING).*\n)*"
+        pattern = rf"^ERROR \S+ \S+ {deployment} \w+ \w+ {request_id} -- (?:.*\n)(?:(?!INFO|ERROR|WARNING).*\n)*"
         return "".join(re.findall(pattern, log, re.MULTILINE)).strip()
 
     return eventually(look, f"{deployment} has logged an error of {request_id}")

@@ -129,11 +129,12 @@ impl Router {
         let (request_id, route) = order
             .caller
             .map_or_else(|| (fresh_id(), String::new()), Caller::identity);
+        let traceparent = order.caller.map(Caller::traceparent).unwrap_or_default();
         let reserves = order.method.is_empty();
         let mut head = BytesMut::with_capacity(128);
         RequestHead::Call(CallHead {
             request_id: request_id.as_bytes(),
-            traceparent: b"",
+            traceparent: traceparent.as_bytes(),
             priority: 0,
             method: order.method.as_bytes(),
             multiplexed_model_id: order.multiplexed_model_id.as_bytes(),

@@ -3,12 +3,21 @@
 //! The pipe must never fill, or user code would block in `print`. So reading waits for nobody: a log or a watcher
 //! without room loses lines, and is told how many.
 
-use std::{cell::RefCell, collections::VecDeque, os::fd::OwnedFd, rc::Rc};
+mod lines;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    rc::Rc,
+};
 
 use bytes::{Buf, BytesMut};
 use eagleray_logs::Log;
 use eagleray_types::{DeploymentKey, control::Output};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
+
+use lines::{Heads, Line};
 
 /// A longer line is cut into several.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -17,8 +26,6 @@ const WATCHER_LINES: usize = 1024;
 /// What a replica wrote to stderr last is kept up to this size, for the message when it dies.
 const TAIL_BYTES: usize = 16 * 1024;
 const READ_BYTES: usize = 64 * 1024;
-/// Before a line of stderr that is for the log only: those of `eagleray._user_code.call_lines`.
-const LOG_ONLY: u8 = 0x1e;
 
 /// Those who watch the output of all replicas.
 #[derive(Debug, Default)]
@@ -76,6 +83,9 @@ pub(crate) struct ReplicaOutput {
     pub(crate) tail: RefCell<Tail>,
     /// The tail has lines of stdout too.
     pub(crate) keeps_stdout: bool,
+    heads: RefCell<Heads>,
+    /// What comes next on stderr is the rest of a line with a head, which was too long.
+    is_cut: Cell<bool>,
 }
 
 /// The last lines of stderr.
@@ -107,6 +117,25 @@ impl Tail {
 }
 
 impl ReplicaOutput {
+    pub(crate) fn new(
+        replica_id: &str,
+        deployment: DeploymentKey,
+        watchers: Rc<Watchers>,
+        log: Log,
+        keeps_stdout: bool,
+    ) -> Self {
+        Self {
+            replica_id: replica_id.to_owned(),
+            heads: RefCell::new(Heads::new(&deployment, replica_id)),
+            deployment,
+            watchers,
+            log,
+            tail: RefCell::default(),
+            keeps_stdout,
+            is_cut: Cell::new(false),
+        }
+    }
+
     /// Reads one of the pipes until all who could write to it are gone.
     pub(crate) async fn pump(self: Rc<Self>, read_end: OwnedFd, stderr: bool) {
         let mut pipe = match pipe::Receiver::from_owned_fd(read_end) {
@@ -132,34 +161,56 @@ impl ReplicaOutput {
         let mut chunk = Vec::new();
         let mut lines = 0;
         while !buffer.is_empty() {
-            let mut line = match buffer
-                .iter()
-                .take(MAX_LINE_BYTES)
-                .position(|byte| *byte == b'\n')
-            {
+            let near = buffer.iter().take(MAX_LINE_BYTES);
+            let (line, is_cut) = match near.into_iter().position(|byte| *byte == b'\n') {
                 Some(length) => {
                     let line = buffer.split_to(length);
                     buffer.advance(1);
-                    line
+                    (line, false)
                 }
-                None if buffer.len() >= MAX_LINE_BYTES => buffer.split_to(MAX_LINE_BYTES),
-                None if end => buffer.split(),
+                None if buffer.len() >= MAX_LINE_BYTES => (buffer.split_to(MAX_LINE_BYTES), true),
+                None if end => (buffer.split(), false),
                 None => break,
             };
-            let is_shown = !stderr || line.first() != Some(&LOG_ONLY);
-            if !is_shown {
-                line.advance(1);
-            }
-            chunk.extend_from_slice(&line);
-            chunk.push(b'\n');
-            lines += 1;
-            if is_shown {
-                self.line(&line, stderr);
-            }
+            lines += u64::from(self.take_line(&line, stderr, is_cut, &mut chunk));
         }
         if lines > 0 {
             self.log.write(chunk, lines);
         }
+    }
+
+    /// Adds a line to what goes to the log, and shows it; false if it is none.
+    fn take_line(&self, line: &[u8], stderr: bool, is_cut: bool, chunk: &mut Vec<u8>) -> bool {
+        let (line, has_head) = match Line::read(line, stderr) {
+            _ if stderr && self.is_cut.get() => (line, true),
+            Line::FromNowOn(said) => {
+                self.heads.borrow_mut().take_announcement(said);
+                return false;
+            }
+            Line::Printed {
+                request_id,
+                continues,
+                text,
+            } => {
+                let mut heads = self.heads.borrow_mut();
+                heads.printed(chunk, text, (request_id, continues), stderr);
+                self.line(text, stderr);
+                (text, false)
+            }
+            Line::WithHead(line) => {
+                self.line(line, stderr);
+                (line, true)
+            }
+            Line::LogOnly(line) => (line, true),
+        };
+        if has_head {
+            chunk.extend_from_slice(line);
+        }
+        if stderr {
+            self.is_cut.set(is_cut && has_head);
+        }
+        chunk.push(b'\n');
+        true
     }
 
     fn line(&self, line: &[u8], stderr: bool) {
@@ -187,16 +238,15 @@ mod tests {
     use eagleray_logs::{Limits, Writer};
 
     fn output(watchers: &Rc<Watchers>) -> ReplicaOutput {
-        ReplicaOutput {
-            replica_id: "r".into(),
-            deployment: DeploymentKey::new("app", "Model"),
-            watchers: Rc::clone(watchers),
-            log: Writer::start(Limits::default())
+        ReplicaOutput::new(
+            "r",
+            DeploymentKey::new("app", "Model"),
+            Rc::clone(watchers),
+            Writer::start(Limits::default())
                 .unwrap()
                 .open("/dev/null".as_ref()),
-            tail: RefCell::default(),
-            keeps_stdout: false,
-        }
+            false,
+        )
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! they started is left. What that means for whom is the core's business ([`core`](crate::core)).
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -93,18 +92,18 @@ impl Replicas {
             // The queue of a new link has room.
             control.send(0, command.first_command).ok();
         }
-        let output = Rc::new(ReplicaOutput {
-            replica_id: id.as_str().to_owned(),
-            watchers: Rc::clone(&self.watchers),
-            log: self.logs.open(&self.log_directory.join(if is_build {
-                build_log_name(&command.deployment.application, id.as_str())
-            } else {
-                replica_log_name(&command.deployment, id.as_str())
-            })),
-            deployment: command.deployment,
-            tail: RefCell::default(),
-            keeps_stdout: is_build,
-        });
+        let name = if is_build {
+            build_log_name(&command.deployment.application, id.as_str())
+        } else {
+            replica_log_name(&command.deployment, id.as_str())
+        };
+        let output = Rc::new(ReplicaOutput::new(
+            id.as_str(),
+            command.deployment,
+            Rc::clone(&self.watchers),
+            self.logs.open(&self.log_directory.join(name)),
+            is_build,
+        ));
         let tasks = Tasks {
             node_id: self.node_id.clone(),
             replica_id: id.as_str().to_owned(),

@@ -14,6 +14,9 @@ pub trait Caller {
     /// Id and route.
     fn identity(&self) -> (String, String);
 
+    /// The W3C `traceparent` that it came with; or empty.
+    fn traceparent(&self) -> String;
+
     /// When the answers to its calls are due; `None`: they have no limit.
     fn deadline_of_calls(&self) -> Option<Instant>;
 

@@ -171,6 +171,28 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// W3C `traceparent`, or empty.
+    pub const fn traceparent(&self) -> &'a [u8] {
+        match self {
+            Self::Http(head) => head.traceparent,
+            Self::Call(head) => head.traceparent,
+        }
+    }
+
+    /// The id of the trace that it names, 32 hexadecimal digits; empty if it names none.
+    pub fn trace_id(&self) -> &'a [u8] {
+        let parts = self.traceparent().get(3..35);
+        parts
+            .filter(|id| {
+                let is_hex = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+                self.traceparent().get(2) == Some(&b'-')
+                    && self.traceparent().get(35) == Some(&b'-')
+                    && id.iter().all(is_hex)
+                    && id.iter().any(|byte| *byte != b'0')
+            })
+            .unwrap_or_default()
+    }
+
     /// Where the request entered, or that which its caller serves: a route prefix; empty if that was not over HTTP.
     pub const fn route(&self) -> &'a [u8] {
         match self {

@@ -157,6 +157,7 @@ class Request:
 
     is_call = False
     is_websocket = False
+    trace_id = ""
     route = ""
     session_id = ""
 

@@ -22,7 +22,7 @@ import cloudpickle  # noqa: F401
 
 from eagleray import _code, _runtime, _traceback
 from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
-from eagleray._user_code import asgi, children, hooks, http, log, websocket
+from eagleray._user_code import asgi, children, hooks, http, log, streams, websocket
 from eagleray._user_code.call_lines import CallLines
 from eagleray._user_code.calls import Calls
 from eagleray._user_code.deployed import UserCode, is_async
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # What is left of the grace for the destructor, at least.
 _DESTRUCTOR_S = 1.0
+# Of a revision's hash, as log lines show it.
+_REVISION_LENGTH = 8
 # How long requests may take to end before `reconfigure` is called.
 _FINISH_S = 2.0
 _LOOK_S = 0.01
@@ -165,7 +167,9 @@ class Lifecycle:
     async def _construct(self, config: dict[str, Any]) -> None:
         component = f"{config['application']}/{config['deployment']}"
         _set_title(f"eagleray: replica {component} {config['replica_id']}")
-        who = log.Component(config["application"], config["deployment"], config["replica_id"])
+        streams.install()
+        revision = config["revision"][:_REVISION_LENGTH]
+        who = log.Component(config["application"], config["deployment"], config["replica_id"], revision)
         log.configure(who, self._options["logging"])
         # The last moment before user code. From here on a module of the user's may have the name of any other.
         self._paths.open(config["sys_path"])

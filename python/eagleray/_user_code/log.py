@@ -2,6 +2,10 @@
 
 `logging_config` says its level and whether lines are text or JSON. Handlers that user code adds stay. What fails is
 logged even after user code has disabled loggers, as `dictConfig` does with all that it does not know.
+
+What nobody else has taken goes to the same handler, so that it says where it comes from too: records for which no
+logger has a handler, warnings, and exceptions that end a thread. Each takes the place of Python's own last resort only,
+and any handler or hook of user code comes before it.
 """
 
 from __future__ import annotations
@@ -9,12 +13,16 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
-from eagleray import _traceback
+from eagleray import _request, _traceback
 from eagleray._request import request_id
+from eagleray._user_code.streams import Marked
 from eagleray.serve import _log
 
 logger = logging.getLogger("eagleray.serve")
@@ -26,6 +34,8 @@ class Component(NamedTuple):
     application: str
     deployment: str
     replica_id: str
+    # Of the revision that it was started for; empty: not known.
+    revision: str = ""
 
 
 class _Formatter(logging.Formatter):
@@ -48,27 +58,38 @@ class _Formatter(logging.Formatter):
 
 
 class _Text(_Formatter):
-    """`LEVEL time APP/DEPLOYMENT ID [request_id] -- message`; the id only inside a request."""
+    """`LEVEL time APP/DEPLOYMENT ID REVISION [request_id] -- message`; the request's id only inside one.
+
+    `crates/logs/src/head.rs` reads it.
+    """
 
     def __init__(self, component: Component, attributes: list[str]) -> None:
         super().__init__()
-        self._who = f"{component.application}/{component.deployment} {component.replica_id}"
+        # Spaces part the words.
+        name = "_".join(f"{component.application}/{component.deployment}".split())
+        self._who = f"{name} {component.replica_id} {component.revision or '-'}"
         self._attributes = attributes
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        serving = request_id()
-        middle = f"{self._who} {serving}" if serving else self._who
+        middle = f"{self._who}{_in_head(request_id())}"
         more = "".join(f" {name}={getattr(record, name, '')}" for name in self._attributes)
         return f"{record.levelname} {self.formatTime(record)} {middle}{more} -- {record.message}"
 
     def access(self, message: str, request_id: str, at: float) -> str:
-        return f"INFO {self.time_of(at)} {self._who} {request_id} -- {message}"
+        return f"INFO {self.time_of(at)} {self._who}{_in_head(request_id)} -- {message}"
 
     def usesTime(self) -> bool:  # noqa: N802 - the name is logging's
         return False
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
         return _shown(ei)
+
+
+def _in_head(request_id: str) -> str:
+    if not request_id:
+        return ""
+    # One with an equals sign would look like an attribute of another name.
+    return f" request_id={request_id}" if "=" in request_id else f" {request_id}"
 
 
 class _Json(_Formatter):
@@ -83,6 +104,7 @@ class _Json(_Formatter):
             "application": component.application,
             "deployment": component.deployment,
             "replica": component.replica_id,
+            "revision": component.revision or "-",
         }
 
     def format(self, record: logging.LogRecord) -> str:
@@ -92,9 +114,11 @@ class _Json(_Formatter):
             "message": record.getMessage(),
             **self._fixed,
         }
-        serving = request_id()
-        if serving:
-            line["request_id"] = serving
+        request = _request.current.get()
+        if request is not None:
+            line["request_id"], line["route"] = request.request_id, request.route
+            if request.trace_id:
+                line["trace_id"] = request.trace_id
         for name in self._attributes:
             line[name] = getattr(record, name, None)
         more = getattr(record, "ray_serve_extra_fields", None)
@@ -102,6 +126,8 @@ class _Json(_Formatter):
             line.update(more)
         if record.exc_info:
             line["exc_text"] = _shown(record.exc_info)
+        if record.stack_info:
+            line["stack_info"] = record.stack_info
         return json.dumps(line, default=str)
 
     def access(self, message: str, request_id: str, at: float) -> str:
@@ -113,6 +139,20 @@ def _shown(exc_info: Any) -> str:
     return _traceback.text_of(exc_info[1]).rstrip("\n") if isinstance(exc_info[1], BaseException) else ""
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes a record as one, to the standard error that the process began with."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = self.stream
+        if not isinstance(stream, Marked):
+            super().emit(record)
+            return
+        try:
+            stream.write_record(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
 _handler: logging.Handler | None = None
 _component = Component("", "", "")
 
@@ -121,15 +161,56 @@ def configure(component: Component, settings: str) -> None:
     """Sends the logger's lines to stderr, named after the replica; `settings` as in `apply`."""
     global _handler, _component  # noqa: PLW0603 - the logger is the process's
     _component = component
-    _handler = logging.StreamHandler()
+    _handler = _Handler()
     _log.give_way(_handler)
     apply(settings)
+    last = logging.lastResort = _Last(logging.WARNING)
+    threading.excepthook = _thread_ended
+    warnings.showwarning = functools.partial(_warned, last, warnings.showwarning)
+
+
+class _Last(logging.Handler):
+    """Takes the records that no other handler takes, as ours would."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _handler is not None:
+            _handler.handle(record)
+
+
+def _thread_ended(args: threading.ExceptHookArgs) -> None:
+    """Logs what has ended a thread of user code, as `threading.excepthook`."""
+    if args.exc_value is None or issubclass(args.exc_type, SystemExit):
+        return
+    name = args.thread.name if args.thread is not None else "?"
+    failure(f"thread {name} ended by an exception", args.exc_value)
+
+
+def _warned(
+    last: logging.Handler,
+    otherwise: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Logs a warning, as `warnings.showwarning`."""
+    if file is not None:
+        otherwise(message, category, filename, lineno, file, line)
+        return
+    text = warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n")
+    logger = logging.getLogger("py.warnings")
+    last.handle(logger.makeRecord(logger.name, logging.WARNING, filename, lineno, "%s", (text,), None))
 
 
 def apply(settings: str) -> None:
     """Takes the JSON of a `logging_config`; empty is the defaults."""
     values = json.loads(settings) if settings else {}
-    formatter = _Json if values.get("encoding") == "JSON" else _Text
+    is_json = values.get("encoding") == "JSON"
+    formatter = _Json if is_json else _Text
+    if isinstance(sys.__stderr__, Marked):
+        sys.__stderr__.announce("JSON" if is_json else "TEXT", _component.revision or "-")
     if _handler is not None:
         _handler.setFormatter(formatter(_component, values.get("additional_log_standard_attrs", [])))
     logger.setLevel(values.get("log_level", "INFO"))

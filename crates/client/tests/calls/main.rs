@@ -226,6 +226,8 @@ fn a_reservation_that_nobody_can_use_any_more_gives_its_slot_back() {
     assert_eq!(code(&call), "Cancelled");
 }
 
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// A request that makes calls.
 #[derive(Debug)]
 struct Caller {
@@ -236,6 +238,10 @@ struct Caller {
 impl eagleray_types::Caller for Caller {
     fn identity(&self) -> (String, String) {
         ("mine".to_owned(), "/route".to_owned())
+    }
+
+    fn traceparent(&self) -> String {
+        TRACEPARENT.to_owned()
     }
 
     fn deadline_of_calls(&self) -> Option<Instant> {
@@ -269,8 +275,8 @@ fn a_call_belongs_to_the_request_that_makes_it() {
     let request = world.replica.request();
     let head = request.head().expect("a head");
     assert_eq!(
-        (head.request_id(), head.route()),
-        (&b"mine"[..], &b"/route"[..])
+        (head.request_id(), head.route(), head.traceparent()),
+        (&b"mine"[..], &b"/route"[..], TRACEPARENT.as_bytes())
     );
     assert!(
         request.deadline().is_some(),

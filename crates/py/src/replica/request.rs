@@ -95,6 +95,12 @@ impl Request {
         Ok(text(py, self.head()?.request_id()))
     }
 
+    /// The id of the trace that it belongs to; or empty.
+    #[getter]
+    fn trace_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(text(py, self.head()?.trace_id()))
+    }
+
     /// Where the request entered: a route prefix, or empty if it did not come over HTTP.
     #[getter]
     fn route<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {

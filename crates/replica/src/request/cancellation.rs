@@ -81,6 +81,12 @@ impl Caller for Request {
         (text(head.request_id()), text(head.route()))
     }
 
+    fn traceparent(&self) -> String {
+        let head = self.head();
+        head.map(|head| String::from_utf8_lossy(head.traceparent()).into_owned())
+            .unwrap_or_default()
+    }
+
     /// `None` too when this request has its own answer, so that whatever still runs runs for itself.
     fn deadline_of_calls(&self) -> Option<Instant> {
         let state = self.state.lock();

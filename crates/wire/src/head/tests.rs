@@ -326,3 +326,24 @@ fn subprotocols_are_offered_in_one_field_or_several() {
     let offered: Vec<_> = head.subprotocols().collect();
     assert_eq!(offered, [&b"chat"[..], b"superchat", b"last"]);
 }
+
+#[test]
+fn a_trace_is_read_from_what_is_a_traceparent_and_from_nothing_else() {
+    let trace = |traceparent: &str| {
+        let mut texts = vec![Vec::new(); 8];
+        texts[2] = traceparent.as_bytes().to_vec();
+        String::from_utf8(call(&texts, 0).trace_id().to_vec()).unwrap()
+    };
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    assert_eq!(trace(&format!("00-{id}-00f067aa0ba902b7-01")), id);
+    for wrong in [
+        String::new(),
+        format!("00-{id}"),
+        format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
+        format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+        format!("00_{id}-00f067aa0ba902b7-01"),
+        format!("00-{}\n-00f067aa0ba902b7-01", &id[1..]),
+    ] {
+        assert_eq!(trace(&wrong), "", "{wrong:?}");
+    }
+}
