@@ -42,6 +42,7 @@ mod requests;
 mod rollback;
 mod rollout;
 mod routed;
+mod scaling;
 mod timers;
 mod validate;
 mod waits;
@@ -56,7 +57,7 @@ use std::{
 
 use eagleray_types::{
     NodeId,
-    control::{ApplicationStatus, Status, TargetUpdate, api_response},
+    control::{ApplicationStatus, EventRecord, Status, TargetUpdate, api_response},
 };
 
 pub use command::{Command, Level, Save};
@@ -64,12 +65,13 @@ pub use event::{CallId, Event, Origin, Reached, Request, SaveError, Source};
 pub use label::Label;
 
 pub use crate::books::{
+    events::EVENTS_KEPT,
     history::{Entry, REVISIONS_KEPT},
     replica_state::{ReplicaInput, ReplicaState},
     revision::Revision,
 };
 use crate::{
-    books::{Books, deployment::Deployment, desired::Desired},
+    books::{Books, deployment::Deployment, desired::Desired, events::Events},
     store::checkpoint::Loaded,
     targets::{ApplicationTargets, Targets},
 };
@@ -110,6 +112,7 @@ pub struct Core {
     waits: Waits,
     timers: Timers,
     builds: Builds,
+    events: Events,
 }
 
 impl Core {
@@ -128,7 +131,13 @@ impl Core {
             waits: Waits::default(),
             timers: Timers::default(),
             builds: Builds::default(),
+            events: Events::default(),
         }
+    }
+
+    /// Events of the controllers before, oldest first, as they were kept.
+    pub fn remember(&mut self, kept: Vec<EventRecord>) {
+        self.events.remember(kept);
     }
 
     /// The first commands: ask what lives.
@@ -154,6 +163,10 @@ impl Core {
         }
         self.advance(now);
         self.books.check();
+        for happened in self.out.take_happened() {
+            let record = self.events.add(happened).clone();
+            self.out.push(Command::Keep(record));
+        }
         self.out.take()
     }
 
@@ -185,6 +198,10 @@ impl Core {
                     Ok(history) => self.out.reply(call, api_response::Body::History(history)),
                     Err(error) => self.out.refuse(call, error),
                 }
+            }
+            Event::Events { call, request } => {
+                let events = self.events.answer(&request);
+                self.out.reply(call, api_response::Body::Events(events));
             }
             Event::ClientGone { connection } => self.waits.on_client_gone(connection),
             Event::Saved(result) => self.on_saved(result, now),

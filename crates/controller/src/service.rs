@@ -5,6 +5,7 @@
 //! event is looked at. Whatever cannot be helped here (a checkpoint that is not ours, a node that does not read)
 //! ends the process: the node starts another, which adopts what runs.
 
+mod journal;
 mod keeper;
 
 use std::{
@@ -41,6 +42,7 @@ use crate::{
     reach::Reaching,
     store::{Sqlite, Store, checkpoint},
 };
+use journal::Journal;
 use keeper::{Everything, Keeper};
 
 /// Bytes that may wait for a node that does not read.
@@ -106,8 +108,11 @@ pub fn run_with(
         };
         let clients = Clients::new(listener);
         beside(clients.local());
+        let (journal, kept) = Journal::open(&options.checkpoint_path.with_file_name("events"));
+        let mut core = Core::new(core_options, &loaded);
+        core.remember(kept);
         let service = Service {
-            core: Core::new(core_options, &loaded),
+            core,
             began: Instant::now(),
             epoch,
             options,
@@ -115,6 +120,7 @@ pub fn run_with(
             has_listed: false,
             reaching: Reaching::new(),
             clients,
+            journal,
             unsent: BytesMut::new(),
         };
         service.run(node).await
@@ -131,6 +137,7 @@ struct Service {
     has_listed: bool,
     reaching: Reaching,
     clients: Clients,
+    journal: Journal,
     /// Commands that the node has not taken yet.
     unsent: BytesMut,
 }
@@ -162,6 +169,7 @@ impl Service {
         let commands = self.core.start();
         self.carry_out(commands)?;
         loop {
+            self.journal.write();
             let timeout = self.core.next_timeout().map(|at| self.began + at);
             tokio::select! {
                 read = from_node.read_buf(&mut inbox) => {
@@ -181,6 +189,7 @@ impl Service {
                         self.remove_blobs();
                     }
                 }
+                written = self.journal.written() => written.map_err(Error::Runtime)?,
                 reached = self.reaching.next() => {
                     let reached = reached.map_err(|error| Error::Runtime(io::Error::other(error)))?;
                     self.take_all(reached)?;
@@ -283,6 +292,7 @@ impl Service {
                 }
                 Request::Rollback { rollback }
             }
+            api_request::Body::Scale(scale) => Request::Scale { scale },
             api_request::Body::Delete(name) => Request::Delete { name },
             api_request::Body::DeleteAll(_) => Request::DeleteAll,
             api_request::Body::BeginDelete(name) => Request::BeginDelete { name },
@@ -293,14 +303,15 @@ impl Service {
                 return self.take(Event::AwaitDeleted { call, name });
             }
             api_request::Body::Status(_) => return self.take(Event::Status { call }),
+            api_request::Body::Events(request) => {
+                return self.take(Event::Events { call, request });
+            }
             api_request::Body::History(application) => {
                 return self.take(Event::History { call, application });
             }
             api_request::Body::Apply(apply) => Request::Apply(Box::new(apply)),
             api_request::Body::Built(built) => Request::Built(Box::new(built)),
-            api_request::Body::Plan(_)
-            | api_request::Body::Events(_)
-            | api_request::Body::Scale(_) => {
+            api_request::Body::Plan(_) => {
                 self.refuse_unknown(call);
                 return Ok(());
             }
@@ -357,6 +368,7 @@ impl Service {
                     };
                     self.keeper.save(save, all);
                 }
+                Command::Keep(event) => self.journal.add(event),
                 Command::Listen => self.listen(),
                 Command::Reach {
                     replica_id,

@@ -171,6 +171,8 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
             "options": options,
             "version_note": node.note,
             "calls": sorted(node.calls),
+            "packages": {package: _plain(known) for package, known in packages.items()},
+            "autoscaling_config": _autoscaling(node.config),
         })  # fmt: skip
     spec = {
         "name": name,
@@ -190,6 +192,17 @@ def build(application: Application, *, name: str, route_prefix: str, logging_con
     spec["revision"] = _hash(content)[:16]
     built.spec = spec
     return built
+
+
+def _plain(version: str) -> str:
+    """The version of a package for people; of one that is known by a file only, nothing is."""
+    return version if " " not in version else "unknown"
+
+
+def _autoscaling(config: DeploymentConfig) -> str:
+    """What would scale the deployment, as JSON; empty: nothing."""
+    scaling = config.autoscaling_config
+    return "" if scaling is None else json.dumps(scaling.model_dump(), default=str, sort_keys=True)
 
 
 def _working_directory() -> str:

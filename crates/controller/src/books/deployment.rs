@@ -20,8 +20,8 @@ use super::{
 
 /// How many replicas should run: the one place that says so.
 ///
-/// `num_replicas` of the options is only the first value; whoever scales a deployment later calls [`Deployment::scale`].
-/// It is not saved: another controller begins with `num_replicas`.
+/// It begins with what the plan says: what somebody asked for, or else `num_replicas` of the options. Who scales a
+/// deployment later calls [`Deployment::scale`]; what shall outlive the controller is a change of the plan too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// Of the target.
@@ -72,15 +72,16 @@ impl Deployment {
             mem::replace(&mut self.target, target),
             mem::replace(&mut self.serving, serving),
         );
-        if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
-            self.scale(target.options().num_replicas);
+        let Some(plan) = plan else { return };
+        if news(before.0.as_ref(), self.target.as_ref()).is_some() {
+            self.scale(plan.wanted(self.key.deployment.as_str()));
         }
         if let Some(serving) = news(before.1.as_ref(), self.serving.as_ref()) {
             let target = self.target.as_ref();
             self.wanted.serving = if target.is_some_and(|one| one.same_revision(serving)) {
                 self.wanted.target
             } else {
-                serving.options().num_replicas
+                plan.wanted_serving(self.key.deployment.as_str())
             };
         }
     }

@@ -13,12 +13,13 @@ use std::{
 use eagleray_types::{DeploymentKey, control::Route};
 use prost::Message as _;
 
+pub(crate) use super::plan::Plan;
 use super::{
     declared::{Declarations, Step},
-    history::{Entry, History, Record},
-    revision::{Revision, VersionSpec},
+    history::{Entry, History},
+    revision::Revision,
 };
-use crate::store::checkpoint::{Loaded, Outcome, Root, RootApplication, RootDeleted, RootRecord};
+use crate::store::checkpoint::Outcome;
 
 /// For so long a deleted application can be brought back.
 pub(crate) const DELETED_KEPT_S: f64 = 7.0 * 24.0 * 3600.0;
@@ -48,6 +49,11 @@ pub(crate) enum Change {
     /// There is nothing to fall back on: the deployment goes.
     Dismiss {
         deployment: DeploymentKey,
+    },
+    /// From now on so many replicas are wanted.
+    Scale {
+        deployment: DeploymentKey,
+        replicas: u32,
     },
     /// Where an application is reachable from now on.
     Route {
@@ -100,60 +106,6 @@ impl Change {
     }
 }
 
-/// What one application should be.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) target: Arc<Revision>,
-    /// Its deploys, the target's last.
-    pub(crate) history: History,
-    /// By deployment: the revision that last ran at full size.
-    pub(crate) serving: BTreeMap<String, Arc<Revision>>,
-    /// Where it is reachable now. It follows the target once the target's ingress can answer.
-    pub(crate) route: Option<Route>,
-}
-
-impl Plan {
-    fn new(target: Arc<Revision>, history: History) -> Self {
-        Self {
-            target,
-            history,
-            serving: BTreeMap::new(),
-            route: None,
-        }
-    }
-
-    fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
-        self.target = Arc::clone(revision);
-        self.history
-            .add(Record::new(Arc::clone(entry), Arc::clone(revision)));
-    }
-
-    /// Revisions that can be gone back to, newest first, beginning with the target.
-    pub(crate) fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
-        self.history.revisions()
-    }
-
-    /// Wall-clock seconds, only shown.
-    pub(crate) fn deployed_at_s(&self) -> f64 {
-        let last = self.history.last();
-        last.map_or(0.0, |last| last.entry.record.deployed_at_s)
-    }
-
-    /// Every deployment of the target, and those that it has no more but that still serve.
-    pub(crate) fn deployments(&self) -> BTreeSet<&str> {
-        let targeted = self.target.spec.deployments.iter();
-        let serving = self.serving.keys().map(String::as_str);
-        targeted
-            .map(|one| one.name.as_str())
-            .chain(serving)
-            .collect()
-    }
-
-    pub(crate) fn serving(&self, deployment: &str) -> Option<VersionSpec> {
-        self.serving.get(deployment)?.find(deployment)
-    }
-}
-
 /// An application that is gone and can be brought back.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Deleted {
@@ -163,8 +115,8 @@ pub(crate) struct Deleted {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Desired {
-    plans: BTreeMap<String, Plan>,
-    deleted: BTreeMap<String, Deleted>,
+    pub(super) plans: BTreeMap<String, Plan>,
+    pub(super) deleted: BTreeMap<String, Deleted>,
     pub(crate) declared: Declarations,
 }
 
@@ -243,14 +195,18 @@ impl Desired {
             Change::Serve {
                 deployment,
                 revision,
-            } => self.plan_of(deployment).is_some_and(|plan| {
-                let name = deployment.deployment.clone();
-                let before = plan.serving.insert(name, Arc::clone(revision));
-                before.as_ref() != Some(revision)
-            }),
+            } => self
+                .plan_of(deployment)
+                .is_some_and(|plan| plan.serve(&deployment.deployment, revision)),
             Change::Dismiss { deployment } => self
                 .plan_of(deployment)
-                .is_some_and(|plan| plan.serving.remove(&deployment.deployment).is_some()),
+                .is_some_and(|plan| plan.dismiss(&deployment.deployment)),
+            Change::Scale {
+                deployment,
+                replicas,
+            } => self
+                .plan_of(deployment)
+                .is_some_and(|plan| plan.scale(&deployment.deployment, *replicas)),
             Change::Route { application, route } => {
                 self.plans.get_mut(application).is_some_and(|plan| {
                     let before = std::mem::replace(&mut plan.route, route.clone());
@@ -305,134 +261,6 @@ impl Desired {
     fn plan_of(&mut self, deployment: &DeploymentKey) -> Option<&mut Plan> {
         self.plans.get_mut(&deployment.application)
     }
-
-    /// As the checkpoint keeps it: revisions by the names of their blobs.
-    pub(crate) fn root(&self) -> Root {
-        let blob = |revision: &Arc<Revision>| revision.blob.clone();
-        let applications = self.plans.iter().map(|(name, plan)| {
-            let serving = plan.serving.iter();
-            let route = plan.route.clone().unwrap_or_default();
-            RootApplication {
-                name: name.clone(),
-                serving: serving
-                    .map(|(deployment, revision)| (deployment.clone(), blob(revision)))
-                    .collect(),
-                deployed_at_s: plan.deployed_at_s(),
-                route_prefix: route.prefix,
-                route_ingress: route.ingress.deployment,
-                records: root_records(&plan.history),
-                ..RootApplication::default()
-            }
-        });
-        let deleted = self.deleted.iter().map(|(name, deleted)| RootDeleted {
-            name: name.clone(),
-            deleted_at_s: deleted.at_s,
-            records: root_records(&deleted.history),
-        });
-        let (declared, last_deploy, last_build) = self.declared.root();
-        Root {
-            applications: applications.collect(),
-            deleted: deleted.collect(),
-            declared,
-            last_deploy,
-            last_build,
-        }
-    }
-
-    /// As the checkpoint has it.
-    pub(crate) fn restore(loaded: &Loaded) -> Self {
-        let blobs = Blobs::of(loaded);
-        let root = &loaded.root;
-        let deleted = root.deleted.iter().map(|stored| {
-            let deleted = Deleted {
-                history: blobs.history(&stored.records),
-                at_s: stored.deleted_at_s,
-            };
-            (stored.name.clone(), deleted)
-        });
-        let plans = root.applications.iter();
-        Self {
-            plans: plans
-                .filter_map(|stored| Some((stored.name.clone(), restore_plan(stored, &blobs)?)))
-                .collect(),
-            deleted: deleted.collect(),
-            declared: Declarations::restore(&root.declared, root.last_deploy, root.last_build),
-        }
-    }
-}
-
-fn root_records(history: &History) -> Vec<RootRecord> {
-    let records = history.oldest_first().map(|record| RootRecord {
-        record: record.entry.blob.clone(),
-        revision: record.revision.blob.clone(),
-        outcome: record.outcome.clone(),
-    });
-    records.collect()
-}
-
-/// What the checkpoint keeps, by name.
-struct Blobs<'a> {
-    revisions: BTreeMap<&'a str, Arc<Revision>>,
-    entries: BTreeMap<&'a str, Arc<Entry>>,
-}
-
-impl<'a> Blobs<'a> {
-    fn of(loaded: &'a Loaded) -> Self {
-        let revisions = loaded.revisions.iter().map(|(blob, spec)| {
-            let (spec, kept_as) = (spec.clone(), blob.clone());
-            let revision = Revision {
-                spec,
-                blob: kept_as,
-            };
-            (blob.as_str(), Arc::new(revision))
-        });
-        let entries = loaded.records.iter().map(|(blob, record)| {
-            let (record, kept_as) = (record.clone(), blob.clone());
-            let entry = Entry {
-                record,
-                blob: kept_as,
-            };
-            (blob.as_str(), Arc::new(entry))
-        });
-        Self {
-            revisions: revisions.collect(),
-            entries: entries.collect(),
-        }
-    }
-
-    fn revision(&self, blob: &str) -> Option<Arc<Revision>> {
-        self.revisions.get(blob).cloned()
-    }
-
-    fn history(&self, stored: &[RootRecord]) -> History {
-        let find = |record: &RootRecord| {
-            Some(Record {
-                entry: self.entries.get(record.record.as_str()).cloned()?,
-                revision: self.revision(&record.revision)?,
-                outcome: record.outcome.clone(),
-            })
-        };
-        let records: Vec<_> = stored.iter().filter_map(find).collect();
-        // The store has checked that it has every blob that the root names.
-        debug_assert_eq!(records.len(), stored.len(), "a blob is missing");
-        History::of(records)
-    }
-}
-
-fn restore_plan(stored: &RootApplication, blobs: &Blobs<'_>) -> Option<Plan> {
-    let history = blobs.history(&stored.records);
-    let target = Arc::clone(&history.last()?.revision);
-    let serving = stored.serving.iter();
-    let ingress = DeploymentKey::new(stored.name.as_str(), stored.route_ingress.as_str());
-    let prefix = stored.route_prefix.clone();
-    Some(Plan {
-        target,
-        history,
-        serving: serving
-            .filter_map(|(deployment, blob)| Some((deployment.clone(), blobs.revision(blob)?)))
-            .collect(),
-        route: Some(Route { prefix, ingress }).filter(|route| !route.prefix.is_empty()),
-    })
 }
 
 #[cfg(test)]

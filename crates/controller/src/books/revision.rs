@@ -28,6 +28,11 @@ impl Revision {
         Self { spec, blob }
     }
 
+    pub(crate) fn find_spec(&self, deployment: &str) -> Option<&DeploymentSpec> {
+        let mut deployments = self.spec.deployments.iter();
+        deployments.find(|spec| spec.name == deployment)
+    }
+
     pub(crate) fn find(self: &Arc<Self>, deployment: &str) -> Option<VersionSpec> {
         let index = self
             .spec

@@ -14,10 +14,17 @@ use eagleray_types::{
 };
 use prost::Message as _;
 
-use super::{builds::Builds, command::Level, label::Label, outbox::Outbox, reaching::reach};
+use super::{
+    builds::Builds,
+    command::Level,
+    label::Label,
+    outbox::{About, EventLevel, Outbox},
+    reaching::reach,
+};
 use crate::books::{
     Books,
     condition::Condition,
+    events::EventKind,
     health::Health,
     replica::{Reach, Replica},
     replica_state::ReplicaState,
@@ -62,6 +69,9 @@ pub(super) fn adopt(
     }
     if adopted + unknown > 0 {
         let message = format!("adopted {adopted} replica(s), stopped {unknown} that nothing wants");
+        let about = About::default();
+        let said = format!("the controller begins anew: {message}");
+        out.event(EventKind::Node, EventLevel::Info, about, &said);
         out.log(Level::Info, message);
     }
 }

@@ -2,7 +2,7 @@
 
 use eagleray_types::{
     NodeId,
-    control::{ApiResponse, TargetUpdate, node_command},
+    control::{ApiResponse, EventRecord, TargetUpdate, node_command},
 };
 
 use super::event::CallId;
@@ -32,6 +32,8 @@ pub enum Command {
         call: CallId,
         response: ApiResponse,
     },
+    /// Something has happened: to be kept where the next controller finds it.
+    Keep(EventRecord),
     Log {
         level: Level,
         message: String,

@@ -11,11 +11,12 @@ use eagleray_types::control::{Reconfigure, replica_command};
 
 use super::{
     clip::{IN_MESSAGE, clip},
-    outbox::Outbox,
+    outbox::{About, EventLevel, Outbox},
     ranks, rollout,
 };
 use crate::books::{
     deployment::Deployment,
+    events::EventKind,
     replica::{Replica, ReplicaView},
     replica_state::ReplicaInput,
     revision::VersionSpec,
@@ -129,6 +130,8 @@ pub(super) fn config_refused(
          Error:\n{error}"
     );
     out.warn_of(&deployment.key, &message);
+    let about = About::replica(&deployment.key, id);
+    out.event(EventKind::Config, EventLevel::Warning, about, &message);
     if stops {
         deployment
             .status

@@ -2,14 +2,25 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use eagleray_types::control::{Applied, Deployed, Empty, api_response};
+use eagleray_types::{
+    DeploymentKey,
+    control::{Applied, Deployed, Empty, api_response},
+};
 
-use super::{Core, command::Level, event::CallId, notes};
+use super::{
+    Core,
+    command::Level,
+    event::CallId,
+    notes,
+    outbox::{About, EventLevel},
+    rollback,
+};
 use crate::books::{
     Books,
     application::Application,
     deployment::Deployment,
     desired::Change,
+    events::EventKind,
     history::Entry,
     revision::{Revision, VersionSpec},
     status::{Status, StatusInput},
@@ -47,6 +58,13 @@ impl Core {
                 return self.out.reply(call, api_response::Body::Deployed(deployed));
             }
             Change::Declared { step, beside } => return self.declared(call, step, beside, answer),
+            Change::Scale {
+                deployment,
+                replicas,
+            } => {
+                self.scale(&change, deployment, *replicas);
+                return self.out.reply(call, api_response::Body::Done(Empty {}));
+            }
             Change::Delete { application, .. } => application.as_str(),
             Change::DeleteAll { .. } => "",
             Change::Serve { .. }
@@ -78,6 +96,13 @@ impl Core {
         let ends_delete = self.books.is_deleting(name);
         let planned = record.receipt.iter().flat_map(|one| &one.deployments);
         let mut notes: Vec<String> = planned.map(notes::note).collect();
+        if record.rollback_of != 0 {
+            let history = self.books.desired.history(name);
+            let before = history.and_then(|history| history.last());
+            notes.extend(before.into_iter().flat_map(|before| {
+                rollback::warnings(&before.revision.spec, &revision.spec, record.rollback_of)
+            }));
+        }
         if ends_delete {
             notes.insert(0, notes::DELETE_ENDS.to_owned());
         }
@@ -85,12 +110,13 @@ impl Core {
         self.books.desired.apply(change);
         let applications = self.books.applications.entry(name.to_owned());
         let application = applications.or_insert_with(|| Application::new(name));
+        let plan = self.books.desired.plan(name);
         for (name, deployment) in &mut application.deployments {
-            if let Some(target) = revision.find(name) {
-                retarget(deployment, &target);
+            if let (Some(target), Some(plan)) = (revision.find(name), plan) {
+                retarget(deployment, &target, plan.wanted(name));
             }
         }
-        application.follow(self.books.desired.plan(name));
+        application.follow(plan);
 
         let short: String = revision.spec.revision.chars().take(12).collect();
         let number = record.number;
@@ -98,6 +124,14 @@ impl Core {
             let message = format!("application '{name}', r{number} (revision {short}): {note}");
             self.out.log(Level::Info, message);
         }
+        let back = match record.rollback_of {
+            0 => String::new(),
+            number => format!(", back to r{number}"),
+        };
+        let message = format!("r{number}{back}: {}", notes.join("; "));
+        let about = About::application(name);
+        self.out
+            .event(EventKind::Deploy, EventLevel::Info, about, &message);
         let deployed = Deployed {
             revision: revision.spec.revision.clone(),
             notes,
@@ -108,6 +142,28 @@ impl Core {
             .on_deployed(&self.books, name, ends_delete, &mut self.out);
         self.touched.insert(name.to_owned());
         deployed
+    }
+
+    fn scale(&mut self, change: &Change, key: &DeploymentKey, replicas: u32) {
+        self.books.desired.apply(change);
+        let Some(deployment) = self.books.deployment_mut(key) else {
+            return;
+        };
+        let before = deployment.wanted.target;
+        let input = match before.cmp(&replicas) {
+            Ordering::Less => StatusInput::ScaledUp,
+            Ordering::Greater => StatusInput::ScaledDown,
+            Ordering::Equal => return,
+        };
+        deployment.status.on(input, "");
+        deployment.scale(replicas);
+        let message = format!("scaled from {before} to {replicas} replica(s)");
+        let about = About::deployment(key);
+        self.out
+            .event(EventKind::Scale, EventLevel::Info, about, &message);
+        let message = format!("{key} is {message}");
+        self.out.log(Level::Info, message);
+        self.touched.insert(key.application.clone());
     }
 
     pub(super) fn delete(&mut self, change: &Change) {
@@ -121,6 +177,9 @@ impl Core {
         for application in applications.values_mut().filter(unplanned) {
             let mut deployments = application.deployments.values();
             if deployments.any(|one| one.target.is_some()) {
+                let about = About::application(&application.name);
+                self.out
+                    .event(EventKind::Deploy, EventLevel::Info, about, "deleted");
                 let message = format!("application '{}' is deleted", application.name);
                 self.out.log(Level::Info, message);
             }
@@ -131,9 +190,9 @@ impl Core {
     }
 }
 
-/// A deployment is about to get this target: moves its status as the size of the change asks, and tries anew what had
-/// failed.
-fn retarget(deployment: &mut Deployment, target: &VersionSpec) {
+/// A deployment is about to get this target, with so many replicas: moves its status as the size of the change asks, and
+/// tries anew what had failed.
+fn retarget(deployment: &mut Deployment, target: &VersionSpec, wanted: u32) {
     let version = target.version();
     let proven_before = deployment
         .serving
@@ -152,7 +211,7 @@ fn retarget(deployment: &mut Deployment, target: &VersionSpec) {
         .as_ref()
         .filter(|before| before.version() == version && !gave_up);
     let input = match before {
-        Some(before) => size_of_change(deployment, before, target),
+        Some(before) => size_of_change(deployment, before, target, wanted),
         None => Some(StatusInput::Configured),
     };
     if let Some(input) = input {
@@ -169,14 +228,14 @@ fn size_of_change(
     deployment: &Deployment,
     before: &VersionSpec,
     after: &VersionSpec,
+    wanted: u32,
 ) -> Option<StatusInput> {
-    let count = after.options().num_replicas;
     let mut rescaled = before.options().clone();
-    rescaled.num_replicas = count;
+    rescaled.num_replicas = after.options().num_replicas;
     if rescaled != *after.options() {
         return Some(StatusInput::Configured);
     }
-    match deployment.wanted.target.cmp(&count) {
+    match deployment.wanted.target.cmp(&wanted) {
         Ordering::Less => Some(StatusInput::ScaledUp),
         Ordering::Greater => Some(StatusInput::ScaledDown),
         Ordering::Equal if deployment.status.status == Status::DeployFailed => {

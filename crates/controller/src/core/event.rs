@@ -2,7 +2,10 @@
 
 use eagleray_types::{
     NodeId,
-    control::{ApplicationSpec, Apply, AwaitApplication, Built, Rollback, Unreachable, node_event},
+    control::{
+        ApplicationSpec, Apply, AwaitApplication, Built, EventsRequest, Rollback, Scale,
+        Unreachable, node_event,
+    },
 };
 
 /// One call of one client.
@@ -60,6 +63,9 @@ pub enum Request {
     Rollback {
         rollback: Rollback,
     },
+    Scale {
+        scale: Scale,
+    },
     /// Answered when it is gone.
     Delete {
         name: String,
@@ -96,6 +102,10 @@ pub enum Event {
     History {
         call: CallId,
         application: String,
+    },
+    Events {
+        call: CallId,
+        request: EventsRequest,
     },
     /// A client went away: nobody waits for its answers.
     ClientGone {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use super::{
     clip::{IN_LOG, IN_MESSAGE, clip},
     configure,
-    outbox::Outbox,
+    outbox::{About, EventLevel, Outbox},
 };
 use crate::books::{
     attempts,
     deployment::Deployment,
+    events::EventKind,
     replica::Replica,
     replica_state::ReplicaInput,
     revision::VersionSpec,
@@ -100,6 +101,8 @@ pub(super) fn start_failed(
         out.log_path(&deployment.key, id),
     );
     out.warn_of(&deployment.key, &message);
+    let about = About::replica(&deployment.key, id);
+    out.event(EventKind::Replica, EventLevel::Warning, about, &message);
     if speaks {
         if limit_reached {
             let input = if refused {
@@ -154,4 +157,6 @@ pub(super) fn died(
         deployment.status.message.clone_from(&message);
     }
     out.warn_of(&deployment.key, &message);
+    let about = About::replica(&deployment.key, &replica.id);
+    out.event(EventKind::Replica, EventLevel::Warning, about, &message);
 }

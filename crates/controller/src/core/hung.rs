@@ -11,9 +11,9 @@ use eagleray_types::control;
 use super::{
     clip::{IN_MESSAGE, clip},
     command::Level,
-    outbox::Outbox,
+    outbox::{About, EventLevel, Outbox},
 };
-use crate::books::{deployment::Deployment, replica::Replica};
+use crate::books::{deployment::Deployment, events::EventKind, replica::Replica};
 
 /// Characters of a stack in a status.
 const SHOWN_STACK: usize = 4 * 1024;
@@ -35,6 +35,9 @@ pub(super) fn on_condition(
     match (was_hung, replica.condition.is_hung()) {
         (true, false) => {
             replica.health.excuse(now, out.draw());
+            let about = About::replica(&deployment.key, id);
+            let text = "its event loop turns again";
+            out.event(EventKind::Health, EventLevel::Info, about, text);
             let message = format!(
                 "{}: the event loop of replica {id} turns again",
                 deployment.key
@@ -43,6 +46,8 @@ pub(super) fn on_condition(
         }
         (false, true) => {
             let text = hung_text(replica, now).unwrap_or_default();
+            let about = About::replica(&deployment.key, id);
+            out.event(EventKind::Health, EventLevel::Warning, about, &text);
             out.log(Level::Warning, format!("{}: {text}", deployment.key));
         }
         _ => {}

@@ -7,11 +7,17 @@ use eagleray_types::control::{
 };
 use prost::Message as _;
 
-use super::{command::Level, label::Label, outbox::Outbox, ranks};
+use super::{
+    command::Level,
+    label::Label,
+    outbox::{About, EventLevel, Outbox},
+    ranks,
+};
 use crate::books::{
     Register,
     condition::Condition,
     deployment::Deployment,
+    events::EventKind,
     health::Health,
     replica::{Reach, Replica, ReplicaView},
     replica_state::{ReplicaInput, ReplicaState},
@@ -79,6 +85,8 @@ fn spawn_one(
     };
     let spawn = node_command::Body::Spawn(command(deployment, &replica, out));
     out.node(&replica.node, spawn);
+    let about = About::replica(&deployment.key, &id);
+    out.event(EventKind::Replica, EventLevel::Info, about, "starts");
     register.enter(&id, &deployment.key);
     deployment.replicas.insert(id, replica);
 }
@@ -171,6 +179,8 @@ pub(super) fn replace(deployment: &mut Deployment, id: &str, message: &str, out:
     if deployment.speaks_for(&version) {
         deployment.status.on(StatusInput::ReachLost, message);
     }
+    let about = About::replica(&deployment.key, id);
+    out.event(EventKind::Health, EventLevel::Warning, about, message);
     let message = format!("{}: {message}", deployment.key);
     out.log(Level::Warning, message);
 }

@@ -9,8 +9,8 @@ use std::{mem, time::Duration};
 use eagleray_types::{
     DeploymentKey, NodeId,
     control::{
-        ApiError, ApiResponse, Empty, Relay, ReplicaCommand, Stop, api_response, node_command,
-        replica_command,
+        ApiError, ApiResponse, Empty, EventRecord, Relay, ReplicaCommand, Stop, api_response,
+        node_command, replica_command,
     },
     replica_log_name,
 };
@@ -22,6 +22,53 @@ use super::{
     command::{Command, Level},
     event::CallId,
 };
+use crate::books::events::EventKind;
+
+/// What an event is about; empty where it is about none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct About<'a> {
+    pub(super) application: &'a str,
+    pub(super) deployment: &'a str,
+    pub(super) replica_id: &'a str,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn application(name: &'a str) -> Self {
+        Self {
+            application: name,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn deployment(key: &'a DeploymentKey) -> Self {
+        Self::replica(key, "")
+    }
+
+    pub(super) fn replica(key: &'a DeploymentKey, replica_id: &'a str) -> Self {
+        Self {
+            application: &key.application,
+            deployment: &key.deployment,
+            replica_id,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventLevel {
+    Info,
+    Warning,
+    Error,
+}
+
+impl EventLevel {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -35,6 +82,8 @@ pub(super) struct Outbox {
     /// Wall-clock seconds at the moment zero.
     wall_time_began_s: f64,
     commands: Vec<Command>,
+    /// What has happened, to be numbered.
+    happened: Vec<EventRecord>,
     /// What is desired is not what the store was given last, as far as is known.
     save_wanted: bool,
     /// `Stop` goes out after the update that takes the replica from the routers.
@@ -52,6 +101,7 @@ impl Outbox {
             wall_time_began_s: 0.0,
             save_wanted: false,
             commands: Vec::new(),
+            happened: Vec::new(),
             stops: Vec::new(),
         }
     }
@@ -163,6 +213,30 @@ impl Outbox {
     pub(super) fn warn_of(&mut self, deployment: &DeploymentKey, message: &str) {
         let message = format!("{deployment}: {}", clip(message, IN_LOG));
         self.log(Level::Warning, message);
+    }
+
+    /// Something has happened, for those who watch. `what`: an application, a deployment, or nothing of the kind.
+    pub(super) fn event(
+        &mut self,
+        kind: EventKind,
+        level: EventLevel,
+        what: About<'_>,
+        message: &str,
+    ) {
+        self.happened.push(EventRecord {
+            number: 0,
+            at_s: self.wall_now_s,
+            kind: kind.word().to_owned(),
+            level: level.word().to_owned(),
+            application: what.application.to_owned(),
+            deployment: what.deployment.to_owned(),
+            replica_id: what.replica_id.to_owned(),
+            message: clip(message, IN_LOG).into_owned(),
+        });
+    }
+
+    pub(super) fn take_happened(&mut self) -> Vec<EventRecord> {
+        mem::take(&mut self.happened)
     }
 
     /// The id of the next question to a replica.

@@ -110,9 +110,11 @@ fn changed(
     after: &DeploymentSpec,
 ) -> PlannedDeployment {
     let (change, reasons) = if before.version == after.version {
-        let options = option_changes(&before.options, &after.options, |scope| {
-            scope < Scope::Version
-        });
+        let light = |scope| scope < Scope::Version;
+        let mut options = option_changes(&before.options, &after.options, light);
+        if before.autoscaling_config != after.autoscaling_config {
+            options.push("autoscaling_config changed".to_owned());
+        }
         let change = if options.is_empty() {
             UNTOUCHED
         } else {
@@ -147,7 +149,11 @@ fn reasons(
         reasons.push("its arguments, or code that travels by value, changed".to_owned());
     }
     reasons.extend(surroundings(old, new));
+    reasons.extend(packages(&before.packages, &after.packages));
     reasons.extend(option_changes(&before.options, &after.options, |_| true));
+    if before.autoscaling_config != after.autoscaling_config {
+        reasons.push("autoscaling_config changed".to_owned());
+    }
     if reasons.is_empty() {
         reasons.push("the versions of what it imports changed".to_owned());
     }
@@ -205,6 +211,18 @@ fn code_changes(old: &[CodeFile], new: &[CodeFile]) -> Option<String> {
     };
     let files = differences(&sums(old), &sums(new));
     (!files.is_empty()).then(|| format!("changed code: {}", some_of(&files)))
+}
+
+/// Packages that both have, in other versions: `numpy 1.26.4 -> 2.0.1`.
+pub(crate) fn packages(
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let both = old.iter().filter_map(|(name, before)| {
+        let after = new.get(name)?;
+        (before != after).then(|| format!("{name} {before} -> {after}"))
+    });
+    both.collect()
 }
 
 fn variables(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Option<String> {

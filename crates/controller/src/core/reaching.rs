@@ -14,10 +14,11 @@ use super::{
     command::{Command, Level},
     event::Reached,
     failures, lifecycle,
-    outbox::Outbox,
+    outbox::{About, EventLevel, Outbox},
 };
 use crate::books::{
     deployment::Deployment,
+    events::EventKind,
     replica::Replica,
     replica_state::{ReplicaInput, ReplicaState},
 };
@@ -99,6 +100,10 @@ fn begin_to_serve(deployment: &mut Deployment, id: &str, now: Duration, out: &mu
     if replica.pid == 0 {
         out.list();
     }
+    let took = now.saturating_sub(replica.spawned_at).as_secs_f64();
     let version = replica.spec.version().to_owned();
     deployment.attempts_of(&version).proven = true;
+    let about = About::replica(&deployment.key, id);
+    let message = format!("ready after {took:.1} s");
+    out.event(EventKind::Replica, EventLevel::Info, about, &message);
 }

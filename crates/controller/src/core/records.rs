@@ -6,6 +6,7 @@ use prost::Message as _;
 use super::{
     Core,
     clip::{IN_LOG, clip},
+    outbox::{About, EventLevel},
     render::render,
     validate::api_error,
 };
@@ -14,6 +15,7 @@ use crate::{
         Books,
         application::Application,
         desired::{Change, DELETED_KEPT_S, Plan},
+        events::EventKind,
         history::{self, Record},
         status::Status,
     },
@@ -38,17 +40,24 @@ impl Core {
                 clip(&status.message, IN_LOG).into_owned()
             });
             if let (Some(outcome), Some(last)) = (outcome, plan.history.last()) {
-                settled.push(Change::Settle {
+                let outcome = Outcome {
+                    ended_at_s: wall_time_s,
+                    ..outcome
+                };
+                let (level, message) = said(last, &outcome);
+                let change = Change::Settle {
                     application: name.clone(),
                     number: last.number(),
-                    outcome: Outcome {
-                        ended_at_s: wall_time_s,
-                        ..outcome
-                    },
-                });
+                    outcome,
+                };
+                settled.push((change, level, message));
             }
         }
-        for change in settled {
+        for (change, level, message) in settled {
+            if let Change::Settle { application, .. } = &change {
+                let about = About::application(application);
+                self.out.event(EventKind::Deploy, level, about, &message);
+            }
             self.learn(&change);
         }
     }
@@ -67,6 +76,28 @@ impl Core {
     fn learn(&mut self, change: &Change) {
         if self.books.desired.apply(change) {
             self.out.want_save();
+        }
+    }
+}
+
+/// The end of a deploy in words.
+fn said(record: &Record, outcome: &Outcome) -> (EventLevel, String) {
+    let number = record.number();
+    let took = outcome.ended_at_s - record.entry.record.deployed_at_s;
+    let failure = outcome.failure.as_ref().map_or("", |one| &one.message);
+    match outcome.verdict() {
+        Verdict::RolledBack => {
+            let message =
+                format!("r{number} did not come up, and what ran before serves: {failure}");
+            (EventLevel::Error, message)
+        }
+        Verdict::Failed => {
+            let message = format!("r{number} did not come up: {failure}");
+            (EventLevel::Error, message)
+        }
+        _ => {
+            let message = format!("r{number} is running after {took:.1} s");
+            (EventLevel::Info, message)
         }
     }
 }

@@ -14,12 +14,13 @@ use super::{
     configure,
     failures::{self, Death, SIGKILL},
     health, hung, lifecycle,
-    outbox::Outbox,
+    outbox::{About, EventLevel, Outbox},
     reaching,
 };
 use crate::books::{
     dead::Dead,
     deployment::Deployment,
+    events::EventKind,
     replica::Replica,
     replica_state::{ReplicaInput, ReplicaState},
 };
@@ -100,7 +101,10 @@ impl Core {
         let out = &mut self.out;
         deployment.bury(Dead::of(&replica, exited));
         match replica.state {
-            ReplicaState::Stopping | ReplicaState::Stopped => {}
+            ReplicaState::Stopping | ReplicaState::Stopped => {
+                let about = About::replica(&deployment.key, &replica.id);
+                out.event(EventKind::Replica, EventLevel::Info, about, "has stopped");
+            }
             ReplicaState::Starting => {
                 let mut error =
                     format!("the replica ended while it was starting: {}", exited.reason);

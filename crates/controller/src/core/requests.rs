@@ -15,7 +15,7 @@ use super::{
     command::{Command, Level, Save},
     effect::{Answer, Pending},
     event::{CallId, Origin, Request, SaveError},
-    notes, plan, rollback,
+    notes, plan, rollback, scaling,
     validate::{api_error, validate},
 };
 use crate::books::{
@@ -82,6 +82,7 @@ impl Core {
                 };
                 (change, Answer::AtOnce)
             }
+            Request::Scale { scale } => (scaling::change(&self.books, &scale)?, Answer::AtOnce),
             Request::Delete { name } => (delete(name), Answer::WhenGone),
             Request::BeginDelete { name } => (delete(name), Answer::AtOnce),
             Request::DeleteAll => (Change::DeleteAll { wall_time_s }, Answer::WhenGone),
@@ -210,7 +211,16 @@ pub(super) fn deploy(
     wall_time_s: f64,
 ) -> Change {
     let before = books.plan(&spec.name).map(|plan| &plan.target.spec);
-    let planned = plan::compare(before, Some(&spec));
+    let mut planned = plan::compare(before, Some(&spec));
+    let revision = Revision::new(spec);
+    let spec = &revision.spec;
+    if let Some(plan) = books.plan(&spec.name) {
+        let rollback = origin.rollback_of != 0;
+        for one in &mut planned.deployments {
+            one.replicas_before = plan.wanted(&one.name);
+            one.replicas_after = plan.would_want(&revision, rollback, &one.name);
+        }
+    }
     let history = books.desired.history(&spec.name);
     let record = RevisionRecord {
         application: spec.name.clone(),
@@ -234,7 +244,7 @@ pub(super) fn deploy(
         ..RevisionRecord::default()
     };
     Change::Deploy {
-        revision: Arc::new(Revision::new(spec)),
+        revision: Arc::new(revision),
         entry: Arc::new(Entry::new(record)),
     }
 }

@@ -1,9 +1,12 @@
 //! Back to an earlier deploy: its code, its options, and what was declared with it.
 
+use std::collections::BTreeMap;
+
 use eagleray_types::control::{ApiError, ApplicationSpec, Rollback};
 
 use super::{
     event::{Origin, Source},
+    plan::packages,
     validate::api_error,
 };
 use crate::books::{Books, history::History};
@@ -37,6 +40,35 @@ pub(super) fn earlier(
         ..Origin::default()
     };
     Ok((record.revision.spec.clone(), Box::new(origin)))
+}
+
+/// What a rollback does not bring back: an interpreter or packages that have changed since.
+pub(super) fn warnings(
+    present: &ApplicationSpec,
+    earlier: &ApplicationSpec,
+    number: u64,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let changed = packages(&packages_of(earlier), &packages_of(present));
+    if !changed.is_empty() {
+        warnings.push(format!(
+            "packages have changed since r{number}: {}; a rollback brings back code, not packages, so it runs with what \
+             is installed now",
+            changed.join(", ")
+        ));
+    }
+    if earlier.python != present.python {
+        warnings.push(format!(
+            "r{number} runs with {} again, where the present revision has {}",
+            earlier.python, present.python
+        ));
+    }
+    warnings
+}
+
+fn packages_of(spec: &ApplicationSpec) -> BTreeMap<String, String> {
+    let deployments = spec.deployments.iter();
+    deployments.flat_map(|one| one.packages.clone()).collect()
 }
 
 fn not_kept(name: &str, revision: &str, history: &History) -> ApiError {

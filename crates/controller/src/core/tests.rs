@@ -8,6 +8,7 @@ mod crash_loops;
 mod deletes;
 mod departure;
 mod deploys;
+mod events;
 mod failures;
 mod history;
 mod options;

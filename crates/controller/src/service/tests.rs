@@ -5,6 +5,7 @@ use stage::*;
 mod disk;
 mod ends;
 mod full_disk;
+mod history;
 mod stage;
 mod watchers;
 

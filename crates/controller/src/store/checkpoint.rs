@@ -11,7 +11,9 @@
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-pub use super::root::{Loaded, Outcome, Root, RootApplication, RootDeleted, RootRecord, Verdict};
+pub use super::root::{
+    Loaded, Outcome, Root, RootApplication, RootCount, RootDeleted, RootRecord, Verdict,
+};
 use super::{Store, StoreError, sha256_hex, upgrade};
 
 /// 2: deploys are recorded by number. 1: the revisions that can be gone back to, and no more.

@@ -47,6 +47,20 @@ pub struct RootApplication {
     /// Its deploys, oldest first. The last is the target.
     #[prost(message, repeated, tag = "20")]
     pub records: Vec<RootRecord>,
+    /// By deployment: how many replicas somebody asked for.
+    #[prost(btree_map = "string, message", tag = "21")]
+    pub counts: BTreeMap<String, RootCount>,
+}
+
+/// How many replicas, where that is not what the options say.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RootCount {
+    /// Of the target.
+    #[prost(uint32, optional, tag = "1")]
+    pub target: Option<u32>,
+    /// Of what serves.
+    #[prost(uint32, optional, tag = "2")]
+    pub serving: Option<u32>,
 }
 
 /// One deploy. What is known when it begins never changes and is a blob; what comes of it is here.

@@ -4,8 +4,8 @@ use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
 use eagleray_client::Conversation;
 use eagleray_types::control::{
-    ApiRequest, ApiResponse, AwaitApplication, Empty, NodeRequest, NodeResponse, Rollback,
-    api_request, api_response, node_request, node_response,
+    ApiRequest, ApiResponse, AwaitApplication, Empty, EventsRequest, NodeRequest, NodeResponse,
+    Rollback, Scale, api_request, api_response, node_request, node_response,
 };
 use parking_lot::Mutex;
 use prost::Message;
@@ -129,6 +129,52 @@ impl Client {
             api_response::Body::Deployed(deployed) => convert::deployed(py, &deployed),
             _ => Err(unexpected()),
         }
+    }
+
+    /// The deploys of one application, or of all (empty), newest first.
+    fn history<'py>(&self, py: Python<'py>, application: String) -> PyResult<Bound<'py, PyList>> {
+        match self.controller(py, api_request::Body::History(application), None)? {
+            api_response::Body::History(history) => {
+                let list = PyList::empty(py);
+                for record in &history.revisions {
+                    list.append(convert::revision(py, record)?)?;
+                }
+                Ok(list)
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// What happened after the event of that number, oldest first.
+    fn events<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Bound<'py, PyList>> {
+        let request = EventsRequest { since, limit: 0 };
+        match self.controller(py, api_request::Body::Events(request), None)? {
+            api_response::Body::Events(events) => {
+                let list = PyList::empty(py);
+                for event in &events.events {
+                    list.append(convert::event(py, event)?)?;
+                }
+                Ok(list)
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Another number of replicas; returns when that is durable.
+    fn scale(
+        &self,
+        py: Python<'_>,
+        application: String,
+        deployment: String,
+        replicas: u32,
+    ) -> PyResult<()> {
+        let scale = Scale {
+            application,
+            deployment,
+            replicas,
+        };
+        self.controller(py, api_request::Body::Scale(scale), None)
+            .map(drop)
     }
 
     /// Waits until the application is gone.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use eagleray_types::control::{
     ApiError, ApplicationSpec, ApplicationStatus, CodeFile, Deployed, DeploymentSpec,
-    DeploymentStatus, NodeInfo, Output,
+    DeploymentStatus, EventRecord, NodeInfo, Output, RevisionRecord,
 };
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -52,6 +52,8 @@ fn deployment_spec(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentSpec> {
         options: options::from_dict(&field(dict, "options")?)?,
         version_note: field(dict, "version_note")?,
         calls: field(dict, "calls")?,
+        packages: field::<BTreeMap<_, _>>(dict, "packages")?,
+        autoscaling_config: field(dict, "autoscaling_config")?,
     })
 }
 
@@ -59,6 +61,40 @@ pub(super) fn deployed<'py>(py: Python<'py>, message: &Deployed) -> PyResult<Bou
     let dict = PyDict::new(py);
     dict.set_item("revision", &message.revision)?;
     dict.set_item("notes", &message.notes)?;
+    dict.set_item("number", message.number)?;
+    dict.set_item("rollback_of", message.rollback_of)?;
+    Ok(dict)
+}
+
+pub(super) fn revision<'py>(
+    py: Python<'py>,
+    message: &RevisionRecord,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("application", &message.application)?;
+    dict.set_item("number", message.number)?;
+    dict.set_item("revision", &message.revision)?;
+    dict.set_item("deployed_at_s", message.deployed_at_s)?;
+    dict.set_item("author", &message.author)?;
+    dict.set_item("message", &message.message)?;
+    dict.set_item("result", &message.result)?;
+    dict.set_item("changed", &message.changed)?;
+    dict.set_item("source", &message.source)?;
+    dict.set_item("rollback_of", message.rollback_of)?;
+    dict.set_item("current", message.current)?;
+    Ok(dict)
+}
+
+pub(super) fn event<'py>(py: Python<'py>, message: &EventRecord) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("number", message.number)?;
+    dict.set_item("at_s", message.at_s)?;
+    dict.set_item("kind", &message.kind)?;
+    dict.set_item("level", &message.level)?;
+    dict.set_item("application", &message.application)?;
+    dict.set_item("deployment", &message.deployment)?;
+    dict.set_item("replica_id", &message.replica_id)?;
+    dict.set_item("message", &message.message)?;
     Ok(dict)
 }
 

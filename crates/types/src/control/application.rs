@@ -64,4 +64,10 @@ pub struct DeploymentSpec {
     /// Deployments of the application that it has handles of, as far as its arguments tell.
     #[prost(string, repeated, tag = "6")]
     pub calls: Vec<String>,
+    /// Installed packages that its code names, with their versions.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub packages: std::collections::BTreeMap<String, String>,
+    /// JSON of its `autoscaling_config`; empty: none, and its number of replicas is what is stated.
+    #[prost(string, tag = "8")]
+    pub autoscaling_config: String,
 }

@@ -3,7 +3,10 @@
 use eagleray_types::control::{ApplicationSpec, DeploymentSpec, RevisionRecord};
 
 use super::*;
-use crate::store::checkpoint::Verdict;
+use crate::{
+    books::history::Record,
+    store::checkpoint::{Loaded, Verdict},
+};
 
 fn revision(application: &str, version: u32) -> Arc<Revision> {
     Arc::new(Revision::new(ApplicationSpec {

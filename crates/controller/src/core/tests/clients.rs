@@ -1,7 +1,8 @@
 //! Clients of the world: what they ask, and the answers that they got.
 
 use eagleray_types::control::{
-    ApplicationSpec, ApplicationStatus, AwaitApplication, RevisionRecord, Rollback, api_response,
+    ApplicationSpec, ApplicationStatus, AwaitApplication, EventRecord, EventsRequest,
+    RevisionRecord, Rollback, Scale, api_response,
 };
 
 use super::world::World;
@@ -54,6 +55,27 @@ impl World {
             Some(api_response::Body::History(history)) => history.revisions.clone(),
             other => panic!("{other:?}"),
         }
+    }
+
+    pub(super) fn events_since(&mut self, since: u64) -> Vec<EventRecord> {
+        let call = self.call();
+        let request = EventsRequest { since, limit: 0 };
+        self.feed(Event::Events { call, request });
+        match self.reply(call) {
+            Some(api_response::Body::Events(events)) => events.events.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn scale(&mut self, deployment: &str, replicas: u32) -> CallId {
+        let call = self.call();
+        let scale = Scale {
+            application: "a".into(),
+            deployment: deployment.into(),
+            replicas,
+        };
+        self.request(call, Request::Scale { scale });
+        call
     }
 
     pub(super) fn delete(&mut self, name: &str) -> CallId {

@@ -229,3 +229,29 @@ fn the_values_of_environment_variables_are_not_in_what_changed() {
         "{text}"
     );
 }
+
+#[test]
+fn a_rollback_says_which_packages_are_not_what_they_were() {
+    let mut world = World::new(1);
+    let with_numpy = |version: &str, numpy: &str| {
+        let mut spec = simple(version, 1);
+        let packages = [("numpy", numpy), ("pandas", "2.1.0")];
+        let packages = packages.map(|(name, number)| (name.to_owned(), number.to_owned()));
+        spec.deployments[0].packages = packages.into();
+        with_revision(spec)
+    };
+    world.deploy(with_numpy("v1", "1.26.4"));
+    world.run();
+    world.deploy(with_numpy("v2", "2.0.1"));
+    world.run();
+    let call = world.rollback("a", "");
+    world.run();
+    let notes = world.notes(call);
+    assert!(notes[0].contains("numpy 2.0.1 -> 1.26.4"), "{notes:?}");
+    let warning = notes.last().unwrap();
+    assert!(
+        warning.contains("since r1: numpy 1.26.4 -> 2.0.1; a rollback brings back code"),
+        "{notes:?}"
+    );
+    assert!(!warning.contains("pandas"), "{notes:?}");
+}

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use eagleray_types::DeploymentKey;
+use eagleray_types::{DeploymentKey, control::api_response};
 
-use super::world::{Behaviour, World, application, deployment, simple};
+use super::world::{Behaviour, World, application, deployment, simple, with_revision};
 
 /// As an autoscaler will.
 fn scale(world: &mut World, count: u32) {
@@ -96,4 +96,113 @@ fn replicas_that_end_together_are_one_update() {
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.routed_to("d").len(), 50);
     world.assert_at_rest();
+}
+
+#[test]
+fn what_somebody_asked_for_outlives_deploys_rollbacks_and_the_controller() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    world.run();
+    let call = world.scale("d", 5);
+    world.run();
+    assert!(matches!(
+        world.reply(call),
+        Some(api_response::Body::Done(_))
+    ));
+    assert_eq!(world.running("v1").len(), 5);
+    let status = world.status("a");
+    assert_eq!(status.deployments[0].target_replicas, 5);
+    assert_eq!(status.deployments[0].status_trigger, "UPSCALE_COMPLETED");
+
+    world.restart_controller(2);
+    world.start();
+    world.run();
+    assert_eq!(world.running("v1").len(), 5, "another controller knows it");
+    world.deploy(simple("v2", 2));
+    world.run();
+    assert_eq!(
+        world.running("v2").len(),
+        5,
+        "new code is not another number"
+    );
+    let call = world.rollback("a", "r1");
+    world.run();
+    assert_eq!(world.running("v1").len(), 5, "{:?}", world.notes(call));
+    world.deploy(simple("v1", 3));
+    world.run();
+    assert_eq!(world.running("v1").len(), 3, "another number wins");
+    world.deploy(simple("v1", 2));
+    world.run();
+    assert_eq!(world.running("v1").len(), 2, "and ends what was asked for");
+    world.assert_at_rest();
+}
+
+#[test]
+fn while_an_update_does_not_come_up_what_serves_keeps_the_size_that_was_asked_for() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run();
+    world.scale("d", 4);
+    world.run();
+    world.behaviours.insert("v2".into(), Behaviour::StartHangs);
+    world.deploy(simple("v2", 2));
+    world.run();
+    world.restart_controller(2);
+    world.start();
+    world.run();
+    let victim = world.running("v1")[0].clone();
+    world.kill(&victim);
+    world.run();
+    assert_eq!(world.running("v1").len(), 4);
+    world.behaviours.clear();
+    world.run();
+    assert_eq!(world.running("v2").len(), 2);
+    world.assert_at_rest();
+}
+
+#[test]
+fn none_is_a_number_too_and_more_come_back_from_it() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 2));
+    world.run();
+    world.scale("d", 0);
+    world.run();
+    assert_eq!(world.routed_to("d").len(), 0);
+    assert_eq!(world.status("a").status, "RUNNING");
+    world.assert_at_rest();
+    world.scale("d", 3);
+    world.run();
+    assert_eq!(world.routed_to("d").len(), 3);
+    world.assert_at_rest();
+}
+
+#[test]
+fn what_cannot_be_scaled_says_why() {
+    let mut world = World::new(1);
+    let call = world.scale("d", 2);
+    world.run();
+    assert_eq!(world.error(call).0, "not_found");
+    let mut spec = simple("v1", 1);
+    spec.deployments[0].autoscaling_config = "{}".into();
+    world.deploy(with_revision(spec));
+    world.run();
+    let call = world.scale("e", 2);
+    world.run();
+    assert_eq!(
+        world.error(call).1,
+        "application 'a' has no deployment 'e'; it has d"
+    );
+    let call = world.scale("d", 2);
+    world.run();
+    let (kind, message) = world.error(call);
+    assert!(
+        kind == "conflict" && message.contains("autoscaling_config"),
+        "{message}"
+    );
+    world.deploy(simple("v1", 1));
+    world.run();
+    let call = world.scale("d", 10_001);
+    world.run();
+    assert_eq!(world.error(call).0, "invalid");
+    assert_eq!(world.running("v1").len(), 1);
 }

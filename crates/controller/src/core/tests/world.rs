@@ -8,8 +8,8 @@ use std::{
 use eagleray_types::{
     DeploymentKey, NodeId,
     control::{
-        ApiResponse, DeploymentTarget, Exited, Failed, Ready, Relay, ReplicaEvent, RouteTable,
-        Spawn, api_response, node_event, replica_event,
+        ApiResponse, DeploymentTarget, EventRecord, Exited, Failed, Ready, Relay, ReplicaEvent,
+        RouteTable, Spawn, api_response, node_event, replica_event,
     },
 };
 use prost::Message as _;
@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) routes: RouteTable,
     pub(super) stored: Loaded,
     pub(super) blobs: BTreeMap<String, Vec<u8>>,
+    /// What the next controller remembers.
+    pub(super) events: Vec<EventRecord>,
     pub(super) fail_saves: bool,
     pub(super) missing_files: bool,
     /// Commands since the last `take_commands`, as words.
@@ -139,6 +141,7 @@ impl World {
             core: Core::new(core_options, &loaded),
             stored: loaded,
             blobs: BTreeMap::new(),
+            events: Vec::new(),
             now: Duration::from_secs(1000),
             processes: BTreeMap::new(),
             builds: BTreeMap::new(),
@@ -187,6 +190,8 @@ impl World {
         next.ids = std::mem::take(&mut self.ids);
         next.dead = std::mem::take(&mut self.dead);
         next.calls = self.calls;
+        next.events = std::mem::take(&mut self.events);
+        next.core.remember(next.events.clone());
         next.blobs = std::mem::take(&mut self.blobs);
         *self = next;
     }
@@ -408,6 +413,7 @@ impl World {
                         reached,
                     });
                 }
+                Command::Keep(event) => self.events.push(event),
                 Command::Log { .. } | Command::Listen => {}
             }
         }

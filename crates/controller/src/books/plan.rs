@@ -1,0 +1,132 @@
+//! What one application should be: its target, what serves until that is there, and how many of each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use eagleray_types::control::Route;
+
+use super::{
+    counts::Counts,
+    history::{Entry, History, Record},
+    revision::{Revision, VersionSpec},
+};
+
+/// What one application should be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) target: Arc<Revision>,
+    /// Its deploys, the target's last.
+    pub(crate) history: History,
+    /// By deployment: the revision that last ran at full size.
+    pub(crate) serving: BTreeMap<String, Arc<Revision>>,
+    /// Where it is reachable now. It follows the target once the target's ingress can answer.
+    pub(crate) route: Option<Route>,
+    /// How many replicas somebody asked for, by deployment.
+    pub(super) counts: Counts,
+}
+
+impl Plan {
+    pub(super) fn new(target: Arc<Revision>, history: History) -> Self {
+        Self {
+            target,
+            history,
+            serving: BTreeMap::new(),
+            route: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// How many replicas of a deployment of the target are wanted.
+    pub(crate) fn wanted(&self, deployment: &str) -> u32 {
+        let stated = stated(&self.target, deployment);
+        self.counts.target(deployment).unwrap_or(stated)
+    }
+
+    /// How many are wanted of what serves.
+    pub(crate) fn wanted_serving(&self, deployment: &str) -> u32 {
+        let serving = self.serving.get(deployment);
+        let stated = serving.map_or(0, |serving| stated(serving, deployment));
+        self.counts.serving(deployment).unwrap_or(stated)
+    }
+
+    /// How many are wanted once `revision` is the target.
+    pub(crate) fn would_want(&self, revision: &Revision, rollback: bool, deployment: &str) -> u32 {
+        let after = stated(revision, deployment);
+        let keeps = rollback || after == stated(&self.target, deployment);
+        let asked = self.counts.target(deployment).filter(|_| keeps);
+        asked.unwrap_or(after)
+    }
+
+    pub(super) fn scale(&mut self, deployment: &str, replicas: u32) -> bool {
+        if self.target.find_spec(deployment).is_none() {
+            return false;
+        }
+        let asked = Some(replicas).filter(|count| *count != stated(&self.target, deployment));
+        let serves = self.serving.get(deployment) == Some(&self.target);
+        self.counts.ask(deployment, asked, serves)
+    }
+
+    pub(super) fn serve(&mut self, deployment: &str, revision: &Arc<Revision>) -> bool {
+        let before = self
+            .serving
+            .insert(deployment.to_owned(), Arc::clone(revision));
+        let news = before.as_ref() != Some(revision);
+        if news {
+            let is_target = *revision == self.target;
+            self.counts.serve(deployment, is_target);
+        }
+        news
+    }
+
+    pub(super) fn dismiss(&mut self, deployment: &str) -> bool {
+        self.counts.forget(deployment);
+        self.serving.remove(deployment).is_some()
+    }
+
+    pub(super) fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
+        let rollback = entry.record.rollback_of != 0;
+        let kept = self.counts.names().filter_map(|name| {
+            let after = revision.find_spec(name)?.options.num_replicas;
+            let wanted = self.would_want(revision, rollback, name);
+            Some((name.to_owned(), wanted)).filter(|_| wanted != after)
+        });
+        let kept: BTreeMap<String, u32> = kept.collect();
+        self.counts.keep(&kept);
+        self.target = Arc::clone(revision);
+        self.history
+            .add(Record::new(Arc::clone(entry), Arc::clone(revision)));
+    }
+
+    /// Revisions that can be gone back to, newest first, beginning with the target.
+    pub(crate) fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        self.history.revisions()
+    }
+
+    /// Wall-clock seconds, only shown.
+    pub(crate) fn deployed_at_s(&self) -> f64 {
+        let last = self.history.last();
+        last.map_or(0.0, |last| last.entry.record.deployed_at_s)
+    }
+
+    /// Every deployment of the target, and those that it has no more but that still serve.
+    pub(crate) fn deployments(&self) -> BTreeSet<&str> {
+        let targeted = self.target.spec.deployments.iter();
+        let serving = self.serving.keys().map(String::as_str);
+        targeted
+            .map(|one| one.name.as_str())
+            .chain(serving)
+            .collect()
+    }
+
+    pub(crate) fn serving(&self, deployment: &str) -> Option<VersionSpec> {
+        self.serving.get(deployment)?.find(deployment)
+    }
+}
+
+/// How many replicas the options of a revision state.
+fn stated(revision: &Revision, deployment: &str) -> u32 {
+    let spec = revision.find_spec(deployment);
+    spec.map_or(0, |spec| spec.options.num_replicas)
+}
