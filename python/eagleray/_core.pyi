@@ -19,6 +19,7 @@ __all__ = [
     "in_forked_child",
     "merge_config",
     "parse_json",
+    "plain_json",
 ]
 
 # --- driver side (crates/py/src/client.rs) -------------------------------------------------------------------------
@@ -128,6 +129,9 @@ class Timer:
 
 def parse_json(data: bytes, /) -> Any:
     """What `json.loads` gives, or ValueError: for invalid JSON, and for what only `json.loads` takes."""
+
+def plain_json(value: Any, /) -> bytes | None:
+    """What Starlette's `JSONResponse` makes of plain data; None: it is something else, and nothing was done with it."""
 
 # --- replica side (crates/py/src/replica.rs) -----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ mod client;
 mod config;
 mod json;
 mod options;
+mod plain_json;
 mod region;
 mod replica;
 mod timer;
@@ -18,6 +19,8 @@ mod _core {
     use crate::json::parse_json;
     #[pymodule_export]
     use crate::options::deployment_options;
+    #[pymodule_export]
+    use crate::plain_json::plain_json;
     #[pymodule_export]
     use crate::region::Region;
     #[pymodule_export]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray._closing import is_closed
 from eagleray._request import current
-from eagleray._user_code import children, failure, log, websocket
+from eagleray._user_code import children, compiled, failure, log, websocket
 from eagleray._user_code.data import as_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _NOTHING, _HEAD, _PART, _ALL = range(4)
 def on_loop(app: Callable[..., Any], state: dict[str, Any]) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
     """What a task runs for each request to `app`; `state` is what its lifespan left for requests."""
     set_current = current.set
+    routes = compiled.of_application(app)
 
     async def run(request: _core.Request) -> None:
         scope = request.begin()
@@ -44,7 +45,10 @@ def on_loop(app: Callable[..., Any], state: dict[str, Any]) -> Callable[[_core.R
         scope["extensions"] = {}
         exchange = Exchange(request)
         try:
-            await app(scope, exchange.receive, exchange.send)
+            if routes is None or (found := routes.find(scope)) is None:
+                await app(scope, exchange.receive, exchange.send)
+            else:
+                await routes.run(*found, scope, exchange)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and is_closed(request.task):
                 request.done()
@@ -115,6 +119,20 @@ class Exchange:
             self._sending = asyncio.get_running_loop().call_soon(self._send_head)
             return
         raise RuntimeError(f"the ASGI application sent {kind!r} {_SAID[self._phase]}")
+
+    def whole_body(self) -> bytes | None:
+        """The body, if it is all there and nothing of it was received."""
+        return self._request.body()
+
+    def answer(self, status: int, headers: Any, body: Any) -> None:
+        """All of an answer, at once: as its start and its only part would be sent."""
+        if self._phase != _NOTHING:
+            raise RuntimeError(f"the ASGI application sent 'http.response.start' {_SAID[self._phase]}")
+        self._head = {"status": status}
+        if status == 500 and self._request.remaining_s == 0.0:
+            status, headers, body = failure.LATE
+        self._request.respond(status, headers, as_bytes(body), False)
+        self._end()
 
     async def _first(self, message: MutableMapping[str, Any]) -> None:
         """The head, if it has not left, with the first of the body."""

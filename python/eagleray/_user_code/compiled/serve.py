@@ -1,0 +1,149 @@
+"""The compiled routes of one application, and how a request to one of them runs."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from eagleray._user_code.compiled import body, errors, framework, reply
+from eagleray._user_code.compiled.plan import ASYNC, Plan
+from eagleray._user_code.compiled.run import Exchange, Run, in_thread
+from eagleray._user_code.compiled.solve import solve, solve_leaf
+from eagleray._user_code.compiled.table import Table
+
+
+def compile_routes(app: Any) -> Compiled:
+    """What can be compiled of a FastAPI application that has started."""
+    changed = framework.differences()
+    if changed:
+        return Compiled(app, f"{framework.versions()} not known: {', '.join(changed[:3])}")
+    return Compiled(app, framework.why_not(app))
+
+
+class Compiled:
+    """See the module. With `reason`, nothing is compiled."""
+
+    def __init__(self, app: Any, reason: str = "") -> None:
+        self.reason = reason
+        self._app = app
+        self._router = app.router
+        self._table = None if reason else Table(app)
+        if self._table is None:
+            return
+        self._layers = (framework.layers(app) or [])[:-1]
+        self._telemetry_is_off = framework.telemetry_check(app)
+        self._watched = [(one, one.routes, len(one.routes), _version(one)) for one in framework.watched(app.router)]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Of all routes that have one."""
+        entries = [] if self._table is None else self._table.entries
+        return [entry.plan for entry in entries if entry is not None and entry.plan is not None]
+
+    def summary(self) -> str:
+        """For the log: the routes that are compiled, and of the others why not."""
+        if self._table is None:
+            return f"FastAPI routes are called as ASGI: {self.reason}"
+        entries = [entry for entry in self._table.entries if entry is not None]
+        compiled = [f"{','.join(sorted(one.methods))} {one.path}" for one in entries if one.plan is not None]
+        others = [f"{one.path} ({one.reason})" for one in entries if one.reason]
+        text = f"{len(compiled)} FastAPI routes compiled: {', '.join(compiled[:20])}"
+        if len(compiled) > 20:
+            text += f" and {len(compiled) - 20} more"
+        return f"{text}; called as ASGI: {', '.join(others[:20])}" if others else text
+
+    def find(self, scope: dict[str, Any]) -> tuple[Plan, dict[str, Any]] | None:
+        """The plan for a request and its path parameters; None: the application is to be called as ASGI."""
+        if self._table is None or not self.is_current():
+            return None
+        try:
+            plan, values = self._table.find(scope["method"], self._path(scope))
+        except Exception:
+            return None  # a converter of the user's raised: it does so again where FastAPI expects it
+        return None if plan is None or plan.overridden() else (plan, values)
+
+    def _path(self, scope: dict[str, Any]) -> str:
+        """Where Starlette looks for a route."""
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        if not root or not path.startswith(root):
+            return path
+        if path == root:
+            return ""
+        return path[len(root) :] if path[len(root)] == "/" else path
+
+    def why_not(self, scope: dict[str, Any]) -> str:
+        """Why a request is not answered by a compiled route, in a few words."""
+        if self._table is None:
+            return self.reason
+        if not self.is_current():
+            return "changed after the start"
+        for entry in self._table.entries:
+            if entry is None:
+                return "unknown kind of route"
+            if (not entry.methods or scope["method"] in entry.methods) and entry.match(self._path(scope)):
+                return entry.reason or ("dependencies overridden" if entry.plan else "no FastAPI route")
+        return "no route matches"
+
+    def is_current(self) -> bool:
+        """Whether the application is as it was when its routes were compiled."""
+        if self._table is None:
+            return False
+        if not self._telemetry_is_off() or self._app.root_path or self._app.router is not self._router:
+            return False
+        for router, routes, count, version in self._watched:
+            if router.routes is not routes or len(routes) != count or _version(router) != version:
+                return False
+        return True
+
+    async def run(self, plan: Plan, path_params: dict[str, Any], scope: dict[str, Any], exchange: Exchange) -> None:
+        """Answers a request; what it raises is what the application would raise."""
+        run = Run(plan, path_params, scope, exchange)
+        if plan.whole:
+            await self._run_whole(run)
+            return
+        try:
+            await reply.send(run, await _made(run))
+        except Exception as error:
+            await errors.handle(self._layers, run, error)
+
+    async def _run_whole(self, run: Run) -> None:
+        """With the exit stacks that dependencies are left by, where FastAPI has them."""
+        scope = run.scope
+        async with AsyncExitStack() as run.files:
+            scope["fastapi_middleware_astack"] = run.files
+            run.fill_scope()
+            try:
+                sent = False
+                async with AsyncExitStack() as run.request_stack:
+                    scope["fastapi_inner_astack"] = run.request_stack
+                    async with AsyncExitStack() as run.function_stack:
+                        scope["fastapi_function_astack"] = run.function_stack
+                        made = await _made(run)
+                    await reply.send(run, made)
+                    sent = True
+                if not sent:
+                    raise await framework.swallowed_error()
+            except Exception as error:
+                await errors.handle(self._layers, run, error)
+
+
+def _version(router: Any) -> Any:
+    return getattr(router, "_routes_version", None)
+
+
+async def _made(run: Run) -> Any:
+    """Reads the request, calls what is to be called, and makes the answer."""
+    plan = run.plan
+    if plan.reads_body:
+        await body.read(run)
+    node = plan.node
+    values, wrong = await solve(node, run) if node.needs_loop(run) else solve_leaf(node, run)
+    if wrong:
+        raise body.validation_error(run, wrong, run.body)
+    if node.kind == ASYNC:
+        result = await node.call(**values)
+    else:
+        result = await in_thread(partial(node.call, **values))
+    return await plan.answer.make(run, result)
