@@ -257,7 +257,7 @@ impl Core {
     pub fn statuses(&self, now: Duration) -> Vec<ApplicationStatus> {
         let mut all: BTreeMap<&str, ApplicationStatus> = BTreeMap::new();
         for one in self.books.applications.values() {
-            let status = render::render(one, self.books.plan(&one.name), now);
+            let status = render::render(one, &self.books, now);
             all.insert(&one.name, status);
         }
         for one in self.books.desired.declared.iter() {
@@ -273,22 +273,29 @@ impl Core {
         self.forget_deleted();
         self.begin_requests();
         if self.listed {
-            let mut changes = BTreeMap::new();
-            for name in mem::take(&mut self.touched) {
-                let targets = self.look_at(&name, now);
-                changes.insert(name, targets);
+            self.publish(now);
+            if self.settle_records(now) {
+                self.publish(now);
             }
-            if let Some(update) = self.targets.update(changes) {
-                self.out.push(Command::Publish(update));
-            }
-            self.out.release_stops();
-            self.settle_records(now);
             self.builds
                 .follow(&self.books.desired.declared, now, &mut self.out);
             self.waits
                 .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }
         self.save_learnt(now);
+    }
+
+    /// Decides for what was touched, and has routers told of it.
+    fn publish(&mut self, now: Duration) {
+        let mut changes = BTreeMap::new();
+        for name in mem::take(&mut self.touched) {
+            let targets = self.look_at(&name, now);
+            changes.insert(name, targets);
+        }
+        if let Some(update) = self.targets.update(changes) {
+            self.out.push(Command::Publish(update));
+        }
+        self.out.release_stops();
     }
 
     fn touch_all(&mut self) {

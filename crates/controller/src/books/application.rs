@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use eagleray_types::DeploymentKey;
 
-use super::{deployment::Deployment, desired::Plan, status::Status};
+use super::{deployment::Deployment, desired::Plan, history::Record, status::Status};
+use crate::store::checkpoint::Outcome;
 
 #[derive(Debug)]
 pub(crate) struct Application {
     pub(crate) name: String,
     pub(crate) deployments: BTreeMap<String, Deployment>,
-    /// Requests that begin now count under this number in [`super::tallies`]; 0: they are not counted.
-    pub(crate) mark: u64,
+    /// What has come of the newest deploy, until it is written into its record: when the proxies have been told that
+    /// requests count for it no more.
+    pub(crate) ending: Option<Outcome>,
 }
 
 impl Application {
@@ -19,7 +21,7 @@ impl Application {
         Self {
             name: name.to_owned(),
             deployments: BTreeMap::new(),
-            mark: 0,
+            ending: None,
         }
     }
 
@@ -35,6 +37,14 @@ impl Application {
         for deployment in self.deployments.values_mut() {
             deployment.follow(plan);
         }
+    }
+
+    /// Under which number requests count that begin now, in [`super::tallies`]: that of the deploy that is under way. 0:
+    /// they are not counted.
+    pub(crate) fn mark(&self, plan: Option<&Plan>) -> u64 {
+        let deploy = plan.and_then(|plan| plan.history.last());
+        let under_way = deploy.filter(|one| one.is_deploying() && self.ending.is_none());
+        under_way.map_or(0, Record::number)
     }
 
     /// Its status, from those of its deployments, in the order of the contract. One that it no longer has may still

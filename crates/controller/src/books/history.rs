@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use eagleray_types::control::{Receipt, RevisionRecord};
 use prost::Message as _;
 
-use super::revision::Revision;
+use super::{revision::Revision, tallies::Counts};
 use crate::store::{
     checkpoint::{Outcome, Verdict},
     sha256_hex,
@@ -71,21 +71,24 @@ impl Record {
         matches!(self.outcome.verdict(), Verdict::Running | Verdict::Deleted)
     }
 
-    pub(crate) fn receipt(&self) -> Receipt {
+    /// `counts`: what is known by now of the requests that began meanwhile, if that is more than was written down.
+    pub(crate) fn receipt(&self, counts: Option<Counts>) -> Receipt {
+        let outcome = self.outcome.clone().with_counts(counts);
         Receipt {
-            ended_at_s: self.outcome.ended_at_s,
-            answered: self.outcome.answered,
-            failed: self.outcome.failed,
-            running: self.outcome.running,
+            ended_at_s: outcome.ended_at_s,
+            answered: outcome.answered,
+            failed: outcome.failed,
+            left: outcome.left,
+            running: outcome.running,
             ..self.entry.record.receipt.clone().unwrap_or_default()
         }
     }
 
     /// For clients. `current`: it is the application's target.
-    pub(crate) fn render(&self, current: bool) -> RevisionRecord {
+    pub(crate) fn render(&self, current: bool, counts: Option<Counts>) -> RevisionRecord {
         RevisionRecord {
             result: word(self.outcome.verdict()).to_owned(),
-            receipt: Some(self.receipt()),
+            receipt: Some(self.receipt(counts)),
             failure: self.outcome.failure.clone(),
             current,
             ..self.entry.record.clone()

@@ -72,7 +72,6 @@ impl Tallies {
     }
 
     /// `None`: nothing was heard of it, or not of late.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the records of deploys"))]
     pub(crate) fn counts(&self, application: &str, mark: u64) -> Option<Counts> {
         let known = self.known.get(&(application.to_owned(), mark))?;
         let mut sum = known.gone;

@@ -117,6 +117,7 @@ impl Core {
             }
         }
         application.follow(plan);
+        application.ending = None;
 
         let short: String = revision.spec.revision.chars().take(12).collect();
         let number = record.number;

@@ -1,6 +1,7 @@
-//! What comes of a deploy is written into its record: that it is up, or why it is not, and when that was.
+//! What comes of a deploy is written into its record: that it is up, or why it is not, when that was, and what became of
+//! the requests that began meanwhile.
 
-use eagleray_types::control::{ApiError, Failure, History, RevisionRecord};
+use eagleray_types::control::{ApiError, Failure, History, RevisionRecord, Tallies};
 use prost::Message as _;
 
 use super::{
@@ -25,40 +26,96 @@ use crate::{
 /// Bytes of records in one answer: well below what a frame may hold.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
+/// A request that ends later than this after its deploy is not written into the record any more.
+const LATE_S: f64 = 600.0;
+
 impl Core {
-    /// Notices deploys that are up, or that have failed.
-    pub(super) fn settle_records(&mut self, now: std::time::Duration) {
-        let mut settled = Vec::new();
+    /// Notices deploys that are up, or that have failed. First the proxies are told that requests count for them no more;
+    /// when they have said what began until then, it is written into the record. Returns whether there is something to tell.
+    pub(super) fn settle_records(&mut self, now: std::time::Duration) -> bool {
+        let (mut settled, mut ended) = (Vec::new(), Vec::new());
         for (name, plan) in self.books.desired.plans() {
             let Some(application) = self.books.applications.get(name) else {
                 continue;
             };
+            let Some(last) = plan.history.last() else {
+                continue;
+            };
             let shown = self.applied >= self.targets.number_of(name);
-            let wall_time_s = self.out.wall_now_s;
-            let outcome = outcome(application, plan, shown, || {
-                let status = render(application, Some(plan), now);
-                clip(&status.message, IN_LOG).into_owned()
-            });
-            if let (Some(outcome), Some(last)) = (outcome, plan.history.last()) {
-                let outcome = Outcome {
-                    ended_at_s: wall_time_s,
-                    ..outcome
-                };
-                let (level, message) = said(last, &outcome);
-                let change = Change::Settle {
-                    application: name.clone(),
-                    number: last.number(),
-                    outcome,
-                };
-                settled.push((change, level, message));
-            }
+            let outcome = match &application.ending {
+                Some(ending) if shown => ending.clone(),
+                Some(_) => continue,
+                None => {
+                    let Some(outcome) = outcome(application, plan, shown, || {
+                        let status = render(application, &self.books, now);
+                        clip(&status.message, IN_LOG).into_owned()
+                    }) else {
+                        continue;
+                    };
+                    let outcome = Outcome {
+                        ended_at_s: self.out.wall_now_s,
+                        ..outcome
+                    };
+                    if last.is_deploying() {
+                        ended.push((name.clone(), outcome));
+                        continue;
+                    }
+                    outcome
+                }
+            };
+            let counts = self.books.tallies.counts(name, last.number());
+            let outcome = outcome.with_counts(counts);
+            let (level, message) = said(last, &outcome);
+            let change = Change::Settle {
+                application: name.clone(),
+                number: last.number(),
+                outcome,
+            };
+            settled.push((change, level, message));
         }
         for (change, level, message) in settled {
             if let Change::Settle { application, .. } = &change {
                 let about = About::application(application);
                 self.out.event(EventKind::Deploy, level, about, &message);
+                if let Some(application) = self.books.applications.get_mut(application) {
+                    application.ending = None;
+                }
             }
             self.learn(&change);
+        }
+        let tells = !ended.is_empty();
+        for (name, outcome) in ended {
+            if let Some(application) = self.books.applications.get_mut(&name) {
+                application.ending = Some(outcome);
+            }
+            self.touched.insert(name);
+        }
+        tells
+    }
+
+    /// A proxy says what became of requests. While a deploy is under way that is only shown; afterwards it is written into
+    /// the record when the last of them has ended.
+    pub(super) fn on_tallied(&mut self, said: &Tallies) {
+        for (application, mark) in self.books.tallies.hear(said) {
+            let history = self.books.desired.history(&application);
+            let record = history.and_then(|history| {
+                let mut records = history.newest_first();
+                records.find(|one| one.number() == mark)
+            });
+            let counts = self.books.tallies.counts(&application, mark);
+            let (Some(record), Some(counts)) = (record, counts) else {
+                continue;
+            };
+            let age = self.out.wall_now_s - record.outcome.ended_at_s;
+            if record.is_deploying() || counts.running > 0 || age > LATE_S {
+                continue;
+            }
+            let outcome = record.outcome.clone().with_counts(Some(counts));
+            self.learn(&Change::Settle {
+                application,
+                number: mark,
+                outcome,
+            });
         }
     }
 
@@ -184,6 +241,9 @@ fn records(books: &Books, application: &str) -> Vec<RevisionRecord> {
     history
         .into_iter()
         .flat_map(history::History::newest_first)
-        .map(|record| record.render(Some(record.number()) == last))
+        .map(|record| {
+            let counts = books.tallies.counts(application, record.number());
+            record.render(Some(record.number()) == last, counts)
+        })
         .collect()
 }

@@ -11,7 +11,7 @@ use eagleray_types::control::{
 
 use super::{configure, hung::hung_text};
 use crate::books::{
-    application::Application, deployment::Deployment, desired::Plan, history::Record,
+    Books, application::Application, deployment::Deployment, desired::Plan, history::Record,
     replica_state::ReplicaState, status::Status,
 };
 
@@ -20,11 +20,8 @@ const MASK: &str = "****";
 /// From here on the status of a starting deployment says that it is slow.
 const SLOW_START: Duration = Duration::from_secs(30);
 
-pub(super) fn render(
-    application: &Application,
-    plan: Option<&Plan>,
-    now: Duration,
-) -> ApplicationStatus {
+pub(super) fn render(application: &Application, books: &Books, now: Duration) -> ApplicationStatus {
+    let plan = books.plan(&application.name);
     let deployments: Vec<_> = application
         .deployments
         .values()
@@ -69,7 +66,10 @@ pub(super) fn render(
             .map(|last| last.entry.record.config.clone())
             .unwrap_or_default(),
         revision_number: last.map_or(0, Record::number),
-        deploy: last.map(deploy::deploy),
+        deploy: last.map(|last| {
+            let counts = books.tallies.counts(&application.name, last.number());
+            deploy::deploy(last, counts)
+        }),
         ..ApplicationStatus::default()
     }
 }

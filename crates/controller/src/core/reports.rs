@@ -60,7 +60,7 @@ impl Core {
             }
             node_event::Body::Published(_) => {}
             node_event::Body::Tallied(said) => {
-                self.books.tallies.hear(&said);
+                self.on_tallied(&said);
             }
             node_event::Body::SocketLost(lost) => {
                 if let Some((deployment, out)) = self.owner(&lost.replica_id) {

@@ -23,7 +23,7 @@ pub(super) fn application_targets(
     let deployments = application.deployments.values();
     ApplicationTargets {
         route: plan.and_then(|plan| plan.route.clone()),
-        mark: application.mark,
+        mark: application.mark(plan),
         deployments: deployments
             .filter_map(|one| Some((one.key.clone(), deployment_target(one)?)))
             .collect(),

@@ -15,6 +15,7 @@ mod options;
 mod parts;
 mod random;
 mod reaching;
+mod receipts;
 mod recycling;
 mod routes;
 mod saving;

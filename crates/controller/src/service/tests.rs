@@ -21,7 +21,8 @@ fn a_deploy_spawns_is_published_and_settles() {
         ("RUNNING", 2)
     );
     let machine = stage.machine.lock().unwrap();
-    let last = machine.updates.last().unwrap();
+    let mut updates = machine.updates.iter().rev();
+    let last = updates.find(|one| !one.deployments.is_empty()).unwrap();
     let version = &last.deployments[0].versions[0];
     assert_eq!(
         (version.replicas.len(), version.sync_bodies, version.weight),

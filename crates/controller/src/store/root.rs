@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eagleray_types::control::{ApplicationSpec, Failure, RevisionRecord};
 
-use crate::books::declared::Declared;
+use crate::books::{declared::Declared, tallies::Counts};
 
 /// Desired state, complete.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -93,6 +93,23 @@ pub struct Outcome {
     pub running: u64,
     #[prost(message, optional, tag = "6")]
     pub failure: Option<Failure>,
+    /// As in a [`Receipt`](eagleray_types::control::Receipt).
+    #[prost(uint64, tag = "7")]
+    pub left: u64,
+}
+
+impl Outcome {
+    /// With what is known of requests by now; `None`: no more than before.
+    pub(crate) fn with_counts(self, counts: Option<Counts>) -> Self {
+        let Some(counts) = counts else { return self };
+        Self {
+            answered: counts.answered,
+            failed: counts.failed,
+            running: counts.running,
+            left: counts.left,
+            ..self
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]

@@ -58,6 +58,8 @@ pub(crate) struct Receipt {
     pub(crate) answered: u64,
     /// Those that got an error of ours or a broken answer.
     pub(crate) failed: u64,
+    /// Those that their client gave up, or that broke a rule.
+    pub(crate) left: u64,
     /// Those that still run.
     pub(crate) running: u64,
     /// Nothing was imported: nothing that the last build has read had changed.
@@ -127,6 +129,7 @@ impl From<ReceiptMessage> for Receipt {
             deployments: message.deployments.into_iter().map(Into::into).collect(),
             answered: message.answered,
             failed: message.failed,
+            left: message.left,
             running: message.running,
             build_skipped: message.build_skipped,
             build_milliseconds: message.build_milliseconds,

@@ -77,6 +77,9 @@ pub struct Receipt {
     pub build_skipped: bool,
     #[prost(uint64, tag = "8")]
     pub build_milliseconds: u64,
+    /// Requests that began between the two times and that their client gave up, or that broke a rule.
+    #[prost(uint64, tag = "9")]
+    pub left: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -2,7 +2,11 @@
 
 use eagleray_types::control::DeployStatus;
 
-use crate::{books::history::Record, core::event::Source, store::checkpoint::Verdict};
+use crate::{
+    books::{history::Record, tallies::Counts},
+    core::event::Source,
+    store::checkpoint::Verdict,
+};
 
 /// `declarative` or `imperative`: a rollback is what it goes back to.
 pub(super) fn source(record: &Record) -> String {
@@ -16,7 +20,7 @@ pub(super) fn source(record: &Record) -> String {
 }
 
 /// How the newest deploy fares.
-pub(super) fn deploy(record: &Record) -> DeployStatus {
+pub(super) fn deploy(record: &Record, counts: Option<Counts>) -> DeployStatus {
     let state = match record.outcome.verdict() {
         Verdict::Deploying => "rolling",
         Verdict::RolledBack => "rolled_back",
@@ -29,7 +33,7 @@ pub(super) fn deploy(record: &Record) -> DeployStatus {
         from: record.number().saturating_sub(1),
         began_at_s: record.entry.record.deployed_at_s,
         failure: record.outcome.failure.clone(),
-        receipt: Some(record.receipt()),
+        receipt: Some(record.receipt(counts)),
         ..DeployStatus::default()
     }
 }

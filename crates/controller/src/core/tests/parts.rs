@@ -271,6 +271,13 @@ impl World {
                 .into_iter()
                 .map(|target| (target.key.clone(), target)),
         );
+        if update.snapshot {
+            self.marks.clear();
+        }
+        for mark in update.marks {
+            self.marks.insert(mark.application, mark.mark);
+        }
+        self.marks.retain(|_, mark| *mark != 0);
         if let Some(routes) = update.routes {
             self.routes = routes;
         }

@@ -90,6 +90,8 @@ pub(super) struct World {
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) routed: BTreeMap<DeploymentKey, DeploymentTarget>,
     pub(super) routes: RouteTable,
+    /// Under which numbers requests are counted.
+    pub(super) marks: BTreeMap<String, u64>,
     pub(super) stored: Loaded,
     pub(super) blobs: BTreeMap<String, Vec<u8>>,
     /// What the next controller remembers.
@@ -148,6 +150,7 @@ impl World {
             behaviours: BTreeMap::new(),
             routed: BTreeMap::new(),
             routes: RouteTable::default(),
+            marks: BTreeMap::new(),
             fail_saves: false,
             missing_files: false,
             words: Vec::new(),
@@ -187,6 +190,7 @@ impl World {
         next.behaviours = std::mem::take(&mut self.behaviours);
         next.routed = std::mem::take(&mut self.routed);
         next.routes = std::mem::take(&mut self.routes);
+        next.marks = std::mem::take(&mut self.marks);
         next.ids = std::mem::take(&mut self.ids);
         next.dead = std::mem::take(&mut self.dead);
         next.calls = self.calls;
