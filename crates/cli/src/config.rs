@@ -1,4 +1,4 @@
-//! `eagleray config check` and `eagleray schema`: what a config file is worth, without a node.
+//! `eagleray config`: what was submitted; `config check` and `eagleray schema`: what a file is worth, without a node.
 
 use std::{
     io::{self, Read},
@@ -10,18 +10,40 @@ use eagleray_config::{Config, Format, MOST_BYTES, Problem, Problems};
 use serde_json::{Value, json};
 
 use crate::{
+    api::Api,
+    exit::Exit,
+    find::Where,
     output::{remark, say},
     program::Program,
+    status,
+    tree::Tree,
+    trouble::Outcome,
 };
 
+/// Without a subcommand: what was submitted.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ConfigArguments {
+    #[command(subcommand)]
+    command: Option<ConfigCommand>,
+    /// Of this application only.
+    #[arg(short, long, value_name = "APPLICATION")]
+    name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Say everything that is wrong with a config file, with line and column. Starts nothing, and asks no node.
     Check(CheckArguments),
 }
 
 #[derive(Debug, Args)]
-pub struct CheckArguments {
+pub(crate) struct CheckArguments {
     /// The file: JSON if its name ends in .json, else YAML; `-` for standard input.
     pub(crate) file: PathBuf,
     /// Print JSON: `problems` and `warnings`, each a list.
@@ -29,11 +51,47 @@ pub struct CheckArguments {
     pub(crate) json: bool,
 }
 
+pub(crate) fn run(arguments: &ConfigArguments, program: Program) -> Outcome {
+    match &arguments.command {
+        Some(ConfigCommand::Check(check)) => self::check(check, program),
+        None => submitted(arguments),
+    }
+}
+
+/// The config of each application as it was submitted, as YAML documents: what `serve config` prints.
+fn submitted(arguments: &ConfigArguments) -> Outcome {
+    let api = Api::of(&arguments.place)?;
+    let status = status::of(&api, arguments.name.as_deref())?;
+    let declared = status
+        .applications
+        .iter()
+        .filter(|one| !one.config.is_null());
+    if arguments.json {
+        say(&declared
+            .map(|one| one.config.clone())
+            .collect::<Value>()
+            .to_string());
+        return Ok(Exit::Done);
+    }
+    let documents: Vec<String> = declared
+        .map(|one| Tree::of_json(&one.config).yaml(false))
+        .collect();
+    match (&arguments.name, documents.is_empty()) {
+        (Some(name), true) => say(&format!(
+            "No config has been deployed for application \"{name}\"."
+        )),
+        (None, true) => say("No configuration was found."),
+        _ => say(documents.join("\n---\n\n").trim_end()),
+    }
+    Ok(Exit::Done)
+}
+
 /// Problems and warnings go to standard error, as `FILE:LINE:COLUMN: PATH: MESSAGE`, and the verdict to standard output;
 /// with `--json` all of it goes there.
-pub(crate) fn check(arguments: &CheckArguments, program: Program) -> Result<(), String> {
+fn check(arguments: &CheckArguments, program: Program) -> Outcome {
     let file = arguments.file.display().to_string();
-    let judged = read(&arguments.file).and_then(|config| {
+    let judged = text(&arguments.file).and_then(|(text, format)| {
+        let config = Config::parse(&text, format)?;
         let problems = (program.judge)(&config);
         if problems.is_empty() {
             Ok(config)
@@ -60,26 +118,31 @@ pub(crate) fn check(arguments: &CheckArguments, program: Program) -> Result<(), 
     if arguments.json {
         let json = json!({"problems": list(&problems), "warnings": list(&warnings)});
         say(&format!("{json:#}"));
-        return verdict.map(drop);
+        return told(verdict);
     }
     remark(&problems.render(&file));
     remark(&warnings.render_warnings(&file));
-    verdict.map(|verdict| say(&verdict))
+    told(verdict.inspect(|verdict| say(verdict)))
+}
+
+fn told(verdict: Result<String, String>) -> Outcome {
+    Ok(verdict.map(|_| Exit::Done)?)
 }
 
 pub(crate) fn schema() {
     say(&format!("{:#}", eagleray_config::schema()));
 }
 
-fn read(file: &Path) -> Result<Config, Problems> {
+/// The text of a file, or of standard input as `-`.
+pub(crate) fn text(file: &Path) -> Result<(String, Format), Problems> {
     if file != Path::new("-") {
-        return Config::read(file);
+        return eagleray_config::read(file);
     }
     let mut bytes = Vec::new();
     let most = MOST_BYTES as u64 + 1;
     let read = io::stdin().lock().take(most).read_to_end(&mut bytes);
     read.map_err(|error| eagleray_config::unreadable(&error))?;
-    eagleray_config::text(bytes).and_then(|text| Config::parse(&text, Format::Yaml))
+    eagleray_config::text(bytes).map(|text| (text, Format::Yaml))
 }
 
 fn list(problems: &Problems) -> Value {

@@ -6,13 +6,14 @@ use eagleray_types::control::{
 };
 
 use crate::{
+    exit::Exit,
     output::say,
     socket,
     tree::Tree,
     trouble::{Outcome, Trouble},
 };
 
-pub(crate) fn run(node: Option<&str>, json: bool) -> Outcome<()> {
+pub(crate) fn run(node: Option<&str>, json: bool) -> Outcome {
     let node = socket::find(node)?;
     let socket = run_directory::root().join(&node.name).join("node.sock");
     let request = NodeRequest {
@@ -30,7 +31,7 @@ pub(crate) fn run(node: Option<&str>, json: bool) -> Outcome<()> {
     let tree = whole(&counters);
     let text = if json { tree.json() } else { tree.yaml(false) };
     say(text.trim_end());
-    Ok(())
+    Ok(Exit::Done)
 }
 
 fn whole(counters: &NodeCounters) -> Tree {

@@ -18,6 +18,12 @@ pub enum Exit {
     Unknown = 4,
     /// Nothing was changed: the config is wrong, the plan is old, or a yes is needed.
     Refused = 5,
+    /// `diff --exit-code`: something is changed, and nothing restarts.
+    InPlace = 10,
+    /// `diff --exit-code`: something restarts.
+    Restarts = 11,
+    /// `diff --exit-code`: something is deleted.
+    Deletes = 12,
     /// Ctrl-C.
     Interrupted = 130,
 }

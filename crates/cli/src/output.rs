@@ -7,6 +7,17 @@ pub fn say(line: &str) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 
+pub(crate) fn say_all(lines: &[String]) {
+    for line in lines {
+        say(line);
+    }
+}
+
+/// One line on standard output, of many: whether anybody still reads.
+pub(crate) fn told(line: &str) -> bool {
+    writeln!(io::stdout(), "{line}").is_ok()
+}
+
 /// What went wrong, on standard error.
 pub fn complain(message: &str) {
     drop(writeln!(io::stderr(), "eagleray: {message}"));

@@ -7,4 +7,6 @@ use eagleray_config::{Config, Problems};
 pub struct Program {
     /// What the proxy says of a config's `http_options`: it alone knows its limits.
     pub judge: fn(&Config) -> Problems,
+    /// The whole command line.
+    pub command: fn() -> clap::Command,
 }

@@ -1,234 +1,152 @@
-//! `eagleray status`: what a node serves, as YAML in the shape that users of Ray Serve know, or as JSON.
+//! `eagleray status`: what a node serves, and what of it is not fine.
+//!
+//! On a terminal a table for people; elsewhere the YAML of `serve status`, which scripts read. The exit status says whether all
+//! is well, so that a script need not read at all.
 
-use clap::Args;
-use eagleray_supervisor::run_directory;
-use eagleray_types::control::{
-    ApiRequest, ApiResponse, ApplicationStatus, DeploymentStatus, Empty, NodeInfo, NodeRequest,
-    NodeResponse, Status, api_request, api_response, node_request, node_response,
-};
+mod table;
+mod watch;
+mod yaml;
+
+pub(crate) use self::table::sentences;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use crate::{
+    answers::{Application, Status},
+    api::Api,
+    counters,
     exit::Exit,
-    output::{complain, say},
-    socket,
-    tree::Tree,
+    find::Where,
+    output::{complain, say, say_all},
+    screen::Screen,
     trouble::{Outcome, Trouble},
+    words::now,
 };
+
+pub(crate) const PATH: &str = "/api/v1/status";
 
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     /// Show this application only.
-    #[arg(short, long, value_name = "APPLICATION")]
-    pub(crate) name: Option<String>,
-    /// Name of the node [default: `default` or `EAGLERAY_NODE_NAME`, else the only one that runs].
-    #[arg(long)]
-    pub(crate) node: Option<String>,
+    application: Option<String>,
+    /// The same, as `serve` spells it.
+    #[arg(
+        short,
+        long,
+        value_name = "APPLICATION",
+        conflicts_with = "application"
+    )]
+    name: Option<String>,
+    #[command(flatten)]
+    place: Where,
     /// Show what the proxies have counted: connections, limits that were hit (docs/limits.md).
-    #[arg(long, conflicts_with = "name")]
-    pub(crate) counters: bool,
-    /// Print JSON instead of YAML.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[arg(long, conflicts_with_all = ["name", "application", "address"])]
+    counters: bool,
+    /// Go on showing it until Ctrl-C; elsewhere than on a terminal a line for each change.
+    #[arg(short, long, conflicts_with_all = ["counters", "json", "output"])]
+    watch: bool,
+    /// How it looks [default: table on a terminal, else yaml].
+    #[arg(short, long, value_name = "FORM")]
+    output: Option<Form>,
+    /// Print all that is known, as JSON.
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
 }
 
-pub(crate) fn run(arguments: &StatusArguments) -> Outcome<()> {
-    let node = socket::find(arguments.node.as_deref())?;
-    let directory = run_directory::root().join(&node.name);
-    let request = NodeRequest {
-        body: Some(node_request::Body::Info(Empty {})),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Table,
+    Yaml,
+    Json,
+}
+
+impl StatusArguments {
+    pub(crate) fn is_json(&self) -> bool {
+        self.json || self.output == Some(Form::Json)
+    }
+}
+
+pub(crate) fn run(arguments: &StatusArguments) -> Outcome {
+    if arguments.counters {
+        return counters::run(arguments.place.node.as_deref(), arguments.is_json());
+    }
+    let api = Api::of(&arguments.place)?;
+    let name = arguments
+        .application
+        .as_deref()
+        .or(arguments.name.as_deref());
+    if arguments.watch {
+        return watch::run(&api, name);
+    }
+    let screen = Screen::of_output();
+    let form = match arguments.output {
+        _ if arguments.json => Form::Json,
+        Some(form) => form,
+        None if screen.terminal => Form::Table,
+        None => Form::Yaml,
     };
-    let info = match socket::call::<NodeResponse>(&directory.join("node.sock"), &request)?.body {
-        Some(node_response::Body::Info(info)) => info,
-        other => {
-            return Err(Trouble::from(format!(
-                "the node gave an answer of another kind: {other:?}"
-            )));
-        }
+    let answer = ask(&api, name)?;
+    let status = parse(&answer)?;
+    match form {
+        Form::Json => say(&format!("{answer:#}")),
+        Form::Yaml => say(&yaml(&status, name)),
+        Form::Table => say_all(&table::lines(&status, &screen, now())),
+    }
+    if form != Form::Table {
+        warn(&status);
+    }
+    Ok(verdict(&status))
+}
+
+fn ask(api: &Api, name: Option<&str>) -> Outcome<Value> {
+    let query: Vec<_> = name.map(|name| ("application", name)).into_iter().collect();
+    let answer: Outcome<Value> = api.get(PATH, &query);
+    answer.map_err(|trouble| match name {
+        Some(name) if trouble.exit == Exit::Missing => missing(name),
+        _ => trouble,
+    })
+}
+
+pub(crate) fn missing(name: &str) -> Trouble {
+    let message = format!("no application {name:?} is deployed");
+    Trouble::new(Exit::Missing, "no_application", message)
+        .help("`eagleray status` shows those that are")
+}
+
+fn parse(answer: &Value) -> Outcome<Status> {
+    serde_json::from_value(answer.clone()).map_err(|error| {
+        let message = format!("the status cannot be read: {error}");
+        Trouble::new(Exit::Unknown, "answer", message)
+            .help("the node is of another release: use the command of its environment")
+    })
+}
+
+/// What a node serves: all of it, or one application.
+pub(crate) fn of(api: &Api, name: Option<&str>) -> Outcome<Status> {
+    parse(&ask(api, name)?)
+}
+
+fn yaml(status: &Status, name: Option<&str>) -> String {
+    let tree = match (name, status.applications.first()) {
+        (Some(_), Some(only)) => yaml::application(only),
+        _ => yaml::whole(status),
     };
-    for (process, trouble) in &info.troubles {
-        if process == "controller" {
-            return Err(Trouble::from(format!(
-                "no status can be had: {trouble}. Requests are served meanwhile"
-            )));
-        }
+    tree.yaml(name.is_none()).trim_end().to_owned()
+}
+
+fn warn(status: &Status) {
+    for trouble in status.node.troubles.values() {
         complain(&format!("warning: {trouble}"));
     }
-    let request = ApiRequest {
-        body: Some(api_request::Body::Status(Empty {})),
-    };
-    let status =
-        match socket::call::<ApiResponse>(&directory.join("controller.sock"), &request)?.body {
-            Some(api_response::Body::Status(status)) => status,
-            Some(api_response::Body::Error(error)) => return Err(error.message.into()),
-            other => {
-                return Err(Trouble::from(format!(
-                    "the controller gave an answer of another kind: {other:?}"
-                )));
-            }
-        };
-    let value = match &arguments.name {
-        None => whole(&info, &status),
-        Some(name) => {
-            let found = status
-                .applications
-                .iter()
-                .find(|application| application.name == *name);
-            let missing = || {
-                let message = format!("no application {name:?} is deployed");
-                Trouble::new(Exit::Missing, "no_application", message)
-            };
-            application(found.ok_or_else(missing)?)
-        }
-    };
-    let text = if arguments.json {
-        value.json()
+}
+
+/// Whether all is well. What is on its way to be is.
+fn verdict(status: &Status) -> Exit {
+    let unwell = |one: &Application| matches!(one.status.as_str(), "UNHEALTHY" | "DEPLOY_FAILED");
+    if status.applications.iter().any(unwell) {
+        Exit::Failed
     } else {
-        value.yaml(arguments.name.is_none())
-    };
-    say(text.trim_end());
-    Ok(())
-}
-
-fn whole(info: &NodeInfo, status: &Status) -> Tree {
-    // Without HTTP there is no proxy that anybody could reach.
-    let proxies = if info.http_address.is_empty() {
-        Vec::new()
-    } else {
-        vec![(info.node_id.clone(), Tree::text(&info.proxy_status))]
-    };
-    let applications = status
-        .applications
-        .iter()
-        .map(|status| (status.name.clone(), application(status)));
-    Tree::map([
-        ("proxies", Tree::Map(proxies)),
-        ("applications", Tree::Map(applications.collect())),
-        ("target_capacity", Tree::Null),
-    ])
-}
-
-fn application(status: &ApplicationStatus) -> Tree {
-    let deployments = status
-        .deployments
-        .iter()
-        .map(|status| (status.name.clone(), deployment(status)));
-    Tree::map([
-        ("status", Tree::text(&status.status)),
-        ("message", Tree::text(&plain(&status.message))),
-        (
-            "last_deployed_time_s",
-            Tree::Number(status.last_deployed_time_s),
-        ),
-        ("deployments", Tree::Map(deployments.collect())),
-    ])
-}
-
-fn deployment(status: &DeploymentStatus) -> Tree {
-    let states = status
-        .replica_states
-        .iter()
-        .filter(|(_, count)| **count > 0);
-    let mut rows = vec![
-        ("status", Tree::text(&status.status)),
-        ("status_trigger", Tree::text(&status.status_trigger)),
-        (
-            "replica_states",
-            Tree::Map(
-                states
-                    .map(|(state, count)| (state.clone(), Tree::Count(u64::from(*count))))
-                    .collect(),
-            ),
-        ),
-        ("message", Tree::text(&plain(&status.message))),
-    ];
-    if status.abandoned_requests > 0 {
-        rows.push((
-            "abandoned_requests",
-            Tree::Count(status.abandoned_requests.into()),
-        ));
-    }
-    Tree::map(rows)
-}
-
-/// Without the escape sequences that colour a terminal.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(character) = rest.next() {
-        if character != '\u{1b}' {
-            out.push(character);
-        } else if rest.next() == Some('[') {
-            // Parameters, up to the letter that ends the sequence.
-            rest.by_ref().find(char::is_ascii_alphabetic);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use eagleray_types::control::DeploymentStatus;
-
-    use super::*;
-
-    fn served() -> (NodeInfo, Status) {
-        let deployment = DeploymentStatus {
-            name: "Model".into(),
-            status: "HEALTHY".into(),
-            status_trigger: "CONFIG_UPDATE_COMPLETED".into(),
-            replica_states: [("RUNNING".to_owned(), 1), ("STARTING".to_owned(), 0)].into(),
-            ..DeploymentStatus::default()
-        };
-        let application = ApplicationStatus {
-            name: "default".into(),
-            status: "RUNNING".into(),
-            last_deployed_time_s: 1_700_000_000.0,
-            deployments: vec![deployment],
-            ..ApplicationStatus::default()
-        };
-        let info = NodeInfo {
-            node_id: "ab12".into(),
-            http_address: "http://127.0.0.1:8000".into(),
-            proxy_status: "HEALTHY".into(),
-            ..NodeInfo::default()
-        };
-        (
-            info,
-            Status {
-                applications: vec![application],
-            },
-        )
-    }
-
-    #[test]
-    fn the_yaml_is_what_users_of_ray_serve_know() {
-        let (info, status) = served();
-        assert_eq!(
-            whole(&info, &status).yaml(true),
-            "proxies:\n  ab12: HEALTHY\n\napplications:\n  default:\n    status: RUNNING\n    message: ''\n    \
-             last_deployed_time_s: 1700000000.0\n    deployments:\n      Model:\n        status: HEALTHY\n        \
-             status_trigger: CONFIG_UPDATE_COMPLETED\n        replica_states:\n          RUNNING: 1\n        \
-             message: ''\n\ntarget_capacity: null\n"
-        );
-        assert_eq!(
-            whole(&info, &Status::default()).yaml(true),
-            "proxies:\n  ab12: HEALTHY\n\napplications: {}\n\ntarget_capacity: null\n"
-        );
-    }
-
-    #[test]
-    fn json_has_the_same_shape() {
-        let (info, status) = served();
-        let value: serde_json::Value = serde_json::from_str(&whole(&info, &status).json()).unwrap();
-        assert_eq!(
-            value["applications"]["default"]["deployments"]["Model"]["replica_states"]["RUNNING"],
-            1
-        );
-        assert!(value["target_capacity"].is_null());
-    }
-
-    #[test]
-    fn colours_are_taken_out_of_messages() {
-        assert_eq!(plain("\u{1b}[31mred\u{1b}[0m text"), "red text");
+        Exit::Done
     }
 }

@@ -8,12 +8,31 @@ pub(crate) enum Tree {
     Text(String),
     Number(f64),
     Count(u64),
+    /// A number as JSON writes it.
+    Other(String),
+    List(Vec<Tree>),
     Map(Vec<(String, Tree)>),
 }
 
 impl Tree {
     pub(crate) fn text(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+
+    /// Keys in the order that the value has them in.
+    pub(crate) fn of_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::String(text) => Self::text(text),
+            Value::Bool(_) | Value::Number(_) => Self::Other(value.to_string()),
+            Value::Array(list) => Self::List(list.iter().map(Self::of_json).collect()),
+            Value::Object(map) => Self::Map(
+                map.iter()
+                    .map(|(key, value)| (key.clone(), Self::of_json(value)))
+                    .collect(),
+            ),
+        }
     }
 
     pub(crate) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Tree)>) -> Self {
@@ -52,6 +71,14 @@ impl Tree {
                 return;
             }
             Self::Map(_) => out.push_str(" {}"),
+            Self::List(items) if !items.is_empty() => {
+                out.push('\n');
+                for item in items {
+                    item.yaml_item(depth, out);
+                }
+                return;
+            }
+            Self::List(_) => out.push_str(" []"),
             // Lines that can stand as they are; others are quoted.
             Self::Text(text) if text.contains('\n') && is_printable(text) => {
                 // `|-`: no newline at the end; `|2`: the text itself begins with a space.
@@ -83,6 +110,33 @@ impl Tree {
         out.push('\n');
     }
 
+    /// One of a list, whose dash stands where its key does.
+    fn yaml_item(&self, depth: usize, out: &mut String) {
+        let mut inner = String::new();
+        match self {
+            Self::Map(entries) if !entries.is_empty() => {
+                for (key, value) in entries {
+                    value.yaml_entry(key, depth + 1, &mut inner);
+                }
+            }
+            Self::List(items) if !items.is_empty() => {
+                for item in items {
+                    item.yaml_item(depth + 1, &mut inner);
+                }
+            }
+            // As the value of a key, without the key.
+            scalar => {
+                scalar.yaml_entry("x", depth, &mut inner);
+                let value = inner.split_off("  ".repeat(depth).len() + "x:".len());
+                inner = format!("{}  {}", "  ".repeat(depth), value.trim_start_matches(' '));
+            }
+        }
+        let indent = "  ".repeat(depth);
+        out.push_str(&indent);
+        out.push_str("- ");
+        out.push_str(inner.get(indent.len() + 2..).unwrap_or_default());
+    }
+
     pub(crate) fn json(&self) -> String {
         let mut out = String::new();
         self.json_at(0, &mut out);
@@ -95,6 +149,11 @@ impl Tree {
             Self::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
             Self::Number(number) => out.push_str(&serde_json::Value::from(*number).to_string()),
             Self::Count(count) => out.push_str(&count.to_string()),
+            Self::Other(number) => out.push_str(number),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(Tree::json).collect();
+                out.extend(["[", &items.join(", "), "]"]);
+            }
             Self::Map(entries) if entries.is_empty() => out.push_str("{}"),
             Self::Map(entries) => {
                 for (at, (key, value)) in entries.iter().enumerate() {
@@ -171,5 +230,38 @@ mod tests {
             tree.yaml(false),
             "message: |-\n  Traceback:\n    line 1\n\n  ValueError\n"
         );
+    }
+
+    #[test]
+    fn a_config_reads_as_it_is_written() {
+        let config = serde_json::json!({
+            "name": "shop", "args": {}, "flag": true, "hosts": [],
+            "deployments": [{"name": "Rank", "num_replicas": 2, "user_config": {"a": [1, "yes", [2]]}}, {"name": "Gate"}],
+        });
+        let text = Tree::of_json(&config).yaml(false);
+        let expected = "\
+name: shop
+args: {}
+flag: true
+hosts: []
+deployments:
+- name: Rank
+  num_replicas: 2
+  user_config:
+    a:
+    - 1
+    - 'yes'
+    - - 2
+- name: Gate
+";
+        let sorted = |text: &str| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        // Maps of JSON may be sorted here.
+        assert_eq!(sorted(&text), sorted(expected), "{text}");
+        let parsed = eagleray_config::values(&text, eagleray_config::Format::Yaml).expect("YAML");
+        assert_eq!(parsed.to_json(), config);
     }
 }

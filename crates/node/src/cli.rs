@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use eagleray_cli::{Program, Verb, complain, place, say, socket};
 use eagleray_supervisor::{
     environment::{OPTIONS, ROLE},
@@ -27,6 +27,7 @@ mod stop;
 /// What the verbs take from here.
 const PROGRAM: Program = Program {
     judge: judge::http_options,
+    command: Cli::command,
 };
 
 #[derive(Debug, Parser)]

@@ -1,0 +1,335 @@
+//! How a deploy has ended, for people: what was restarted, how long it took, what it has cost; and what went wrong if it did.
+
+use crate::{
+    answers::{Application, Deploy, Failure, PlannedDeployment, Receipt},
+    screen::{Paint, Screen, wrap},
+    words::{count, duration, plain, plural},
+};
+
+/// Of a traceback, and of what was printed: its end. So the whole stays within a screen.
+const MOST_LINES: usize = 8;
+
+/// It is up.
+pub(crate) fn up(name: &str, deploy: &Deploy, now: f64, screen: &Screen) -> Vec<String> {
+    let revision = revision(deploy.number);
+    let mut lines = Vec::new();
+    let Some(receipt) = &deploy.receipt else {
+        return vec![format!("{name}{revision} RUNNING")];
+    };
+    let changes = changes(&receipt.deployments);
+    if !changes.is_empty() {
+        lines.push(format!("{name}{revision} {changes}"));
+    }
+    let ended = if receipt.ended_at_s > 0.0 {
+        receipt.ended_at_s
+    } else {
+        now
+    };
+    let took = duration(ended - receipt.began_at_s);
+    let skipped = if receipt.build_skipped {
+        " (not built anew: nothing that it reads has changed)"
+    } else {
+        ""
+    };
+    let sign = if screen.terminal {
+        format!("{} ", screen.paint(screen.sign(Paint::Good), Paint::Good))
+    } else {
+        String::new()
+    };
+    lines.push(format!(
+        "{sign}{name}{revision} RUNNING after {took}{skipped}; {}",
+        cost(receipt)
+    ));
+    lines
+}
+
+/// `0 of 17,408 requests failed meanwhile`
+pub(crate) fn cost(receipt: &Receipt) -> String {
+    let total = receipt.answered + receipt.failed + receipt.running;
+    if total == 0 {
+        return "no request came meanwhile".to_owned();
+    }
+    let running = match receipt.running {
+        0 => String::new(),
+        running => format!(", {} still run", count(running)),
+    };
+    let requests = if total == 1 { "request" } else { "requests" };
+    format!(
+        "{} of {} {requests} failed meanwhile{running}",
+        count(receipt.failed),
+        count(total)
+    )
+}
+
+/// `restart Rank (code models/rank.py); in place Gate; untouched Embed`
+pub(crate) fn changes(deployments: &[PlannedDeployment]) -> String {
+    let mut groups = Vec::new();
+    for (change, word) in [
+        ("new", "new"),
+        ("restart", "restart"),
+        ("in_place", "in place"),
+        ("delete", "delete"),
+        ("untouched", "untouched"),
+    ] {
+        let names: Vec<String> = deployments
+            .iter()
+            .filter(|one| one.change == change)
+            .map(|one| match one.reasons.as_slice() {
+                [] => one.name.clone(),
+                _ if change == "untouched" || change == "new" => one.name.clone(),
+                reasons => format!("{} ({})", one.name, plain(&reasons.join(", "))),
+            })
+            .collect();
+        if !names.is_empty() {
+            groups.push(format!("{word} {}", names.join(", ")));
+        }
+    }
+    groups.join("; ")
+}
+
+pub(crate) fn superseded(name: &str, screen: &Screen) -> Vec<String> {
+    let sign = screen.paint(screen.sign(Paint::Warning), Paint::Warning);
+    vec![
+        format!("{sign} {name}: another deploy has taken the place of this one before it was up"),
+        "  help     eagleray history shows them".to_owned(),
+    ]
+}
+
+/// It did not come up: what serves now, what went wrong, where, and what to do.
+pub(crate) fn failed(
+    name: &str,
+    deploy: &Deploy,
+    application: Option<&Application>,
+    screen: &Screen,
+) -> Vec<String> {
+    let revision = revision(deploy.number);
+    let what = if deploy.number.is_some() {
+        "did not come up"
+    } else {
+        "was not built"
+    };
+    let sign = screen.paint(screen.sign(Paint::Bad), Paint::Bad);
+    let serves = match deploy.from {
+        Some(from) => format!(" r{from} serves{}.", replicas(application)),
+        None => " Nothing of it served before.".to_owned(),
+    };
+    let cost = deploy
+        .receipt
+        .as_ref()
+        .filter(|receipt| receipt.answered + receipt.failed > 0);
+    let cost = cost.map_or_else(String::new, |receipt| {
+        format!(" {}.", upper(&self::cost(receipt)))
+    });
+    let mut lines = vec![format!("{sign} {name}{revision} {what}.{serves}{cost}")];
+    match &deploy.failure {
+        Some(failure) => lines.extend(because(failure, &deploy.printed, screen)),
+        None => lines.push(String::new()),
+    }
+    for help in helps(name, deploy) {
+        lines.push(format!("  help     {help}"));
+    }
+    lines
+}
+
+pub(crate) fn because(failure: &Failure, printed: &[String], screen: &Screen) -> Vec<String> {
+    let message = plain(&failure.message);
+    let all: Vec<&str> = message
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    // A traceback says at its end what happened.
+    let traceback = all
+        .iter()
+        .any(|line| line.starts_with("Traceback (most recent call last)"));
+    let title = match (all.first(), all.last()) {
+        (Some(first), Some(last)) if traceback && first.starts_with("Traceback") => last,
+        (Some(first), _) => first,
+        _ => "no reason is known",
+    };
+    let mut lines = vec![String::new()];
+    let code = if failure.code.is_empty() {
+        String::new()
+    } else {
+        format!("[{}]", failure.code)
+    };
+    let head = screen.paint(&format!("error{code}:"), Paint::Bad);
+    lines.push(format!("{head} {title}"));
+    if !failure.place.is_empty() {
+        lines.push(format!("  where    {}", failure.place));
+    }
+    if all.len() > 1 {
+        lines.extend(block("why", &all));
+    }
+    let printed: Vec<&str> = printed.iter().map(String::as_str).collect();
+    if !printed.is_empty() {
+        lines.extend(block("printed", &printed));
+    }
+    for help in failure.help.clone().lines() {
+        for (at, line) in wrap(&help, screen.width.saturating_sub(11))
+            .iter()
+            .enumerate()
+        {
+            lines.push(format!("  {:<9}{line}", if at == 0 { "help" } else { "" }));
+        }
+    }
+    lines
+}
+
+/// The last lines, and how many there are before them.
+fn block(label: &str, all: &[&str]) -> Vec<String> {
+    let left_out = all.len().saturating_sub(MOST_LINES);
+    let mut lines = Vec::new();
+    if left_out > 0 {
+        lines.push(format!("({} before)", plural(left_out, "line")));
+    }
+    lines.extend(all.iter().skip(left_out).map(|line| plain(line)));
+    let label = |at: usize| if at == 0 { label } else { "" };
+    lines
+        .iter()
+        .enumerate()
+        .map(|(at, line)| format!("  {:<9}{line}", label(at)))
+        .collect()
+}
+
+fn helps(name: &str, deploy: &Deploy) -> Vec<String> {
+    let mut helps = Vec::new();
+    if let (Some(from), Some(number)) = (deploy.from, deploy.number) {
+        helps.push(format!(
+            "eagleray diff {name} --from r{from} --to r{number}"
+        ));
+    }
+    helps.push(format!("eagleray logs {name}"));
+    helps
+}
+
+fn replicas(application: Option<&Application>) -> String {
+    let Some(application) = application.filter(|one| !one.deployments.is_empty()) else {
+        return String::new();
+    };
+    let running: u32 = application
+        .deployments
+        .iter()
+        .map(crate::answers::Deployment::running)
+        .sum();
+    let wanted: u32 = application
+        .deployments
+        .iter()
+        .map(|one| one.target_replicas)
+        .sum();
+    if running >= wanted {
+        format!(" at full size ({wanted}/{wanted})")
+    } else {
+        format!(" with {running} of {wanted}")
+    }
+}
+
+fn revision(number: Option<u64>) -> String {
+    number.map_or_else(String::new, |number| format!(" r{number}"))
+}
+
+fn upper(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(rest).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::screen;
+
+    fn deploy(value: serde_json::Value) -> Deploy {
+        serde_json::from_value(value).expect("as the node says it")
+    }
+
+    #[test]
+    fn a_deploy_that_is_up_ends_with_what_it_has_cost() {
+        let receipt = json!({
+            "began_at_s": 100.0, "ended_at_s": 134.0, "answered": 17408, "failed": 0,
+            "deployments": [
+                {"name": "Embed", "change": "untouched"}, {"name": "Gate", "change": "in_place", "reasons": ["max_ongoing_requests 5 -> 20"]},
+                {"name": "Rank", "change": "restart", "reasons": ["code models/rank.py"]},
+            ],
+        });
+        let deploy = deploy(json!({"number": 15, "from": 14, "state": "done", "receipt": receipt}));
+        let screen = Screen {
+            terminal: false,
+            ..screen::plain(80)
+        };
+        assert_eq!(
+            up("shop", &deploy, 0.0, &screen),
+            [
+                "shop r15 restart Rank (code models/rank.py); in place Gate (max_ongoing_requests 5 -> 20); untouched Embed",
+                "shop r15 RUNNING after 34.0 s; 0 of 17,408 requests failed meanwhile",
+            ]
+        );
+    }
+
+    #[test]
+    fn requests_that_still_run_are_neither_answered_nor_failed() {
+        let receipt = Receipt {
+            answered: 2,
+            failed: 1,
+            running: 3,
+            ..Receipt::default()
+        };
+        assert_eq!(
+            cost(&receipt),
+            "1 of 6 requests failed meanwhile, 3 still run"
+        );
+        assert_eq!(cost(&Receipt::default()), "no request came meanwhile");
+    }
+
+    #[test]
+    fn a_failure_is_one_screen_with_its_cause_and_what_to_do() {
+        let traceback: Vec<String> = (0..40).map(|line| format!("  line {line}")).collect();
+        let message = format!(
+            "Traceback (most recent call last):\n{}\nFileNotFoundError: '/m.onnx'",
+            traceback.join("\n")
+        );
+        let deploy = deploy(json!({
+            "number": 15, "from": 14, "state": "rolled_back", "printed": ["loading"],
+            "failure": {"code": "constructor_failed", "message": message, "where": "models/rank.py:41", "help": ["fix it"]},
+            "receipt": {"answered": 9310, "failed": 0},
+        }));
+        let lines = failed("shop", &deploy, None, &screen::plain(80));
+        assert!(lines.len() <= 24, "{lines:#?}");
+        assert_eq!(
+            lines[0],
+            "✖ shop r15 did not come up. r14 serves. 0 of 9,310 requests failed meanwhile."
+        );
+        assert_eq!(
+            lines[2],
+            "error[constructor_failed]: FileNotFoundError: '/m.onnx'"
+        );
+        assert_eq!(lines[3], "  where    models/rank.py:41");
+        assert_eq!(lines[4], "  why      (34 lines before)");
+        let end = &lines[lines.len() - 4..];
+        assert_eq!(
+            end,
+            [
+                "  printed  loading",
+                "  help     fix it",
+                "  help     eagleray diff shop --from r14 --to r15",
+                "  help     eagleray logs shop"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_first_build_that_fails_says_that_nothing_served() {
+        let deploy = deploy(
+            json!({"state": "failed", "failure": {"code": "import_failed", "message": "no module named 'x'"}}),
+        );
+        let lines = failed("shop", &deploy, None, &screen::plain(80));
+        assert_eq!(
+            lines[0],
+            "✖ shop was not built. Nothing of it served before."
+        );
+        assert_eq!(lines[2], "error[import_failed]: no module named 'x'");
+    }
+}

@@ -1,0 +1,101 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A deploy whose second deployment is on its way.
+pub(super) fn rolling() -> (Status, Vec<Watched>) {
+    let replica = |state: &str, revision: u64| json!({"replica_id": "old", "state": state, "revision_number": revision});
+    let mut replicas: Vec<Value> = (0..8).map(|_| replica("RUNNING", 14)).collect();
+    replicas.extend((0..5).map(|_| replica("RUNNING", 15)));
+    replicas.push(json!({"replica_id": "q3kd91", "state": "STARTING", "message": "imports torch"}));
+    let gate = json!({"name": "Gate", "status": "HEALTHY", "replica_states": {"RUNNING": 4}, "target_replicas": 4});
+    let rank =
+        json!({"name": "Rank", "status": "UPDATING", "replicas": replicas, "target_replicas": 8});
+    let status = status(&json!({
+        "name": "shop", "status": "DEPLOYING", "deployments": [gate, rank],
+        "deploy": {"deploy": 7, "state": "rolling", "number": 15, "from": 14},
+    }));
+    let mut watched = Watched::new("shop", Goal::Deploy(7));
+    watched.look(&status);
+    (status, vec![watched])
+}
+
+fn status(application: &Value) -> Status {
+    let status = json!({"node": {"name": "default"}, "applications": [application]});
+    serde_json::from_value(status).expect("as the node says it")
+}
+
+fn deploy(deploy: &Value) -> Status {
+    status(&json!({"name": "shop", "status": "DEPLOYING", "deploy": deploy}))
+}
+
+#[test]
+fn the_stage_is_that_of_the_deploy_that_is_meant() {
+    for (says, stage) in [
+        (
+            json!({"deploy": 6, "state": "done", "number": 14}),
+            Stage::Taken,
+        ),
+        (
+            json!({"deploy": 0, "state": "done", "number": 14}),
+            Stage::Taken,
+        ),
+        (json!({"deploy": 7, "state": "building"}), Stage::Building),
+        (
+            json!({"deploy": 7, "state": "rolling", "number": 15}),
+            Stage::Rolling,
+        ),
+        (
+            json!({"deploy": 7, "state": "done", "number": 15}),
+            Stage::Up,
+        ),
+        (json!({"deploy": 7, "state": "failed"}), Stage::NotBuilt),
+        (
+            json!({"deploy": 7, "state": "rolled_back", "number": 15}),
+            Stage::RolledBack,
+        ),
+        (json!({"deploy": 8, "state": "building"}), Stage::Superseded),
+    ] {
+        let mut watched = Watched::new("shop", Goal::Deploy(7));
+        watched.look(&deploy(&says));
+        assert_eq!(watched.stage, stage, "{says}");
+    }
+}
+
+#[test]
+fn a_rollback_is_known_by_its_revision() {
+    let mut watched = Watched::new("shop", Goal::Revision(16));
+    watched.look(&deploy(
+        &json!({"deploy": 7, "state": "done", "number": 15}),
+    ));
+    assert_eq!(watched.stage, Stage::Taken);
+    watched.look(&deploy(
+        &json!({"deploy": 0, "state": "done", "number": 16}),
+    ));
+    assert_eq!(watched.stage, Stage::Up);
+}
+
+#[test]
+fn a_script_that_deploys_over_it_or_a_deletion_supersedes_it() {
+    let building = deploy(&json!({"deploy": 7, "state": "building"}));
+    let mut watched = Watched::new("shop", Goal::Deploy(7));
+    watched.look(&building);
+    watched.look(&deploy(
+        &json!({"deploy": 0, "state": "rolling", "number": 16}),
+    ));
+    assert_eq!(watched.stage, Stage::Superseded);
+    let mut watched = Watched::new("shop", Goal::Deploy(7));
+    watched.look(&building);
+    watched.look(&status(&json!({"name": "other"})));
+    assert_eq!(watched.stage, Stage::Superseded);
+}
+
+#[test]
+fn an_end_stays_what_it_is() {
+    let mut watched = Watched::new("shop", Goal::Deploy(7));
+    watched.look(&deploy(
+        &json!({"deploy": 7, "state": "done", "number": 15}),
+    ));
+    watched.look(&deploy(&json!({"deploy": 8, "state": "building"})));
+    assert_eq!(watched.stage, Stage::Up);
+}
