@@ -21,6 +21,7 @@ pub(crate) mod replica;
 pub(crate) mod replica_state;
 pub(crate) mod revision;
 mod saved;
+pub(crate) mod sizes;
 pub(crate) mod status;
 pub(crate) mod tallies;
 pub(crate) mod told;
@@ -35,6 +36,7 @@ use application::Application;
 use deployment::Deployment;
 use desired::{Desired, Plan};
 use replica::Replica;
+use sizes::Sizes;
 use tallies::Tallies;
 
 #[derive(Debug, Default)]
@@ -43,6 +45,7 @@ pub(crate) struct Books {
     /// What runs, or shall run: those that are being deleted, too.
     pub(crate) applications: BTreeMap<String, Application>,
     pub(crate) register: Register,
+    pub(crate) sizes: Sizes,
     pub(crate) tallies: Tallies,
 }
 
@@ -61,6 +64,7 @@ impl Books {
             applications: applications.collect(),
             desired,
             register: Register::default(),
+            sizes: Sizes::default(),
             tallies: Tallies::default(),
         }
     }

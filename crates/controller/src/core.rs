@@ -140,6 +140,11 @@ impl Core {
         self.events.remember(kept);
     }
 
+    /// Bytes of blobs, by name, before [`Event::Saved`] says that a change that names them is durable.
+    pub fn know_sizes(&mut self, sizes: Vec<(String, u64)>) {
+        self.books.sizes.learn(sizes);
+    }
+
     /// The first commands: ask what lives.
     pub fn start(&mut self) -> Vec<Command> {
         self.out.list();
@@ -282,6 +287,7 @@ impl Core {
             self.waits
                 .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }
+        self.trim_histories();
         self.save_learnt(now);
     }
 

@@ -111,6 +111,7 @@ pub fn run_with(
         let (journal, kept) = Journal::open(&options.checkpoint_path.with_file_name("events"));
         let mut core = Core::new(core_options, &loaded);
         core.remember(kept);
+        core.know_sizes(keeper.sizes());
         let service = Service {
             core,
             began: Instant::now(),
@@ -184,6 +185,7 @@ impl Service {
                 saved = self.keeper.saved() => {
                     let result = saved.map_err(|error| Error::Runtime(io::Error::other(error)))?;
                     let done = result.is_ok();
+                    let result = result.map(|sizes| self.core.know_sizes(sizes));
                     self.take(Event::Saved(result))?;
                     if done {
                         self.remove_blobs();

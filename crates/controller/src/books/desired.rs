@@ -66,6 +66,11 @@ pub(crate) enum Change {
         number: u64,
         outcome: Outcome,
     },
+    /// Deploys before this number cannot be gone back to any more.
+    Trim {
+        application: String,
+        first: u64,
+    },
     /// A deleted application cannot be brought back any more.
     Forget {
         application: String,
@@ -218,11 +223,12 @@ impl Desired {
                 number,
                 outcome,
             } => {
-                let deleted = self.deleted.get_mut(application);
-                let plan = self.plans.get_mut(application);
-                let history = plan.map(|plan| &mut plan.history);
-                let history = history.or_else(|| Some(&mut deleted?.history));
+                let history = self.history_mut(application);
                 history.is_some_and(|history| history.set_outcome(*number, outcome))
+            }
+            Change::Trim { application, first } => {
+                let history = self.history_mut(application);
+                history.is_some_and(|history| history.forget_before(*first))
             }
             Change::Forget { application } => self.deleted.remove(application).is_some(),
         }
@@ -256,6 +262,13 @@ impl Desired {
             self.deleted.remove(&name);
         }
         true
+    }
+
+    fn history_mut(&mut self, application: &str) -> Option<&mut History> {
+        let deleted = self.deleted.get_mut(application);
+        let plan = self.plans.get_mut(application);
+        let history = plan.map(|plan| &mut plan.history);
+        history.or_else(|| Some(&mut deleted?.history))
     }
 
     fn plan_of(&mut self, deployment: &DeploymentKey) -> Option<&mut Plan> {

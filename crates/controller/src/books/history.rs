@@ -146,6 +146,13 @@ impl History {
         self.0.drain(..excess);
     }
 
+    /// Forgets all deploys before this number. Returns whether there were any.
+    pub(crate) fn forget_before(&mut self, number: u64) -> bool {
+        let before = self.0.len();
+        self.0.retain(|record| record.number() >= number);
+        self.0.len() != before
+    }
+
     /// Returns whether it is another now.
     pub(crate) fn set_outcome(&mut self, number: u64, outcome: &Outcome) -> bool {
         let record = self.0.iter_mut().rev().find(|one| one.number() == number);

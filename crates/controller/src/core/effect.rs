@@ -71,6 +71,7 @@ impl Core {
             | Change::Dismiss { .. }
             | Change::Route { .. }
             | Change::Settle { .. }
+            | Change::Trim { .. }
             | Change::Forget { .. } => {
                 debug_assert!(false, "no client asks for {change:?}");
                 return;

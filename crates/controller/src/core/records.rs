@@ -130,6 +130,26 @@ impl Core {
         }
     }
 
+    /// Deploys whose blobs have no room any more are forgotten.
+    pub(super) fn trim_histories(&mut self) {
+        if !self.books.sizes.take_news() {
+            return;
+        }
+        let desired = &self.books.desired;
+        let named = desired.revisions().flat_map(|revision| revision.files());
+        self.books.sizes.keep(&named.collect());
+        let trims = desired.names().into_iter().filter_map(|name| {
+            let history = desired.history(name)?;
+            let first = self.books.sizes.first_with_room(history);
+            let application = name.to_owned();
+            Some(Change::Trim { application, first })
+        });
+        let trims: Vec<Change> = trims.collect();
+        for trim in trims {
+            self.learn(&trim);
+        }
+    }
+
     fn learn(&mut self, change: &Change) {
         if self.books.desired.apply(change) {
             self.out.want_save();

@@ -79,15 +79,26 @@ impl Keeper {
         }));
     }
 
-    /// What came of the save that runs; never, if none does. Cancel safe.
-    pub(super) async fn saved(&mut self) -> Result<Result<(), SaveError>, JoinError> {
+    /// Bytes of the files that are known, by name.
+    pub(super) fn sizes(&self) -> Vec<(String, u64)> {
+        self.known.sizes()
+    }
+
+    /// What came of the save that runs: bytes of the files that it has met, by name. Never, if none does. Cancel safe.
+    pub(super) async fn saved(
+        &mut self,
+    ) -> Result<Result<Vec<(String, u64)>, SaveError>, JoinError> {
         let Some(saving) = &mut self.saving else {
             return std::future::pending().await;
         };
         let (store, result) = saving.await?;
         self.saving = None;
         self.store = Some(store);
-        Ok(result.map(|learnt| self.known.add(learnt)))
+        Ok(result.map(|learnt| {
+            let sizes = learnt.sizes();
+            self.known.add(learnt);
+            sizes
+        }))
     }
 
     /// The next controller begins above `newest`, with what this one has read. For when no save runs yet.

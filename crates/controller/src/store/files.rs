@@ -22,7 +22,13 @@ pub const KEPT: Duration = Duration::from_secs(3600);
 
 /// The files that revisions name, and when each was last touched as it was checked.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<String, SystemTime>);
+pub struct Known(BTreeMap<String, Seen>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    touched: SystemTime,
+    bytes: u64,
+}
 
 /// A file to be removed, if nobody has touched it since.
 pub type Goner = (PathBuf, SystemTime);
@@ -31,11 +37,22 @@ impl Known {
     /// Learns of files that are there and whole.
     pub fn learn<'a>(&mut self, directory: &Path, names: impl Iterator<Item = &'a str>) {
         for name in names {
-            let touched = fs::metadata(directory.join(name)).and_then(|found| found.modified());
-            if let Ok(touched) = touched {
-                self.0.insert(name.to_owned(), touched);
+            let found = fs::metadata(directory.join(name));
+            let seen = found.and_then(|found| {
+                let (touched, bytes) = (found.modified()?, found.len());
+                Ok(Seen { touched, bytes })
+            });
+            if let Ok(seen) = seen {
+                self.0.insert(name.to_owned(), seen);
             }
         }
+    }
+
+    /// Bytes of each, by name.
+    pub fn sizes(&self) -> Vec<(String, u64)> {
+        let seen = self.0.iter();
+        seen.map(|(name, seen)| (name.clone(), seen.bytes))
+            .collect()
     }
 
     pub fn add(&mut self, learnt: Self) {
@@ -49,7 +66,7 @@ impl Known {
             .partition(|(name, _)| keep.contains(name.as_str()));
         self.0 = kept;
         gone.into_iter()
-            .map(|(name, touched)| (directory.join(name), touched))
+            .map(|(name, seen)| (directory.join(name), seen.touched))
             .collect()
     }
 }

@@ -255,3 +255,37 @@ fn a_rollback_says_which_packages_are_not_what_they_were() {
     );
     assert!(!warning.contains("pandas"), "{notes:?}");
 }
+
+#[test]
+fn a_gibibyte_of_blobs_is_kept_and_at_least_the_revision_before() {
+    let mut world = World::new(1);
+    let mebibytes = |world: &mut World, version: &str, size: u64| {
+        let blob = simple(version, 1).deployments[0].callable_blob.clone();
+        world.deploy(simple(version, 1));
+        world.core.know_sizes(vec![(blob, size * 1024 * 1024)]);
+        world.run_for(Duration::from_secs(1));
+    };
+    for version in ["v1", "v2", "v3"] {
+        mebibytes(&mut world, version, 400);
+    }
+    assert_eq!(
+        results(&world.history("a")),
+        [(3, "running"), (2, "running")]
+    );
+    mebibytes(&mut world, "v4", 2000);
+    mebibytes(&mut world, "v5", 2000);
+    assert_eq!(
+        results(&world.history("a")),
+        [(5, "running"), (4, "running")]
+    );
+    world.assert_at_rest();
+    let call = world.rollback("a", "r1");
+    world.run();
+    assert_eq!(world.error(call).0, "not_found");
+    world.rollback("a", "r4");
+    world.run();
+    assert_eq!(world.running("v4").len(), 1);
+    mebibytes(&mut world, "v6", 1);
+    let kept = world.history("a");
+    assert_eq!(kept.len(), 2, "the blob of the fifth has no room: {kept:?}");
+}
