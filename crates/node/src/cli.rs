@@ -24,6 +24,8 @@ mod run;
 mod start;
 mod stop;
 
+pub(crate) use judge::http_options;
+
 /// What the verbs take from here.
 const PROGRAM: Program = Program {
     judge: judge::http_options,

@@ -11,7 +11,10 @@ use std::{
     net::TcpListener as StdTcpListener,
     path::PathBuf,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     thread,
     time::Duration,
@@ -139,8 +142,13 @@ impl Forward {
         if HEALTH.contains(&request.uri().path()) {
             return health(request.method());
         }
-        match self.forward(request).await {
+        let late = Arc::new(AtomicBool::new(false));
+        match self.forward(request, &late).await {
             Ok(answer) => answer,
+            Err(_) if late.load(Ordering::Relaxed) => text(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not come\n".to_owned(),
+            ),
             Err(error) => {
                 tracing::debug!(%error, "a request is not forwarded");
                 self.away()
@@ -149,7 +157,11 @@ impl Forward {
     }
 
     /// To the controller and back. A client that leaves ends it.
-    async fn forward(&self, request: Request<Incoming>) -> io::Result<Answer> {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        late: &Arc<AtomicBool>,
+    ) -> io::Result<Answer> {
         let connect = UnixStream::connect(&self.rest_socket);
         let stream = time::timeout(CONNECTED_WITHIN, connect).await??;
         let (mut sender, connection) = client::conn::http1::Builder::new()
@@ -161,7 +173,7 @@ impl Forward {
                 tracing::debug!(%error, "the controller's answer broke off");
             }
         }));
-        let sent = sender.send_request(to_controller(request)?);
+        let sent = sender.send_request(to_controller(request, late)?);
         let answer = time::timeout(ANSWERED_WITHIN, sent).await?;
         let (mut head, body) = answer.map_err(io::Error::other)?.into_parts();
         remove_of_a_hop(&mut head.headers);
@@ -209,7 +221,10 @@ fn text(status: StatusCode, text: String) -> Answer {
 }
 
 /// The request as it goes to the controller: with the host in a header, however the client named it.
-fn to_controller(request: Request<Incoming>) -> io::Result<Request<Patient>> {
+fn to_controller(
+    request: Request<Incoming>,
+    late: &Arc<AtomicBool>,
+) -> io::Result<Request<Patient>> {
     let (mut head, body) = request.into_parts();
     remove_of_a_hop(&mut head.headers);
     if let Some(authority) = head.uri.authority() {
@@ -219,7 +234,10 @@ fn to_controller(request: Request<Incoming>) -> io::Result<Request<Patient>> {
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     head.uri = path.parse().map_err(io::Error::other)?;
     head.version = Version::HTTP_11;
-    Ok(Request::from_parts(head, Patient::new(body)))
+    Ok(Request::from_parts(
+        head,
+        Patient::new(body, Arc::clone(late)),
+    ))
 }
 
 fn remove_of_a_hop(headers: &mut HeaderMap) {
@@ -277,14 +295,17 @@ impl Body for Forwarded {
 /// The body of a request, each part of which comes within a time.
 struct Patient {
     body: Incoming,
-    late: Pin<Box<Sleep>>,
+    part_within: Pin<Box<Sleep>>,
+    /// Set when one did not.
+    late: Arc<AtomicBool>,
 }
 
 impl Patient {
-    fn new(body: Incoming) -> Self {
+    fn new(body: Incoming, late: Arc<AtomicBool>) -> Self {
         Self {
             body,
-            late: Box::pin(time::sleep(PART_WITHIN)),
+            part_within: Box::pin(time::sleep(PART_WITHIN)),
+            late,
         }
     }
 }
@@ -298,10 +319,13 @@ impl Body for Patient {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Poll::Ready(frame) = pin!(&mut self.body).poll_frame(context) {
-            self.late.as_mut().reset(Instant::now() + PART_WITHIN);
+            self.part_within
+                .as_mut()
+                .reset(Instant::now() + PART_WITHIN);
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
-        ready!(self.late.as_mut().poll(context));
+        ready!(self.part_within.as_mut().poll(context));
+        self.late.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
     }
 

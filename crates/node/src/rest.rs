@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_controller::LocalCalls;
-use eagleray_rest::{Answer, Away, Calls};
+use eagleray_rest::{Answer, Api, Away, Calls};
 use eagleray_types::control::{
     NodeRequest, NodeResponse, api_request, api_response, node_request, node_response,
 };
@@ -21,7 +21,7 @@ use tokio::{
     runtime::Builder,
 };
 
-use crate::settings::ChildOptions;
+use crate::{cli, settings::ChildOptions};
 
 /// What the API is started with.
 pub(crate) struct Rest {
@@ -38,6 +38,7 @@ impl Rest {
                 token: directory.join("token"),
                 control_address: options.control_address.clone(),
                 version: env!("CARGO_PKG_VERSION"),
+                judge: cli::http_options,
             },
             node_socket: directory.join("node.sock"),
         }
@@ -59,8 +60,11 @@ impl Rest {
             controller: calls,
             node_socket: self.node_socket,
         });
+        let entered = runtime.enter();
+        let api = Api::bind(self.options, calls)?;
+        drop(entered);
         let serve = move || {
-            if let Err(error) = runtime.block_on(eagleray_rest::serve(self.options, calls)) {
+            if let Err(error) = runtime.block_on(api.serve()) {
                 tracing::error!(%error, "the control API ends; applications are served all the same");
             }
         };

@@ -2,10 +2,14 @@
 
 use std::{future::Future, pin::Pin};
 
+use eagleray_config::{Config, Problems};
 use eagleray_types::control::{api_request, api_response, node_request, node_response};
 
 /// An answer that is on its way.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Away>> + Send + 'a>>;
+
+/// What is wrong with a config beyond its schema, for who alone knows: the proxy has limits of its own.
+pub type Judge = fn(&Config) -> Problems;
 
 /// Nobody answered: in words for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,12 @@ use eagleray_config::Problems;
 use eagleray_types::control::ApiError;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::calls::Away;
 
 /// Why a request was not carried out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Refusal {
     #[serde(skip)]
     pub(crate) status: StatusCode,
@@ -25,12 +26,13 @@ pub(crate) struct Refusal {
     /// What to do next, one a line.
     pub(crate) help: Vec<String>,
     /// Each of several problems, with its own place.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) problems: Vec<OneProblem>,
+    #[serde(skip_serializing_if = "<[OneProblem]>::is_empty")]
+    #[schema(value_type = Option<Vec<OneProblem>>)]
+    pub(crate) problems: Box<[OneProblem]>,
 }
 
 /// One problem of a config.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct OneProblem {
     pub(crate) code: String,
     pub(crate) message: String,
@@ -56,7 +58,7 @@ impl Refusal {
             message: message.into(),
             place: String::new(),
             help: lines(help),
-            problems: Vec::new(),
+            problems: Box::default(),
         }
     }
 
@@ -72,6 +74,33 @@ impl Refusal {
     pub(crate) fn unexpected(what: &str) -> Self {
         let message = format!("the controller gave no answer of the kind that is expected: {what}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "")
+    }
+
+    /// For a client that shows text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut say = |place: &str, path: &str, message: &str, help: &[String]| {
+            for part in [place, path] {
+                if !part.is_empty() {
+                    text.push_str(part);
+                    text.push_str(": ");
+                }
+            }
+            text.push_str(message);
+            text.push('\n');
+            for line in help {
+                text.push_str("  help: ");
+                text.push_str(line);
+                text.push('\n');
+            }
+        };
+        if self.problems.is_empty() {
+            say(&self.place, "", &self.message, &self.help);
+        }
+        for one in &self.problems {
+            say(&one.place, &one.path, &one.message, &one.help);
+        }
+        text
     }
 
     /// All that is wrong with a config. `file` is how the client calls it.
@@ -105,7 +134,7 @@ impl Refusal {
             }
             _ => refusal.message = format!("{count} problems"),
         }
-        refusal.problems = list;
+        refusal.problems = list.into();
         refusal
     }
 }

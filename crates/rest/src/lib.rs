@@ -8,21 +8,33 @@
 //! The way of a request: `listen` accepts, `guard` holds it to the rules of the port (token, Host, Origin), `router` finds
 //! its handler, and `view` turns messages into JSON: the one place that knows both.
 
+mod applications;
 mod calls;
 mod contract;
+mod deploys;
 mod errors;
+mod events;
+mod extract;
 mod guard;
 mod hosts;
 mod listen;
+mod node;
+mod openapi;
+mod replicas;
 mod router;
 mod state;
 mod status;
+mod stream;
 mod token;
 mod view;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
-pub use calls::{Answer, Away, Calls};
+pub use calls::{Answer, Away, Calls, Judge};
+pub use openapi::openapi;
+
+/// Longest body of a request.
+const MOST_BODY_BYTES: usize = 4 << 20;
 
 /// What the API knows without asking.
 #[derive(Clone, Debug)]
@@ -35,15 +47,45 @@ pub struct Options {
     pub control_address: String,
     /// The release.
     pub version: &'static str,
+    pub judge: Judge,
 }
 
-/// Serves until the process ends. Must be called within a runtime that drives I/O and time.
-///
-/// # Errors
-/// When the socket or the token cannot be made.
-pub async fn serve(options: Options, calls: Arc<dyn Calls>) -> io::Result<()> {
-    let listener = listen::Listener::bind(options.socket.clone())?;
-    let token = token::Token::open(options.token.clone())?;
-    let state = state::State::new(token, &options.control_address, options.version, calls);
-    axum::serve(listener, router::router(state)).await
+/// The API, which can be reached and does not answer yet.
+pub struct Api {
+    listener: listen::Listener,
+    state: Arc<state::State>,
+}
+
+impl Api {
+    /// Makes the socket and, if there is none, the token: whoever is told afterwards that there is a node finds both. Must be
+    /// called within a runtime that drives I/O and time.
+    ///
+    /// # Errors
+    /// When one of them cannot be made.
+    pub fn bind(options: Options, calls: Arc<dyn Calls>) -> io::Result<Self> {
+        let token = token::Token::open(options.token)?;
+        let listener = listen::Listener::bind(options.socket)?;
+        let state = state::State::new(
+            token,
+            &options.control_address,
+            options.version,
+            options.judge,
+            calls,
+        );
+        Ok(Self { listener, state })
+    }
+
+    /// Answers until the process ends.
+    ///
+    /// # Errors
+    /// When it cannot go on.
+    pub async fn serve(self) -> io::Result<()> {
+        axum::serve(self.listener, router::router(self.state)).await
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Api").finish_non_exhaustive()
+    }
 }

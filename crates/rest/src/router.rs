@@ -2,17 +2,57 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{get, post},
+};
 use http::{Method, StatusCode, Uri};
 
-use crate::{contract, errors::Refusal, guard, state::State, status};
+use crate::{
+    MOST_BODY_BYTES, applications, contract, deploys, errors::Refusal, events, guard, node,
+    openapi, replicas, state::State, status,
+};
 
-/// Longest body of a request.
-const MOST_BODY_BYTES: usize = 4 << 20;
 pub(crate) fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/api/ray/version", get(contract::version))
+        .route(
+            "/api/serve/applications/",
+            get(contract::applications)
+                .put(contract::put_applications)
+                .delete(contract::delete_applications),
+        )
+        .route(
+            "/api/v1/applications/{application}/deployments/{deployment}/scale",
+            post(contract::scale),
+        )
         .route("/api/v1/status", get(status::status))
+        .route("/api/v1/deploys", post(deploys::deploy))
+        .route("/api/v1/plans", post(deploys::plan))
+        .route("/api/v1/revisions", get(applications::all_revisions))
+        .route(
+            "/api/v1/applications/{application}",
+            axum::routing::delete(applications::delete),
+        )
+        .route(
+            "/api/v1/applications/{application}/revisions",
+            get(applications::revisions),
+        )
+        .route(
+            "/api/v1/applications/{application}/revisions/{revision}",
+            get(applications::revision),
+        )
+        .route(
+            "/api/v1/applications/{application}/rollback",
+            post(applications::rollback),
+        )
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/replicas", get(replicas::list))
+        .route("/api/v1/replicas/{replica}", get(replicas::one))
+        .route("/api/v1/shutdown", post(node::shutdown))
+        .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))

@@ -7,7 +7,12 @@ use eagleray_types::control::{
 };
 use http::StatusCode;
 
-use crate::{calls::Calls, errors::Refusal, hosts::Hosts, token::Token};
+use crate::{
+    calls::{Calls, Judge},
+    errors::Refusal,
+    hosts::Hosts,
+    token::Token,
+};
 
 /// The controller answers within this time, or it hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -17,6 +22,7 @@ pub(crate) struct State {
     pub(crate) token: Token,
     pub(crate) hosts: Hosts,
     pub(crate) version: &'static str,
+    pub(crate) judge: Judge,
     calls: Arc<dyn Calls>,
 }
 
@@ -25,12 +31,14 @@ impl State {
         token: Token,
         control_address: &str,
         version: &'static str,
+        judge: Judge,
         calls: Arc<dyn Calls>,
     ) -> Arc<Self> {
         Arc::new(Self {
             token,
             hosts: Hosts::of(control_address),
             version,
+            judge,
             calls,
         })
     }

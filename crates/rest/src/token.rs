@@ -32,7 +32,7 @@ struct Known {
 }
 
 /// The token, as its file says it.
-pub struct Token {
+pub(crate) struct Token {
     path: PathBuf,
     known: Mutex<Known>,
 }
@@ -52,7 +52,7 @@ impl Token {
     ///
     /// # Errors
     /// When it can be neither read nor made, or holds nothing.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         let text = match read(&path) {
             Ok((text, _)) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -71,7 +71,7 @@ impl Token {
     }
 
     /// Whether this is the token of now. Takes as long for a wrong one as for the right one.
-    pub fn is(&self, presented: &str) -> bool {
+    pub(crate) fn is(&self, presented: &str) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.look(&mut known);
         same(known.text.as_bytes(), presented.as_bytes())

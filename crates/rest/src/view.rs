@@ -15,7 +15,7 @@ pub(crate) use declared::{Applied, Failure, Planned, PlannedDeployment};
 pub(crate) use deployment::{Deployment, Replica};
 pub(crate) use history::{Events, Receipt, Revision, Revisions};
 pub(crate) use masked::{MASK, json, masked};
-pub(crate) use node::{Node, Status};
+pub(crate) use node::Status;
 pub(crate) use options::config_keys;
 pub(crate) use why::Why;
 

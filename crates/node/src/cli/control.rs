@@ -6,8 +6,11 @@ use clap::Args;
 
 use crate::settings::{self, ControlOptions};
 
-/// Named at length: an argument is known by its field's name, among all of its command.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "an argument is known by its field's name, among all of its command"
+)]
 pub(super) struct ControlArguments {
     /// Where the control port listens: REST, and this command line [default: 127.0.0.1, or `EAGLERAY_CONTROL_HOST`].
     #[arg(long, value_name = "HOST")]
@@ -37,7 +40,7 @@ impl ControlArguments {
                 None => settings::default_control_port()?,
             },
             // The node works elsewhere.
-            token_file: token_file.map(absolute).transpose()?,
+            token_file: token_file.as_ref().map(absolute).transpose()?,
         })
     }
 }
@@ -57,8 +60,8 @@ fn must_be_loopback(host: &str) -> Result<(), String> {
     }
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, String> {
-    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+fn absolute(path: &PathBuf) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::settings::ProxyOptions;
 
 /// All that it does not take, each at its place.
-pub(super) fn http_options(config: &Config) -> Problems {
+pub(crate) fn http_options(config: &Config) -> Problems {
     let options = config.node.get("http_options");
     let texts = |key: &str| -> Vec<String> {
         let list = options.and_then(|options| options.get(key)?.as_array());

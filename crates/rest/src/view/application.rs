@@ -33,7 +33,7 @@ pub(crate) struct Application {
     pub(crate) deploy: Option<Deploy>,
     /// One for each thing that is not fine.
     pub(crate) why: Vec<Why>,
-    /// Where the documentation of a FastAPI application is.
+    /// Where the documentation of a `FastAPI` application is.
     pub(crate) docs_path: Option<String>,
     /// By deployment, those that it calls.
     pub(crate) calls: BTreeMap<String, Vec<String>>,
@@ -42,6 +42,7 @@ pub(crate) struct Application {
 
 /// A deploy, on its way or ended.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names of the message")]
 pub(crate) struct Deploy {
     /// The number that `POST /api/v1/deploys` has answered; 0 of a deploy that was not declared.
     pub(crate) deploy: u64,

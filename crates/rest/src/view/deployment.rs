@@ -32,6 +32,7 @@ pub(crate) struct Deployment {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names of the message")]
 pub(crate) struct Replica {
     pub(crate) replica_id: String,
     /// `STARTING`, `UPDATING`, `RECOVERING`, `RUNNING`, `STOPPING` or `STOPPED`.

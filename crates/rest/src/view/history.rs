@@ -17,6 +17,7 @@ pub(crate) struct Revisions {
 
 /// One deploy of one application.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names of the message")]
 pub(crate) struct Revision {
     pub(crate) application: String,
     /// Counts up from 1 in each application: shown as `r12`.
@@ -68,6 +69,7 @@ pub(crate) struct Receipt {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "events are what it has")]
 pub(crate) struct Events {
     pub(crate) events: Vec<Event>,
     /// `since` of the next request.
