@@ -20,6 +20,7 @@ __all__ = [
     "merge_config",
     "parse_json",
     "plain_json",
+    "read_config",
 ]
 
 # --- driver side (crates/py/src/client.rs) -------------------------------------------------------------------------
@@ -51,6 +52,11 @@ def deployment_options() -> list[dict[str, Any]]:
 def merge_config(application: str, code_options: str) -> str:
     """JSON of `deployments` (by name, what config or code states) and `warnings`, from JSON of an application's config
     and of what its code states by deployment. ValueError: all that is wrong, a line each.
+    """
+
+def read_config(path: str) -> str:
+    """JSON of what a config file states: `applications` (`name`, `route_prefix`, `import_path`, `args`, `stated`),
+    `node` and `warnings`. ValueError: all that is wrong, with line and column.
     """
 
 @final

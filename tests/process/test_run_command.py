@@ -114,7 +114,7 @@ def test_a_builder_gets_the_arguments(machine: Machine, arguments: list[str], an
         (["builders"], 2, "MODULE:NAME, such as app:app"),
         (["a:b:c"], 2, "MODULE:NAME, such as app:app"),
         (["builders.py"], 2, "builders.py is a file; name the application in it by its module, as builders:NAME"),
-        (["config.yaml"], 2, "config files are not available yet"),
+        (["config.yaml"], 1, "config.yaml has no application to serve"),
         (["builders:app", "--app-dir", "nowhere"], 2, "'nowhere' is no directory"),
         (["builders:app", "--nonsense"], 2, "--nonsense"),
         ([], 2, "MODULE:NAME"),

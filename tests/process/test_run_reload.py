@@ -80,7 +80,7 @@ def test_a_saved_file_is_served(machine: Machine, save: object) -> None:
     save(machine.work / "words.py", word("two"))  # type: ignore[operator]
     serves(script, "two")
     assert script.wait_for_line(r"words\.py changed: Word restarts, \d+\.\d\d s")
-    assert not replica & machine.replicas("default/Word")
+    eventually(lambda: not replica & machine.replicas("default/Word"), "the replica before is gone")
     assert script.interrupt() == 0, script.output
     eventually(lambda: not machine.left(), f"nothing runs afterwards: {machine.left()}")
     assert "Traceback" not in script.output
@@ -213,7 +213,7 @@ def test_only_what_changed_restarts(machine: Machine) -> None:
     script.wait_for_line(r"words\.py changed")
     assert "shop.py changed" not in script.output
     assert "notes" not in script.output
-    assert not before & machine.replicas()
+    eventually(lambda: not before & machine.replicas(), "the replica before is gone")
 
 
 def test_a_package_links_and_a_directory_that_goes_and_comes_back(machine: Machine) -> None:

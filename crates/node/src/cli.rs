@@ -1,4 +1,4 @@
-//! The command line: `eagleray run`, `start` and `stop`, which make and end nodes, beside the verbs of [`eagleray_cli`].
+//! The command line: `eagleray run`, `build`, `start` and `stop`, which make and end nodes, beside the verbs of [`eagleray_cli`].
 //! Success is exit status 0; what failed says why on standard error.
 
 use std::{
@@ -48,6 +48,8 @@ struct Cli {
 enum Sub {
     /// Serve an application of a module in the foreground, until Ctrl-C.
     Run(RunArguments),
+    /// Print a config file for applications, with the options that their code states.
+    Build(BuildArguments),
     /// Start a resident node, which scripts join instead of starting their own.
     Start(StartArguments),
     /// End a resident node and everything that it runs.
@@ -61,26 +63,39 @@ enum Sub {
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// What to serve, as MODULE:NAME: an application, or a function that builds one.
-    #[arg(value_name = "MODULE:NAME")]
+    /// What to serve: MODULE:NAME, which is an application or a function that builds one; or a config file.
+    #[arg(value_name = "MODULE:NAME|FILE")]
     target: String,
     /// Arguments of the function that builds the application.
     #[arg(value_name = "KEY=VALUE")]
     arguments: Vec<String>,
-    /// Name of the application.
-    #[arg(long, default_value = "default")]
-    name: String,
-    /// Path under which HTTP reaches the application.
-    #[arg(long, value_name = "PATH", default_value = "/")]
-    route_prefix: String,
+    /// Name of the application [default: `default`].
+    #[arg(long)]
+    name: Option<String>,
+    /// Path under which HTTP reaches the application [default: `/`].
+    #[arg(long, value_name = "PATH")]
+    route_prefix: Option<String>,
     /// Where the module is looked for first.
     #[arg(short = 'd', long, value_name = "DIRECTORY", default_value = ".")]
     app_dir: PathBuf,
-    /// Serve it anew whenever its code changes.
+    /// Serve it anew whenever its code changes, or the config file.
     #[arg(short, long)]
     reload: bool,
     #[command(flatten)]
     http: HttpArguments,
+}
+
+#[derive(Debug, Args)]
+struct BuildArguments {
+    /// Applications that are ready, each as MODULE:NAME.
+    #[arg(value_name = "MODULE:NAME", required = true)]
+    targets: Vec<String>,
+    /// Where modules are looked for first.
+    #[arg(short = 'd', long, value_name = "DIRECTORY", default_value = ".")]
+    app_dir: PathBuf,
+    /// Write the config to this file instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output_path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +146,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let result = match cli.command {
         Sub::Run(arguments) => run::run(&arguments),
+        Sub::Build(arguments) => run::build(&arguments),
         Sub::Start(arguments) => start::run(&arguments),
         Sub::Stop(arguments) => stop::run(arguments.name.as_deref()),
         Sub::Verb(verb) => return verb.run(PROGRAM).into(),

@@ -1,6 +1,7 @@
-//! A config over the options of an application's code: [`eagleray_config::Application::over`] for Python, as JSON.
+//! Configs for Python, as JSON: what a file states, and what that makes of the options in an application's code
+//! ([`eagleray_config::Application::over`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use eagleray_config::{Config, Merged, Options, Problems};
 use pyo3::{exceptions::PyValueError, prelude::*};
@@ -33,6 +34,35 @@ pub(crate) fn merge_config(application: &str, code_options: &str) -> PyResult<St
     let stated = |(name, one): (String, Merged)| (name, Value::from(one.stated));
     let deployments: serde_json::Map<String, Value> = merged.into_iter().map(stated).collect();
     Ok(json!({"deployments": deployments, "warnings": warnings}).to_string())
+}
+
+/// What a config file states. Returns JSON: `applications`, of each its `name`, `route_prefix`, `import_path` and `args`
+/// with their defaults, and all that is `stated`; `node`, what stands beside them; `warnings`, a text of lines.
+///
+/// Raises `ValueError` with all that is wrong, with line and column, as `eagleray config check` says it.
+#[pyfunction]
+pub(crate) fn read_config(path: PathBuf) -> PyResult<String> {
+    let file = path.display().to_string();
+    let config = Config::read(&path)
+        .map_err(|problems| PyValueError::new_err(problems.render(&file).trim_end().to_owned()))?;
+    let applications: Vec<Value> = config
+        .applications
+        .iter()
+        .map(|one| {
+            json!({
+                "name": one.name,
+                "route_prefix": one.route_prefix,
+                "import_path": one.import_path,
+                "args": one.args,
+                "stated": one.stated,
+            })
+        })
+        .collect();
+    let warnings = config.warnings.render_warnings(&file);
+    Ok(
+        json!({"applications": applications, "node": config.node, "warnings": warnings.trim_end()})
+            .to_string(),
+    )
 }
 
 fn read(what: &str, text: &str) -> PyResult<Value> {

@@ -14,7 +14,7 @@ mod _core {
     #[pymodule_export]
     use crate::client::{Call, Client, Completions, OutputWatch, Router};
     #[pymodule_export]
-    use crate::config::merge_config;
+    use crate::config::{merge_config, read_config};
     #[pymodule_export]
     use crate::json::parse_json;
     #[pymodule_export]

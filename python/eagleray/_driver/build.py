@@ -11,15 +11,19 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eagleray import _bootstrap, _core, _user_config
 from eagleray._driver import engine, progress, ray_cluster
+from eagleray._driver.declared import merged
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application, pickled_as
 from eagleray.serve.exceptions import RayServeException
 from eagleray.serve.handle import DeploymentHandle
 from eagleray.serve.schema import LoggingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass
@@ -125,22 +129,36 @@ def _identity(what: tuple[Any, ...]) -> tuple[str, frozenset[str], str]:
     return identity.digest, identity.modules, ""
 
 
-def build(application: Application, *, name: str, route_prefix: str, logging_config: LoggingConfig | None) -> Built:
-    """Pickles, captures and hashes. `logging_config` is for deployments that have none.
+def build(
+    application: Application,
+    *,
+    name: str,
+    route_prefix: str,
+    logging_config: LoggingConfig | None,
+    declared: Mapping[str, Any] | None = None,
+) -> Built:
+    """Pickles, captures and hashes.
+
+    Args:
+        application: What is deployed.
+        name: Of the application.
+        route_prefix: Empty for an application that HTTP does not reach.
+        logging_config: For deployments that have none.
+        declared: The application as a config states it: its options go over those in code.
 
     Raises:
         TypeError: something cannot be pickled.
         RuntimeError: the working directory is gone.
-        ValueError: an option that this engine cannot carry out.
+        ValueError: an option that this engine cannot carry out, or a config that does not fit the code.
         RayServeException: more than one deployment has an ASGI application.
     """
     working_directory = _working_directory()
-    graph = _Graph(name)
-    try:
-        with pickled_as(graph.handle):
-            graph.add(application)
-    except _UnpicklableError as error:
-        raise TypeError(str(error)) from None
+    graph = _graph(application, name)
+    if declared is not None:
+        over, warnings = merged(declared, {node.name: node.config for node in graph.nodes})
+        graph.warnings += warnings
+        for node in graph.nodes:
+            node.config = over[node.name]
     configured = [(node.name, node.config) for node in graph.nodes]
     engine.refuse(configured, logging_config)
     _check_ingresses(graph)
@@ -203,6 +221,25 @@ def _autoscaling(config: DeploymentConfig) -> str:
     """What would scale the deployment, as JSON; empty: nothing."""
     scaling = config.autoscaling_config
     return "" if scaling is None else json.dumps(scaling.model_dump(), default=str, sort_keys=True)
+
+
+def deployments(application: Application, name: str) -> list[tuple[str, DeploymentConfig]]:
+    """Each deployment of an application of this name, what others are bound with first.
+
+    Raises:
+        TypeError: something cannot be pickled.
+    """
+    return [(node.name, node.config) for node in _graph(application, name).nodes]
+
+
+def _graph(application: Application, name: str) -> _Graph:
+    graph = _Graph(name)
+    try:
+        with pickled_as(graph.handle):
+            graph.add(application)
+    except _UnpicklableError as error:
+        raise TypeError(str(error)) from None
+    return graph
 
 
 def _working_directory() -> str:

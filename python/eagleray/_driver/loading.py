@@ -1,4 +1,5 @@
-"""A process that imports an application once, for `eagleray run --reload`: code that has changed needs a fresh one.
+"""A process that imports an application once, for `eagleray run --reload`, where code that has changed needs a fresh
+one, and for `eagleray run FILE`, where applications may have modules of one name and must not share them by chance.
 
 It is started ahead. It imports what the last load imported of installed packages, which takes most of the time of an
 import and does not change by an edit, and waits. Ordered to load, it imports the user's modules, builds the
@@ -146,7 +147,11 @@ def _build(application: Any, order: dict[str, Any]) -> build.Built:
     try:
         wanted = _run.checked(_run.RunTarget(application, order["name"], order["route_prefix"]))
         return build.build(
-            wanted.application, name=wanted.name, route_prefix=wanted.route_prefix, logging_config=wanted.logging_config
+            wanted.application,
+            name=wanted.name,
+            route_prefix=wanted.route_prefix,
+            logging_config=wanted.logging_config,
+            declared=order["declared"],
         )
     except Exception as error:
         above = "" if _traceback.is_ours(error) else target.shown(error)

@@ -135,18 +135,24 @@ class Session:
                 failures.append(self.failure(settled))
         return failures
 
-    def settled(self, name: str, revision: str) -> dict[str, Any] | None:
-        """The status of an application once this revision runs or has failed, and requests meet it; None before that.
+    def settled(self, wanted: dict[str, str]) -> dict[str, dict[str, Any]]:
+        """Status of those applications whose wanted revision runs, so that requests meet it, or has failed.
 
-        Raises:
-            RayServeException: another revision has taken its place.
+        One that somebody else has deployed meanwhile, or deleted, counts as failed, with a message that says so.
         """
-        for one in self.status():
-            if one["name"] == name and one["revision"] == revision and one["status"] in _SETTLED:
-                settled = self._controller.await_application(name, revision)
-                self._printer.flush()
-                return settled
-        return None
+        there = {one["name"]: one for one in self.status()}
+        found = {}
+        for name, revision in wanted.items():
+            one = there.get(name)
+            if one is None or one["revision"] != revision:
+                became = "was deleted" if one is None else "was deployed again"
+                message = f"it {became} by somebody else meanwhile"
+                found[name] = {"name": name, "status": "DEPLOY_FAILED", "message": message, "deployments": []}
+            elif one["status"] in _SETTLED:
+                found[name] = self._controller.await_application(name, revision)
+        if found:
+            self._printer.flush()
+        return found
 
     def _waiting_for(self, name: str) -> str:
         """What an application that does not run yet waits for."""

@@ -1,5 +1,5 @@
-//! `eagleray run`: becomes the Python beside this executable, which imports the module, deploys, and serves until Ctrl-C
-//! (`python/eagleray/_driver/command.py`).
+//! `eagleray run` and `build`: become the Python beside this executable, which imports what they name. The one deploys it
+//! and serves until Ctrl-C (`python/eagleray/_driver/command.py`), the other prints its config (`config_command.py`).
 //!
 //! Until our own imports are done nothing of the user's is importable: the bootstrap sees to that
 //! (`python/eagleray/_bootstrap.py`). Where it is only that Python knows ([`package`]).
@@ -12,10 +12,9 @@ use eagleray_supervisor::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{HttpArguments, RunArguments};
+use super::{BuildArguments, HttpArguments, RunArguments};
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
-    let python = eagleray_cli::interpreter()?;
     let options = json!({
         "target": arguments.target,
         "arguments": arguments.arguments,
@@ -25,12 +24,22 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), String> {
         "reload": arguments.reload,
         "http_options": arguments.http.given(),
     });
+    become_python("eagleray._driver.command", &options)
+}
+
+pub(super) fn build(arguments: &BuildArguments) -> Result<(), String> {
+    let options = json!({
+        "targets": arguments.targets,
+        "app_dir": arguments.app_dir,
+        "output_path": arguments.output_path,
+    });
+    become_python("eagleray._driver.config_command", &options)
+}
+
+fn become_python(module: &str, options: &Value) -> Result<(), String> {
+    let python = eagleray_cli::interpreter()?;
     let mut command = Command::new(&python);
-    package::run_module(
-        &mut command,
-        "eagleray._driver.command",
-        env::current_dir().ok(),
-    );
+    package::run_module(&mut command, module, env::current_dir().ok());
     command.args(env::args_os().skip(1));
     command.env(OPTIONS, options.to_string());
     if let Some(path) = env::var_os("PYTHONPATH") {

@@ -1,0 +1,75 @@
+"""One application that a command serves: how far its newest load and deploy are, and what was said of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from eagleray._driver import changes
+from eagleray.serve import _log
+
+if TYPE_CHECKING:
+    from eagleray._driver.build import Built
+    from eagleray._driver.loader import Loader
+
+
+@dataclass
+class Served:
+    """An application, from its first load on.
+
+    Attributes:
+        order: What its loads are told.
+        waiting: It is to be loaded, and that has not begun.
+        loader: Who loads it now.
+        files: What its last load read.
+        built: What was loaded and is not deployed yet.
+        deploying: The specification that is on its way.
+        running: The one that runs.
+        changed: Which files its newest load is for; empty: it is the first.
+        began: When that was noticed.
+        said: The text of many lines that was said of it last.
+    """
+
+    order: dict[str, Any]
+    waiting: bool = True
+    loader: Loader | None = None
+    files: frozenset[str] = frozenset()
+    built: Built | None = None
+    deploying: dict[str, Any] | None = None
+    running: dict[str, Any] | None = None
+    changed: str = ""
+    began: float = field(default_factory=time.monotonic)
+    said: str = ""
+
+    def load_again(self, changed: str, began: float) -> None:
+        """It is to be loaded; a load that has not ended loads what is old."""
+        if self.loader is not None:
+            self.loader.end()
+            self.loader = None
+        self.waiting, self.changed, self.began = True, changed, began
+
+    def runs(self, *, named: bool) -> None:
+        """What was on its way runs. Says what that took, `named` with the application, unless it is the first."""
+        assert self.deploying is not None
+        if self.changed:
+            what = changes.between(self.running, self.deploying)
+            name = f"{self.order['name']}: " if named else ""
+            took = time.monotonic() - self.began
+            _log.logger().info("%s changed: %s%s, %.2f s", self.changed, name, what, took)
+        self.running, self.deploying = self.deploying, None
+        self.said = ""
+
+    def say_failure(self, message: str, shown: str, *, named: bool) -> None:
+        """Says what went wrong; a traceback, or a text of many lines, is not said twice in a row."""
+        first, _, more = message.partition("\n")
+        if self.said == shown + more and self.said:
+            shown, message = "", f"{first} (as before)"
+        else:
+            self.said = shown + more
+        goes_on = "what was there goes on serving" if self.running is not None else "nothing is served yet"
+        name = f"application {self.order['name']!r}: " if named else ""
+        why = f"{self.changed} changed, but " if self.changed else ""
+        _log.logger().error(
+            "%s%s%s%s\n%s%s; waiting for a change", shown and f"\n{shown}", name, why, message, name, goes_on
+        )
