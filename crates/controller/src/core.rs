@@ -46,6 +46,7 @@ mod scaling;
 mod timers;
 mod validate;
 mod waits;
+mod why;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -163,6 +164,7 @@ impl Core {
         events: impl IntoIterator<Item = Event>,
         now: Duration,
     ) -> Vec<Command> {
+        self.out.now = now;
         for event in events {
             self.take(event, now);
         }
@@ -262,13 +264,15 @@ impl Core {
     pub fn statuses(&self, now: Duration) -> Vec<ApplicationStatus> {
         let mut all: BTreeMap<&str, ApplicationStatus> = BTreeMap::new();
         for one in self.books.applications.values() {
-            let status = render::render(one, &self.books, now);
+            let status = render::render(one, &self.books, now, &self.out);
             all.insert(&one.name, status);
         }
         for one in self.books.desired.declared.iter() {
             let status = all.entry(&one.application).or_default();
             let plan = self.books.plan(&one.application);
             declared::show(status, one, plan, self.builds.printed(&one.application));
+            let reason = why::of_declared(one, self.out.wall_now_s);
+            status.why.splice(0..0, reason);
         }
         all.into_values().collect()
     }

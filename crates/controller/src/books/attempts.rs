@@ -65,6 +65,8 @@ pub(crate) struct Attempts {
     /// A replica failed to take the `user_config` of the newest revision: none is asked to any more.
     pub(crate) config_refused: bool,
     pub(crate) last_error: String,
+    /// When the first of `failures` was.
+    pub(crate) failing_since: Option<Duration>,
     pub(crate) crash_loop: Option<CrashLoop>,
     /// Replicas fail and none has settled: so many may have failed of late or be on trial, and one after that.
     pub(crate) slowed: Option<usize>,
@@ -142,6 +144,7 @@ impl Attempts {
         self.last_error = error;
         if self.crash_loop.is_none() {
             self.failures = 0;
+            self.failing_since = None;
             self.next_start = None;
             self.slowed = None;
         }
@@ -157,6 +160,7 @@ impl Attempts {
         if over {
             self.crash_loop = None;
             self.failures = 0;
+            self.failing_since = None;
             self.next_start = None;
             self.slowed = None;
         }
@@ -174,6 +178,7 @@ impl Attempts {
     /// Books a failure, and the wait that follows. The first `free` of a row cost none.
     fn failed(&mut self, now: Duration, settled: bool, round: Round, error: String, free: u32) {
         self.last_error = error;
+        self.failing_since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         // One that never came up is given up before long.
         self.remember(now, settled || !self.proven, round.wanted);

@@ -17,6 +17,7 @@ pub(crate) struct Health {
     /// Id of the question that is open, and when it was asked.
     asked: Option<(u64, Duration)>,
     failures: u32,
+    last_failure: String,
 }
 
 /// The next question, as it was planned. When it is due follows from the options of the moment.
@@ -79,10 +80,17 @@ impl Health {
 
     pub(crate) fn passed(&mut self) {
         self.failures = 0;
+        self.last_failure = String::new();
+    }
+
+    /// How many in a row have failed, and how the last did. `None`: the last has passed.
+    pub(crate) fn failing(&self) -> Option<(u32, &str)> {
+        (self.failures > 0).then_some((self.failures, self.last_failure.as_str()))
     }
 
     /// Returns whether the replica is to be replaced.
-    pub(crate) fn failed(&mut self) -> bool {
+    pub(crate) fn failed(&mut self, failure: &str) -> bool {
+        failure.clone_into(&mut self.last_failure);
         self.failures += 1;
         self.failures >= FAILURES_UNTIL_REPLACED
     }

@@ -48,6 +48,13 @@ pub(crate) struct Reach {
     pub(crate) tried_at: Option<Duration>,
 }
 
+/// Why a replica goes, and since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Going {
+    pub(crate) since: Duration,
+    pub(crate) reason: String,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Replica {
     pub(crate) id: String,
@@ -82,6 +89,8 @@ pub(crate) struct Replica {
     pub(crate) reach: Reach,
     pub(crate) health: Health,
     pub(crate) condition: Condition,
+    /// It is being replaced, or was told to stop; `None` of one that was so before this controller.
+    pub(crate) going: Option<Going>,
 }
 
 impl Replica {
@@ -94,6 +103,14 @@ impl Replica {
             }
             None => false,
         }
+    }
+
+    /// It is on its way out from now on.
+    pub(crate) fn goes(&mut self, now: Duration, reason: &str) {
+        self.going.get_or_insert_with(|| Going {
+            since: now,
+            reason: reason.to_owned(),
+        });
     }
 
     pub(crate) fn target(&self) -> ReplicaTarget {

@@ -146,6 +146,7 @@ fn adopt_one(
         reach: Reach::default(),
         health,
         condition: Condition::default(),
+        going: None,
     };
     if state == ReplicaState::Recovering {
         // The last controller may have ended before it had done so.

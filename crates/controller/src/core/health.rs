@@ -5,7 +5,7 @@ use std::time::Duration;
 use eagleray_types::control::{CheckHealth, Outcome, replica_command};
 
 use super::{
-    clip::{IN_MESSAGE, clip},
+    clip::{IN_LOG, IN_MESSAGE, clip},
     command::Level,
     lifecycle,
     outbox::Outbox,
@@ -77,7 +77,7 @@ fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox
     let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
-    if replica.health.failed() {
+    if replica.health.failed(&clip(failure, IN_LOG)) {
         let message = format!(
             "replica {id} failed {FAILURES_UNTIL_REPLACED} health checks in a row and is being replaced; the last \
              failure: {}",
@@ -99,11 +99,14 @@ fn recycle(deployment: &mut Deployment, id: &str, accepted: u64, out: &mut Outbo
     }
     let count = deployment.wanted_of(spec) as usize;
     let complete = deployment.replicas.len() == count && deployment.running(spec) == count;
-    let replica = deployment.replicas.get_mut(id).filter(|_| complete);
-    if !replica.is_some_and(|one| one.step(ReplicaInput::Unhealthy)) {
+    let Some(replica) = deployment.replicas.get_mut(id).filter(|_| complete) else {
+        return false;
+    };
+    if !replica.step(ReplicaInput::Unhealthy) {
         return false;
     }
     let reason = format!("{accepted} requests reach max_requests_per_replica, {limit}");
+    replica.goes(out.now, &reason);
     let message = format!("{}: replica {id} is replaced: {reason}", deployment.key);
     out.log(Level::Info, message);
     true

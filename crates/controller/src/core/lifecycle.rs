@@ -8,6 +8,7 @@ use eagleray_types::control::{
 use prost::Message as _;
 
 use super::{
+    clip::{IN_LOG, clip},
     command::Level,
     label::Label,
     outbox::{About, EventLevel, Outbox},
@@ -82,6 +83,7 @@ fn spawn_one(
         reach: Reach::default(),
         health: Health::default(),
         condition: Condition::default(),
+        going: None,
     };
     let spawn = node_command::Body::Spawn(command(deployment, &replica, out));
     out.node(&replica.node, spawn);
@@ -151,6 +153,8 @@ pub(super) fn stop(replica: &mut Replica, out: &mut Outbox) {
     if !replica.step(ReplicaInput::Stop) {
         return;
     }
+    replica.going = None;
+    replica.goes(out.now, "");
     let mut grace_milliseconds = replica.grace_milliseconds();
     if starting {
         // A constructor that blocks hears nothing, and its successor waits for what it holds.
@@ -175,6 +179,7 @@ pub(super) fn replace(deployment: &mut Deployment, id: &str, message: &str, out:
     if !replica.step(ReplicaInput::Unhealthy) {
         return;
     }
+    replica.goes(out.now, &clip(message, IN_LOG));
     let version = replica.spec.version().to_owned();
     if deployment.speaks_for(&version) {
         deployment.status.on(StatusInput::ReachLost, message);

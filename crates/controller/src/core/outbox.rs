@@ -75,6 +75,8 @@ pub(super) struct Outbox {
     pub(super) options: CoreOptions,
     /// Wall clock in seconds, as it was told last: only kept and shown.
     pub(super) wall_now_s: f64,
+    /// The time of the event that is being decided about.
+    pub(super) now: Duration,
     random: fastrand::Rng,
     question: u64,
     /// A `List` is on its way.
@@ -96,6 +98,7 @@ impl Outbox {
             random: fastrand::Rng::with_seed(options.seed),
             options,
             wall_now_s: 0.0,
+            now: Duration::ZERO,
             question: 0,
             listing: false,
             wall_time_began_s: 0.0,

@@ -47,7 +47,7 @@ impl Core {
                 Some(_) => continue,
                 None => {
                     let Some(outcome) = outcome(application, plan, shown, || {
-                        let status = render(application, &self.books, now);
+                        let status = render(application, &self.books, now, &self.out);
                         clip(&status.message, IN_LOG).into_owned()
                     }) else {
                         continue;

@@ -9,7 +9,12 @@ use eagleray_types::control::{
     ApplicationSpec, ApplicationStatus, DeploymentCalls, DeploymentOptions, DeploymentStatus,
 };
 
-use super::{configure, hung::hung_text};
+use super::{
+    configure,
+    hung::hung_text,
+    outbox::Outbox,
+    why::{Moment, of_application, of_deployment},
+};
 use crate::books::{
     Books, application::Application, deployment::Deployment, desired::Plan, history::Record,
     replica_state::ReplicaState, status::Status,
@@ -20,12 +25,18 @@ const MASK: &str = "****";
 /// From here on the status of a starting deployment says that it is slow.
 const SLOW_START: Duration = Duration::from_secs(30);
 
-pub(super) fn render(application: &Application, books: &Books, now: Duration) -> ApplicationStatus {
+pub(super) fn render(
+    application: &Application,
+    books: &Books,
+    now: Duration,
+    out: &Outbox,
+) -> ApplicationStatus {
     let plan = books.plan(&application.name);
+    let moment = Moment { now, out };
     let deployments: Vec<_> = application
         .deployments
         .values()
-        .map(|one| render_deployment(one, now))
+        .map(|one| render_deployment(one, moment))
         .collect();
     let status = application.word(plan);
     let failing =
@@ -61,6 +72,7 @@ pub(super) fn render(application: &Application, books: &Books, now: Duration) ->
             .and_then(|spec| docs_path(application, spec))
             .unwrap_or_default(),
         calls: spec.map(calls).unwrap_or_default(),
+        why: of_application(application, plan, moment),
         source: last.map(deploy::source).unwrap_or_default(),
         config: last
             .map(|last| last.entry.record.config.clone())
@@ -70,7 +82,6 @@ pub(super) fn render(application: &Application, books: &Books, now: Duration) ->
             let counts = books.tallies.counts(&application.name, last.number());
             deploy::deploy(last, counts)
         }),
-        ..ApplicationStatus::default()
     }
 }
 
@@ -103,7 +114,8 @@ fn options(deployment: &Deployment) -> Option<DeploymentOptions> {
     Some(options)
 }
 
-fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus {
+fn render_deployment(deployment: &Deployment, moment: Moment<'_>) -> DeploymentStatus {
+    let now = moment.now;
     let mut replica_states = BTreeMap::new();
     for replica in deployment.replicas.values() {
         *replica_states
@@ -152,7 +164,7 @@ fn render_deployment(deployment: &Deployment, now: Duration) -> DeploymentStatus
             .target
             .as_ref()
             .map_or(0, |_| deployment.wanted.target),
-        ..DeploymentStatus::default()
+        why: of_deployment(deployment, moment),
     }
 }
 

@@ -23,4 +23,5 @@ mod scaling;
 mod sickness;
 mod specs;
 mod status_details;
+mod why;
 mod world;

@@ -130,7 +130,7 @@ impl Waits {
                 word => word == "DEPLOY_FAILED",
             };
             if over {
-                let body = api_response::Body::Settled(render(application, books, now));
+                let body = api_response::Body::Settled(render(application, books, now, out));
                 out.reply(wait.call, body);
             }
             !over

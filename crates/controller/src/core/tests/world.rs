@@ -424,6 +424,7 @@ impl World {
         if self.knows_ranks {
             self.assert_ranks_apart();
         }
+        self.assert_reasons();
     }
 
     /// After everything came to rest: as many replicas as wanted, nothing more to do, and what is in force is saved.
