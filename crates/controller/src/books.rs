@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod plan;
+pub(crate) mod planning;
 mod register;
 pub(crate) mod replica;
 pub(crate) mod replica_state;

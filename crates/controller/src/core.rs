@@ -32,6 +32,7 @@ mod lifecycle;
 mod notes;
 mod outbox;
 mod plan;
+mod planning;
 mod ranks;
 mod reaching;
 mod reconcile;
@@ -68,6 +69,7 @@ pub use label::Label;
 pub use crate::books::{
     events::EVENTS_KEPT,
     history::{Entry, REVISIONS_KEPT},
+    planning::Planning,
     replica_state::{ReplicaInput, ReplicaState},
     revision::Revision,
 };
@@ -78,6 +80,7 @@ use crate::{
 };
 use builds::Builds;
 use outbox::Outbox;
+use planning::Plannings;
 use requests::Saving;
 use timers::Timers;
 use waits::Waits;
@@ -114,6 +117,7 @@ pub struct Core {
     timers: Timers,
     builds: Builds,
     events: Events,
+    plannings: Plannings,
 }
 
 impl Core {
@@ -133,6 +137,7 @@ impl Core {
             timers: Timers::default(),
             builds: Builds::default(),
             events: Events::default(),
+            plannings: Plannings::default(),
         }
     }
 
@@ -210,7 +215,10 @@ impl Core {
                 let events = self.events.answer(&request);
                 self.out.reply(call, api_response::Body::Events(events));
             }
-            Event::ClientGone { connection } => self.waits.on_client_gone(connection),
+            Event::ClientGone { connection } => {
+                self.waits.on_client_gone(connection);
+                self.plannings.on_client_gone(connection);
+            }
             Event::Saved(result) => self.on_saved(result, now),
             Event::Node { node, body } => self.on_node(&node, body, now),
             Event::Reached {
@@ -280,14 +288,17 @@ impl Core {
     /// Carries out what events made possible: the next change, decisions, the update to routers, answers.
     fn advance(&mut self, now: Duration) {
         self.forget_deleted();
+        self.finish_plans();
         self.begin_requests();
         if self.listed {
             self.publish(now);
             if self.settle_records(now) {
                 self.publish(now);
             }
-            self.builds
-                .follow(&self.books.desired.declared, now, &mut self.out);
+            let declared = self.books.desired.declared.building();
+            let planned = self.plannings.missing();
+            let wanted = declared.map(|one| (one, true)).chain(planned).collect();
+            self.builds.follow(wanted, now, &mut self.out);
             self.waits
                 .answer(&self.books, &self.targets, self.applied, now, &mut self.out);
         }

@@ -313,10 +313,7 @@ impl Service {
             }
             api_request::Body::Apply(apply) => Request::Apply(Box::new(apply)),
             api_request::Body::Built(built) => Request::Built(Box::new(built)),
-            api_request::Body::Plan(_) => {
-                self.refuse_unknown(call);
-                return Ok(());
-            }
+            api_request::Body::Plan(apply) => Request::Plan(Box::new(apply)),
             api_request::Body::Unreachable(report) => {
                 return self.take(Event::Unreachable(report));
             }
@@ -326,16 +323,6 @@ impl Service {
             }
         };
         self.take(Event::Request { call, request })
-    }
-
-    /// A request that this release knows by name and cannot carry out.
-    fn refuse_unknown(&mut self, call: CallId) {
-        let error = eagleray_types::control::ApiError {
-            kind: "invalid".to_owned(),
-            message: "this release cannot carry out that request".to_owned(),
-        };
-        let body = Some(api_response::Body::Error(error));
-        self.clients.answer(call, &ApiResponse { body });
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {

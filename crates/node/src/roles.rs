@@ -47,7 +47,9 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
         blob_directory: options.blob_directory,
         log_directory: options.logs.directory,
         run_directory: options.run_directory,
-        python: "python3".to_owned(),
+        // The Python that this executable was installed for has the package.
+        python: eagleray_cli::interpreter()
+            .map_or_else(|_| "python3".to_owned(), |path| path.display().to_string()),
     };
     let result = eagleray_controller::run(
         UnixListener::from(listener),

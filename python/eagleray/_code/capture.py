@@ -251,7 +251,7 @@ def package_versions(names: set[str] | frozenset[str]) -> dict[str, str]:
         first file, and by its directory.
     """
     wanted = sorted(name for name in names if name not in sys.stdlib_module_names)
-    known = _installed_distributions() if wanted else {}
+    known = installed_distributions() if wanted else {}
     versions = {name: _version(name, known) for name in wanted}
     return {name: version for name, version in versions.items() if version}
 
@@ -269,7 +269,8 @@ def _version(name: str, known: dict[str, str]) -> str:
     return version
 
 
-def _installed_distributions() -> dict[str, str]:
+def installed_distributions() -> dict[str, str]:
+    """Name to version of what is installed where `sys.path` looks."""
     # The names of the metadata directories hold all that is wanted; reading them through importlib.metadata takes
     # a hundred times as long, in the start of every script.
     versions: dict[str, str] = {}

@@ -136,6 +136,7 @@ def build(
     route_prefix: str,
     logging_config: LoggingConfig | None,
     declared: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Built:
     """Pickles, captures and hashes.
 
@@ -145,6 +146,7 @@ def build(
         route_prefix: Empty for an application that HTTP does not reach.
         logging_config: For deployments that have none.
         declared: The application as a config states it: its options go over those in code.
+        environment: Variables of the replicas, over the node's own.
 
     Raises:
         TypeError: something cannot be pickled.
@@ -172,7 +174,8 @@ def build(
     built.warnings += captured.warnings
     code_blob = "" if captured.blob is None else _blob(built, captured.blob)
     # The working directory counts: a relative path in user code means something else elsewhere.
-    shared = [bool(code_blob), sys.executable, sys.version, working_directory]
+    shared: list[Any] = [bool(code_blob), sys.executable, sys.version, working_directory]
+    shared += [dict(environment)] if environment else []
     deployments = []
     for node in graph.nodes:
         files, imports = captured.needed(node.imports)
@@ -203,7 +206,7 @@ def build(
         "bootstrap": os.path.abspath(_bootstrap.__file__),  # noqa: PTH100
         "working_directory": working_directory,
         "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100
-        "environment": {},
+        "environment": dict(environment or {}),
     }
     # Blobs by their versions: a pickle's bytes differ between runs of the same program.
     content = {**spec, "deployments": [{**entry, "callable_blob": ""} for entry in deployments]}

@@ -27,11 +27,13 @@ class CommandError(Exception):
     Attributes:
         code: The exit status.
         shown: What is shown above it: a traceback of the user's code, or nothing.
+        kind: A stable word for what failed.
+        place: Where in the user's code, as `file:line`; or empty.
     """
 
-    def __init__(self, message: str, code: int = 1, shown: str = "") -> None:
+    def __init__(self, message: str, code: int = 1, shown: str = "", kind: str = "failed", place: str = "") -> None:
         super().__init__(message)
-        self.code, self.shown = code, shown
+        self.code, self.shown, self.kind, self.place = code, shown, kind, place
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -73,7 +75,8 @@ def find(target: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise CommandError(f"module {module_name!r} has no {attribute!r}{_instead(module)}") from None
+            message = f"module {module_name!r} has no {attribute!r}{_instead(module)}"
+            raise CommandError(message, kind="attribute_missing", place=str(module.__file__ or "")) from None
     return found
 
 
@@ -85,15 +88,39 @@ def _import(name: str) -> Any:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _failed(name, error) from None
         raise CommandError(
-            f"there is no module {error.name!r} in {sys.path[0]} nor installed; go to the directory that has it, or "
-            "name that with --app-dir"
+            f"there is no module {error.name!r} in {sys.path[0]} nor installed{_nearest(error.name)}; go to the "
+            "directory that has it, or name that with --app-dir",
+            kind="module_not_found",
         ) from None
     except Exception as error:
         raise _failed(name, error) from None
 
 
 def _failed(name: str, error: Exception) -> CommandError:
-    return CommandError(f"module {name!r} cannot be imported, for the reason above", shown=shown(error))
+    return CommandError(
+        f"module {name!r} cannot be imported, for the reason above",
+        shown=shown(error),
+        kind="import_failed",
+        place=place_of(error),
+    )
+
+
+def _nearest(name: str) -> str:
+    """What is there of a name that is much like it."""
+    import difflib
+
+    parent, _, last = name.rpartition(".")
+    directory = os.path.join(sys.path[0], *parent.split("."))  # noqa: PTH118
+    try:
+        entries = os.listdir(directory)  # noqa: PTH208
+    except OSError:
+        return ""
+    stems = {entry.removesuffix(".py") for entry in entries if entry.endswith(".py") or "." not in entry}
+    near = difflib.get_close_matches(last, sorted(stems), 1)
+    if not near:
+        return ""
+    found = f"{parent}.{near[0]}" if parent else near[0]
+    return f" (did you mean {found!r}?)"
 
 
 def _instead(module: Any) -> str:
@@ -112,12 +139,22 @@ def build(target: Any, arguments: Mapping[str, Any], called: str) -> Application
         return build_application(target, arguments, called=called)
     except Exception as error:
         if _traceback.is_ours(error):
-            raise CommandError(f"{called}: {error}") from None
+            raise CommandError(f"{called}: {error}", kind="not_an_application") from None
         raise CommandError(
-            f"the application builder {called} failed, for the reason above", shown=shown(error)
+            f"the application builder {called} failed, for the reason above",
+            shown=shown(error),
+            kind="builder_failed",
+            place=place_of(error),
         ) from None
 
 
 def shown(error: BaseException) -> str:
     """An error as users read it: one line of ours, or the traceback of their code."""
     return _traceback.line_of(error) + "\n" if _traceback.is_ours(error) else _traceback.text_of(error)
+
+
+def place_of(error: BaseException) -> str:
+    """Where in the user's code it was raised, as `file:line`; or empty."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno or 1}"
+    return _traceback.place_of(error).partition(" in ")[0]

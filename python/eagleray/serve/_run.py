@@ -241,7 +241,7 @@ def ignored_here() -> bool:
         _warned_ignored = True
         from eagleray.serve._log import logger
 
-        where = "a replica" if in_replica() else "the build step"
+        where = "the build step" if building() else "a replica"
         logger().warning(
             "serve.run and its kin are ignored in %s, which imported this file for its definitions; "
             'put the call under `if __name__ == "__main__":`',

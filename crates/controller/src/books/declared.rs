@@ -141,6 +141,10 @@ impl Declarations {
             .find(|one| one.build == build && one.is_building())
     }
 
+    pub(crate) fn building(&self) -> impl Iterator<Item = &Declared> {
+        self.iter().filter(|one| one.is_building())
+    }
+
     pub(crate) const fn next_deploy(&self) -> u64 {
         self.last_deploy + 1
     }

@@ -95,19 +95,13 @@ impl Change {
         }
     }
 
-    /// The revision that it brings.
-    fn revision(&self) -> Option<&Arc<Revision>> {
-        match self {
-            Self::Deploy { revision, .. } => Some(revision),
-            Self::Declared { beside, .. } => beside.iter().find_map(Self::revision),
-            _ => None,
-        }
-    }
-
     /// Names of the files that it needs, each once. Every other change is about a revision that is kept.
     pub(crate) fn files(&self) -> BTreeSet<&str> {
-        let revision = self.revision().map(|revision| revision.files());
-        revision.into_iter().flatten().collect()
+        match self {
+            Self::Deploy { revision, .. } => revision.files().collect(),
+            Self::Declared { beside, .. } => beside.iter().flat_map(Self::files).collect(),
+            _ => BTreeSet::new(),
+        }
     }
 }
 

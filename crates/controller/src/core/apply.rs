@@ -11,8 +11,9 @@ use super::{
     command::Level,
     effect::Answer,
     event::{CallId, Origin, Source},
-    requests::{check_routes, deploy, unchanged},
-    validate::{api_error, validate},
+    planning::judged,
+    requests::{deploy, unchanged},
+    validate::api_error,
 };
 use crate::books::{
     Books,
@@ -85,12 +86,60 @@ impl Core {
         Ok((change, Answer::Applied(answer)))
     }
 
-    /// What the end of a build changes; `None`: nothing, since nobody asks for it any more.
+    /// What the end of a build changes; `None`: nothing, since nobody asks for it any more, or a plan does.
     pub(super) fn built(&mut self, built: Built) -> Option<Change> {
+        if self.plannings.on_built(&built) {
+            return None;
+        }
         let build = built.build;
-        let declared = self.books.desired.declared.of_build(build)?;
+        let declared = self.books.desired.declared.of_build(build)?.clone();
         let application = declared.application.clone();
+        for warning in &built.warnings {
+            let message = format!("application '{application}': {warning}");
+            self.out.log(Level::Warning, message);
+        }
+        if let Err(failure) = judged(&self.books, &declared, &built) {
+            let step = Step::Failed {
+                application,
+                build,
+                failure,
+            };
+            let beside = Vec::new();
+            return Some(Change::Declared { step, beside });
+        }
+        let how = if built.skipped {
+            "is as it was"
+        } else {
+            "is built"
+        };
         let took = built.took_milliseconds;
+        let message = format!("application '{application}' {how}, in {took} ms");
+        self.out.log(Level::Info, message);
+        let (result, deploy) = self.result_of(&declared, built);
+        let step = Step::Built {
+            application,
+            build,
+            result,
+        };
+        let beside = deploy.into_iter().collect();
+        Some(Change::Declared { step, beside })
+    }
+
+    /// How a build went that may be deployed, and the deploy, unless all is as it was.
+    pub(super) fn result_of(
+        &self,
+        declared: &Declared,
+        built: Built,
+    ) -> (BuildResult, Option<Change>) {
+        let spec = built.spec.unwrap_or_default();
+        let unchanged = unchanged(&self.books, &spec).is_some();
+        let wall_time_s = self.out.wall_now_s;
+        let result = BuildResult {
+            skipped: built.skipped,
+            milliseconds: built.took_milliseconds,
+            unchanged,
+            ended_at_s: wall_time_s,
+        };
         let origin = Origin {
             source: Source::Declarative,
             author: declared.author.clone(),
@@ -98,57 +147,11 @@ impl Core {
             config: declared.config.clone(),
             node_options: declared.node_options.clone(),
             rollback_of: 0,
-            build_skipped: built.skipped,
-            build_milliseconds: took,
+            build_skipped: result.skipped,
+            build_milliseconds: result.milliseconds,
         };
-        for warning in &built.warnings {
-            let message = format!("application '{application}': {warning}");
-            self.out.log(Level::Warning, message);
-        }
-        let only = |step| {
-            let beside = Vec::new();
-            Some(Change::Declared { step, beside })
-        };
-        let failed = |failure| Step::Failed {
-            application: application.clone(),
-            build,
-            failure,
-        };
-        let spec = match (built.spec, built.failure) {
-            (_, Some(failure)) => return only(failed(failure)),
-            (None, None) => return only(failed(refused("the build had no result".to_owned()))),
-            (Some(spec), None) => spec,
-        };
-        let checked = if spec.name == application {
-            validate(&spec).and_then(|()| check_routes(&self.books, &spec))
-        } else {
-            let message = format!("the build made the application '{}'", spec.name);
-            Err(api_error("invalid", message))
-        };
-        if let Err(error) = checked {
-            return only(failed(refused(error.message)));
-        }
-        let how = if built.skipped {
-            "is as it was"
-        } else {
-            "is built"
-        };
-        let message = format!("application '{application}' {how}, in {took} ms");
-        self.out.log(Level::Info, message);
-        let is_unchanged = unchanged(&self.books, &spec).is_some();
-        let step = Step::Built {
-            application,
-            build,
-            result: BuildResult {
-                skipped: built.skipped,
-                milliseconds: took,
-                unchanged: is_unchanged,
-                ended_at_s: self.out.wall_now_s,
-            },
-        };
-        let deploys = || deploy(&self.books, spec, origin, self.out.wall_now_s);
-        let beside = (!is_unchanged).then(deploys).into_iter().collect();
-        Some(Change::Declared { step, beside })
+        let deploys = || deploy(&self.books, spec, origin, wall_time_s);
+        (result, (!unchanged).then(deploys))
     }
 
     /// A change of what is declared is durable.
@@ -191,6 +194,17 @@ impl Core {
         let Some(step) = self.builds.on_exited(id, reason, tail, &self.out) else {
             return;
         };
+        if let Step::Failed { build, failure, .. } = &step {
+            let failure = Some(failure.clone());
+            let built = Built {
+                build: *build,
+                failure,
+                ..Built::default()
+            };
+            if self.plannings.on_built(&built) {
+                return;
+            }
+        }
         // Of a build that is asked for no more, nothing comes. Losing this costs another build.
         if self.books.desired.declared.apply(&step) {
             self.out.want_save();
@@ -211,14 +225,6 @@ impl Core {
             failure.message
         );
         self.out.log(Level::Warning, message);
-    }
-}
-
-fn refused(message: String) -> Failure {
-    Failure {
-        code: "refused".to_owned(),
-        message,
-        ..Failure::default()
     }
 }
 

@@ -18,7 +18,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::{command::Level, label::Label, outbox::Outbox};
-use crate::books::declared::{Declarations, Declared, Step};
+use crate::books::declared::{Declared, Step};
 
 /// Imports of the largest models' frameworks take a minute or two on a cold disk.
 pub(super) const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -26,6 +26,8 @@ pub(super) const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// Builds at a time; others wait. Each is a Python that imports what it likes.
 const MOST_AT_ONCE: usize = 4;
+/// Applications of which it is kept what a build printed.
+const MOST_PRINTED: usize = 1000;
 /// Lines of what a build printed last that are shown.
 const PRINTED_LINES: usize = 20;
 
@@ -52,26 +54,30 @@ pub(super) struct Builds {
 }
 
 impl Builds {
-    /// Starts and ends what follows from the declarations.
-    pub(super) fn follow(&mut self, declared: &Declarations, now: Duration, out: &mut Outbox) {
+    /// Starts and ends what follows from what is wanted: builds, and whether each may be deployed.
+    pub(super) fn follow(
+        &mut self,
+        wanted: Vec<(&Declared, bool)>,
+        now: Duration,
+        out: &mut Outbox,
+    ) {
+        let builds: BTreeSet<u64> = wanted.iter().map(|(one, _)| one.build).collect();
         for (id, process) in &mut self.running {
-            if !process.said && declared.of_build(process.build).is_none() {
+            if !process.said && !builds.contains(&process.build) {
                 process.stop(id, out);
             }
         }
-        self.printed
-            .retain(|application, _| declared.get(application).is_some());
         let running: BTreeSet<u64> = self.running.values().map(|one| one.build).collect();
-        let missing = declared
-            .iter()
-            .filter(|one| one.is_building() && !running.contains(&one.build));
         let room = MOST_AT_ONCE.saturating_sub(self.running.len());
-        for one in missing.take(room) {
-            self.start(one, now, out);
+        let missing = wanted
+            .into_iter()
+            .filter(|(one, _)| !running.contains(&one.build));
+        for (one, stores) in missing.take(room) {
+            self.start(one, stores, now, out);
         }
     }
 
-    fn start(&mut self, declared: &Declared, now: Duration, out: &mut Outbox) {
+    fn start(&mut self, declared: &Declared, stores: bool, now: Duration, out: &mut Outbox) {
         let id = loop {
             let id = out.draw_id();
             if !self.running.contains_key(&id) {
@@ -94,10 +100,8 @@ impl Builds {
         );
         out.log(Level::Info, message);
         let node = out.options.node.clone();
-        out.node(
-            &node,
-            node_command::Body::Spawn(command(declared, &id, out)),
-        );
+        let spawn = command(declared, stores, &id, out);
+        out.node(&node, node_command::Body::Spawn(spawn));
         self.running.insert(id, process);
     }
 
@@ -153,6 +157,9 @@ impl Builds {
         let shown = lines[lines.len().saturating_sub(PRINTED_LINES)..].to_vec();
         let log = log_path(&process.application, id, out);
         let failure = process.failure(reason, &shown, &log);
+        if self.printed.len() >= MOST_PRINTED {
+            self.printed.pop_first();
+        }
         self.printed.insert(process.application.clone(), shown);
         Some(Step::Failed {
             application: process.application,
@@ -215,7 +222,7 @@ fn log_path(application: &str, id: &str, out: &Outbox) -> String {
     out.options.log_directory.join(name).display().to_string()
 }
 
-fn command(declared: &Declared, id: &str, out: &Outbox) -> Spawn {
+fn command(declared: &Declared, stores: bool, id: &str, out: &Outbox) -> Spawn {
     let place = &declared.place;
     let mut environment = place.environment.clone();
     if !place.python_path.is_empty() {
@@ -228,6 +235,7 @@ fn command(declared: &Declared, id: &str, out: &Outbox) -> Spawn {
         "app_directory": place.app_directory,
         "environment": place.environment,
         "rebuild": declared.rebuild,
+        "stores": stores,
         "controller": out.options.run_directory.join("controller.sock"),
         "blobs": out.options.blob_directory,
     });

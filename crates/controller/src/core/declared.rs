@@ -58,7 +58,8 @@ pub(super) fn show(
     }
 }
 
-fn told(failure: &Failure) -> String {
+/// In words.
+pub(super) fn told(failure: &Failure) -> String {
     let parts = [&failure.message, &failure.place, &failure.help];
     let said: Vec<&str> = parts.into_iter().map(|part| part.trim_end()).collect();
     said.into_iter()

@@ -8,6 +8,8 @@ use eagleray_types::{
     },
 };
 
+use crate::books::planning::Planning;
+
 /// One call of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
@@ -77,6 +79,10 @@ pub enum Request {
     },
     /// A config, to be built and deployed.
     Apply(Box<Apply>),
+    /// The same to be shown, and not done.
+    Plan(Box<Apply>),
+    /// An apply of a plan, of which everything is built.
+    CarryOut(Box<Planning>),
     /// How a build ended.
     Built(Box<Built>),
 }

@@ -74,7 +74,12 @@ impl Core {
                 let (spec, origin) = rollback::earlier(&self.books, &rollback)?;
                 return self.begin_deploy(call, spec, *origin);
             }
+            Request::Plan(apply) => return self.plan(call, &apply, ""),
+            Request::Apply(apply) if !apply.plan.is_empty() => {
+                return self.plan(call, &apply, &apply.plan);
+            }
             Request::Apply(apply) => self.declare(&apply)?,
+            Request::CarryOut(planning) => self.carry_out_plan(*planning)?,
             Request::Built(built) => {
                 let Some(change) = self.built(*built) else {
                     self.out.reply(call, api_response::Body::Done(Empty {}));
@@ -188,6 +193,9 @@ impl Core {
     pub fn pending_files(&self) -> Vec<String> {
         let mut files = Vec::new();
         for (_, request) in &self.requests {
+            if let Request::CarryOut(planning) = request {
+                files.extend(planning.files().map(str::to_owned));
+            }
             let spec = match request {
                 Request::Deploy { spec, .. } => Some(spec),
                 Request::Built(built) => built.spec.as_ref(),
@@ -196,6 +204,7 @@ impl Core {
             let named = spec.into_iter().flat_map(Revision::files_of);
             files.extend(named.map(str::to_owned));
         }
+        files.extend(self.plannings.files().map(str::to_owned));
         if let Some(Saving::Requested(pending)) = &self.saving {
             files.extend(pending.change.files().into_iter().map(str::to_owned));
         }

@@ -13,6 +13,7 @@ mod failures;
 mod history;
 mod options;
 mod parts;
+mod plans;
 mod random;
 mod reaching;
 mod receipts;

@@ -12,16 +12,16 @@ use super::world::{World, application, deployment, from_node, simple};
 use crate::core::{CallId, Request};
 
 impl World {
-    fn apply(&mut self, apply: Apply) -> CallId {
+    pub(super) fn apply(&mut self, apply: Apply) -> CallId {
         self.ask(Request::Apply(Box::new(apply)))
     }
 
     /// A build says its result.
-    fn built(&mut self, built: Built) -> CallId {
+    pub(super) fn built(&mut self, built: Built) -> CallId {
         self.ask(Request::Built(Box::new(built)))
     }
 
-    fn applied(&self, call: CallId) -> &Applied {
+    pub(super) fn applied(&self, call: CallId) -> &Applied {
         match self.reply(call) {
             Some(api_response::Body::Applied(applied)) => applied,
             other => panic!("not applied: {other:?}"),
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// The numbers of the builds that run.
-    fn building(&self) -> Vec<u64> {
+    pub(super) fn building(&self) -> Vec<u64> {
         let number = |spawn: &eagleray_types::control::Spawn| -> u64 {
             let asked: serde_json::Value = serde_json::from_str(&spawn.build).unwrap();
             asked["build"].as_u64().unwrap()
@@ -58,7 +58,7 @@ impl World {
     }
 }
 
-fn config(name: &str, num_replicas: u32) -> DeclaredApplication {
+pub(super) fn config(name: &str, num_replicas: u32) -> DeclaredApplication {
     let config = json!({
         "name": name,
         "route_prefix": format!("/{name}"),
@@ -71,7 +71,7 @@ fn config(name: &str, num_replicas: u32) -> DeclaredApplication {
     }
 }
 
-fn apply(applications: Vec<DeclaredApplication>) -> Apply {
+pub(super) fn apply(applications: Vec<DeclaredApplication>) -> Apply {
     Apply {
         applications,
         whole: true,
@@ -79,7 +79,7 @@ fn apply(applications: Vec<DeclaredApplication>) -> Apply {
     }
 }
 
-fn done(build: u64, spec: ApplicationSpec) -> Built {
+pub(super) fn done(build: u64, spec: ApplicationSpec) -> Built {
     Built {
         build,
         spec: Some(spec),
@@ -87,7 +87,7 @@ fn done(build: u64, spec: ApplicationSpec) -> Built {
     }
 }
 
-fn failed(build: u64, message: &str) -> Built {
+pub(super) fn failed(build: u64, message: &str) -> Built {
     Built {
         build,
         failure: Some(Failure {
