@@ -144,7 +144,7 @@ fn reasons(
     if !after.version_note.is_empty() {
         reasons.push(after.version_note.clone());
     }
-    reasons.extend(code_changes(&old.code_files, &new.code_files));
+    reasons.extend(code_changes(old, new));
     if before.callable_blob != after.callable_blob {
         reasons.push("its arguments, or code that travels by value, changed".to_owned());
     }
@@ -171,7 +171,7 @@ fn application_changes(old: &ApplicationSpec, new: &ApplicationSpec) -> Vec<Stri
     if old.ingress != new.ingress {
         changes.push(format!("ingress {} -> {}", old.ingress, new.ingress));
     }
-    changes.extend(code_changes(&old.code_files, &new.code_files));
+    changes.extend(code_changes(old, new));
     changes.extend(surroundings(old, new));
     changes
 }
@@ -202,14 +202,23 @@ fn shown<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
 
-fn code_changes(old: &[CodeFile], new: &[CodeFile]) -> Option<String> {
+/// Files below the working directory go by their names from there.
+fn code_changes(old: &ApplicationSpec, new: &ApplicationSpec) -> Option<String> {
+    let directory = new.working_directory.trim_end_matches('/');
+    let shown = |path: &str| -> String {
+        let below = path
+            .strip_prefix(directory)
+            .filter(|_| !directory.is_empty());
+        let below = below.and_then(|below| below.strip_prefix('/'));
+        below.unwrap_or(path).to_owned()
+    };
     let sums = |files: &[CodeFile]| -> BTreeMap<String, String> {
         files
             .iter()
-            .map(|file| (file.path.clone(), file.sha256.clone()))
+            .map(|file| (shown(&file.path), file.sha256.clone()))
             .collect()
     };
-    let files = differences(&sums(old), &sums(new));
+    let files = differences(&sums(&old.code_files), &sums(&new.code_files));
     (!files.is_empty()).then(|| format!("changed code: {}", some_of(&files)))
 }
 
@@ -370,6 +379,24 @@ mod tests {
         assert_eq!(
             (gone.change.as_str(), gone.deployments[0].change.as_str()),
             ("delete", DELETE)
+        );
+    }
+
+    #[test]
+    fn files_go_by_their_names_from_the_working_directory() {
+        let spec = |version: &str, sum: &str| ApplicationSpec {
+            working_directory: "/home/me/shop".into(),
+            ..spec(
+                version,
+                &[
+                    ("/home/me/shop/models/rank.py", sum),
+                    ("/home/me/shop2.py", sum),
+                ],
+            )
+        };
+        assert_eq!(
+            reasons_of(&spec("1", "x"), &spec("2", "y")),
+            ["changed code: /home/me/shop2.py, models/rank.py"]
         );
     }
 
