@@ -18,8 +18,9 @@ use super::{Store, StoreError};
 /// "EGRY": tells our file from any other `SQLite` file.
 const APPLICATION_ID: i32 = 0x4547_5259;
 const SCHEMA: u32 = 1;
-/// Room that the journal has from the start: what the commit of a root of the same size needs, many times over.
-const JOURNAL_RESERVED: usize = 64 * 1024;
+/// Room that the journal has from the start: what the commit of a root of the same size needs, with the full histories of
+/// twenty applications (8 KiB each).
+const JOURNAL_RESERVED: usize = 256 * 1024;
 /// What the journal may keep.
 const JOURNAL_BYTES: u32 = 1024 * 1024;
 

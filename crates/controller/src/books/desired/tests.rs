@@ -161,3 +161,28 @@ fn a_hundred_deleted_applications_are_kept() {
     assert_eq!(desired.deleted().count(), DELETED_KEPT);
     assert!(desired.history("a4").is_none() && desired.history("a5").is_some());
 }
+
+/// The journal of the checkpoint has its room from the start, for a root of this size.
+#[test]
+fn the_full_histories_of_twenty_applications_are_a_small_root() {
+    use prost::Message as _;
+    let mut desired = Desired::default();
+    for number in 0..20 {
+        let application = format!("application-{number}");
+        for version in 0..60 {
+            desired.apply(&deploy(&desired, &application, version));
+            let outcome = Outcome {
+                verdict: Verdict::Running.into(),
+                ended_at_s: 1e9,
+                ..Outcome::default()
+            };
+            desired.apply(&Change::Settle {
+                application: application.clone(),
+                number: u64::from(version) + 1,
+                outcome,
+            });
+        }
+    }
+    let bytes = desired.root().encoded_len();
+    assert!((100_000..200 * 1024).contains(&bytes), "{bytes}");
+}
