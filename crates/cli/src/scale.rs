@@ -1,4 +1,4 @@
-//! `eagleray scale`: another number of replicas, until the next deploy.
+//! `eagleray scale`: another number of replicas, until a deploy states another.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &ScaleArguments) -> Outcome {
         say(&json!({"application": application, "deployment": name, "before": before, "replicas": replicas}).to_string());
     } else {
         say(&format!(
-            "{application}/{name} {before} -> {replicas}, until the next deploy"
+            "{application}/{name} {before} -> {replicas}, until a deploy states another"
         ));
     }
     Ok(Exit::Done)

@@ -38,7 +38,7 @@ pub enum Verb {
     History(HistoryArguments),
     /// Go back to an earlier revision, code and all.
     Rollback(RollbackArguments),
-    /// Change the number of replicas of a deployment, until the next deploy.
+    /// Change the number of replicas of a deployment, until a deploy states another.
     Scale(ScaleArguments),
     /// Show where the threads of a replica are.
     Stack(StackArguments),

@@ -421,12 +421,25 @@ fn wall_time_s() -> f64 {
         .as_secs_f64()
 }
 
-/// Whose processes may speak here at all, by the name that the environment gives them.
+/// Whose processes may speak here at all, by the name that the environment gives them, or else the system.
 fn user() -> String {
-    let named = ["USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok());
-    named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()))
+    let named = ["USER", "LOGNAME"].iter();
+    let named = named.filter_map(|name| std::env::var(name).ok());
+    let uid = rustix::process::geteuid().as_raw();
+    named
+        .chain(passwd_name(uid))
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("uid {uid}"))
+}
+
+fn passwd_name(uid: u32) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields = users.lines().map(|line| line.split(':'));
+    fields.find_map(|mut fields| {
+        let name = fields.next()?;
+        let found: u32 = fields.nth(1)?.parse().ok()?;
+        (found == uid).then(|| name.to_owned())
+    })
 }
 
 fn bind(path: &Path) -> io::Result<StdUnixListener> {

@@ -176,7 +176,7 @@ pub(crate) struct Scale {
     target_num_replicas: u32,
 }
 
-/// Another number of replicas, until the next deploy.
+/// Another number of replicas, until a deploy states another.
 #[utoipa::path(post, path = "/api/v1/applications/{application}/deployments/{deployment}/scale", tag = "Ray Serve",
     params(("application" = String, Path), ("deployment" = String, Path)), request_body = Scale, responses(
     (status = 200, description = "`{\"message\": ...}`", body = Object),

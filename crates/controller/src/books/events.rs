@@ -17,6 +17,7 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventKind {
     Deploy,
+    Build,
     Replica,
     Health,
     Scale,
@@ -28,6 +29,7 @@ impl EventKind {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Deploy => "deploy",
+            Self::Build => "build",
             Self::Replica => "replica",
             Self::Health => "health",
             Self::Scale => "scale",

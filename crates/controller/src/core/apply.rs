@@ -11,6 +11,7 @@ use super::{
     command::Level,
     effect::Answer,
     event::{CallId, Origin, Source},
+    outbox::{About, EventLevel},
     planning::judged,
     requests::{deploy, unchanged},
     validate::api_error,
@@ -19,6 +20,7 @@ use crate::books::{
     Books,
     declared::{BuildResult, Declared, Step},
     desired::Change,
+    events::EventKind,
 };
 
 impl Core {
@@ -97,6 +99,9 @@ impl Core {
         for warning in &built.warnings {
             let message = format!("application '{application}': {warning}");
             self.out.log(Level::Warning, message);
+            let about = About::application(&application);
+            self.out
+                .event(EventKind::Build, EventLevel::Warning, about, warning);
         }
         if let Err(failure) = judged(&self.books, &declared, &built) {
             let step = Step::Failed {
@@ -115,6 +120,10 @@ impl Core {
         let took = built.took_milliseconds;
         let message = format!("application '{application}' {how}, in {took} ms");
         self.out.log(Level::Info, message);
+        let about = About::application(&application);
+        let message = format!("{how}, in {took} ms");
+        self.out
+            .event(EventKind::Build, EventLevel::Info, about, &message);
         let (result, deploy) = self.result_of(&declared, built);
         let step = Step::Built {
             application,
@@ -225,6 +234,10 @@ impl Core {
             failure.message
         );
         self.out.log(Level::Warning, message);
+        let about = About::application(application);
+        let message = format!("was not built: {}", failure.message);
+        self.out
+            .event(EventKind::Build, EventLevel::Error, about, &message);
     }
 }
 

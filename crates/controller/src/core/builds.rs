@@ -17,8 +17,15 @@ use eagleray_types::{
 use prost::Message as _;
 use serde_json::json;
 
-use super::{command::Level, label::Label, outbox::Outbox};
-use crate::books::declared::{Declared, Step};
+use super::{
+    command::Level,
+    label::Label,
+    outbox::{About, EventLevel, Outbox},
+};
+use crate::books::{
+    declared::{Declared, Step},
+    events::EventKind,
+};
 
 /// Imports of the largest models' frameworks take a minute or two on a cold disk.
 pub(super) const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -99,6 +106,10 @@ impl Builds {
             log_path(&process.application, &id, out)
         );
         out.log(Level::Info, message);
+        if stores {
+            let about = About::application(&process.application);
+            out.event(EventKind::Build, EventLevel::Info, about, "build begins");
+        }
         let node = out.options.node.clone();
         let spawn = command(declared, stores, &id, out);
         out.node(&node, node_command::Body::Spawn(spawn));

@@ -154,7 +154,7 @@ pub struct PlannedDeployment {
     pub replicas_after: u32,
 }
 
-/// Another number of replicas, until the next deploy.
+/// Another number of replicas, until a deploy states another.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Scale {
     #[prost(string, tag = "1")]

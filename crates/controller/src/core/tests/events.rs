@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use eagleray_types::control::EventRecord;
 
-use super::world::{Behaviour, World, simple};
+use super::{
+    builds::{apply, config, done, failed},
+    world::{Behaviour, World, simple},
+};
 
 fn told(events: &[EventRecord]) -> Vec<(&str, &str)> {
     events
@@ -100,4 +103,34 @@ fn numbers_go_on_with_the_next_controller() {
     let new = &after[before.len()..];
     assert_eq!(new[0].kind, "node");
     assert_eq!(new[0].number, before.last().unwrap().number + 1);
+}
+
+#[test]
+fn builds_are_told_from_start_to_end() {
+    let mut world = World::new(1);
+    world.apply(apply(vec![config("a", 1)]));
+    world.run();
+    let build = *world.building().last().unwrap();
+    world.built(failed(build, "no module named 'shop'"));
+    world.run();
+    world.apply(apply(vec![config("a", 1)]));
+    world.run();
+    let build = *world.building().last().unwrap();
+    world.built(done(build, simple("v1", 1)));
+    world.run();
+    let events = world.events_since(0);
+    let told: Vec<_> = events
+        .iter()
+        .filter(|one| one.kind == "build")
+        .map(|one| (one.level.as_str(), one.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("info", "build begins"),
+            ("error", "was not built: no module named 'shop'"),
+            ("info", "build begins"),
+            ("info", "is built, in 0 ms"),
+        ]
+    );
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use eagleray_types::control::{CodeFile, RevisionRecord};
 
-use super::world::{Behaviour, World, application, deployment, options, simple, with_revision};
+use super::{
+    builds::{apply, config, done},
+    world::{Behaviour, World, application, deployment, options, simple, with_revision},
+};
 
 fn results(records: &[RevisionRecord]) -> Vec<(u64, &str)> {
     records
@@ -288,4 +291,37 @@ fn a_gibibyte_of_blobs_is_kept_and_at_least_the_revision_before() {
     mebibytes(&mut world, "v6", 1);
     let kept = world.history("a");
     assert_eq!(kept.len(), 2, "the blob of the fifth has no room: {kept:?}");
+}
+
+#[test]
+fn a_rollback_brings_back_what_was_declared_and_so_does_one_of_a_deleted_application() {
+    let mut world = World::new(1);
+    for (count, version) in [(1, "v1"), (2, "v2")] {
+        world.apply(apply(vec![config("a", count)]));
+        world.run();
+        let build = *world.building().last().unwrap();
+        world.built(done(build, simple(version, count)));
+        world.run();
+    }
+    let declared = |world: &World| world.status("a").config;
+    let (first, second) = (config("a", 1).config, config("a", 2).config);
+    assert_eq!(declared(&world), second);
+    world.rollback("a", "r1");
+    world.run();
+    assert_eq!(declared(&world), first);
+    let newest = world.history("a").remove(0);
+    assert_eq!((newest.number, newest.config), (3, first.clone()));
+    assert_eq!(world.running("v1").len(), 1);
+    world.apply(apply(Vec::new()));
+    world.run();
+    assert_eq!(results(&world.history("a"))[0], (3, "deleted"));
+    world.restart_controller(2);
+    world.start();
+    world.run();
+    world.rollback("a", "r2");
+    world.run();
+    assert_eq!(declared(&world), second);
+    assert_eq!(world.running("v2").len(), 2);
+    assert_eq!(world.status("a").source, "declarative");
+    world.assert_at_rest();
 }
