@@ -28,7 +28,7 @@ ARROWS = {
     "proxy": ("types", "wire", "router", "logs"),
     "replica": ("types", "wire"),
     "controller": ("types", "config", "wire"),
-    "rest": ("types", "config", "wire"),
+    "rest": ("types", "config", "wire", "logs"),
     "supervisor": ("types", "wire", "logs"),
     "cli": ("types", "wire", "config", "supervisor"),
     "py": ("types", "config", "wire", "client", "replica"),

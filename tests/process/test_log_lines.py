@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import re
+import signal
 from typing import Any
 
 import pytest
@@ -162,3 +164,36 @@ app = Front.bind(app)
     assert line("of the known logger")["user"] == 7
     assert (line("  second")["request_id"], line("  second")["source"]) == ("id=1", "stdout")
     assert "request_id" not in line("past Python")
+
+
+PRINTS = """
+from eagleray import serve
+
+@serve.deployment
+class Prints:
+    def __call__(self, request):
+        for number in range(50_000):
+            print(number, 200 * "x")
+        return "printed"
+
+app = Prints.bind()
+"""
+
+
+def test_a_terminal_that_stands_still_holds_nobody_and_learns_what_it_missed(machine: Machine) -> None:
+    script = machine.serve(PRINTS)
+    os.kill(script.pid, signal.SIGSTOP)
+    try:
+        assert script.get("/").text == "printed"
+        eventually(lambda: " -- 49999 x" in machine.logs("replica_*.log"), "the log has the last line")
+    finally:
+        os.kill(script.pid, signal.SIGCONT)
+    script.get("/")
+    told = eventually(lambda: re.findall(r"\.\.\. (\d+) lines lost", script.output), "it is told of lost lines")
+    assert int(told[0]) > 0
+    log = machine.logs("replica_*.log")
+    lost = sum(map(int, re.findall(r"^\.\.\. (\d+) lines lost", log, re.MULTILINE)))
+    eventually(lambda: machine.logs("replica_*.log").count(" -- 49999 x") == 2, "the log has it twice")
+    assert (
+        len(re.findall(r"source=stdout -- \d+ x{200}$", machine.logs("replica_*.log"), re.MULTILINE)) + lost >= 100_000
+    )

@@ -3,9 +3,9 @@
 use std::{collections::HashSet, fs::File, io, os::unix::fs::FileExt};
 
 use crate::{
-    Clock,
+    Clock, Level,
     filter::{self, Key},
-    head::Head,
+    head::{Head, is_of_lost_lines},
 };
 
 /// What a block holds at most, unless one record is longer.
@@ -41,9 +41,11 @@ impl Block {
         for (_, line) in lines(bytes) {
             if let Some(head) = Head::read(line, clock) {
                 block.add(&head, &mut keys);
+            } else if is_of_lost_lines(line) {
+                block.levels |= 1 << Level::Warning as u8;
             }
         }
-        if block.levels == 0 {
+        if block.first_ms > block.last_ms {
             (block.first_ms, block.last_ms) = (before_ms, before_ms);
         }
         block.filter = filter::of(&keys)

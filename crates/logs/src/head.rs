@@ -22,8 +22,13 @@ const END: &[u8] = b" -- ";
 /// No head is longer, but for the values of attributes that users add.
 const LONGEST: usize = 2048;
 
+/// Whether a line is the writer's word that lines are missing where it stands: a record without a head.
+pub(crate) fn is_of_lost_lines(line: &[u8]) -> bool {
+    line.starts_with(b"... ") && memchr::memmem::find(line, b" lines lost: ").is_some()
+}
+
 /// The parts of a head, and what follows it. Empty: not said.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     pub(crate) time_ms: i64,
     pub(crate) level: Level,

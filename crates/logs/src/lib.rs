@@ -34,6 +34,7 @@ mod limits;
 mod query;
 mod record;
 mod search;
+mod when;
 mod writer;
 
 pub use clock::Clock;
@@ -45,4 +46,5 @@ pub use limits::Limits;
 pub use query::{Query, as_in_lines};
 pub use record::Record;
 pub use search::{Search, search};
+pub use when::parse_time;
 pub use writer::{Log, WAITING_BYTES, WAITING_BYTES_OF_ALL, Writer};

@@ -2,7 +2,11 @@
 
 use std::cmp::Ordering;
 
-use crate::{Clock, Level, Source, block, head::Head, push_json_string};
+use crate::{
+    Clock, Level, Source, block,
+    head::{Head, is_of_lost_lines},
+    push_json_string,
+};
 
 /// As a search finds it. Empty: not said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,26 +112,39 @@ pub(crate) fn each(
     mut take: impl FnMut(Record),
 ) {
     let mut open: Option<Record> = None;
-    let mut time_ms = before_ms;
+    let mut last = Head {
+        time_ms: before_ms,
+        ..Head::default()
+    };
     let mut begun = false;
     for (at, line) in block::lines(bytes) {
         let place = (inode, offset + at as u64);
-        if let Some(head) = Head::read(line, clock) {
-            open.take().into_iter().for_each(&mut take);
-            (begun, time_ms) = (true, head.time_ms);
-            open = wanted(&head).then(|| Record::of(&head, place));
-        } else if let Some(record) = &mut open {
-            record.message.push('\n');
-            record.message.push_str(&String::from_utf8_lossy(line));
-        } else if !begun {
-            begun = true;
-            let head = Head {
-                time_ms,
+        let head = match Head::read(line, clock) {
+            Some(head) => head,
+            None if is_of_lost_lines(line) => Head {
+                level: Level::Warning,
+                source: Source::System,
+                request_id: "".into(),
+                trace_id: "".into(),
                 message: String::from_utf8_lossy(line),
-                ..Head::default()
-            };
-            open = wanted(&head).then(|| Record::of(&head, place));
-        }
+                ..last.clone()
+            },
+            None if !begun => Head {
+                message: String::from_utf8_lossy(line),
+                ..last.clone()
+            },
+            None => {
+                if let Some(record) = &mut open {
+                    record.message.push('\n');
+                    record.message.push_str(&String::from_utf8_lossy(line));
+                }
+                continue;
+            }
+        };
+        begun = true;
+        open.take().into_iter().for_each(&mut take);
+        open = wanted(&head).then(|| Record::of(&head, place));
+        last = head;
     }
     open.into_iter().for_each(take);
 }
@@ -179,6 +196,32 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].message, "y");
+    }
+
+    #[test]
+    fn the_word_of_lost_lines_is_a_record_of_the_same_replica() {
+        let text = "INFO 1970-01-01 00:00:05,000 a/D id r1 req -- x\n... 7 lines lost: the disk did not keep up\n";
+        let mut found = Vec::new();
+        let mut clock = Clock::default();
+        each(
+            text.as_bytes(),
+            (9, 0),
+            0,
+            &mut clock,
+            |_| true,
+            |record| found.push(record),
+        );
+        assert_eq!(found.len(), 2);
+        let note = &found[1];
+        assert_eq!(note.message, "... 7 lines lost: the disk did not keep up");
+        assert_eq!((note.level, note.source), (Level::Warning, Source::System));
+        assert_eq!(
+            (note.replica.as_str(), note.request_id.as_str()),
+            ("id", "")
+        );
+        assert_eq!(note.time_ms, found[0].time_ms);
+        let block = block::Block::of(0, text.as_bytes(), 0, &mut clock);
+        assert_eq!(block.levels, 0b110);
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Rest {
             options: eagleray_rest::Options {
                 socket: directory.join("rest.sock"),
                 token: directory.join("token"),
+                logs: options.logs.directory.clone(),
                 control_address: options.control_address.clone(),
                 version: env!("CARGO_PKG_VERSION"),
                 judge: cli::http_options,

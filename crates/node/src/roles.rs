@@ -11,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-use eagleray_logs::Writer;
+use eagleray_logs::{Indexer, Writer};
 use eagleray_supervisor::{
     environment::{CONTROL_FD, LISTENERS, set},
     listeners,
@@ -41,6 +41,9 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
     let node = NodeId::parse(&options.node_id)
         .ok_or_else(|| format!("{:?} is no id of a node", options.node_id))?;
     let api = rest::Rest::new(&options);
+    // Without it searches take longer. It ends with this function.
+    let _indexer = Indexer::start(options.logs.directory.clone())
+        .inspect_err(|error| tracing::warn!(%error, "logs are searched without an index"));
     let options = eagleray_controller::Options {
         node,
         checkpoint_path: options.checkpoint,

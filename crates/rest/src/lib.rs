@@ -18,8 +18,10 @@ mod extract;
 mod guard;
 mod hosts;
 mod listen;
+mod logs;
 mod node;
 mod openapi;
+mod readers;
 mod replicas;
 mod router;
 mod state;
@@ -43,6 +45,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The file of the token; made if it is not there.
     pub token: PathBuf,
+    /// Where the logs of this node are.
+    pub logs: PathBuf,
     /// As clients see the port: `http://127.0.0.1:8265`.
     pub control_address: String,
     /// The release.
@@ -69,6 +73,7 @@ impl Api {
             token,
             &options.control_address,
             options.version,
+            readers::Readers::new(options.logs),
             options.judge,
             calls,
         );

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::{applications, contract, deploys, events, node, replicas, status};
+use crate::{applications, contract, deploys, events, logs, node, replicas, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +26,7 @@ use crate::{applications, contract, deploys, events, node, replicas, status};
         applications::rollback,
         applications::delete,
         events::events,
+        logs::logs,
         replicas::list,
         replicas::one,
         node::shutdown,

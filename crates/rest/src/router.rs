@@ -11,7 +11,7 @@ use axum::{
 use http::{Method, StatusCode, Uri};
 
 use crate::{
-    MOST_BODY_BYTES, applications, contract, deploys, errors::Refusal, events, guard, node,
+    MOST_BODY_BYTES, applications, contract, deploys, errors::Refusal, events, guard, logs, node,
     openapi, replicas, state::State, status,
 };
 
@@ -49,6 +49,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
             post(applications::rollback),
         )
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/logs", get(logs::logs))
         .route("/api/v1/replicas", get(replicas::list))
         .route("/api/v1/replicas/{replica}", get(replicas::one))
         .route("/api/v1/shutdown", post(node::shutdown))

@@ -11,6 +11,7 @@ use crate::{
     calls::{Calls, Judge},
     errors::Refusal,
     hosts::Hosts,
+    readers::Readers,
     token::Token,
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct State {
     pub(crate) token: Token,
     pub(crate) hosts: Hosts,
     pub(crate) version: &'static str,
+    pub(crate) readers: Readers,
     pub(crate) judge: Judge,
     calls: Arc<dyn Calls>,
 }
@@ -31,6 +33,7 @@ impl State {
         token: Token,
         control_address: &str,
         version: &'static str,
+        readers: Readers,
         judge: Judge,
         calls: Arc<dyn Calls>,
     ) -> Arc<Self> {
@@ -38,6 +41,7 @@ impl State {
             token,
             hosts: Hosts::of(control_address),
             version,
+            readers,
             judge,
             calls,
         })

@@ -68,6 +68,7 @@ impl Api {
         let options = Options {
             socket: directory.path().join("rest.sock"),
             token,
+            logs: directory.path().join("logs"),
             control_address: "http://127.0.0.1:8265".to_owned(),
             version: "0.0.0",
             judge: |_: &Config| Problems::default(),
@@ -444,4 +445,61 @@ fn the_description_is_the_committed_one() {
         made,
         "EAGLERAY_WRITE_DOCS=1 cargo test -p eagleray-rest writes docs/reference/openapi.json"
     );
+}
+
+#[tokio::test]
+async fn logs_are_found_by_the_number_of_a_revision_and_what_is_no_parameter_is_refused() {
+    let api = Api::new(|_| {
+        let records = [
+            ("shop", 1, "0a1b2c3d4e5f"),
+            ("shop", 2, "ffff2c3d4e5f"),
+            ("other", 2, "eeee"),
+        ];
+        let revisions = records.map(|(application, number, revision)| RevisionRecord {
+            application: application.to_owned(),
+            number,
+            revision: revision.to_owned(),
+            ..RevisionRecord::default()
+        });
+        api_response::Body::History(History {
+            revisions: revisions.to_vec(),
+        })
+    });
+    let logs = api.directory.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let line = |revision: &str, words: &str| {
+        format!("INFO 2026-12-01 09:00:00,000 shop/Rank q3kd91 {revision} id-1 -- {words}\n")
+    };
+    let text = line("0a1b2c3d", "old") + &line("ffff2c3d", "new");
+    std::fs::write(logs.join("replica_shop_Rank_q3kd91.log"), text).unwrap();
+
+    for (query, words, other) in [
+        ("revision=r1", "old", "new"),
+        ("revision=ffff2c3d4e5f", "new", "old"),
+    ] {
+        let path = format!("/api/v1/logs?application=shop&{query}");
+        let (status, found) = api.ask("GET", &path, &Value::Null).await;
+        // It comes in parts, of lengths that stand between them.
+        let text = found.as_str().unwrap();
+        assert_eq!(status, 200, "{query}");
+        assert!(text.contains(&format!("\"message\":\"{words}\"")), "{text}");
+        assert!(!text.contains(other), "{text}");
+    }
+
+    for (query, status, words) in [
+        ("revision=r2", 400, "several applications"),
+        ("revision=r9", 404, "no revision r9"),
+        ("level=loud", 400, "CRITICAL"),
+        ("since=yesterday", 400, "`5m`"),
+        ("source=printer", 400, "stderr"),
+        ("limit=-1", 400, "limit"),
+        ("nonsense=1", 400, "nonsense"),
+    ] {
+        let (found, refused) = api
+            .ask("GET", &format!("/api/v1/logs?{query}"), &Value::Null)
+            .await;
+        assert_eq!(found, status, "{query}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(words), "{query}: {message}");
+    }
 }
