@@ -85,7 +85,9 @@ def records(machine: Machine) -> list[re.Match[str]]:
     return [found for found in whole if found is not None]
 
 
-@pytest.mark.contract("10.4/identity", better="what is printed, warned and raised in a thread says it too")
+@pytest.mark.contract(
+    "10.4/identity", better="with the revision; what is printed, warned and raised in a thread says it too"
+)
 def test_every_line_says_level_replica_revision_and_request(machine: Machine) -> None:
     script = machine.serve(SPEAKS)
     for method in (*WAYS, "warned", "thread", "native", "child"):
@@ -123,7 +125,7 @@ def test_a_record_never_stands_within_another_line(machine: Machine) -> None:
     assert {"between", "half", "amid"} <= set(messages)
 
 
-@pytest.mark.contract("10.4/json", better="what is printed is JSON too; `trace_id` and `revision`")
+@pytest.mark.contract("10.4/json-of-replicas", better="`revision` and `trace_id` too, and what is printed is JSON")
 def test_in_json_every_line_is_an_object_with_trace_and_revision(machine: Machine) -> None:
     text = (
         SPEAKS.replace("@serve.deployment", '@serve.deployment(logging_config={"encoding": "JSON"})')

@@ -25,7 +25,7 @@ impl Key<'_> {
             Self::Application(text) => (b'a', text),
             Self::Deployment(text) => (b'd', text),
             Self::Replica(text) => (b'r', text),
-            Self::Request(text) => (b'q', text),
+            Self::Request(text) => (b'q', short(text).unwrap_or(text)),
         };
         let hash = std::iter::once(kind)
             .chain(text.bytes())
@@ -35,6 +35,13 @@ impl Key<'_> {
         let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         hash ^ (hash >> 33)
     }
+}
+
+/// The first eight digits of an id that begins like a UUID: people copy no more of one, and it is found by them as well.
+pub(crate) fn short(id: &str) -> Option<&str> {
+    let (short, rest) = id.split_at_checked(8)?;
+    let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    (short.bytes().all(is_hex) && (rest.is_empty() || rest.starts_with('-'))).then_some(short)
 }
 
 /// The words of a filter of `keys`.

@@ -2,7 +2,7 @@
 
 use crate::{
     Level, Source,
-    filter::{Key, may_have},
+    filter::{Key, may_have, short},
     head::Head,
     index::BlockRef,
     record::Record,
@@ -16,7 +16,7 @@ pub struct Query {
     pub replica: String,
     /// As the lines have it, or a longer form of the same hash.
     pub revision: String,
-    /// Id of a request, or of its trace.
+    /// Id of a request, or of its trace. Eight digits or more of a UUID are enough.
     pub request: String,
     /// In any line of the message.
     pub text: String,
@@ -39,7 +39,7 @@ impl Query {
         self.level.is_none_or(|level| head.level >= level)
             && self.since_ms.is_none_or(|since| head.time_ms >= since)
             && self.until_ms.is_none_or(|until| head.time_ms < until)
-            && (is(&self.request, &head.request_id) || self.request == head.trace_id)
+            && self.wants_request(head)
             && is(
                 &as_in_lines(&self.application),
                 &as_in_lines(&head.application),
@@ -51,6 +51,15 @@ impl Query {
             && is(&self.replica, &head.replica)
             && (self.sources.is_empty() || self.sources.contains(&head.source))
             && self.wants_revision(&head.revision)
+    }
+
+    fn wants_request(&self, head: &Head<'_>) -> bool {
+        self.request.is_empty()
+            || self.request == head.request_id
+            || self.request == head.trace_id
+            || (short(&self.request).is_some()
+                && short(&head.request_id).is_some()
+                && head.request_id.starts_with(&self.request))
     }
 
     fn wants_revision(&self, said: &str) -> bool {
@@ -155,6 +164,38 @@ mod tests {
             let mut query = Query::default();
             set(&mut query);
             assert_eq!(finds(&query), expected, "{at}: {query:?}");
+        }
+    }
+
+    #[test]
+    fn eight_digits_of_a_uuid_are_enough_and_other_ids_are_whole() {
+        let line = |id: &str| format!("INFO 1970-01-02 00:00:00,000 a/D r1 - {id} -- x\n");
+        let uuid = "5f0c21e1-aaaa-4bbb-8ccc-ddddeeeeffff";
+        for (said, id, expected) in [
+            ("5f0c21e1", uuid, true),
+            ("5f0c21e1-aa", uuid, true),
+            (uuid, uuid, true),
+            ("5f0c21e1-ab", uuid, false),
+            ("5f0c21e", uuid, false),
+            ("deadbeef", "deadbeef", true),
+            ("deadbeef", "deadbeef-1", true),
+            ("deadbeef-1", "deadbeef-1", true),
+            ("deadbeef-1", "deadbeef", false),
+            ("request-", "request-1", false),
+            ("request-1", "request-1", true),
+            ("deadbeef1", "deadbeef1", true),
+            ("deadbeef", "deadbeef1", false),
+        ] {
+            let query = Query {
+                request: said.into(),
+                ..Query::default()
+            };
+            let text = line(id);
+            let mut clock = Clock::default();
+            let block = Block::of(0, text.as_bytes(), 0, &mut clock);
+            let head = Head::read(text.trim_end().as_bytes(), &mut clock).unwrap();
+            let may = query.may_be_in(&(&block).into(), &query.keys());
+            assert_eq!(may && query.wants(&head), expected, "{said} {id}");
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Selection {
     until: String,
     /// Text in the message.
     grep: String,
-    /// Id of a request, or of its trace.
+    /// Id of a request, or of its trace; of a UUID eight digits are enough.
     request: String,
     /// Some of user, stdout, stderr, access, system, with commas between.
     source: String,

@@ -187,15 +187,10 @@ impl ReplicaOutput {
                 self.heads.borrow_mut().take_announcement(said);
                 return false;
             }
-            Line::Printed {
-                request_id,
-                continues,
-                text,
-            } => {
-                let mut heads = self.heads.borrow_mut();
-                heads.printed(chunk, text, (request_id, continues), stderr);
-                self.line(text, stderr);
-                (text, false)
+            Line::Printed(printed) => {
+                self.heads.borrow_mut().add(chunk, &printed, stderr);
+                self.line(printed.text, stderr);
+                (printed.text, false)
             }
             Line::WithHead(line) => {
                 self.line(line, stderr);

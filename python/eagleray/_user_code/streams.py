@@ -1,9 +1,9 @@
-"""`sys.stdout` and `sys.stderr` of a replica: what is printed while a request is served says which one.
+"""`sys.stdout` and `sys.stderr` of a replica: what is printed says when, and in which request.
 
 A mark before the line tells the node, which puts it into the log and shows the line without it
 (`crates/supervisor/src/output/lines.rs`). What one `write` prints stays together, however many lines it has. Only what
 goes through these objects is marked: native code and child processes write to the descriptor, where the node knows the
-replica and not the request.
+replica and not the request, and the time only when it reads.
 
 A program may replace them, redirect them, ask for their descriptor or buffer: they are the text streams that Python
 makes, on the same buffers.
@@ -13,35 +13,37 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from typing import TextIO
 
 from eagleray import _request
 
 # The marks, as the node knows them.
 _WITH_HEAD = "\x1d"
-_IN_REQUEST = "\x1f"
+_PRINTED = "\x1f"
 _FROM_NOW_ON = "\x1c"
 
 
 class Marked(io.TextIOWrapper):
-    """A text stream that marks lines of requests."""
+    """A text stream that marks its lines."""
 
+    # As Python's own has it.
+    mode = "w"
     # At the beginning of a line.
     _begins = True
 
     def write(self, text: str, /) -> int:
-        """As any stream; the mark comes before the first line that begins here."""
+        """As any stream; a mark comes before each line that begins here."""
         if not text or type(text) is not str:
             return super().write(text)
-        request = _request.current.get()
         begins = self._begins
         # Before anything is written: a thread that comes between the two leaves a line unmarked, and never half a mark.
         self._begins = text[-1] == "\n"
-        if request is None:
-            return super().write(text)
-        mark = f"{_IN_REQUEST}{request.request_id}{_IN_REQUEST}"
         end = len(text) - 1 if self._begins else len(text)
-        lines = text[:end].replace("\n", f"\n{_IN_REQUEST}{mark}")
+        if not begins and "\n" not in text[:end]:
+            return super().write(text)
+        mark = f"{_PRINTED}{_request.request_id()} {int(1000 * time.time())}{_PRINTED}"
+        lines = text[:end].replace("\n", f"\n{_PRINTED}{mark}")
         super().write(f"{mark if begins else ''}{lines}{text[end:]}")
         return len(text)
 

@@ -17,24 +17,34 @@ use eagleray_types::DeploymentKey;
 const LOG_ONLY: u8 = 0x1e;
 /// It has its head, or belongs to a record that has.
 const WITH_HEAD: u8 = 0x1d;
-/// Printed in a request: its id follows, ended by the same mark. Twice: it is not the first line of what was printed.
-const IN_REQUEST: u8 = 0x1f;
+/// Printed by Python: the id of the request, a space, and the milliseconds since the epoch follow, ended by the same mark.
+/// Twice: it is not the first line of what was printed.
+const PRINTED: u8 = 0x1f;
 /// What the lines from now on are to say: the encoding and the revision.
 const FROM_NOW_ON: u8 = 0x1c;
 /// As long as the ids that a proxy lets in.
 const LONGEST_ID: usize = 128;
+/// An id, and a time.
+const LONGEST_MARK: usize = LONGEST_ID + 16;
+/// Milliseconds that a line may say: from 1970 to 2286.
+const TIMES: std::ops::Range<i64> = 0..10_000_000_000_000;
 
 /// A line without its mark.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     LogOnly(&'a [u8]),
     WithHead(&'a [u8]),
-    Printed {
-        request_id: &'a str,
-        continues: bool,
-        text: &'a [u8],
-    },
+    Printed(Printed<'a>),
     FromNowOn(&'a [u8]),
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Printed<'a> {
+    pub(super) request_id: &'a str,
+    /// None: as it is read.
+    pub(super) time_ms: Option<i64>,
+    pub(super) continues: bool,
+    pub(super) text: &'a [u8],
 }
 
 impl<'a> Line<'a> {
@@ -44,33 +54,36 @@ impl<'a> Line<'a> {
             Some((&LOG_ONLY, rest)) if stderr => Self::LogOnly(rest),
             Some((&WITH_HEAD, rest)) if stderr => Self::WithHead(rest),
             Some((&FROM_NOW_ON, rest)) if stderr => Self::FromNowOn(rest),
-            Some((&IN_REQUEST, rest)) => Self::in_request(rest).unwrap_or(Self::plain(line)),
+            Some((&PRINTED, rest)) => Self::printed(rest).unwrap_or(Self::plain(line)),
             _ => Self::plain(line),
         }
     }
 
     const fn plain(text: &'a [u8]) -> Self {
-        Self::Printed {
+        Self::Printed(Printed {
             request_id: "",
+            time_ms: None,
             continues: false,
             text,
-        }
+        })
     }
 
-    fn in_request(rest: &'a [u8]) -> Option<Self> {
-        let (continues, rest) = match rest.strip_prefix(&[IN_REQUEST]) {
+    fn printed(rest: &'a [u8]) -> Option<Self> {
+        let (continues, rest) = match rest.strip_prefix(&[PRINTED]) {
             Some(rest) => (true, rest),
             None => (false, rest),
         };
-        let near = rest.get(..=LONGEST_ID).unwrap_or(rest);
-        let end = near.iter().position(|byte| *byte == IN_REQUEST)?;
-        let (id, text) = rest.split_at_checked(end)?;
-        let is_id = id.iter().all(u8::is_ascii_graphic);
-        Some(Self::Printed {
-            request_id: std::str::from_utf8(id).ok().filter(|_| is_id)?,
+        let near = rest.get(..=LONGEST_MARK).unwrap_or(rest);
+        let end = near.iter().position(|byte| *byte == PRINTED)?;
+        let (mark, text) = rest.split_at_checked(end)?;
+        let (request_id, time_ms) = std::str::from_utf8(mark).ok()?.split_once(' ')?;
+        let is_id = request_id.bytes().all(|byte| byte.is_ascii_graphic());
+        Some(Self::Printed(Printed {
+            request_id: Some(request_id).filter(|_| is_id)?,
+            time_ms: Some(time_ms.parse().ok().filter(|time| TIMES.contains(time))?),
             continues,
             text: text.get(1..)?,
-        })
+        }))
     }
 }
 
@@ -113,44 +126,37 @@ impl Heads {
     }
 
     /// Adds a line that was printed, with its head, but for a newline.
-    pub(super) fn printed(
-        &mut self,
-        out: &mut Vec<u8>,
-        text: &[u8],
-        (request_id, continues): (&str, bool),
-        stderr: bool,
-    ) {
+    pub(super) fn add(&mut self, out: &mut Vec<u8>, printed: &Printed<'_>, stderr: bool) {
         let source = if stderr { "stderr" } else { "stdout" };
         match self.encoding {
-            Encoding::Text if continues => out.extend(text),
-            Encoding::Text => self.text(out, text, request_id, source),
-            Encoding::Json => self.json(out, text, request_id, source),
+            Encoding::Text if printed.continues => out.extend(printed.text),
+            Encoding::Text => self.add_text(out, printed, source),
+            Encoding::Json => self.add_json(out, printed, source),
         }
     }
 
-    fn text(&mut self, out: &mut Vec<u8>, text: &[u8], request_id: &str, source: &str) {
-        let level = Level::of_printed(text).name();
-        let in_request = if request_id.contains('=') {
+    fn add_text(&mut self, out: &mut Vec<u8>, printed: &Printed<'_>, source: &str) {
+        let level = Level::of_printed(printed.text).name();
+        let in_request = match printed.request_id {
+            "" => String::new(),
             // Else it would look like an attribute of another name.
-            format!(" request_id={request_id}")
-        } else if request_id.is_empty() {
-            String::new()
-        } else {
-            format!(" {request_id}")
+            id if id.contains('=') => format!(" request_id={id}"),
+            id => format!(" {id}"),
         };
         let head = format!(
             "{level} {} {}/{} {} {}{in_request} source={source} -- ",
-            self.clock.print_local(now_ms()),
+            self.clock
+                .print_local(printed.time_ms.unwrap_or_else(now_ms)),
             as_in_lines(&self.deployment.application),
             as_in_lines(&self.deployment.deployment),
             self.replica_id,
             self.revision,
         );
         out.extend(head.bytes());
-        out.extend(text);
+        out.extend(printed.text);
     }
 
-    fn json(&mut self, out: &mut Vec<u8>, text: &[u8], request_id: &str, source: &str) {
+    fn add_json(&mut self, out: &mut Vec<u8>, printed: &Printed<'_>, source: &str) {
         let Self {
             deployment,
             replica_id,
@@ -158,10 +164,11 @@ impl Heads {
             clock,
             ..
         } = self;
-        let text: Cow<'_, str> = String::from_utf8_lossy(text);
+        let text: Cow<'_, str> = String::from_utf8_lossy(printed.text);
+        let time_ms = printed.time_ms.unwrap_or_else(now_ms);
         for (at, (name, value)) in [
-            ("levelname", Level::of_printed(text.as_bytes()).name()),
-            ("asctime", clock.print_local(now_ms())),
+            ("levelname", Level::of_printed(printed.text).name()),
+            ("asctime", clock.print_local(time_ms)),
             ("message", &*text),
             ("component_name", "replica"),
             ("component_id", replica_id.as_str()),
@@ -170,7 +177,7 @@ impl Heads {
             ("replica", replica_id.as_str()),
             ("revision", revision.as_str()),
             ("source", source),
-            ("request_id", request_id),
+            ("request_id", printed.request_id),
         ]
         .into_iter()
         .enumerate()
@@ -196,61 +203,90 @@ fn now_ms() -> i64 {
 mod tests {
     use super::*;
 
-    fn printed<'a>(request_id: &'a str, continues: bool, text: &'a str) -> Line<'a> {
-        Line::Printed {
+    fn printed<'a>(request_id: &'a str, time_ms: i64, continues: bool, text: &'a str) -> Line<'a> {
+        Line::Printed(Printed {
             request_id,
+            time_ms: Some(time_ms).filter(|time| *time > 0),
             continues,
             text: text.as_bytes(),
-        }
+        })
     }
 
     #[test]
     fn marks_are_read_and_what_only_looks_like_one_is_text() {
         for (line, stderr, expected) in [
-            ("plain", true, printed("", false, "plain")),
+            ("plain", true, printed("", 0, false, "plain")),
             ("\x1eCALL", true, Line::LogOnly(b"CALL")),
             ("\x1dINFO", true, Line::WithHead(b"INFO")),
             ("\x1cJSON r1", true, Line::FromNowOn(b"JSON r1")),
-            ("\x1eCALL", false, printed("", false, "\x1eCALL")),
-            ("\x1fid-1\x1ftext", false, printed("id-1", false, "text")),
-            ("\x1f\x1fid-1\x1f", true, printed("id-1", true, "")),
-            ("\x1f\x1f\x1ftext", true, printed("", true, "text")),
-            ("\x1fno end", true, printed("", false, "\x1fno end")),
-            ("\x1fa b\x1fx", true, printed("", false, "\x1fa b\x1fx")),
+            ("\x1eCALL", false, printed("", 0, false, "\x1eCALL")),
+            (
+                "\x1fid-1 7\x1ftext",
+                false,
+                printed("id-1", 7, false, "text"),
+            ),
+            ("\x1f\x1fid-1 7\x1f", true, printed("id-1", 7, true, "")),
+            ("\x1f 7\x1ftext", true, printed("", 7, false, "text")),
+            (
+                "\x1f\x1f\x1ftext",
+                true,
+                printed("", 0, false, "\x1f\x1f\x1ftext"),
+            ),
+            ("\x1fno end", true, printed("", 0, false, "\x1fno end")),
+            (
+                "\x1fa b 7\x1fx",
+                true,
+                printed("", 0, false, "\x1fa b 7\x1fx"),
+            ),
+            (
+                "\x1fa -7\x1fx",
+                true,
+                printed("", 0, false, "\x1fa -7\x1fx"),
+            ),
         ] {
             assert_eq!(Line::read(line.as_bytes(), stderr), expected, "{line:?}");
         }
-        let long = format!("\x1f{}\x1fx", "a".repeat(LONGEST_ID + 1));
-        assert_eq!(Line::read(long.as_bytes(), true), printed("", false, &long));
+        let long = format!("\x1f{} 7\x1fx", "a".repeat(LONGEST_MARK));
+        assert_eq!(
+            Line::read(long.as_bytes(), true),
+            printed("", 0, false, &long)
+        );
     }
 
     fn heads() -> Heads {
         Heads::new(&DeploymentKey::new("my app", "Rank"), "q3kd91")
     }
 
-    fn line(heads: &mut Heads, text: &str, request: (&str, bool)) -> String {
+    fn line(heads: &mut Heads, text: &str, (request_id, continues): (&str, bool)) -> String {
         let mut out = Vec::new();
-        heads.printed(&mut out, text.as_bytes(), request, false);
+        let printed = Printed {
+            request_id,
+            time_ms: Some(1_764_579_600_007),
+            continues,
+            text: text.as_bytes(),
+        };
+        heads.add(&mut out, &printed, false);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn what_is_printed_says_where_when_and_in_which_request() {
         let mut heads = heads();
-        let text = line(&mut heads, "words", ("", false));
-        assert!(
-            text.ends_with(" my_app/Rank q3kd91 - source=stdout -- words"),
-            "{text}"
+        let time = Clock::default().print_local(1_764_579_600_007).to_owned();
+        assert_eq!(
+            line(&mut heads, "words", ("", false)),
+            format!("INFO {time} my_app/Rank q3kd91 - source=stdout -- words")
         );
         heads.take_announcement(b"TEXT r15");
-        let text = line(&mut heads, "WARNING:root:x", ("id-1", false));
-        assert!(text.starts_with("WARNING 20"), "{text}");
-        assert!(
-            text.ends_with(" q3kd91 r15 id-1 source=stdout -- WARNING:root:x"),
-            "{text}"
+        assert_eq!(
+            line(&mut heads, "WARNING:root:x", ("id-1", false)),
+            format!("WARNING {time} my_app/Rank q3kd91 r15 id-1 source=stdout -- WARNING:root:x")
         );
         assert_eq!(line(&mut heads, "  more", ("id-1", true)), "  more");
         assert!(line(&mut heads, "x", ("a=b", false)).contains(" r15 request_id=a=b source="));
+        let mut out = Vec::new();
+        heads.add(&mut out, &Printed::default(), true);
+        assert!(out.starts_with(b"INFO 20"), "by this clock");
     }
 
     #[test]
