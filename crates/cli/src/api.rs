@@ -22,7 +22,7 @@ use crate::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Of a plan, for which code is imported.
-pub(crate) const BUILD_WITHIN: Duration = Duration::from_secs(330);
+pub(crate) const BUILD_WITHIN: Duration = Duration::from_secs(610);
 /// Longest answer that is read at once: a status of some thousand replicas is a tenth of it.
 const MOST_BYTES: u64 = 64 << 20;
 /// Longest line of an answer that streams.
@@ -175,6 +175,10 @@ impl Api {
             ureq::Error::Timeout(_) => (
                 "no_answer",
                 format!("{address} has not answered within {} s", within.as_secs()),
+            ),
+            ureq::Error::Io(error) => (
+                "unreachable",
+                format!("{address} cannot be reached: {error}"),
             ),
             error => (
                 "unreachable",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use eagleray_config::{Config, Format, MOST_BYTES, Problem, Problems};
+use eagleray_config::{Config, Format, MOST_BYTES, Problem, Problems, shape::Object, table};
 use serde_json::{Value, json};
 
 use crate::{
@@ -74,7 +74,7 @@ fn submitted(arguments: &ConfigArguments) -> Outcome {
         return Ok(Exit::Done);
     }
     let documents: Vec<String> = declared
-        .map(|one| Tree::of_json(&one.config).yaml(false))
+        .map(|one| document(&one.config).yaml(false))
         .collect();
     match (&arguments.name, documents.is_empty()) {
         (Some(name), true) => say(&format!(
@@ -84,6 +84,23 @@ fn submitted(arguments: &ConfigArguments) -> Outcome {
         _ => say(documents.join("\n---\n\n").trim_end()),
     }
     Ok(Exit::Done)
+}
+
+/// With the keys in the order that the table of keys has them in, as they are written.
+fn document(config: &Value) -> Tree {
+    let mut tree = Tree::of_json(config);
+    tree.sort_by_key(|key| place(&table::APPLICATION, key));
+    if let Some(Tree::List(deployments)) = tree.get_mut("deployments") {
+        for deployment in deployments {
+            deployment.sort_by_key(|key| place(&table::DEPLOYMENT, key));
+        }
+    }
+    tree
+}
+
+fn place(table: &Object, key: &str) -> usize {
+    let known = table.keys.iter().position(|known| known.name == key);
+    known.unwrap_or(table.keys.len())
 }
 
 /// Problems and warnings go to standard error, as `FILE:LINE:COLUMN: PATH: MESSAGE`, and the verdict to standard output;

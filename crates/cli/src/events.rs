@@ -57,6 +57,9 @@ pub(crate) fn run(arguments: &EventsArguments) -> Outcome {
             break;
         }
     }
+    if all.is_empty() && !arguments.json && !arguments.follow {
+        complain("nothing has happened yet");
+    }
     if !all.iter().all(|event| tell(event, arguments.json)) || !arguments.follow {
         return Ok(Exit::Done);
     }

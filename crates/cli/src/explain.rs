@@ -9,7 +9,7 @@ use crate::{
     exit::Exit,
     find::Where,
     output::{say, say_all},
-    screen::{Paint, Screen, wrap},
+    screen::{Paint, Screen, cells, wrap},
     status,
     trouble::Outcome,
     words::{clock, duration, now, plain},
@@ -137,7 +137,7 @@ fn lines(status: &Status, reasons: &[Reason<'_>], screen: &Screen, now: f64) -> 
         ));
         for line in plain(&reason.why.sentence).lines() {
             lines.extend(
-                wrap(line, screen.width.saturating_sub(2))
+                indented(line, screen.width.saturating_sub(2))
                     .into_iter()
                     .map(|line| format!("  {line}")),
             );
@@ -157,6 +157,15 @@ fn lines(status: &Status, reasons: &[Reason<'_>], screen: &Screen, now: f64) -> 
         lines.push("all is well".to_owned());
     }
     lines
+}
+
+/// As it is where it fits, so that a traceback keeps its shape.
+fn indented(line: &str, width: usize) -> Vec<String> {
+    if cells(line) <= width {
+        vec![line.to_owned()]
+    } else {
+        wrap(line, width)
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ pub(crate) struct Found {
 }
 
 impl Where {
+    /// It is named by its address.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.address.is_some()
+    }
+
     pub(crate) fn find(&self) -> Outcome<Found> {
         let given = self.address.clone().or_else(|| {
             let from_environment = || set(ADDRESS).or_else(|| set(DASHBOARD_ADDRESS));

@@ -142,7 +142,7 @@ pub(crate) fn because(failure: &Failure, printed: &[String], screen: &Screen) ->
     let traceback = all
         .iter()
         .any(|line| line.starts_with("Traceback (most recent call last)"));
-    let title = match (all.first(), all.last()) {
+    let title: &str = match (all.first(), all.last()) {
         (Some(first), Some(last)) if traceback && first.starts_with("Traceback") => last,
         (Some(first), _) => first,
         _ => "no reason is known",
@@ -158,11 +158,25 @@ pub(crate) fn because(failure: &Failure, printed: &[String], screen: &Screen) ->
     if !failure.place.is_empty() {
         lines.push(format!("  where    {}", failure.place));
     }
-    if all.len() > 1 {
-        lines.extend(block("why", &all));
+    // Without the line that is the title.
+    let rest = if all.first() == Some(&title) {
+        all.get(1..).unwrap_or_default()
+    } else {
+        &all
+    };
+    if !rest.is_empty() {
+        lines.extend(block("why", rest));
     }
-    let printed: Vec<&str> = printed.iter().map(String::as_str).collect();
-    if !printed.is_empty() {
+    let printed: Vec<&str> = printed
+        .iter()
+        .map(String::as_str)
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    // A message that ends with what was printed has said it.
+    let said = printed
+        .last()
+        .is_some_and(|last| all.iter().any(|line| line == last));
+    if !printed.is_empty() && !said {
         lines.extend(block("printed", &printed));
     }
     for help in failure.help.clone().lines() {

@@ -12,6 +12,8 @@ use unicode_width::UnicodeWidthChar;
 /// Narrower than this nothing can be laid out.
 const NARROWEST: usize = 20;
 const USUAL: usize = 80;
+/// Of what is no terminal: whoever reads it looks for words, which stay on their line.
+const UNBOUNDED: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked by itself")]
@@ -52,7 +54,11 @@ impl Screen {
         let size = tcgetwinsize(stream).ok().filter(|_| terminal);
         let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
         let columns = || set("COLUMNS")?.parse().ok();
-        let width = size.map(|size| usize::from(size.ws_col)).or_else(columns);
+        let width = if terminal {
+            size.map(|size| usize::from(size.ws_col)).or_else(columns)
+        } else {
+            Some(UNBOUNDED)
+        };
         Self {
             terminal,
             redraws: terminal && !dumb,

@@ -49,11 +49,22 @@ pub(crate) fn run(arguments: &ShutdownArguments) -> Outcome {
             }
         }
     }
-    let _: Value = api.post("/api/v1/shutdown", &json!({}), Duration::from_secs(35))?;
+    let asked: Outcome<Value> = api.post("/api/v1/shutdown", &json!({}), Duration::from_secs(35));
+    // What would answer may have ended before it could: whether the node ends is seen below.
+    let unsure = match asked {
+        Ok(_) => None,
+        Err(trouble) if trouble.exit == Exit::Unknown && trouble.code != "unreachable" => {
+            Some(trouble)
+        }
+        Err(trouble) => return Err(trouble),
+    };
     let began = Instant::now();
     // It has ended when nobody answers there any more.
     while answers(&api) {
         if began.elapsed() > END_WITHIN {
+            if let Some(trouble) = unsure {
+                return Err(trouble);
+            }
             let message = format!(
                 "the node at {address} has not ended within {} s",
                 END_WITHIN.as_secs()

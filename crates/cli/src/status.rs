@@ -143,10 +143,13 @@ fn warn(status: &Status) {
 
 /// Whether all is well. What is on its way to be is.
 fn verdict(status: &Status) -> Exit {
-    let unwell = |one: &Application| matches!(one.status.as_str(), "UNHEALTHY" | "DEPLOY_FAILED");
-    if status.applications.iter().any(unwell) {
+    if status.applications.iter().any(is_unwell) {
         Exit::Failed
     } else {
         Exit::Done
     }
+}
+
+pub(crate) fn is_unwell(application: &Application) -> bool {
+    matches!(application.status.as_str(), "UNHEALTHY" | "DEPLOY_FAILED")
 }

@@ -35,6 +35,22 @@ impl Tree {
         }
     }
 
+    /// Of a map, at the top.
+    pub(crate) fn sort_by_key(&mut self, place: impl Fn(&str) -> usize) {
+        if let Self::Map(entries) = self {
+            entries.sort_by_key(|(key, _)| place(key));
+        }
+    }
+
+    /// Of a map, at the top.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        let Self::Map(entries) = self else {
+            return None;
+        };
+        let found = entries.iter_mut().find(|(name, _)| name == key);
+        found.map(|(_, value)| value)
+    }
+
     pub(crate) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Tree)>) -> Self {
         Self::Map(
             entries
@@ -173,11 +189,13 @@ impl Tree {
 
 /// A text as it stands if nobody could read it as something else, else in quotes.
 fn yaml_scalar(text: &str) -> String {
-    let bare = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+    let bare = text.starts_with(|first: char| first.is_ascii_alphabetic() || "_/".contains(first))
         && text
             .chars()
-            .all(|c| c.is_alphanumeric() || "_-./() ,".contains(c))
-        && !text.ends_with(' ')
+            .all(|c| c.is_alphanumeric() || "_-./() ,:".contains(c))
+        // A colon before a blank makes a key.
+        && !text.contains(": ")
+        && !text.ends_with([' ', ':'])
         && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
             .contains(&text.to_ascii_lowercase().as_str());
     if bare {
@@ -213,6 +231,10 @@ mod tests {
             ("", "''"),
             ("RUNNING", "RUNNING"),
             ("it's: so", "'it''s: so'"),
+            ("shop:app", "shop:app"),
+            ("/", "/"),
+            ("a: b", "'a: b'"),
+            ("a:", "'a:'"),
             ("true", "'true'"),
             ("12", "'12'"),
             ("12e4", "'12e4'"),

@@ -7,12 +7,14 @@ use crate::{
     config::{self, ConfigArguments},
     deploy::{self, DeployArguments},
     diff::{self, DiffArguments},
+    doctor::{self, DoctorArguments},
     events::{self, EventsArguments},
     exit::Exit,
     explain::{self, ExplainArguments},
     history::{self, HistoryArguments},
     logs::{self, LogsArguments},
     program::Program,
+    reference,
     rollback::{self, RollbackArguments},
     scale::{self, ScaleArguments},
     shutdown::{self, ShutdownArguments},
@@ -46,10 +48,15 @@ pub enum Verb {
     Config(ConfigArguments),
     /// Print the JSON schema of config files, with which editors complete and check them.
     Schema,
+    /// Look whether this machine can run a node, and whether the one that runs is well.
+    Doctor(DoctorArguments),
     /// End a node and all its applications.
     Shutdown(ShutdownArguments),
     /// Print completions for a shell.
     Completions(CompletionsArguments),
+    /// Print the reference page of the command line.
+    #[command(hide = true)]
+    Reference,
 }
 
 impl Verb {
@@ -72,8 +79,10 @@ impl Verb {
                 config::schema();
                 Ok(Exit::Done)
             }
+            Self::Doctor(arguments) => Ok(doctor::run(&arguments)),
             Self::Shutdown(arguments) => shutdown::run(&arguments),
             Self::Completions(arguments) => Ok(completions::run(&arguments, program)),
+            Self::Reference => Ok(reference::run(program)),
         };
         match result {
             Ok(exit) => exit,
@@ -98,7 +107,8 @@ impl Verb {
             Self::Scale(arguments) => arguments.json,
             Self::Stack(arguments) => arguments.json,
             Self::Config(arguments) => arguments.json,
-            Self::Schema | Self::Shutdown(_) | Self::Completions(_) => false,
+            Self::Doctor(arguments) => arguments.json,
+            Self::Schema | Self::Shutdown(_) | Self::Completions(_) | Self::Reference => false,
         }
     }
 }

@@ -165,9 +165,8 @@ fn message(deployment: &Deployment) -> String {
 /// A message in one line: of a traceback its end, which says what happened.
 fn said(message: &str) -> String {
     let first = first_line(message);
-    let last = last_line(message);
-    if message.contains("Traceback (most recent call last)") && first != last {
-        return last;
+    if first.starts_with("Traceback (most recent call last)") {
+        return last_line(message);
     }
     first
 }
