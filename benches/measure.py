@@ -214,6 +214,11 @@ def measure_echoes():
     return script("echoes", limit_s=1800)
 
 
+def measure_startup():
+    """Seconds at a prompt: cold starts and reloads, and what a bare Python needs for the same."""
+    return script("startup", limit_s=900)
+
+
 def script(name, *arguments, limit_s=300):
     """What a script of this folder reports."""
     command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]

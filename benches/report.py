@@ -117,7 +117,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes):
+def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -169,6 +169,7 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes):
     found += handle_bars(handles)
     found += body_bars(bodies)
     found += echo_bars(echoes)
+    found += startup_bars(startup)
     found += baseline_bars(results, instructions)
     return found
 
@@ -253,6 +254,16 @@ def echo_bars(echoes):
         ratio = rates[0] / rates[1] if all(rates) else None
         note = f"ours {rates[0]:,.0f}/s" if rates[0] else ""
         yield Bar(f"echo {way}, messages/s to uvicorn", ratio, ">=", 1, echoes["skipped"].get("uvicorn", note))
+
+
+def startup_bars(startup):
+    """What one waits for at a prompt, and of a reload what is above a bare import of the same modules."""
+    if not startup:
+        return
+    iris, reload = startup["iris_run_s"], startup["reload_s"]
+    yield Bar("run: iris, cold shell to the first 200, s", iris, "<=", 1.5)
+    yield Bar("the same without the model's own import, s", iris - startup["model_s"], "<=", 1)
+    yield Bar("reload, above a bare import, s", reload - startup["import_s"], "<=", 0.3, f"{reload:.2f} s in all")
 
 
 def baseline_bars(results, instructions):

@@ -29,12 +29,13 @@ from measure import (
     measure_echoes,
     measure_handles,
     measure_memory,
+    measure_startup,
 )
 from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes")
+PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup")
 
 
 def options():
@@ -156,7 +157,9 @@ def main():
 
     echoes = attempt(part("echoes"), "messages of WebSockets, small and big", measure_echoes, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes)
+    startup = attempt(part("startup"), "cold starts and reloads", measure_startup, {})
+
+    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -179,6 +182,7 @@ def main():
         "asgi": asgi,
         "bodies": bodies,
         "echoes": echoes,
+        "startup": startup,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")

@@ -75,7 +75,7 @@ def test_all_applications_of_a_file(machine: Machine) -> None:
     assert answer(script, "/base/first") == "hello file here"
     assert answer(script, "/base/second") == "hi code -"
     status = json.loads(machine.cli("status", "--json", "--node", machine.nodes()[0]["name"]).stdout)
-    assert {one["status"] for one in status["applications"].values()} == {"RUNNING"}
+    assert [one["status"] for one in status["applications"]] == ["RUNNING", "RUNNING"]
     assert script.interrupt() == 0, script.output
     eventually(lambda: not machine.left(), f"nothing runs afterwards: {machine.left()}")
     assert "Traceback" not in script.output
@@ -159,6 +159,15 @@ def test_modules_of_one_name_in_two_applications_are_each_its_own(machine: Machi
     script.wait_for_line("is running")
     script.wait_for_line("is running")
     assert (script.get("/one").text, script.get("/two").text) == ("one", "two")
+
+
+def test_variables_of_the_application_are_there_when_it_is_imported(machine: Machine) -> None:
+    machine.write("shop.py", "import os\nassert os.environ['MODE'] == 'trial'\n" + SHOP)
+    head = "- {name: one, import_path: 'shop:app', runtime_env: {env_vars: {MODE: trial, PLACE: all}}}"
+    machine.write("shop.yaml", f"applications:\n{head}\n")
+    script = machine.start([str(EXECUTABLE), "run", "shop.yaml"])
+    script.wait_for_line("is running")
+    assert answer(script, "/") == "hello code all"
 
 
 def test_a_change_of_the_file_is_served(machine: Machine) -> None:

@@ -41,6 +41,7 @@ pub(crate) fn merge_config(application: &str, code_options: &str) -> PyResult<St
 ///
 /// Raises `ValueError` with all that is wrong, with line and column, as `eagleray config check` says it.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 pub(crate) fn read_config(path: PathBuf) -> PyResult<String> {
     let file = path.display().to_string();
     let config = Config::read(&path)

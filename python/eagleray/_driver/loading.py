@@ -59,7 +59,11 @@ def main(paths: Paths) -> NoReturn:
         if not is_open:
             # It was not there then.
             paths.open([os.path.abspath(options["app_dir"])])  # noqa: PTH100
-        _answer(answers, *_load(order, options["app_dir"], ours))
+        own_pid = os.getpid()
+        loaded = _load(order, options["app_dir"], ours)
+        if os.getpid() != own_pid:
+            os._exit(0)  # a child of the user's code that came back here
+        _answer(answers, *loaded)
     except KeyboardInterrupt:
         os._exit(130)
     sys.exit(0)
@@ -106,6 +110,9 @@ def _order(orders: int) -> dict[str, Any]:
 
 
 def _load(order: dict[str, Any], app_dir: str, ours: set[str]) -> tuple[dict[str, Any], Mapping[str, bytes]]:
+    if order["declared"] is not None:
+        # As in replicas, and in the build of a deploy: before anything of the user's is imported.
+        os.environ.update((order["declared"].get("runtime_env") or {}).get("env_vars") or {})
     _ignore_bytecode()
     importlib.invalidate_caches()
     called = order["target"]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from eagleray._driver.build import Built
     from eagleray._driver.loader import Loader
 
+#: How long the word on a reload waits for the count of requests.
+COUNTS_S = 1.0
+
 
 @dataclass
 class Served:
@@ -29,6 +32,8 @@ class Served:
         changed: Which files its newest load is for; empty: it is the first.
         began: When that was noticed.
         said: The text of many lines that was said of it last.
+        line: What is to be said of its last deploy, once the requests of that time are counted.
+        line_until: When it is said without.
     """
 
     order: dict[str, Any]
@@ -41,24 +46,39 @@ class Served:
     changed: str = ""
     began: float = field(default_factory=time.monotonic)
     said: str = ""
+    line: str = ""
+    line_until: float = 0.0
 
     def load_again(self, changed: str, began: float) -> None:
         """It is to be loaded; a load that has not ended loads what is old."""
         if self.loader is not None:
             self.loader.end()
             self.loader = None
+        if self.line:
+            self.line_until = 0.0
+            self.say_line(None)
         self.waiting, self.changed, self.began = True, changed, began
 
     def runs(self, *, named: bool) -> None:
-        """What was on its way runs. Says what that took, `named` with the application, unless it is the first."""
+        """What was on its way runs: `named` with the application, this is said, unless it is the first."""
         assert self.deploying is not None
         if self.changed:
             what = changes.between(self.running, self.deploying)
             name = f"{self.order['name']}: " if named else ""
-            took = time.monotonic() - self.began
-            _log.logger().info("%s changed: %s%s, %.2f s", self.changed, name, what, took)
+            now = time.monotonic()
+            self.line = f"{self.changed} changed: {name}{what}, {now - self.began:.2f} s"
+            self.line_until = now + COUNTS_S
         self.running, self.deploying = self.deploying, None
         self.said = ""
+
+    def say_line(self, counted: tuple[int, int] | None) -> None:
+        """Says that it runs, with the requests answered and failed meanwhile once they are known, or never will be."""
+        if counted is None and time.monotonic() < self.line_until:
+            return
+        answered, failed = counted or (0, 0)
+        requests = f", {failed} of {answered + failed} requests failed" if answered + failed else ""
+        _log.logger().info("%s%s", self.line, requests)
+        self.line = ""
 
     def say_failure(self, message: str, shown: str, *, named: bool) -> None:
         """Says what went wrong; a traceback, or a text of many lines, is not said twice in a row."""

@@ -10,6 +10,7 @@ One thread, one step at a time: whatever is waited for is looked at in turns, so
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -78,8 +79,7 @@ class Serving:
         """
         try:
             self._begin_loads()
-            http_options = self._sources.http_options
-            session = _driver.connect(HTTPOptions._take(http_options or None), explicit=bool(http_options))
+            session = _driver.connect(self._http_options(), explicit=bool(self._sources.http_options))
             if self._sources.warnings:
                 _log.logger().warning("%s", self._sources.warnings)
             while True:
@@ -90,6 +90,12 @@ class Serving:
             for loader in (self._ahead, *(one.loader for one in self._served.values()), *self._ending):
                 if loader is not None:
                     loader.end()
+
+    def _http_options(self) -> HTTPOptions:
+        try:
+            return HTTPOptions._take(self._sources.http_options)
+        except TypeError as error:
+            raise CommandError(f"http_options: {error}") from None
 
     def _turn(self, session: Session) -> None:
         session.check()
@@ -107,7 +113,7 @@ class Serving:
             self._deploy_all(session)
 
     def _pause(self) -> float:
-        if self._seen or any(one.deploying or one.waiting for one in self._served.values()):
+        if self._seen or any(one.deploying or one.waiting or one.line for one in self._served.values()):
             return ASK_S
         return REST_S if self._watcher is None else self._watcher.interval_s
 
@@ -115,7 +121,11 @@ class Serving:
         room = MOST_LOADS - sum(one.loader is not None for one in self._served.values())
         for served in [one for one in self._served.values() if one.waiting][:room]:
             served.waiting = False
-            served.loader, self._ahead = self._ahead or Loader(self._app_dir, self._modules), None
+            try:
+                served.loader, self._ahead = self._ahead or Loader(self._app_dir, self._modules), None
+            except OSError as error:
+                self._fail(served, f"no process can be started that loads it: {error}")
+                continue
             served.loader.load(served.order)
 
     def _look(self, session: Session, watcher: Watcher) -> None:
@@ -224,7 +234,8 @@ class Serving:
                 self._fail(one, refused.pop(0))
 
     def _ask(self, session: Session) -> None:
-        """Whether what was deployed is up."""
+        """Whether what was deployed is up, and what it cost."""
+        self._say_lines(session)
         wanted = {name: one.deploying["revision"] for name, one in self._served.items() if one.deploying is not None}
         if not wanted:
             return
@@ -244,6 +255,14 @@ class Serving:
                 self._fail(served, session.failure(status, again=again))
         self._start_ahead()
 
+    def _say_lines(self, session: Session) -> None:
+        for name, served in self._served.items():
+            if served.line and served.running is not None:
+                try:
+                    served.say_line(session.counted(name, served.running["revision"]))
+                except (OSError, RuntimeError):
+                    served.say_line(None)  # the controller is away for a moment
+
     def _fail(self, served: Served, message: str, shown: str = "") -> None:
         if self._watcher is not None:
             served.say_failure(message, shown, named=len(self._served) > 1)
@@ -256,7 +275,8 @@ class Serving:
         """Starts the next load when nothing else is to be done: what is deployed needs the processor more."""
         busy = any(one.waiting or one.loader or one.deploying for one in self._served.values())
         if self._watcher is not None and self._ahead is None and not busy:
-            self._ahead = Loader(self._app_dir, self._modules)
+            with contextlib.suppress(OSError):  # then the next load says so
+                self._ahead = Loader(self._app_dir, self._modules)
 
 
 def of_command(options: dict[str, Any], arguments: dict[str, str]) -> Serving:

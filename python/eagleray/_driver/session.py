@@ -154,6 +154,13 @@ class Session:
             self._printer.flush()
         return found
 
+    def counted(self, name: str, revision: str) -> tuple[int, int] | None:
+        """Requests answered and failed while this revision was deployed; None until that is known."""
+        for one in self.status():
+            if one["name"] == name and one["revision"] == revision and one.get("deploy", {}).get("state") == "done":
+                return one["deploy"]["answered"], one["deploy"]["failed"]
+        return None
+
     def _waiting_for(self, name: str) -> str:
         """What an application that does not run yet waits for."""
         for application in self.status():

@@ -117,6 +117,9 @@ pub(super) fn application_status<'py>(
         entry.set_item("deploy", deploy.deploy)?;
         entry.set_item("state", &deploy.state)?;
         entry.set_item("printed", &deploy.printed)?;
+        let receipt = deploy.receipt.clone().unwrap_or_default();
+        entry.set_item("answered", receipt.answered)?;
+        entry.set_item("failed", receipt.failed)?;
         dict.set_item("deploy", entry)?;
     }
     let deployments = PyList::empty(py);
