@@ -1,6 +1,6 @@
 """A reader who does what a page says: one shell in an empty project, a home of its own, a free port for each port.
 
-Pages name port 8000, the home `/home/you`, the project `/home/you/project` and the run directory
+Pages name the ports 8000 and 8265, the home `/home/you`, the project `/home/you/project` and the run directory
 `/run/user/1000/eagleray`; commands and files get those of the test, and what is printed is turned back. Times, process
 ids and durations count as equal.
 """
@@ -21,7 +21,7 @@ from machine import ROOT, Machine, Script, eventually
 
 # What one command may take, training included, on a machine that is busy with other tests.
 PATIENCE = 120.0
-PORTS = ("8000", "8001")
+PORTS = ("8000", "8001", "8265")
 END = "=== end of the command, status"
 VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d+"), "TIME"),
@@ -56,6 +56,7 @@ class Reader:
             "HOME": str(home),
             "XDG_STATE_HOME": "",
             "EAGLERAY_SERVE_DEFAULT_HTTP_PORT": self.here["8000"],
+            "EAGLERAY_CONTROL_PORT": self.here["8265"],
             "PATH": f"{tools}:{Path(sys.executable).parent}:{machine.environment['PATH']}",
         }
         self.shell: Script = machine.start(["sh"])

@@ -13,6 +13,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": 1,
     "README.md": 1,
     "docs/http.md": 1,
+    "docs/rest.md": 1,
     "examples/retrieval/README.md": 2,
 }
 COMMANDED = [page for page in pages() if any(block.is_followed for block in blocks(page))]
