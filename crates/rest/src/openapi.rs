@@ -31,7 +31,7 @@ use crate::{applications, contract, deploys, events, logs, node, replicas, statu
         replicas::one,
         node::shutdown,
     ),
-    modifiers(&Token),
+    modifiers(&Token, &Always),
     security(("token" = [])),
 )]
 struct Description;
@@ -45,6 +45,42 @@ impl utoipa::Modify for Token {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What every path may answer, whatever it is asked.
+struct Always;
+
+const ALWAYS: &[(&str, &str)] = &[
+    ("401", "No token, or a wrong one"),
+    ("403", "`Host` or `Origin` is not this node"),
+    ("503", "The controller is away; ask again in a moment"),
+];
+
+impl utoipa::Modify for Always {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::{Ref, RefOr, content::ContentBuilder, response::ResponseBuilder};
+        for path in openapi.paths.paths.values_mut() {
+            let operations = [
+                &mut path.get,
+                &mut path.put,
+                &mut path.post,
+                &mut path.delete,
+            ];
+            for operation in operations.into_iter().flatten() {
+                for (status, description) in ALWAYS {
+                    let object = ContentBuilder::new()
+                        .schema(Some(Ref::from_schema_name("Refusal")))
+                        .build();
+                    let response = ResponseBuilder::new()
+                        .description(*description)
+                        .content("application/json", object)
+                        .build();
+                    let responses = &mut operation.responses.responses;
+                    responses.insert((*status).to_owned(), RefOr::T(response));
+                }
+            }
+        }
     }
 }
 
