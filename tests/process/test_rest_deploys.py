@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from control import RAY, Control
-from machine import Machine, eventually, request
+from machine import Answer, Machine, eventually, request
 
 MODULE = """
 from eagleray import serve
@@ -75,6 +75,26 @@ def test_a_put_declares_everything(machine: Machine, control: Control) -> None:
     put(control)
     eventually(lambda: control.get(PATH).json()["applications"] == {}, "an empty config declares nothing")
     eventually(lambda: not machine.replicas(), "no replica is left")
+
+
+def test_the_two_calls_of_rays_operator(machine: Machine, control: Control) -> None:
+    """What its client for Kubernetes sends and reads. Ready: at least one application, and all of them RUNNING."""
+    headers = {"x-ray-authorization": f"Bearer {control.token}", "Content-Type": "application/json"}
+
+    def ask(method: str, path: str, body: Any = None) -> Answer:
+        return request(method, control.address + path, body, headers)
+
+    def statuses() -> set[str]:
+        details = ask("GET", PATH + "?api_type=declarative").json()
+        for application in details["applications"].values():
+            for deployment in application["deployments"].values():
+                assert deployment["status"]
+                assert isinstance(deployment["message"], str)
+        return {application["status"] for application in details["applications"].values()}
+
+    assert statuses() == set()
+    assert ask("PUT", PATH, {"applications": [shop()]}).status == 200
+    eventually(lambda: statuses() == {"RUNNING"}, "all are running")
 
 
 def test_what_cannot_be_imported_is_said_and_the_old_serves_on(machine: Machine, control: Control) -> None:

@@ -95,7 +95,11 @@ impl Token {
                     tracing::warn!(path = %self.path.display(), %error, "the token cannot be read; the last one holds");
                 }
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A link is somebody's own file, which comes back or does not.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && fs::symlink_metadata(&self.path).is_err() =>
+            {
                 known.stamp = None;
                 if let Err(error) = write(&self.path, &known.text) {
                     tracing::debug!(%error, "the token was removed and cannot be written again");
@@ -205,6 +209,21 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(token.is("second"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+    }
+
+    #[test]
+    fn a_link_is_followed_and_stays_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, file) = (directory.path().join("token"), directory.path().join("own"));
+        fs::write(&file, "first\n").unwrap();
+        std::os::unix::fs::symlink(&file, &path).unwrap();
+        let token = Token::open(path.clone()).unwrap();
+        assert!(token.is("first"));
+        fs::remove_file(&file).unwrap();
+        assert!(token.is("first"), "until there is another");
+        fs::write(&file, "second\n").unwrap();
+        assert!(token.is("second") && !token.is("first"));
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[test]

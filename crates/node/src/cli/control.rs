@@ -1,6 +1,9 @@
 //! The options of the control port, which `start` and the nodes of scripts share.
 
-use std::{net::ToSocketAddrs, path::PathBuf};
+use std::{
+    net::ToSocketAddrs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -33,14 +36,17 @@ impl ControlArguments {
             .control_token_file
             .clone()
             .or_else(settings::control_token_file);
+        let token_file = token_file.as_ref().map(absolute).transpose()?;
+        if let Some(file) = &token_file {
+            must_hold_a_token(file)?;
+        }
         Ok(ControlOptions {
             host,
             port: match self.control_port {
                 Some(port) => port,
                 None => settings::default_control_port()?,
             },
-            // The node works elsewhere.
-            token_file: token_file.as_ref().map(absolute).transpose()?,
+            token_file,
         })
     }
 }
@@ -60,6 +66,22 @@ fn must_be_loopback(host: &str) -> Result<(), String> {
     }
 }
 
+fn must_hold_a_token(file: &Path) -> Result<(), String> {
+    let wrong = |problem: &str| {
+        format!(
+            "the token of the control port cannot be taken from {}: {problem}; write one line into it, such as the output \
+             of `openssl rand -hex 32`",
+            file.display()
+        )
+    };
+    match std::fs::read_to_string(file) {
+        Ok(text) if text.trim().is_empty() => Err(wrong("it is empty")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(wrong(&error.to_string())),
+    }
+}
+
+/// The node works elsewhere.
 fn absolute(path: &PathBuf) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
 }
