@@ -26,6 +26,7 @@ mod effect;
 mod event;
 mod failures;
 mod health;
+mod http_options;
 mod hung;
 mod label;
 mod lifecycle;
@@ -97,6 +98,8 @@ pub struct CoreOptions {
     pub run_directory: PathBuf,
     /// The interpreter of replicas whose application names none.
     pub python: String,
+    /// `http_options` as the node runs with them.
+    pub http: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug)]

@@ -18,4 +18,6 @@ pub struct Options {
     pub run_directory: PathBuf,
     /// The interpreter of replicas whose application names none.
     pub python: String,
+    /// `http_options` as the node runs with them, by the keys of a config.
+    pub http: serde_json::Map<String, serde_json::Value>,
 }

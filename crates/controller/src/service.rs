@@ -105,6 +105,7 @@ pub fn run_with(
             log_directory: options.log_directory.clone(),
             run_directory: options.run_directory.clone(),
             python: options.python.clone(),
+            http: options.http.clone(),
         };
         let clients = Clients::new(listener);
         beside(clients.local());

@@ -16,6 +16,7 @@ use eagleray_supervisor::{
     state_directory::Bases,
 };
 use rustix::process::setsid;
+use serde_json::{Map, Value, json};
 
 use crate::{
     control_port, inherited, roles,
@@ -114,9 +115,9 @@ impl Start {
         )?;
         log_options.directory = places.state.logs();
         let started = start_log(options, &log_options, found).and_then(|logs| {
-            let (mut listeners, warning) = listen(options, &root)?;
+            let (mut listeners, warning, http_port) = listen(options, &root)?;
             let (listener, control) = listen_for_control(options, &root)?;
-            let programs = programs(options, &log_options, &places, &listener.address)?;
+            let programs = programs(options, &log_options, &places, &listener.address, http_port)?;
             listeners.insert(listeners::CONTROL, listener);
             if let Some(token) = &options.control.token_file {
                 symlink(token, places.run.path().join("token"))?;
@@ -184,11 +185,11 @@ fn start_log(
     Ok(logs)
 }
 
-/// The listening sockets of the node's proxies, and what to say of them.
-fn listen(options: &NodeOptions, root: &std::path::Path) -> Result<(Listeners, String), Failure> {
+/// The listening sockets of the node's proxies, what to say of them, and the port that was bound.
+fn listen(options: &NodeOptions, root: &Path) -> Result<(Listeners, String, Option<u16>), Failure> {
     let mut listeners = Listeners::default();
     if options.no_http {
-        return Ok((listeners, String::new()));
+        return Ok((listeners, String::new(), None));
     }
     let socket = listen_on(root, Whom::Http, &options.http_host, options.http_port)?;
     let bound = socket.local_addr()?;
@@ -201,7 +202,16 @@ fn listen(options: &NodeOptions, root: &std::path::Path) -> Result<(Listeners, S
         address: format!("{}://{bound}", options.proxy.scheme()),
     };
     listeners.insert(listeners::HTTP, http);
-    Ok((listeners, warning))
+    Ok((listeners, warning, Some(bound.port())))
+}
+
+/// As a config has them.
+fn http_options(options: &NodeOptions, port: Option<u16>) -> Map<String, Value> {
+    let mut config = options.proxy.as_config();
+    let host = port.map(|_| &options.http_host);
+    config.insert("host".to_owned(), json!(host));
+    config.insert("port".to_owned(), json!(port));
+    config
 }
 
 /// The control port. A script may not be able to choose, since other scripts run beside it: then it gets any port.
@@ -229,6 +239,7 @@ fn programs(
     log_options: &LogOptions,
     places: &Places,
     control_address: &str,
+    http_port: Option<u16>,
 ) -> Result<Programs, Failure> {
     let run_directory = places.run.path().to_owned();
     let child = ChildOptions {
@@ -239,6 +250,7 @@ fn programs(
         run_directory: run_directory.clone(),
         node_id: places.node_id.to_string(),
         control_address: control_address.to_owned(),
+        http_options: http_options(options, http_port),
     };
     let reaper = ReaperOptions {
         node_id: places.node_id.to_string(),

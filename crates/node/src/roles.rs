@@ -50,6 +50,7 @@ pub(crate) fn controller() -> Result<ExitCode, String> {
         blob_directory: options.blob_directory,
         log_directory: options.logs.directory,
         run_directory: options.run_directory,
+        http: options.http_options,
         // The Python that this executable was installed for has the package.
         python: eagleray_cli::interpreter()
             .map_or_else(|_| "python3".to_owned(), |path| path.display().to_string()),

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 use eagleray_logs::{Encoding, Limits};
 use eagleray_supervisor::environment::{OPTIONS, set};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 pub(crate) const LOG: &str = "EAGLERAY_LOG";
 /// `TEXT` or `JSON`: what the native processes log, and access lines.
@@ -134,6 +135,26 @@ impl TlsFiles {
 }
 
 impl ProxyOptions {
+    /// These as a config has them, without those that have no key there.
+    pub(crate) fn as_config(&self) -> Map<String, Value> {
+        let mut config = Map::new();
+        let mut put = |key: &str, value: Value| drop(config.insert(key.to_owned(), value));
+        put("root_path", json!(self.root_path));
+        put("request_timeout_s", json!(self.request_timeout_s));
+        if let Some(seconds) = self.keep_alive_timeout_s {
+            put("keep_alive_timeout_s", json!(seconds));
+        }
+        put("limits", json!(self.limits));
+        put("trusted_proxies", json!(self.trusted_proxies));
+        put("allowed_hosts", json!(self.allowed_hosts));
+        if let Some(files) = &self.tls {
+            put("ssl_certfile", json!(files.certificate));
+            put("ssl_keyfile", json!(files.key));
+            put("ssl_ca_certs", json!(files.client_authorities));
+        }
+        config
+    }
+
     /// What clients call the protocol.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
@@ -221,6 +242,8 @@ pub(crate) struct ChildOptions {
     pub(crate) node_id: String,
     /// The control port, as clients see it.
     pub(crate) control_address: String,
+    /// `http_options` as the node runs with them, by the keys of a config.
+    pub(crate) http_options: Map<String, Value>,
 }
 
 /// What the reaper is told.

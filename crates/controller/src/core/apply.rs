@@ -11,6 +11,7 @@ use super::{
     command::Level,
     effect::Answer,
     event::{CallId, Origin, Source},
+    http_options::warning,
     outbox::{About, EventLevel},
     planning::judged,
     requests::{deploy, unchanged},
@@ -68,10 +69,14 @@ impl Core {
             }
             applications.push(declared);
         }
+        let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        if let Some(Value::Object(stated)) = config.node.get("http_options") {
+            warnings.extend(warning(stated, &self.out.options.http));
+        }
         let answer = Applied {
             deploy,
             building: names.into_iter().map(str::to_owned).collect(),
-            warnings: config.warnings.iter().map(ToString::to_string).collect(),
+            warnings,
             deleted: deleted.clone(),
         };
         let delete = |application| Change::Delete {
@@ -188,6 +193,17 @@ impl Core {
         } = step
         {
             self.say_failed(application, failure);
+        }
+        if let Answer::Applied(applied) = &answer {
+            for warning in &applied.warnings {
+                self.out.log(Level::Warning, warning.clone());
+                self.out.event(
+                    EventKind::Config,
+                    EventLevel::Warning,
+                    About::default(),
+                    warning,
+                );
+            }
         }
         let is_client = matches!(step, Step::Forget { .. } | Step::Restore { .. });
         let body = match (answer, deployed) {

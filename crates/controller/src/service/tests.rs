@@ -162,6 +162,7 @@ fn a_checkpoint_that_cannot_be_used_ends_the_controller_with_its_reason() {
         log_directory: directory.path().join("logs"),
         run_directory: directory.path().to_owned(),
         python: "python3".to_owned(),
+        http: serde_json::Map::new(),
     };
     let error = run(listener, controller, options, |_| ()).unwrap_err();
     assert!(error.to_string().contains("left untouched"), "{error}");

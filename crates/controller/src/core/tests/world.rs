@@ -138,6 +138,7 @@ impl World {
             log_directory: "/run/logs".into(),
             run_directory: "/run".into(),
             python: "python3".into(),
+            http: serde_json::Map::new(),
         };
         Self {
             core: Core::new(core_options, &loaded),

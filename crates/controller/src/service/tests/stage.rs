@@ -235,6 +235,7 @@ pub(super) fn options(directory: &Path) -> Options {
         log_directory: directory.join("logs"),
         run_directory: directory.to_owned(),
         python: "python3".to_owned(),
+        http: serde_json::Map::new(),
     }
 }
 
