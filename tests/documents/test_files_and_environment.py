@@ -1,9 +1,11 @@
 """`docs/files-and-environment.md` lists what there is: no more, and no less."""
 
+import json
 import re
 from pathlib import Path
 
-from machine import ROOT, Machine, request
+from eagleray import _core
+from machine import ROOT, Machine, eventually, request
 
 PAGE = (ROOT / "docs" / "files-and-environment.md").read_text()
 #: The first column of a table.
@@ -31,11 +33,32 @@ def test_every_variable_that_the_code_names_is_on_the_page() -> None:
     assert named == told
 
 
+def declare(machine: Machine, import_path: str) -> None:
+    """Declares an application, and waits until its build is over."""
+    (socket,) = machine.runtime.glob("default/controller.sock")
+    controller = _core.Client(str(socket))
+    place = {"app_directory": str(machine.work), "python_path": [], "python": "", "environment": {}}
+    config = json.dumps({"name": "declared", "route_prefix": "/declared", "import_path": import_path})
+    controller.apply({
+        "applications": [{"name": "declared", "config": config}], "node_options": "", "place": place,
+        "author": "", "message": "", "rebuild": False, "plan": "", "whole": False,
+    })  # fmt: skip
+
+    def is_over() -> bool:
+        (status,) = (one for one in controller.status() if one["name"] == "declared")
+        return bool(status["status"] == "RUNNING")
+
+    eventually(is_over, "what is declared runs")
+    eventually(lambda: not machine.pids("eagleray: build"), "its build has ended")
+
+
 def test_every_file_that_a_node_writes_is_on_the_page(machine: Machine) -> None:
     patterns = {
         row: re.compile(
             re.escape(row)
             .replace("APP_DEPLOYMENT_ID", r"\w+")
+            .replace("APP_ID", r"\w+")
+            .replace("KEY", "[0-9a-f]{32}")
             .replace("REPLICA", "[a-z0-9]+")
             .replace("SHA256", "[0-9a-f]{64}")
             .replace("FILE", r"[\w.]+")
@@ -59,6 +82,7 @@ def test_every_file_that_a_node_writes_is_on_the_page(machine: Machine) -> None:
     script = machine.serve(app)
     for _ in range(3):
         assert request("GET", address + "/").text == "fine"
+    declare(machine, "app:app")
     own = machine.serve(app, name="own.py", environment={"EAGLERAY_NODE_NAME": "none"})
     found = {
         str(path.relative_to(directory))
