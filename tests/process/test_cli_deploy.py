@@ -213,8 +213,8 @@ def test_on_a_terminal_a_block_is_drawn_and_then_the_receipt(machine: Machine) -
 def test_scale_takes_numbers_and_steps(machine: Machine) -> None:
     start(machine, "shop shop:app")
     assert machine.cli("deploy", "shop.yaml").returncode == 0
-    assert machine.cli("scale", "shop/Rank", "2").stdout == "shop/Rank 1 -> 2, until the next deploy\n"
-    assert machine.cli("scale", "shop/Rank", "-1").stdout == "shop/Rank 2 -> 1, until the next deploy\n"
+    assert machine.cli("scale", "shop/Rank", "2").stdout == "shop/Rank 1 -> 2, until a deploy states another\n"
+    assert machine.cli("scale", "shop/Rank", "-1").stdout == "shop/Rank 2 -> 1, until a deploy states another\n"
     assert machine.cli("scale", "shop/Nope", "1").returncode == 3
     assert machine.cli("scale", "nope/Rank", "1").returncode == 3
     assert machine.cli("scale", "shop/Rank", "many").returncode == 2

@@ -34,7 +34,7 @@ pub struct LogsArguments {
     /// At most so many entries, the newest [default: 200; with --request or --since: all].
     #[arg(short = 'n', long, value_name = "COUNT")]
     limit: Option<usize>,
-    /// From then on: an age such as 5m, 2h or 1d, or seconds since the epoch.
+    /// From then on: an age such as 5m, 2h or 1d, seconds since 1970, or 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Until then.
@@ -84,7 +84,7 @@ struct Entry {
 
 pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
     let api = Api::of(&arguments.place)?;
-    let mut query = query(arguments, now())?;
+    let mut query = query(arguments);
     if !arguments.follow {
         let lines = api.lines("/api/v1/logs", &borrowed(&query))?;
         for line in lines {
@@ -162,7 +162,7 @@ fn borrowed<'a>(query: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> 
         .collect()
 }
 
-fn query(arguments: &LogsArguments, now: f64) -> Outcome<Vec<(&'static str, String)>> {
+fn query(arguments: &LogsArguments) -> Vec<(&'static str, String)> {
     let mut query = Vec::new();
     if let Some(about) = &arguments.about {
         let (application, deployment) = about
@@ -178,47 +178,16 @@ fn query(arguments: &LogsArguments, now: f64) -> Outcome<Vec<(&'static str, Stri
         ("replica", &arguments.replica),
         ("revision", &arguments.revision),
         ("source", &arguments.source),
+        // The node's clock is what ages are told by.
+        ("since", &arguments.since),
+        ("until", &arguments.until),
     ] {
         query.extend(given.clone().map(|value| (key, value)));
-    }
-    for (key, given) in [("since", &arguments.since), ("until", &arguments.until)] {
-        if let Some(text) = given {
-            let seconds = moment(text, now).ok_or_else(|| {
-                let message = format!("--{key} {text:?} is no time: write an age such as 90s, 5m, 2h or 1d, or seconds since the epoch");
-                Trouble::new(Exit::Usage, "usage", message)
-            })?;
-            query.push((key, seconds.to_string()));
-        }
     }
     let all = arguments.request.is_some() || arguments.since.is_some();
     let limit = arguments.limit.or_else(|| (!all).then_some(USUAL));
     query.extend(limit.map(|limit| ("limit", limit.to_string())));
-    Ok(query)
-}
-
-/// Seconds since the epoch.
-fn moment(text: &str, now: f64) -> Option<f64> {
-    let (number, unit) = text.split_at(
-        text.len()
-            - text
-                .chars()
-                .last()
-                .filter(char::is_ascii_alphabetic)
-                .map_or(0, char::len_utf8),
-    );
-    let number: f64 = number
-        .parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite() && *number >= 0.0)?;
-    let seconds = match unit {
-        "" => return Some(number),
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    Some(now - number * seconds)
+    query
 }
 
 fn tell(line: &str, as_json: bool) -> bool {
@@ -271,16 +240,6 @@ fn shown(entry: &Entry, screen: &Screen) -> String {
 mod tests {
     use super::*;
     use crate::screen;
-
-    #[test]
-    fn a_time_is_an_age_or_a_moment() {
-        assert_eq!(moment("5m", 1000.0), Some(700.0));
-        assert_eq!(moment("1.5h", 10_000.0), Some(4600.0));
-        assert_eq!(moment("1700000000", 0.0), Some(1_700_000_000.0));
-        for wrong in ["", "m", "5x", "-5m", "inf", "nan"] {
-            assert_eq!(moment(wrong, 0.0), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn an_entry_says_when_who_and_for_which_request() {
