@@ -1,7 +1,7 @@
 """A pytest plugin: each request of a test to a FastAPI application is answered by one path, and written down.
 
 `EAGLERAY_SUITE_PATH` says which path: `asgi` or `compiled`. `EAGLERAY_SUITE_RECORD` is the file, a line of JSON a test.
-test. Two files of the same tests are what `fastapi_suite.py` compares.
+Two files of the same tests are what `fastapi_suite.py` compares.
 """
 
 import json
@@ -30,6 +30,8 @@ class Recorder:
     def __init__(self, app):
         self.app = app
         self.compiled = None
+        # The layer that calls compiled routes, where they are below middleware.
+        self.layer = None
 
     def __getattr__(self, name):
         return getattr(self.app, name)
@@ -55,38 +57,34 @@ class Recorder:
             else:
                 await self.app(scope, receive, note)
         except BaseException as error:
-            line["raised"] = f"{type(error).__name__}: {plain(error)}"
+            # The text of a cancellation names tasks and addresses.
+            line["raised"] = type(error).__name__ + (f": {plain(error)}" if isinstance(error, Exception) else "")
             raise
 
     async def serve(self, scope, receive, send, line):
-        from eagleray._user_code.compiled import serve
+        from eagleray._user_code.compiled import framework, serve
 
         if self.app.middleware_stack is None:
             self.app.middleware_stack = self.app.build_middleware_stack()
         if self.compiled is None or not self.compiled.is_current():
+            # Anew when something has changed, so that more is compared than a replica compiles, which does it once.
+            if self.layer is not None:
+                self.layer.app = self.layer.app.app
+                self.layer = None
             self.compiled = serve.compile_routes(self.app)
+            if self.compiled.plans and not self.compiled.is_whole:
+                self.layer = framework.exception_layer(self.app)
+                serve.Below.put(self.compiled, self.app)
         found = self.compiled.find(scope)
         if found is None:
             line["path"] = self.compiled.why_not(scope)
             await self.app(scope, receive, send)
+        elif not self.compiled.is_whole:
+            line["path"] = "compiled below middleware"
+            await self.app(scope, receive, send)
         else:
             line["path"] = "compiled"
-            await self.compiled.run(*found, scope, Exchange(receive, send))
-
-
-class Exchange:
-    """What the compiled path wants of a server, over ASGI."""
-
-    def __init__(self, receive, send):
-        self.receive = receive
-        self.send = send
-
-    def whole_body(self):
-        return None
-
-    async def answer(self, status, headers, body):
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+            await self.compiled.run(*found, scope, serve.Messages(receive, send))
 
 
 def wrapped(app):

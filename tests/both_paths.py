@@ -103,8 +103,11 @@ async def _one(make: Callable[[list[Any]], Any], sent: Sent, *, compile_it: bool
     if compile_it:
         compiled = serve.compile_routes(app)
         found = compiled.find(scope)
+    below = found is not None and not compiled.is_whole
+    if below:
+        serve.Below.put(compiled, app)
     try:
-        if found is None:
+        if found is None or below:
             await app(scope, exchange.receive, exchange.send)
         else:
             await compiled.run(*found, scope, exchange)

@@ -26,6 +26,8 @@ from fastapi import (
     Security,
     UploadFile,
 )
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from fastapi.security import APIKeyHeader, HTTPBearer, OAuth2PasswordBearer, SecurityScopes
 from pydantic import BaseModel, Field, field_validator
@@ -602,16 +604,52 @@ def test_a_handler_of_all_errors_answers_and_the_error_is_raised_on():
     assert seen.raised.startswith("ZeroDivisionError")
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_nothing_is_compiled_where_user_code_is_in_between():
+class Outermost:
+    """Middleware that keeps what it is around under another name."""
+
+    def __init__(self, app: Any) -> None:
+        self.hidden = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.hidden(scope, receive, send)
+
+
+def layered(calls: list[Any]) -> FastAPI:
+    app = dependent(calls)
+    app.add_middleware(GZipMiddleware, minimum_size=10)
+    app.add_middleware(CORSMiddleware, allow_origins=["http://o"], allow_credentials=True, allow_headers=["x-fail"])
+
+    @app.middleware("http")
+    async def through(request: Request, call_next: Any) -> Any:
+        calls.append(("before", request.headers.get("x-fail")))
+        response = await call_next(request)
+        calls.append(("after", response.status_code))
+        response.headers["x-seen"] = "1"
+        return response
+
+    return app
+
+
+@pytest.mark.parametrize("path", ["/deps", "/bare"])
+@pytest.mark.parametrize(
+    "fail", ["", "http", "swallow", "broken", "lookup", "unhandled", "leave", "header", "broken task"]
+)
+def test_routes_below_middleware(path, fail):
+    headers = [("x-fail", fail), ("origin", "http://o"), ("accept-encoding", "gzip")]
+    check(layered, Sent("GET", path, headers=headers))
+
+
+def test_bodies_below_middleware():
+    check(layered, json_request("POST", "/reads", GOOD))
+    check(layered, json_request("POST", "/reads", GOOD, piece=3))
+    check(layered, json_request("POST", "/reads", {}, piece=1))
+    check(layered, Sent("POST", "/left", body=b"abc", piece=1))
+
+
+def test_middleware_that_does_not_tell_what_it_is_around():
     def make(calls: list[Any]) -> FastAPI:
         app = plain(calls)
-
-        @app.middleware("http")
-        async def through(request: Any, call_next: Any) -> Any:
-            calls.append("middleware")
-            return await call_next(request)
-
+        app.add_middleware(Outermost)
         return app
 
     check(make, Sent("GET", "/dict"), compiled=False)

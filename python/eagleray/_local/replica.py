@@ -121,7 +121,7 @@ class Replica:
         run: Any = None
         if served is not None:
             asgi.limit_threads(_THREADS)
-            run = asgi.on_loop(served.app, served.lifespan.state)
+            run = asgi.on_loop(served.app, served.lifespan.state, may_compile=served.compiled)
             self._websockets = True
         elif call is not None and is_async(call):
             run = http.on_loop(call)

@@ -212,7 +212,7 @@ class Lifecycle:
             in_thread = http.in_thread(call, self._pool.hand_over)
         elif served is not None:
             asgi.limit_threads(self._options["max_ongoing_requests"])
-            self._run_http = asgi.on_loop(served.app, served.lifespan.state)
+            self._run_http = asgi.on_loop(served.app, served.lifespan.state, may_compile=served.compiled)
         elif call is not None:
             self._run_http = http.on_loop(call)
         self._pool.serve(in_thread, calls.in_thread, self._context)

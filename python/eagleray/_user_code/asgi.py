@@ -28,10 +28,15 @@ _GONE, _WAIT = 0, 2
 _NOTHING, _HEAD, _PART, _ALL = range(4)
 
 
-def on_loop(app: Callable[..., Any], state: dict[str, Any]) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
-    """What a task runs for each request to `app`; `state` is what its lifespan left for requests."""
+def on_loop(
+    app: Callable[..., Any], state: dict[str, Any], *, may_compile: bool = True
+) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
+    """What a task runs for each request to `app`; `state` is what its lifespan left for requests.
+
+    With `may_compile`, routes of a FastAPI application are answered without its machinery, where nobody can tell.
+    """
     set_current = current.set
-    routes = compiled.of_application(app)
+    routes = compiled.of_application(app) if may_compile else None
 
     async def run(request: _core.Request) -> None:
         scope = request.begin()

@@ -50,6 +50,7 @@ class Ingress:
     app: Any
     builder: Callable[[], Any] | None
     snapshot: Snapshot | None = None
+    compiled: bool = True
     names: tuple[tuple[str, str, Any], ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,10 +76,12 @@ class Served:
     app: ASGIApplication
     lifespan: Lifespan
     end: Callable[[], None]
+    # Whether FastAPI routes may be answered without FastAPI's machinery.
+    compiled: bool = True
 
 
 @shortened
-def ingress(app: Any = None) -> Callable[..., type]:
+def ingress(app: Any = None, *, compiled: bool = True) -> Callable[..., type]:
     """Makes an ASGI application answer the HTTP requests of a deployment.
 
     Goes between `@serve.deployment` and the class::
@@ -96,6 +99,8 @@ def ingress(app: Any = None) -> Callable[..., type]:
         app: A FastAPI application or router, whose endpoints in the body of the class are called with the instance as
             `self`; any other ASGI application; a function without parameters that returns one, sync or async, called
             in each replica; or None, and the class has a method `__serve_build_asgi_app__(self)` that returns one.
+        compiled: Whether routes of FastAPI are compiled where that changes nothing but the time that they take; False:
+            the application is always called as ASGI.
 
     Returns:
         A decorator for the class. Called without a class it makes an empty one:
@@ -118,12 +123,12 @@ def ingress(app: Any = None) -> Callable[..., type]:
                 f"{user_class.__name__} has none; add it, or write @serve.ingress(app)"
             )
         if app is None or builder:
-            return _wrap(user_class, None, app)
+            return _wrap(user_class, None, app, compiled=compiled)
         from eagleray.serve import _freeze, _views
 
         _views.check(app, user_class)
         snapshot = _freeze.Snapshot(app, _views.endpoints(app, user_class))
-        return _wrap(user_class, app, None, snapshot)
+        return _wrap(user_class, app, None, snapshot, compiled=compiled)
 
     return decorate
 
@@ -173,7 +178,7 @@ class _Empty:
         pass
 
 
-def _wrap(cls: type, app: Any, builder: Any, snapshot: Snapshot | None = None) -> type:
+def _wrap(cls: type, app: Any, builder: Any, snapshot: Snapshot | None = None, *, compiled: bool = True) -> type:
     # The methods are pickled with the class wherever that goes by value, so they hold nothing but calls.
     async def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         await _construct(self, made._eagleray_ingress, args, kwargs)
@@ -195,7 +200,7 @@ def _wrap(cls: type, app: Any, builder: Any, snapshot: Snapshot | None = None) -
             "__del__": __del__,
             "__call__": __call__,
             "__init_subclass__": classmethod(_check_subclass),
-            "_eagleray_ingress": Ingress(cls, app, builder, snapshot),
+            "_eagleray_ingress": Ingress(cls, app, builder, snapshot, compiled),
         },
     )
     made.__init__.__wrapped__ = cls.__init__  # type: ignore[misc]
@@ -228,7 +233,7 @@ async def _construct(instance: Any, ingress: Ingress, args: tuple[Any, ...], kwa
         app = await _build(instance, ingress, lease.app)
         lifespan = Lifespan(app)
         await lifespan.startup()
-        instance._eagleray_served = Served(app, lifespan, lease.end)
+        instance._eagleray_served = Served(app, lifespan, lease.end, ingress.compiled)
     except asyncio.CancelledError:
         lease.end()
         raise  # a replica that is stopped now calls the destructor

@@ -6,10 +6,11 @@ then only does what its route needs: take the parameters out (`parameters`), cal
 endpoint, write the answer (`reply`). `table` finds the route as Starlette does. `serve` puts it together.
 
 The rule: nobody can tell, except by the time. The same calls to user code in the same order, the same bytes of the
-answer, the same exceptions. It is kept in three ways:
+answer, the same exceptions. It is kept in these ways:
 
 - What is seldom needed is not written anew but called in FastAPI: forms, dependencies with `yield`, models of
   parameters. Errors always are: an exception goes through the application's own handlers, by its own code (`errors`).
+- Middleware of the user's is called as ever; the compiled routes are then below it, in the place of the router.
 - Doubt means ASGI. A route that has anything which is not known here, a path that no compiled route takes, an
   application whose routes have changed: the request goes the usual way, as a whole, before any user code has run.
 - What this package knows of FastAPI and Starlette beyond their documentation is in one module, `framework`. It has the
@@ -36,7 +37,11 @@ logger = logging.getLogger("eagleray.serve")
 
 
 def of_application(app: Any) -> Compiled | None:
-    """The compiled routes of `app`, if it is a FastAPI application that has any. Says in the log what it found."""
+    """The compiled routes of `app`, if it is a FastAPI application that has any. Says in the log what it found.
+
+    An application with middleware of the user's is called as ASGI, and None is returned: its compiled routes are put
+    below the middleware.
+    """
     fastapi: Any = sys.modules.get("fastapi")
     if fastapi is None or not isinstance(app, getattr(fastapi, "FastAPI", ())):
         return None
@@ -53,4 +58,9 @@ def of_application(app: Any) -> Compiled | None:
         )
         return None
     logger.info("%s", compiled.summary())
-    return compiled if compiled.plans else None
+    if not compiled.plans:
+        return None
+    if compiled.is_whole:
+        return compiled
+    serve.Below.put(compiled, app)
+    return None

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 
 from eagleray._json import loads
 from eagleray._user_code.compiled import framework
@@ -15,6 +16,7 @@ from eagleray._user_code.compiled.parameters import Field, take
 from eagleray._user_code.compiled.run import Run
 
 _loads = json.loads
+_own_body = Request.body
 
 
 @lru_cache(maxsize=256)
@@ -47,9 +49,11 @@ async def read(run: Run) -> None:
             run.body = await run.request.form()
             run.files.push_async_callback(run.body.close)
             return
-        raw = run.exchange.whole_body()
+        # As with JSON: some programs put a function of their own in the place of Starlette's.
+        is_own = Request.body is _own_body
+        raw = run.exchange.whole_body() if is_own else await run.request.body()
         if raw is None:
-            raw = await run.request.body()
+            raw = await _receive(run)
         run.raw = raw
         if not raw:
             return
@@ -75,6 +79,19 @@ async def read(run: Run) -> None:
 
 
 _UNREADABLE = "There was an error parsing the body"
+
+
+async def _receive(run: Run) -> bytes:
+    """The body, in as many pieces as it comes; what the request has of it afterwards is what FastAPI leaves there."""
+    receive, parts = run.exchange.receive, []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            run.request._is_disconnected = True
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def validation_error(run: Run, errors: list[Any], body: Any) -> Exception:

@@ -14,7 +14,13 @@ from eagleray._user_code.compiled.run import Run
 
 
 async def handle(layers: list[Any], run: Run, error: Exception) -> None:
-    """Answers as the application answers an exception of the endpoint; raises what it raises."""
+    """Answers as the application answers an exception of the endpoint; raises what it raises.
+
+    Args:
+        layers: The application's own middleware; empty: the request came through it, and what is raised goes back.
+        run: The request.
+        error: The exception.
+    """
     run.fill_scope()
     request = run.request
     began = run.started

@@ -7,6 +7,7 @@ package that puts its own function in the place of one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -98,6 +99,9 @@ __all__ = [
 ]
 
 
+_OF_INCLUDED = ("effective_candidates", "_build_effective_context", "_match", "matches", "handle", "_handle_selected")
+
+
 def _relied_on() -> dict[str, Any]:
     """The functions that are done anew here, or whose effects are."""
     found: dict[str, Any] = {
@@ -124,10 +128,12 @@ def _relied_on() -> dict[str, Any]:
         "serialize_response": routing.serialize_response,
         "run_endpoint_function": routing.run_endpoint_function,
         "_build_response_args": getattr(routing, "_build_response_args", None),
-        "_IncludedRouter": IncludedRouter,
+        **{f"_IncludedRouter.{name}": getattr(IncludedRouter, name, None) for name in _OF_INCLUDED},
         "_EffectiveRouteContext.matches": getattr(getattr(routing, "_EffectiveRouteContext", None), "matches", None),
         "solve_dependencies": _utils.solve_dependencies,
         "request_params_to_args": parameter_values,
+        "_solve_generator": enter_generator,
+        "_asynccontextmanager_with_shielded_exit": getattr(_utils, "_asynccontextmanager_with_shielded_exit", None),
         "request_body_to_args": body_values,
         "_get_multidict_value": _utils._get_multidict_value,
         "_validate_value_with_model_field": _utils._validate_value_with_model_field,
@@ -143,6 +149,7 @@ def _relied_on() -> dict[str, Any]:
     return {name: function for name, function in found.items() if function}
 
 
+@functools.lru_cache(maxsize=1024)
 def _hash(function: Any) -> str:
     return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
 
@@ -184,6 +191,9 @@ _LAYERS = (
     AsyncExitStackMiddleware,
 )
 
+# Layers that are looked through, at most.
+_DEPTH = 100
+
 
 def layers(app: Any) -> list[Any] | None:
     """The layers of its own middleware, outermost first; None: there are others, or in another order."""
@@ -197,11 +207,20 @@ def layers(app: Any) -> list[Any] | None:
     return found if layer is app.router else None
 
 
-def exception_handlers(app: Any) -> tuple[Any, Any]:
-    """Those by class and those by status, as the application's middleware hands them on."""
+def exception_layer(app: Any) -> Any | None:
+    """The layer below all middleware of the user's; None: it is not found, or there is more below it."""
     layer = app.middleware_stack
-    while type(layer) is not ExceptionMiddleware:
-        layer = layer.app
+    for _ in range(_DEPTH):
+        if type(layer) is ExceptionMiddleware:
+            below: Any = layer.app
+            found = type(below) is AsyncExitStackMiddleware and below.app is app.router
+            return layer if found else None
+        layer = getattr(layer, "app", None)
+    return None
+
+
+def handlers_of(layer: Any) -> tuple[Any, Any]:
+    """Exception handlers by class and by status, as that layer hands them on."""
     return layer._exception_handlers, layer._status_handlers
 
 
@@ -223,8 +242,8 @@ def why_not(app: Any) -> str:
         return "not yet started"
     if getattr(app, "max_body_size", None) is not None:
         return "body size limit"
-    if layers(app) is None:
-        return "has user middleware"
+    if exception_layer(app) is None:
+        return "middleware without app"
     if not telemetry_is_off(app):
         return "telemetry is on"
     return ""

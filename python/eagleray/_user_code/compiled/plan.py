@@ -32,6 +32,7 @@ class Node:
         "embed",
         "in_function",
         "injects",
+        "is_async_generator",
         "kind",
         "name",
         "parameters",
@@ -51,6 +52,7 @@ class Node:
             self.kind = GENERATOR
         else:
             self.kind = ASYNC if framework.is_coroutine(self.call) else SYNC
+        self.is_async_generator = framework.is_async_generator(self.call)
         self.use_cache: bool = dependant.use_cache
         self.cache_key: Any = framework.cache_key(dependant=dependant)
         self.in_function: bool = dependant.scope == "function"
@@ -80,6 +82,11 @@ class Node:
         """Whether something is to be left when the request is over."""
         return any(sub.kind == GENERATOR or sub.has_generator for sub in self.subs)
 
+    @property
+    def is_left_early(self) -> bool:
+        """Whether something is to be left before the answer is sent."""
+        return any(sub.in_function or sub.is_left_early for sub in self.subs)
+
     def needs_loop(self, run: Run) -> bool:
         """Whether finding its arguments may have to wait."""
         return bool(self.subs) or (run.plan.is_form and self.body is not None)
@@ -93,9 +100,11 @@ class Plan:
         "app",
         "context",
         "endpoint",
-        "form_limits",
+        "enters",
+        "handlers",
         "inclusion",
         "is_form",
+        "is_left_early",
         "node",
         "original",
         "overrides",
@@ -110,6 +119,7 @@ class Plan:
         from eagleray._user_code.compiled.reply import Answer
 
         self.app = app
+        self.handlers = framework.handlers_of(framework.exception_layer(app))
         self.original = original
         self.context = context
         self.inclusion = inclusion
@@ -124,8 +134,11 @@ class Plan:
         strict = seen.strict_content_type
         self.strict: bool = strict.value if isinstance(strict, framework.DefaultPlaceholder) else strict
         self.answer = Answer(seen, self.node.kind == ASYNC)
-        # With exit stacks and a scope as FastAPI makes them: user code can look, or they are used.
-        self.whole = self.is_form or self.node.sees_request or self.node.has_generator
+        # With exit stacks and a scope as FastAPI makes them, since user code can look.
+        self.whole = self.is_form or self.node.sees_request
+        # With those exit stacks only that are used.
+        self.enters = self.node.has_generator or self.node.is_left_early
+        self.is_left_early = self.node.is_left_early
 
     def overridden(self) -> bool:
         """Whether somebody has put other dependencies in the place of those that the plan knows."""

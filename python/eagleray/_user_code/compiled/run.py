@@ -98,13 +98,13 @@ class Run:
         return made
 
     def fill_scope(self) -> None:
-        """Writes what routing leaves in a scope."""
+        """Writes what the way to the endpoint leaves in a scope."""
         scope, plan = self.scope, self.plan
         if "router" in scope:
             return
         app = plan.app
         scope["app"] = app
-        scope["starlette.exception_handlers"] = framework.exception_handlers(app)
+        scope["starlette.exception_handlers"] = plan.handlers
         scope["router"] = app.router
         scope["route"] = plan.original
         scope["endpoint"] = plan.endpoint

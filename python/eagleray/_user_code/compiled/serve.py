@@ -31,7 +31,10 @@ class Compiled:
         self._table = None if reason else Table(app)
         if self._table is None:
             return
-        self._layers = (framework.layers(app) or [])[:-1]
+        layers = framework.layers(app)
+        self.is_whole = layers is not None
+        """Whether a compiled route takes the place of the application, and not only of what is below its middleware."""
+        self._layers = layers[:-1] if layers else []
         self._telemetry_is_off = framework.telemetry_check(app)
         self._watched = [(one, one.routes, len(one.routes), _version(one)) for one in framework.watched(app.router)]
 
@@ -48,7 +51,8 @@ class Compiled:
         entries = [entry for entry in self._table.entries if entry is not None]
         compiled = [f"{','.join(sorted(one.methods))} {one.path}" for one in entries if one.plan is not None]
         others = [f"{one.path} ({one.reason})" for one in entries if one.reason]
-        text = f"{len(compiled)} FastAPI routes compiled: {', '.join(compiled[:20])}"
+        below = "" if self.is_whole else " below its middleware"
+        text = f"{len(compiled)} FastAPI routes compiled{below}: {', '.join(compiled[:20])}"
         if len(compiled) > 20:
             text += f" and {len(compiled) - 20} more"
         return f"{text}; called as ASGI: {', '.join(others[:20])}" if others else text
@@ -104,7 +108,10 @@ class Compiled:
             await self._run_whole(run)
             return
         try:
-            await reply.send(run, await _made(run))
+            if plan.enters:
+                await _enter_and_answer(run)
+            else:
+                await reply.send(run, await _made(run))
         except Exception as error:
             await errors.handle(self._layers, run, error)
 
@@ -127,6 +134,67 @@ class Compiled:
                     raise await framework.swallowed_error()
             except Exception as error:
                 await errors.handle(self._layers, run, error)
+
+
+class Below:
+    """The compiled routes below middleware of the user's: in the place of the router, and called as ASGI like it.
+
+    All layers stay as they are; the innermost is given this to call.
+    """
+
+    def __init__(self, compiled: Compiled, app: Any) -> None:
+        self._compiled = compiled
+        self.app = app
+
+    @classmethod
+    def put(cls, compiled: Compiled, app: Any) -> None:
+        """Puts it below the middleware of `app`."""
+        layer = framework.exception_layer(app)
+        assert layer is not None
+        layer.app = cls(compiled, layer.app)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        # A scope that was routed before has traces of that, which FastAPI would take into account.
+        if scope["type"] == "http" and "router" not in scope and "path_params" not in scope:
+            found = self._compiled.find(scope)
+            if found is not None:
+                await self._compiled.run(*found, scope, Messages(receive, send))
+                return
+        await self.app(scope, receive, send)
+
+
+class Messages:
+    """A server that is ASGI."""
+
+    __slots__ = ("receive", "send")
+
+    def __init__(self, receive: Any, send: Any) -> None:
+        self.receive = receive
+        self.send = send
+
+    def whole_body(self) -> bytes | None:
+        """None: it has to be received."""
+        return None
+
+    async def answer(self, status: int, headers: Any, body: Any) -> None:
+        """As Starlette sends a whole answer."""
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+async def _enter_and_answer(run: Run) -> None:
+    """With the exit stacks that are used, where user code cannot look at them."""
+    sent = False
+    async with AsyncExitStack() as run.request_stack:
+        if run.plan.is_left_early:
+            async with AsyncExitStack() as run.function_stack:
+                made = await _made(run)
+        else:
+            made = await _made(run)
+        await reply.send(run, made)
+        sent = True
+    if not sent:
+        raise await framework.swallowed_error()
 
 
 def _version(router: Any) -> Any:

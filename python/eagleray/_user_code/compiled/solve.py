@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.security import SecurityScopes
 
-from eagleray._user_code.compiled import framework
+from eagleray._user_code.compiled import framework, generators
 from eagleray._user_code.compiled.plan import ASYNC, GENERATOR, Node
 from eagleray._user_code.compiled.run import Run, in_thread
 
@@ -71,6 +71,9 @@ def _overridden(node: Node, run: Run) -> Node:
 async def _call(node: Node, run: Run, values: dict[str, Any], *, in_function: bool) -> Any:
     if node.kind == GENERATOR:
         stack = run.function_stack if in_function else run.request_stack
+        if node.is_async_generator and node.concurrency is None:
+            return await generators.enter(run, node.call, values, stack)
+        run.scope["fastapi_inner_astack"] = run.request_stack
         return await framework.enter_generator(
             request=run.request, dependant=node.dependant, stack=stack, sub_values=values
         )
