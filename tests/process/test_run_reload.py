@@ -101,7 +101,7 @@ def test_requests_meanwhile_are_answered(machine: Machine) -> None:
         for text in ("two", "three"):
             (machine.work / "words.py").write_text(word(text))
             serves(script, text)
-            script.wait_for_line("words.py changed")
+            script.wait_for_line(r"words\.py changed: Word restarts, .* s, 0 of [1-9]\d* requests failed")
     assert set(load.outcomes) == {"200"}, load.outcomes
 
 
@@ -158,6 +158,18 @@ def test_it_begins_with_code_that_is_broken(machine: Machine) -> None:
     machine.write("words.py", word("new"))  # a file that was not there
     script.wait_for_line("is running")
     serves(script, "new")
+
+
+def test_it_begins_with_code_that_ends_the_process(machine: Machine) -> None:
+    """Whose fork, moreover, keeps the pipe open on which it would answer."""
+    machine.write("inner/shop.py", "import os\nos.fork() or __import__('time').sleep(600)\nos._exit(3)\n")
+    script = run(machine, "--app-dir", "inner")
+    script.wait_for_line("its process ended with status 3")
+    script.wait_for_line("nothing is served yet; waiting for a change")
+    machine.write("inner/words.py", word("one"))
+    machine.write("inner/shop.py", SHOP)
+    script.wait_for_line("is running")
+    serves(script, "one")
 
 
 @pytest.mark.parametrize(
@@ -327,6 +339,50 @@ def test_a_module_level_run_is_left_alone(machine: Machine) -> None:
     script.wait_for_line("ignored in the build step")
     script.wait_for_line("is running")
     assert len(machine.nodes()) == 1
+
+
+def test_packages_are_imported_before_the_save(machine: Machine) -> None:
+    """The process that loads has been there before, with the imports of the last load done."""
+    note = "import os\nwith open(os.environ['NOTES'], 'a') as notes:\n    print(__name__, os.getpid(), file=notes)\n"
+    only_loads = "import os\nif not os.environ.get('EAGLERAY_REPLICA'):\n"
+    machine.write("lib/site-packages/heavy.py", only_loads + "".join(f"    {line}\n" for line in note.splitlines()))
+    machine.write("shop.py", SHOP)
+    machine.write("words.py", "import heavy\n" + word("one"))
+    notes = machine.work / "notes"
+    environment = {"PYTHONPATH": str(machine.work / "lib/site-packages"), "NOTES": str(notes)}
+    script = run(machine, environment=environment)
+    script.wait_for_line("is running")
+    eventually(lambda: len(notes.read_text().splitlines()) == 2, "the next load has begun with the package")
+    ahead = notes.read_text().splitlines()[1].split()[1]
+    inner = "".join(f"    {line}\n" for line in note.splitlines())
+    (machine.work / "words.py").write_text("import heavy\n" + only_loads + inner + word("two"))
+    serves(script, "two")
+    assert f"words {ahead}" in notes.read_text().splitlines()
+
+
+def test_a_package_that_imports_what_is_edited_is_not_taken_ahead(machine: Machine) -> None:
+    machine.write("lib/site-packages/plugin.py", "import words\n")
+    machine.write("shop.py", SHOP.replace("import words", "import plugin, words"))
+    machine.write("words.py", word("one"))
+    script = run(machine, environment={"PYTHONPATH": str(machine.work / "lib/site-packages")})
+    script.wait_for_line("is running")
+    eventually(lambda: loaders(machine), "the next load has begun")
+    for text in ("two", "three"):
+        (machine.work / "words.py").write_text(word(text))
+        serves(script, text)
+
+
+def test_imports_that_do_not_bear_another_order_are_made_in_theirs(machine: Machine) -> None:
+    """Ahead a package is imported without what the user's modules do before."""
+    machine.write("lib/site-packages/touchy.py", "import os\n'TOLD' in os.environ or os._exit(9)\n")
+    machine.write("shop.py", "import os\nos.environ['TOLD'] = 'yes'\nimport touchy\n" + SHOP)
+    machine.write("words.py", word("one"))
+    script = run(machine, environment={"PYTHONPATH": str(machine.work / "lib/site-packages")})
+    script.wait_for_line("is running")
+    for text in ("two", "three"):
+        (machine.work / "words.py").write_text(word(text))
+        serves(script, text)
+    assert "goes on serving" not in script.output
 
 
 def test_bytecode_that_is_as_old_and_as_long_is_not_taken(machine: Machine) -> None:

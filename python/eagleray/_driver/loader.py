@@ -25,6 +25,7 @@ class Loader:
 
     def __init__(self, app_dir: str, modules: list[str]) -> None:
         """Starts it; it imports these modules ahead."""
+        self.has_imported = bool(modules)
         orders_read, orders_write = os.pipe()
         answers_read, answers_write = os.pipe()
         options = {"app_dir": app_dir, "modules": modules, "orders": orders_read, "answers": answers_write}
@@ -80,7 +81,7 @@ class Loader:
         Raises:
             LoadingEndedError: there will be none.
         """
-        gone = not self._alive()  # asked before the last bytes are read
+        gone = not self.alive()  # asked before the last bytes are read
         try:
             while chunk := os.read(self._answers, 1 << 20):
                 self._read += chunk
@@ -98,7 +99,7 @@ class Loader:
         now = time.monotonic()
         if self._ending_since is None:
             self._ending_since = now
-        if self._alive() and now - self._ending_since < END_S:
+        if self.alive() and now - self._ending_since < END_S:
             return False
         self.end()
         return True
@@ -118,7 +119,8 @@ class Loader:
         if self._status is None:
             _, self._status = os.waitpid(self._pid, 0)
 
-    def _alive(self) -> bool:
+    def alive(self) -> bool:
+        """Whether its process runs."""
         # Not reaped: until `end` has ended the group, its number must stay taken.
         return self._status is None and os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 

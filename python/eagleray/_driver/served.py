@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from eagleray._driver.loader import Loader
 
 #: How long the word on a reload waits for the count of requests.
-COUNTS_S = 1.0
+COUNTS_S = 3.0
 
 
 @dataclass

@@ -100,10 +100,9 @@ class Serving:
     def _turn(self, session: Session) -> None:
         session.check()
         loading = [one for one in self._served.values() if one.loader is not None]
-        ready, _, _ = select.select([one.loader for one in loading if one.loader], [], [], self._pause())
+        select.select([one.loader for one in loading if one.loader], [], [], self._pause())
         for served in loading:
-            if served.loader in ready:
-                self._take_answer(session, served)
+            self._take_answer(session, served)  # also if there is nothing to read: its process may be gone
         self._ask(session)
         self._ending = [loader for loader in self._ending if not loader.over()]
         self._begin_loads()
@@ -121,6 +120,9 @@ class Serving:
         room = MOST_LOADS - sum(one.loader is not None for one in self._served.values())
         for served in [one for one in self._served.values() if one.waiting][:room]:
             served.waiting = False
+            if self._ahead is not None and not self._ahead.alive():
+                self._ahead.end()
+                self._ahead = None
             try:
                 served.loader, self._ahead = self._ahead or Loader(self._app_dir, self._modules), None
             except OSError as error:
@@ -184,8 +186,7 @@ class Serving:
         try:
             answer = served.loader.answer()
         except LoadingEndedError as error:
-            served.loader = None
-            self._fail(served, f"{served.order['target']} cannot be loaded: {error}")
+            self._lose(served, served.loader, error)
             return
         if answer is None:
             return
@@ -204,6 +205,17 @@ class Serving:
         if self._watcher is not None:
             self._watcher.forget_gone()
             self._deploy(session, [served])
+
+    def _lose(self, served: Served, loader: Loader, error: LoadingEndedError) -> None:
+        """A load ended without an answer: by the user's code, or by imports that do not bear another order."""
+        served.loader = None
+        if loader.has_imported:
+            self._modules = []
+            served.waiting = True
+            return
+        if self._watcher is not None and not served.files:
+            served.files = self._watcher.follow_modules(self._app_dir, served.order["target"])
+        self._fail(served, f"{served.order['target']} cannot be loaded: {error}")
 
     def _deploy_all(self, session: Session) -> None:
         """Everything has loaded, or has failed to."""

@@ -70,6 +70,16 @@ class Watcher:
             self._add_directory(os.path.dirname(path))  # noqa: PTH120
         self._new -= files.keys()
 
+    def follow_modules(self, directory: str, target: str) -> frozenset[str]:
+        """Follows what a load reads in any case, where nobody knows what it has read: the modules of a directory, and
+        of the package in it that `target` is in.
+        """
+        found = {f"{directory}/{name}" for name in _modules(directory)[0]}
+        for base, _, names in os.walk(f"{directory}/{target.replace(':', '.').partition('.')[0]}"):
+            found |= {f"{base}/{name}" for name in names if name.endswith(".py")}
+        self.follow({path: _hash(path) for path in found})
+        return frozenset(found)
+
     def forget_gone(self) -> None:
         """Forgets files that are neither there nor loaded; where their directory is there, they are new once back."""
         for path, file in list(self._files.items()):
