@@ -1,8 +1,8 @@
 //! How requests end, by application, while somebody wants to know: during a deploy.
 //!
 //! The controller *marks* an application when a deploy of it begins, and takes the mark away when it ends. A request counts
-//! under the mark under which it began, however late it ends, and is exactly one of: answered by user code; failed, which
-//! is an error of ours or an answer that broke off; left, which is its client's doing; or still running.
+//! under the mark under which it began, however late it ends, and is exactly one of: answered; failed, which is a status
+//! from 500 on or an answer that broke off; left, which is its client's doing; or still running.
 //!
 //! Each thread writes numbers of its own, with plain loads and stores, since nobody else writes them. So a request costs
 //! one look at a pointer where nothing is counted, and two stores where something is. The control side adds the threads
@@ -30,13 +30,22 @@ const MOST_KEPT: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Answered,
-    /// It got an error of ours, or its answer broke off.
+    /// It got a status from 500 on, ours or user code's, or its answer broke off.
     Failed,
     /// Its client left, or broke a rule.
     Left,
 }
 
 impl Outcome {
+    /// Of an answer that came whole: a client that counts failures goes by the status, whoever has given it.
+    pub(crate) const fn of_status(status: u16) -> Self {
+        if status >= 500 {
+            Self::Failed
+        } else {
+            Self::Answered
+        }
+    }
+
     pub(crate) const fn of(code: ErrorCode) -> Self {
         match code {
             ErrorCode::BadRequest

@@ -110,7 +110,7 @@ impl Streaming {
         match exchange.poll_data(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
-                self.record.settle(Outcome::Answered);
+                self.record.settle_answered();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(data))) => Poll::Ready(Some(Ok(Frame::data(data.bytes)))),
@@ -139,7 +139,7 @@ impl Streaming {
 impl Drop for Streaming {
     fn drop(&mut self) {
         if self.is_end() {
-            self.record.settle(Outcome::Answered);
+            self.record.settle_answered();
         }
         if self.record.outlives_client
             && self.upload.is_over()

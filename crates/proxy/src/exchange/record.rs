@@ -52,6 +52,11 @@ impl Record {
         self.outcome.get_or_insert(outcome);
     }
 
+    /// Its answer has come whole.
+    pub(crate) fn settle_answered(&mut self) {
+        self.settle(Outcome::of_status(self.status));
+    }
+
     fn tally(&self) {
         let tally = self.ingress.as_ref().and_then(|one| one.tally.as_ref());
         if let Some(tally) = tally {

@@ -21,7 +21,7 @@ use super::{
     upgrade::Upgrade,
     upload::Upload,
 };
-use crate::{answer, head, tally::Outcome};
+use crate::{answer, head};
 
 /// The answer to one request, for hyper to wait for.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ fn respond(
     }
     let data = parsed.data(&answer.payload);
     if complete || is_head || answer::has_no_content(response.status()) {
-        record.settle(Outcome::Answered);
+        record.settle_answered();
     }
     if complete {
         if is_head {

@@ -106,7 +106,7 @@ fn a_request_counts_where_it_began_and_runs_until_it_ends() {
 }
 
 #[test]
-fn errors_of_ours_and_answers_that_break_off_have_failed() {
+fn errors_and_answers_that_break_off_have_failed() {
     let replica = Replica::start("a", 10);
     let mut proxy = Proxy::serving(target("D", &[&replica]));
     let mut connection = replica.accept();
@@ -123,13 +123,15 @@ fn errors_of_ours_and_answers_that_break_off_have_failed() {
     );
     assert_eq!(client.response().status, 500);
     proxy.expect_counts(1, (0, 1, 0, 0));
-    // One that user code answers so by itself is answered.
-    client.send(get("/"));
-    let request = connection.expect(Kind::Request);
-    assert!(connection.start(&request));
-    connection.answer(&request, 503, &[], b"mine");
-    assert_eq!(client.response().status, 503);
-    proxy.expect_counts(1, (1, 1, 0, 0));
+    // One that user code answers so by itself has failed, too; any other status is an answer.
+    for status in [404, 503] {
+        client.send(get("/"));
+        let request = connection.expect(Kind::Request);
+        assert!(connection.start(&request));
+        connection.answer(&request, status, &[], b"mine");
+        assert_eq!(client.response().status, status);
+    }
+    proxy.expect_counts(1, (1, 2, 0, 0));
     // The replica dies before the answer of one that must not be repeated, and in the middle of that of another.
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
     let request = connection.expect(Kind::Request);
@@ -143,7 +145,7 @@ fn errors_of_ours_and_answers_that_break_off_have_failed() {
     replica.die();
     assert_eq!(client.response().status, 502);
     assert!(other.chunk().is_none(), "it breaks off");
-    proxy.expect_counts(1, (1, 3, 0, 0));
+    proxy.expect_counts(1, (1, 4, 0, 0));
 }
 
 #[test]

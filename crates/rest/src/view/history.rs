@@ -55,9 +55,9 @@ pub(crate) struct Receipt {
     pub(crate) began_at_s: f64,
     pub(crate) ended_at_s: f64,
     pub(crate) deployments: Vec<PlannedDeployment>,
-    /// Requests that began between the two times and were answered by user code.
+    /// Requests that began between the two times and were answered, with a status below 500.
     pub(crate) answered: u64,
-    /// Those that got an error of ours or a broken answer.
+    /// Those that got a status from 500 on, ours or user code's, or a broken answer.
     pub(crate) failed: u64,
     /// Those that their client gave up, or that broke a rule.
     pub(crate) left: u64,

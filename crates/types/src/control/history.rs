@@ -64,10 +64,10 @@ pub struct Receipt {
     pub ended_at_s: f64,
     #[prost(message, repeated, tag = "3")]
     pub deployments: Vec<PlannedDeployment>,
-    /// Requests that began between the two times and were answered by user code.
+    /// Requests that began between the two times and were answered, with a status below 500.
     #[prost(uint64, tag = "4")]
     pub answered: u64,
-    /// Requests that began between the two times and got an error of ours or a broken answer.
+    /// Requests that began between the two times and got a status from 500 on, ours or user code's, or a broken answer.
     #[prost(uint64, tag = "5")]
     pub failed: u64,
     /// Requests that began between the two times and still run.

@@ -85,10 +85,10 @@ pub struct Tally {
     pub mark: u64,
     #[prost(uint64, tag = "3")]
     pub began: u64,
-    /// By user code, to the end.
+    /// To the end, with a status below 500.
     #[prost(uint64, tag = "4")]
     pub answered: u64,
-    /// With an error of ours, or an answer that broke off.
+    /// With a status from 500 on, ours or user code's, or an answer that broke off.
     #[prost(uint64, tag = "5")]
     pub failed: u64,
     /// Their client left, or broke a rule.
