@@ -89,6 +89,13 @@ impl Books {
         application.deployments.get_mut(&key.deployment)
     }
 
+    pub(crate) fn replica(&self, replica_id: &str) -> Option<&Replica> {
+        let key = self.register.owner(replica_id)?;
+        let application = self.applications.get(&key.application)?;
+        let deployment = application.deployments.get(&key.deployment)?;
+        deployment.replicas.get(replica_id)
+    }
+
     /// The deployment that a replica belongs to.
     pub(crate) fn owner_mut(&mut self, replica_id: &str) -> Option<&mut Deployment> {
         let Self {

@@ -45,6 +45,7 @@ mod rollback;
 mod rollout;
 mod routed;
 mod scaling;
+mod stacks;
 mod timers;
 mod validate;
 mod waits;
@@ -83,6 +84,7 @@ use builds::Builds;
 use outbox::Outbox;
 use planning::Plannings;
 use requests::Saving;
+use stacks::Questions;
 use timers::Timers;
 use waits::Waits;
 
@@ -117,6 +119,8 @@ pub struct Core {
     saving: Option<Saving>,
     save_again_at: Option<Duration>,
     waits: Waits,
+    /// For the stacks of replicas.
+    questions: Questions,
     timers: Timers,
     builds: Builds,
     events: Events,
@@ -137,6 +141,7 @@ impl Core {
             saving: None,
             save_again_at: None,
             waits: Waits::default(),
+            questions: Questions::default(),
             timers: Timers::default(),
             builds: Builds::default(),
             events: Events::default(),
@@ -218,8 +223,13 @@ impl Core {
                 let events = self.events.answer(&request);
                 self.out.reply(call, api_response::Body::Events(events));
             }
+            Event::Stacks { call, replica_id } => {
+                let (books, out) = (&self.books, &mut self.out);
+                self.questions.ask(call, replica_id, books, now, out);
+            }
             Event::ClientGone { connection } => {
                 self.waits.on_client_gone(connection);
+                self.questions.on_client_gone(connection);
                 self.plannings.on_client_gone(connection);
             }
             Event::Saved(result) => self.on_saved(result, now),
@@ -247,6 +257,7 @@ impl Core {
         times
             .chain(self.save_again_at)
             .chain(self.builds.next_timeout())
+            .chain(self.questions.next_timeout())
             .min()
     }
 

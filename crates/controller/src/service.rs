@@ -306,6 +306,9 @@ impl Service {
                 return self.take(Event::AwaitDeleted { call, name });
             }
             api_request::Body::Status(_) => return self.take(Event::Status { call }),
+            api_request::Body::Stacks(replica_id) => {
+                return self.take(Event::Stacks { call, replica_id });
+            }
             api_request::Body::Events(request) => {
                 return self.take(Event::Events { call, request });
             }

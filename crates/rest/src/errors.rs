@@ -150,6 +150,7 @@ impl From<ApiError> for Refusal {
         let status = match error.kind.as_str() {
             "not_found" => StatusCode::NOT_FOUND,
             "conflict" | "plan_stale" => StatusCode::CONFLICT,
+            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "unknown" => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,

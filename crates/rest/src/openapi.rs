@@ -29,6 +29,7 @@ use crate::{applications, contract, deploys, events, logs, node, replicas, statu
         logs::logs,
         replicas::list,
         replicas::one,
+        replicas::stack,
         node::shutdown,
     ),
     modifiers(&Token, &Always),

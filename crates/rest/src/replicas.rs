@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use eagleray_types::control::{api_request, api_response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -79,6 +80,37 @@ pub(crate) async fn one(
             format!("there is no replica {id:?}"),
             "GET /api/v1/replicas lists those that run; the last ten dead ones of each deployment are known too",
         )),
+    }
+}
+
+/// What the threads of a replica are doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StacksOf {
+    replica_id: String,
+    /// The thread of the event loop first, in each the innermost call first.
+    stacks: String,
+    /// Wall clock, seconds.
+    at_s: f64,
+}
+
+/// What the threads of a replica are doing now, whether or not its event loop turns.
+#[utoipa::path(post, path = "/api/v1/replicas/{replica}/stack", tag = "replicas",
+    params(("replica" = String, Path)), responses(
+    (status = 200, body = StacksOf),
+    (status = 404, body = Refusal),
+    (status = 503, body = Refusal),
+))]
+pub(crate) async fn stack(
+    State(state): State<Arc<state::State>>,
+    Names(id): Names<String>,
+) -> Result<Json<StacksOf>, Refusal> {
+    match state.call(api_request::Body::Stacks(id)).await? {
+        api_response::Body::Stacks(said) => Ok(Json(StacksOf {
+            replica_id: said.replica_id,
+            stacks: said.stacks,
+            at_s: said.at_s,
+        })),
+        _ => Err(Refusal::unexpected("stacks")),
     }
 }
 

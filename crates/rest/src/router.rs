@@ -52,6 +52,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/logs", get(logs::logs))
         .route("/api/v1/replicas", get(replicas::list))
         .route("/api/v1/replicas/{replica}", get(replicas::one))
+        .route("/api/v1/replicas/{replica}/stack", post(replicas::stack))
         .route("/api/v1/shutdown", post(node::shutdown))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(unknown)

@@ -104,6 +104,10 @@ pub enum Event {
     Status {
         call: CallId,
     },
+    Stacks {
+        call: CallId,
+        replica_id: String,
+    },
     /// The deploys of one application, or of all (empty).
     History {
         call: CallId,

@@ -81,6 +81,9 @@ impl Core {
     /// A replica says something. Its application is looked at again only where that may matter: a health check that
     /// passes is the most frequent event of all.
     fn hear(&mut self, id: &str, event: replica_event::Body, now: Duration) {
+        if let replica_event::Body::Stacks(said) = event {
+            return self.questions.answered(id, said, &mut self.out);
+        }
         let Some(deployment) = self.books.owner_mut(id) else {
             return;
         };
@@ -99,6 +102,7 @@ impl Core {
         };
         self.touched.insert(deployment.key.application.clone());
         let out = &mut self.out;
+        self.questions.on_gone(&exited.replica_id, out);
         deployment.bury(Dead::of(&replica, exited));
         match replica.state {
             ReplicaState::Stopping | ReplicaState::Stopped => {
@@ -167,6 +171,8 @@ fn on_replica(
                 replica.drained = true;
             }
         }
+        // It is for whoever has asked.
+        replica_event::Body::Stacks(_) => return false,
         replica_event::Body::Condition(condition) => {
             hung::on_condition(deployment, id, &condition, now, out);
         }

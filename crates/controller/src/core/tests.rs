@@ -23,6 +23,7 @@ mod saving;
 mod scaling;
 mod sickness;
 mod specs;
+mod stacks;
 mod status_details;
 mod why;
 mod world;

@@ -83,6 +83,7 @@ impl Timers {
 impl Core {
     pub(super) fn on_timeout(&mut self, now: Duration) {
         self.builds.on_timeout(now, &mut self.out);
+        self.questions.on_timeout(now, &mut self.out);
         for timer in self.timers.take_due(now) {
             match timer {
                 Timer::Deployment(key) => {

@@ -38,6 +38,8 @@ pub(super) fn to_dict<'py>(
             dict.set_item("grace_milliseconds", command.grace_milliseconds)?;
             "stop"
         }
+        // The I/O thread has answered it.
+        Body::ShowStacks(_) => return Ok(None),
     };
     dict.set_item("kind", kind)?;
     Ok(Some(dict))

@@ -1,6 +1,10 @@
 //! Commands of the controller, which come through the node.
 
-use eagleray_types::control::{ReplicaCommand, replica_command};
+use std::time::Instant;
+
+use eagleray_types::control::{
+    Ask, ReplicaCommand, ReplicaEvent, StacksAre, replica_command, replica_event,
+};
 use eagleray_wire::Decoder;
 use prost::Message;
 use rustix::{
@@ -12,6 +16,13 @@ use super::Service;
 use crate::event::Event;
 
 impl Service {
+    /// Here and now, whatever user code is doing.
+    fn show_stacks(&self, id: u64) {
+        let stacks = self.shared.handler.stacks();
+        let body = Some(replica_event::Body::Stacks(StacksAre { id, stacks }));
+        self.shared.tell(Instant::now(), &ReplicaEvent { body });
+    }
+
     /// False: the node is gone.
     pub(super) fn read_control(&mut self) -> bool {
         match recv(&*self.control, &mut self.scratch[..], RecvFlags::empty()) {
@@ -25,6 +36,9 @@ impl Service {
         loop {
             match Decoder::control().decode(&mut self.control_input) {
                 Ok(Some(frame)) => match ReplicaCommand::decode(frame.payload) {
+                    Ok(ReplicaCommand {
+                        body: Some(replica_command::Body::ShowStacks(Ask { id })),
+                    }) => self.show_stacks(id),
                     Ok(command) => {
                         if matches!(command.body, Some(replica_command::Body::Reconfigure(_))) {
                             // A controller that has just met this replica sends one.

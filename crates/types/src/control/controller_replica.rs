@@ -6,7 +6,7 @@ use crate::DeploymentKey;
 /// Controller to replica, relayed by its node.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReplicaCommand {
-    #[prost(oneof = "replica_command::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "replica_command::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: Option<replica_command::Body>,
 }
 
@@ -23,6 +23,9 @@ pub mod replica_command {
         Drain(super::Empty),
         #[prost(message, tag = "5")]
         Stop(super::StopReplica),
+        /// Answered by `Stacks`, by the I/O thread: user code may do whatever it does.
+        #[prost(message, tag = "6")]
+        ShowStacks(super::Ask),
     }
 }
 
@@ -99,7 +102,7 @@ pub struct StopReplica {
 /// Replica to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReplicaEvent {
-    #[prost(oneof = "replica_event::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "replica_event::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub body: Option<replica_event::Body>,
 }
 
@@ -118,6 +121,8 @@ pub mod replica_event {
         Drained(super::Empty),
         #[prost(message, tag = "6")]
         Condition(super::Condition),
+        #[prost(message, tag = "7")]
+        Stacks(super::StacksAre),
     }
 }
 
@@ -145,6 +150,22 @@ pub struct Condition {
     /// Requests that run although nobody waits for their answer: sync code cannot be cancelled.
     #[prost(uint32, tag = "3")]
     pub abandoned_requests: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Ask {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// The answer to the question with this id.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StacksAre {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// As in [`Condition`]; empty: they cannot be had.
+    #[prost(string, tag = "2")]
+    pub stacks: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -10,7 +10,7 @@ use super::{
 pub struct ApiRequest {
     #[prost(
         oneof = "api_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub body: Option<api_request::Body>,
 }
@@ -64,6 +64,9 @@ pub mod api_request {
         /// Answered by `Done` once it is durable.
         #[prost(message, tag = "16")]
         Scale(super::Scale),
+        /// What the threads of this replica are doing now. Answered by `Stacks`.
+        #[prost(string, tag = "17")]
+        Stacks(String),
     }
 }
 
@@ -90,7 +93,10 @@ pub struct Rollback {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ApiResponse {
-    #[prost(oneof = "api_response::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "api_response::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    )]
     pub body: Option<api_response::Body>,
 }
 
@@ -122,7 +128,21 @@ pub mod api_response {
         History(super::History),
         #[prost(message, tag = "10")]
         Events(super::Events),
+        #[prost(message, tag = "11")]
+        Stacks(super::ReplicaStacks),
     }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaStacks {
+    #[prost(string, tag = "1")]
+    pub replica_id: String,
+    /// The thread of the event loop first, in each the innermost call first.
+    #[prost(string, tag = "2")]
+    pub stacks: String,
+    /// Wall clock, seconds.
+    #[prost(double, tag = "3")]
+    pub at_s: f64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -20,7 +20,7 @@ impl World {
         call
     }
 
-    fn call(&mut self) -> CallId {
+    pub(super) fn call(&mut self) -> CallId {
         self.calls += 1;
         CallId {
             connection: 1,

@@ -196,6 +196,10 @@ impl World {
                     _ => self.finish_reconfigure(&relay.replica_id, ""),
                 }
             }
+            replica_command::Body::ShowStacks(ask) => {
+                self.stack_questions
+                    .push((relay.replica_id.clone(), ask.id));
+            }
             replica_command::Body::CheckHealth(check) => match behaviour {
                 Behaviour::Silent => {}
                 Behaviour::Sick => self.say(

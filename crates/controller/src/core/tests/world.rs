@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) routes: RouteTable,
     /// Under which numbers requests are counted.
     pub(super) marks: BTreeMap<String, u64>,
+    /// Replicas that were asked for their stacks, and the ids of the questions.
+    pub(super) stack_questions: Vec<(String, u64)>,
     pub(super) stored: Loaded,
     pub(super) blobs: BTreeMap<String, Vec<u8>>,
     /// What the next controller remembers.
@@ -152,6 +154,7 @@ impl World {
             routed: BTreeMap::new(),
             routes: RouteTable::default(),
             marks: BTreeMap::new(),
+            stack_questions: Vec::new(),
             fail_saves: false,
             missing_files: false,
             words: Vec::new(),
