@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -154,6 +155,7 @@ def test_the_network_is_refused(machine: Machine) -> None:
     assert not machine.nodes()
 
 
+@pytest.mark.contract("G/8")
 @pytest.mark.parametrize("path", ["/api/serve/applications/", "/api/v1/deploys", "/api/v1/plans"])
 @pytest.mark.parametrize(
     "body",
@@ -307,6 +309,41 @@ def test_one_application_is_deleted(machine: Machine, shop: Control) -> None:
 def test_the_node_ends_when_asked(machine: Machine, control: Control) -> None:
     assert control.ask("POST", "/api/v1/shutdown").status == 202
     eventually(lambda: not machine.left(), f"nothing runs: {machine.left()}")
+
+
+@pytest.mark.contract("G/8")
+def test_nothing_is_accepted_that_would_come_to_nothing(machine: Machine) -> None:
+    """A node that ends finishes its requests first. Meanwhile a deploy would be taken and never carried out."""
+    go_on = machine.work / "go_on"
+    script = machine.serve(
+        f"""
+        import asyncio
+        from pathlib import Path
+        from eagleray import serve
+
+        @serve.deployment
+        class Waits:
+            async def __call__(self, request):
+                print("WAITS", flush=True)
+                while not Path({str(go_on)!r}).exists():
+                    await asyncio.sleep(0.01)
+                return "done"
+
+        app = Waits.bind()
+        """
+    )
+    control = Control(machine, owner=script.pid)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(script.get, "/")
+        script.wait_for_line("WAITS")
+        assert control.ask("POST", "/api/v1/shutdown").status == 202
+        eventually(lambda: request("GET", control.address + "/-/healthz").status == 503, "it is not healthy")
+        refused = control.ask("PUT", "/api/serve/applications/", {"applications": []})
+        assert (refused.status, refused.json()["code"]) == (503, "node_ending")
+        assert control.get("/api/v1/status").status == 200
+        go_on.touch()
+        assert waiting.result().text == "done"
+    eventually(lambda: not machine.nodes(), "the node has ended")
 
 
 def test_the_description_is_the_committed_one(control: Control) -> None:

@@ -74,14 +74,14 @@ pub(crate) struct ControlPort {
 
 impl ControlPort {
     /// Serves on a thread of its own, until the process ends.
-    pub(crate) fn start(self) -> io::Result<()> {
+    pub(crate) fn start(self, ending: Arc<AtomicBool>) -> io::Result<()> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(1)
             .build()?;
         self.listener.set_nonblocking(true)?;
         let serve = move || {
-            if let Err(error) = runtime.block_on(self.serve()) {
+            if let Err(error) = runtime.block_on(self.serve(ending)) {
                 tracing::error!(%error, "the control port is not served");
             }
         };
@@ -89,11 +89,12 @@ impl ControlPort {
         Ok(())
     }
 
-    async fn serve(self) -> io::Result<()> {
+    async fn serve(self, ending: Arc<AtomicBool>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let forward = Arc::new(Forward {
             rest_socket: self.rest_socket,
             log_directory: self.log_directory,
+            ending,
         });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -120,6 +121,8 @@ type Answer = Response<Either<Full<Bytes>, Forwarded>>;
 struct Forward {
     rest_socket: PathBuf,
     log_directory: PathBuf,
+    /// The node ends.
+    ending: Arc<AtomicBool>,
 }
 
 impl Forward {
@@ -139,8 +142,18 @@ impl Forward {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let ends = self.ending.load(Ordering::Relaxed);
         if HEALTH.contains(&request.uri().path()) {
-            return health(request.method());
+            return health(request.method(), ends);
+        }
+        if ends && !request.method().is_safe() {
+            // The controller would take it, and nothing would come of it.
+            let message = "the node ends; nothing was changed";
+            return unavailable(
+                "node_ending",
+                message,
+                &["start it again: `eagleray start`"],
+            );
         }
         let late = Arc::new(AtomicBool::new(false));
         match self.forward(request, &late).await {
@@ -186,26 +199,32 @@ impl Forward {
 
     fn away(&self) -> Answer {
         let log = self.log_directory.join("controller.log");
-        let json = serde_json::json!({
-            "code": "controller_away",
-            "message": "the controller is away and is being started again; requests are served meanwhile",
-            "where": "",
-            "help": [
+        unavailable(
+            "controller_away",
+            "the controller is away and is being started again; requests are served meanwhile",
+            &[
                 "ask again in a moment",
-                format!("if it stays away, {} says why", log.display()),
+                &format!("if it stays away, {} says why", log.display()),
             ],
-        });
-        let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, json.to_string());
-        let headers = answer.headers_mut();
-        let value = http::HeaderValue::from_static;
-        headers.insert(header::CONTENT_TYPE, value("application/json"));
-        headers.insert(header::RETRY_AFTER, value("1"));
-        answer
+        )
     }
 }
 
-fn health(method: &Method) -> Answer {
+fn unavailable(code: &str, message: &str, help: &[&str]) -> Answer {
+    let json = serde_json::json!({"code": code, "message": message, "where": "", "help": help});
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, json.to_string());
+    let headers = answer.headers_mut();
+    let value = http::HeaderValue::from_static;
+    headers.insert(header::CONTENT_TYPE, value("application/json"));
+    headers.insert(header::RETRY_AFTER, value("1"));
+    answer
+}
+
+fn health(method: &Method, ends: bool) -> Answer {
     if method == Method::GET || method == Method::HEAD {
+        if ends {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "ending".to_owned());
+        }
         return text(StatusCode::OK, "success".to_owned());
     }
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, String::new());

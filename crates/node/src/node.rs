@@ -153,7 +153,7 @@ impl Start {
 
     fn run(self, owner: Owner, announce: impl FnOnce(Result<Up, Failure>)) -> bool {
         let warning = self.warning;
-        if let Err(error) = self.control.start() {
+        if let Err(error) = self.control.start(self.node.ending()) {
             announce(Err(error.into()));
             return false;
         }

@@ -8,6 +8,7 @@ use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -77,6 +78,7 @@ pub struct Node {
     listeners: Listeners,
     /// `node.sock`.
     socket: UnixListener,
+    ending: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -105,12 +107,18 @@ impl Node {
                 places,
                 listeners,
                 socket,
+                ending: Arc::default(),
             }),
             Err(error) => {
                 places.give_back();
                 Err(error.into())
             }
         }
+    }
+
+    /// Becomes true once the node has begun to end: what is asked of its controller from then on comes to nothing.
+    pub fn ending(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ending)
     }
 
     /// Starts everything and runs until the node has ended. Returns whether that was in order and as asked.
@@ -222,6 +230,7 @@ impl Node {
             info,
             log_directory,
             logs,
+            ending: self.ending,
         })
     }
 

@@ -5,6 +5,7 @@ use std::{
     collections::VecDeque,
     fs,
     pin::pin,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -194,6 +195,9 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
     }
 
     fn command_service(&mut self, role: Role, command: ServiceCommand) {
+        if matches!(command, ServiceCommand::CloseListeners) {
+            self.machine.ending.store(true, Ordering::Relaxed);
+        }
         let service = self.machine.services.of(role);
         let news = match command {
             ServiceCommand::Start => match service.start() {

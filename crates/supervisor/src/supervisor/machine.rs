@@ -1,6 +1,11 @@
 //! What the core's commands are carried out with.
 
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use std::{
+    cell::RefCell,
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use eagleray_logs::Writer;
 use eagleray_types::{NodeId, control::NodeInfo};
@@ -33,4 +38,6 @@ pub(crate) struct Machine {
     pub(crate) info: Rc<RefCell<NodeInfo>>,
     pub(crate) log_directory: PathBuf,
     pub(crate) logs: Writer,
+    /// For who asks from another thread.
+    pub(crate) ending: Arc<AtomicBool>,
 }
