@@ -1,8 +1,8 @@
 """`GET /api/v1/logs?request=ID` over a gigabyte of logs, as a client of a running node sees it.
 
 The logs are those of requests, as proxies write them, and of replicas, in files of the size at which logs are turned
-over, with a few requests spread over all of them. The index is left to be made as it always is; how long that takes is
-told, and what the same search takes before it is there.
+over, with a few requests spread over all of them. The index is made as it always is, while they are written; how long
+after the last line it is whole is told, and what a search takes before.
 
     .venv/bin/python benches/log_search.py [--mebibytes 1024] [--json]
 """
@@ -43,7 +43,7 @@ def main():
         try:
             found = measure(Path(work), chosen.mebibytes << 20)
         finally:
-            command = [EAGLERAY, "stop", "--node", "bench"]
+            command = [EAGLERAY, "stop", "--name", "bench"]
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     if chosen.json:
         print(json.dumps(found))
@@ -85,8 +85,8 @@ def measure(work, wanted):
     took = [ask(request_ids[number % len(request_ids)]) for number in range(ROUNDS)]
     return {
         "logs_MiB": written / 2**20,
-        "without_index_ms": first,
-        "index_made_s": indexed,
+        "before_ms": first,
+        "index_whole_after_s": indexed,
         "index_MiB": sum(path.stat().st_size for path in index.iterdir()) / 2**20,
         "median_ms": statistics.median(took),
         "worst_ms": max(took),

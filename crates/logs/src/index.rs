@@ -10,9 +10,9 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -231,7 +231,7 @@ fn sum_of(bytes: &[u8]) -> u32 {
 /// When nothing can be written below the directory.
 pub fn refresh(logs: &Path, most: u64) -> io::Result<bool> {
     let below = logs.join(DIRECTORY);
-    match fs::create_dir(&below) {
+    match DirBuilder::new().mode(0o700).create(&below) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
