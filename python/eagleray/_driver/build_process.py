@@ -56,7 +56,7 @@ def main(paths: Paths) -> NoReturn:
     began = time.monotonic()
     own_pid = os.getpid()
     asked = json.load(sys.stdin.buffer)
-    _close_input()
+    _keep_to_itself()
     sys.argv = ["eagleray"]
     result = run(asked, paths)
     if os.getpid() != own_pid:
@@ -68,10 +68,16 @@ def main(paths: Paths) -> NoReturn:
     os._exit(code)  # threads of the user's may never end
 
 
-def _close_input() -> None:
+def _keep_to_itself() -> None:
+    """User code reads nothing of ours, and what it starts inherits nothing; what it prints is seen even if it dies."""
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(nothing, 0)
     os.close(nothing)
+    control = os.environ.pop("EAGLERAY_CONTROL_FD", "")
+    if control:
+        # Open to the end: by it the node knows that this is the process that it started.
+        os.set_inheritable(int(control), False)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def run(asked: dict[str, Any], paths: Paths) -> Result:
@@ -149,6 +155,8 @@ def _failure(error: CommandError) -> dict[str, str]:
 def _said(kind: str, message: str, place: str, help_: str, shown: str) -> dict[str, str]:
     if len(shown) > _MOST_SHOWN:
         shown = f"... {len(shown) - _MOST_SHOWN} characters before this ...\n{shown[-_MOST_SHOWN:]}"
+    if len(message) > _MOST_SHOWN:
+        message = f"{message[:_MOST_SHOWN]} ..."
     whole = f"{shown.rstrip()}\n{message}" if shown else message
     return {"code": kind, "message": whole, "place": place, "help": help_}
 

@@ -215,8 +215,8 @@ impl Core {
     }
 
     /// A process is gone that was no replica. If it was a build that has said nothing, that is how it ended.
-    pub(super) fn on_build_ended(&mut self, id: &str, reason: &str, tail: &str) {
-        let Some(step) = self.builds.on_exited(id, reason, tail, &self.out) else {
+    pub(super) fn on_build_ended(&mut self, step: Option<Step>) {
+        let Some(step) = step else {
             return;
         };
         if let Step::Failed { build, failure, .. } = &step {

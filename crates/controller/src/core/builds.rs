@@ -179,6 +179,22 @@ impl Builds {
         })
     }
 
+    /// A process could not be made: what comes of that. `None`: it was no build.
+    pub(super) fn on_not_started(&mut self, id: &str, message: &str) -> Option<Step> {
+        let process = self.running.remove(id)?;
+        let failure = Failure {
+            code: "build_not_started".to_owned(),
+            message: format!("the build's process could not be started: {message}"),
+            place: String::new(),
+            help: "correct the directory or the interpreter, and deploy again".to_owned(),
+        };
+        Some(Step::Failed {
+            application: process.application,
+            build: process.build,
+            failure,
+        })
+    }
+
     pub(super) fn printed(&self, application: &str) -> Vec<String> {
         self.printed.get(application).cloned().unwrap_or_default()
     }

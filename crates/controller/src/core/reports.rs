@@ -98,7 +98,10 @@ impl Core {
         let Some((replica, deployment)) = self.books.strike(&exited.replica_id, exited.epoch)
         else {
             let (id, reason) = (&exited.replica_id, &exited.reason);
-            return self.on_build_ended(id, reason, &exited.stderr_tail);
+            let step = self
+                .builds
+                .on_exited(id, reason, &exited.stderr_tail, &self.out);
+            return self.on_build_ended(step);
         };
         self.touched.insert(deployment.key.application.clone());
         let out = &mut self.out;
@@ -126,8 +129,9 @@ impl Core {
     fn on_spawn_failed(&mut self, failed: &SpawnFailed, now: Duration) {
         let Some((replica, deployment)) = self.books.strike(&failed.replica_id, failed.epoch)
         else {
-            let reason = format!("it could not be started: {}", failed.message);
-            return self.on_build_ended(&failed.replica_id, &reason, "");
+            let (id, message) = (&failed.replica_id, &failed.message);
+            let step = self.builds.on_not_started(id, message);
+            return self.on_build_ended(step);
         };
         self.touched.insert(deployment.key.application.clone());
         let error = format!(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use eagleray_types::control::{
-    ApplicationSpec, Applied, Apply, Built, DeclaredApplication, Exited, Failure, api_response,
-    node_event,
+    ApplicationSpec, Applied, Apply, Built, DeclaredApplication, Exited, Failure, SpawnFailed,
+    api_response, node_event,
 };
 use serde_json::json;
 
@@ -262,6 +262,32 @@ fn a_build_that_dies_or_hangs_is_a_failure_that_says_so() {
         status.deploy.unwrap().failure.unwrap().code,
         "build_timeout"
     );
+}
+
+#[test]
+fn a_build_that_cannot_be_started_says_why() {
+    let mut world = World::new(1);
+    world.apply(apply(vec![config("a", 1)]));
+    world.run();
+    let id = world.builds.keys().next().unwrap().clone();
+    world.builds.clear();
+    world.feed(from_node(node_event::Body::SpawnFailed(SpawnFailed {
+        replica_id: id,
+        epoch: 1,
+        message: "the working directory /gone does not exist".into(),
+    })));
+    world.run();
+    let status = world.status("a");
+    assert!(
+        status.message.contains("/gone does not exist"),
+        "{}",
+        status.message
+    );
+    assert_eq!(
+        status.deploy.unwrap().failure.unwrap().code,
+        "build_not_started"
+    );
+    assert!(world.builds.is_empty(), "it is not tried again by itself");
 }
 
 #[test]
