@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    answers::Revision,
+    answers::{Planned, Revision},
     api::{Api, escaped},
     exit::Exit,
     find::Where,
@@ -84,7 +84,7 @@ fn planned(arguments: &DiffArguments, target: String, program: Program) -> Outco
     plan::run(&api, &body, &submission.label, arguments.json)
 }
 
-/// What was declared at two revisions, key by key.
+/// What leads from one revision to another, and what was declared at both, key by key.
 fn revisions(arguments: &DiffArguments) -> Outcome<Change> {
     let api = Api::of(&arguments.place)?;
     let name = match &arguments.target {
@@ -115,11 +115,10 @@ fn revisions(arguments: &DiffArguments) -> Outcome<Change> {
                 )
             })?,
     };
-    // What is recorded of each deploy is what changed against the one before it.
-    let between = all
-        .iter()
-        .filter(|one| (from.number + 1..=to.number).contains(&one.number));
-    let changed: Vec<String> = between.flat_map(|one| one.changed.clone()).collect();
+    let path = format!("/api/v1/applications/{}/diff", escaped(&name));
+    let (older, newer) = (format!("r{}", from.number), format!("r{}", to.number));
+    let planned: Planned = api.get(&path, &[("from", &older), ("to", &newer)])?;
+    let changed = plan::between(&planned);
     let differences = differences(&from.config, &to.config);
     if arguments.json {
         let config: Vec<Value> = differences
@@ -130,10 +129,9 @@ fn revisions(arguments: &DiffArguments) -> Outcome<Change> {
     } else {
         say_all(&lines(&name, &from, &to, &differences, &changed));
     }
-    Ok(if differences.is_empty() && changed.is_empty() {
-        Change::Nothing
-    } else {
-        Change::Restarts
+    Ok(match Change::of(&planned) {
+        Change::Nothing if !differences.is_empty() => Change::InPlace,
+        change => change,
     })
 }
 

@@ -46,7 +46,7 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    fn of(planned: &Planned) -> Self {
+    pub(crate) fn of(planned: &Planned) -> Self {
         let one = |application: &PlannedApplication| match application.change.as_str() {
             "failed" => Self::Fails,
             "delete" => Self::Deletes,
@@ -99,6 +99,31 @@ fn lines(planned: &Planned, label: &str, screen: &Screen) -> Vec<String> {
             "do exactly this: eagleray deploy {label} --plan {}",
             planned.plan
         )),
+    }
+    lines
+}
+
+/// What leads from one revision to another, a line each.
+pub(crate) fn between(planned: &Planned) -> Vec<String> {
+    let mut lines = Vec::new();
+    for application in &planned.applications {
+        lines.extend(application.changed.clone());
+        let touched = application.deployments.iter();
+        for deployment in touched.filter(|one| one.change != "untouched") {
+            let word = match deployment.change.as_str() {
+                "in_place" => "in place",
+                word => word,
+            };
+            // What concerns all deployments was said above.
+            let own = deployment.reasons.iter();
+            let own = own.filter(|reason| !application.changed.contains(reason));
+            let own: Vec<&str> = own.map(String::as_str).collect();
+            let reasons = match own.join("; ") {
+                reasons if reasons.is_empty() => String::new(),
+                reasons => format!(": {reasons}"),
+            };
+            lines.push(format!("{} {word}{reasons}", deployment.name));
+        }
     }
     lines
 }
@@ -189,6 +214,20 @@ mod tests {
                 "  Embed  untouched",
                 "old DELETE",
                 "do exactly this: eagleray deploy shop.yaml --plan 9c41",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_untouched_does_not_lie_between_two_revisions() {
+        let mut planned = planned();
+        planned.applications[0].changed = vec!["code models/rank.py".to_owned()];
+        assert_eq!(
+            between(&planned),
+            [
+                "code models/rank.py",
+                "Gate in place: max_ongoing_requests 20 -> 40",
+                "Rank restart: num_cpus 1 -> 2",
             ]
         );
     }

@@ -219,6 +219,10 @@ impl Core {
                     Err(error) => self.out.refuse(call, error),
                 }
             }
+            Event::Compare { call, compare } => match rollback::compare(&self.books, &compare) {
+                Ok(planned) => self.out.reply(call, api_response::Body::Planned(planned)),
+                Err(error) => self.out.refuse(call, error),
+            },
             Event::Events { call, request } => {
                 let events = self.events.answer(&request);
                 self.out.reply(call, api_response::Body::Events(events));

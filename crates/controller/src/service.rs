@@ -309,6 +309,9 @@ impl Service {
             api_request::Body::Stacks(replica_id) => {
                 return self.take(Event::Stacks { call, replica_id });
             }
+            api_request::Body::Compare(compare) => {
+                return self.take(Event::Compare { call, compare });
+            }
             api_request::Body::Events(request) => {
                 return self.take(Event::Events { call, request });
             }

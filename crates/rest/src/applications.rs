@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, response::Response};
 use eagleray_types::control::{
-    History, RevisionRecord, Rollback as RollbackMessage, api_request, api_response,
+    Compare, History, RevisionRecord, Rollback as RollbackMessage, api_request, api_response,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     errors::Refusal,
-    extract::{self, Names, accepted},
+    extract::{self, Names, Parameters, accepted},
     state, view,
 };
 
@@ -56,6 +56,39 @@ pub(crate) async fn revision(
             format!("application {application:?} has no revision {wanted:?}"),
             "GET /api/v1/applications/APPLICATION/revisions lists those that are kept",
         )),
+    }
+}
+
+/// Which two revisions are compared.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Ends {
+    /// `r12`, `12` or a hash.
+    from: String,
+    /// The same.
+    to: String,
+}
+
+/// What leads from one revision to another.
+#[utoipa::path(get, path = "/api/v1/applications/{application}/diff", tag = "history",
+    params(("application" = String, Path), Ends), responses(
+    (status = 200, body = view::Planned),
+    (status = 404, body = Refusal),
+))]
+pub(crate) async fn diff(
+    State(state): State<Arc<state::State>>,
+    Names(application): Names<String>,
+    Parameters(ends): Parameters<Ends>,
+) -> Result<Json<view::Planned>, Refusal> {
+    let request = api_request::Body::Compare(Compare {
+        application,
+        from: ends.from,
+        to: ends.to,
+    });
+    match state.call(request).await? {
+        api_response::Body::Planned(planned) => Ok(Json(planned.into())),
+        _ => Err(Refusal::unexpected("planned")),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{applications, contract, deploys, events, logs, node, replicas, statu
         applications::all_revisions,
         applications::revisions,
         applications::revision,
+        applications::diff,
         applications::rollback,
         applications::delete,
         events::events,

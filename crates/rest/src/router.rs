@@ -45,6 +45,10 @@ pub(crate) fn router(state: Arc<State>) -> Router {
             get(applications::revision),
         )
         .route(
+            "/api/v1/applications/{application}/diff",
+            get(applications::diff),
+        )
+        .route(
             "/api/v1/applications/{application}/rollback",
             post(applications::rollback),
         )

@@ -12,7 +12,8 @@ use eagleray_config::{Config, Problems};
 use eagleray_rest::{Answer, Api as Served, Away, Calls, Options};
 use eagleray_types::control::{
     ApiError, ApplicationStatus, Applied, Deployed, Empty, EventRecord, Events, History, NodeInfo,
-    Planned, RevisionRecord, Status, api_request, api_response, node_request, node_response,
+    Planned, PlannedApplication, RevisionRecord, Status, api_request, api_response, node_request,
+    node_response,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -312,6 +313,40 @@ async fn revisions_are_found_by_number_and_by_hash() {
         (rolled.revision.as_str(), rolled.author.as_str()),
         ("r1", "ann")
     );
+}
+
+#[tokio::test]
+async fn two_revisions_are_compared() {
+    let api = Api::new(|request| match request {
+        api_request::Body::Compare(compare) if compare.application == "shop" => {
+            let application = PlannedApplication {
+                name: compare.from.clone() + &compare.to,
+                change: "update".to_owned(),
+                ..PlannedApplication::default()
+            };
+            api_response::Body::Planned(Planned {
+                applications: vec![application],
+                ..Planned::default()
+            })
+        }
+        _ => error("not_found"),
+    });
+    let path = "/api/v1/applications/shop/diff";
+    let (status, answer) = api
+        .ask("GET", &format!("{path}?from=r1&to=r3"), &Value::Null)
+        .await;
+    assert_eq!(
+        (status, &answer["applications"][0]["name"]),
+        (200, &json!("r1r3"))
+    );
+    for (path, expected) in [
+        (path.to_owned(), 400),
+        (format!("{path}?from=r1"), 400),
+        ("/api/v1/applications/none/diff?from=1&to=2".to_owned(), 404),
+    ] {
+        let (status, _) = api.ask("GET", &path, &Value::Null).await;
+        assert_eq!(status, expected, "{path}");
+    }
 }
 
 #[tokio::test]

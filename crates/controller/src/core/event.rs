@@ -3,7 +3,7 @@
 use eagleray_types::{
     NodeId,
     control::{
-        ApplicationSpec, Apply, AwaitApplication, Built, EventsRequest, Rollback, Scale,
+        ApplicationSpec, Apply, AwaitApplication, Built, Compare, EventsRequest, Rollback, Scale,
         Unreachable, node_event,
     },
 };
@@ -112,6 +112,11 @@ pub enum Event {
     History {
         call: CallId,
         application: String,
+    },
+    /// What leads from one revision to another.
+    Compare {
+        call: CallId,
+        compare: Compare,
     },
     Events {
         call: CallId,

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use eagleray_types::control::{ApiError, ApplicationSpec, Rollback};
+use eagleray_types::control::{ApiError, ApplicationSpec, Compare, Planned, Rollback};
 
 use super::{
     event::{Origin, Source},
-    plan::packages,
+    plan::{self, packages},
     validate::api_error,
 };
-use crate::books::{Books, history::History};
+use crate::books::{
+    Books,
+    history::{History, Record},
+};
 
 /// Revisions that a refusal names.
 const NAMED: usize = 10;
@@ -19,16 +22,7 @@ pub(super) fn earlier(
     books: &Books,
     rollback: &Rollback,
 ) -> Result<(ApplicationSpec, Box<Origin>), ApiError> {
-    let name = &rollback.application;
-    let Some(history) = books.desired.history(name) else {
-        let message = format!(
-            "there is no application '{name}', and none of that name was deleted in the last 7 days"
-        );
-        return Err(api_error("not_found", message));
-    };
-    let Some(record) = history.find(&rollback.revision) else {
-        return Err(not_kept(name, &rollback.revision, history));
-    };
+    let record = find(books, &rollback.application, &rollback.revision)?;
     let kept = &record.entry.record;
     let origin = Origin {
         source: Source::Rollback,
@@ -40,6 +34,29 @@ pub(super) fn earlier(
         ..Origin::default()
     };
     Ok((record.revision.spec.clone(), Box::new(origin)))
+}
+
+fn find<'a>(books: &'a Books, name: &str, revision: &str) -> Result<&'a Record, ApiError> {
+    let Some(history) = books.desired.history(name) else {
+        let message = format!(
+            "there is no application '{name}', and none of that name was deleted in the last 7 days"
+        );
+        return Err(api_error("not_found", message));
+    };
+    let found = history.find(revision);
+    found.ok_or_else(|| not_kept(name, revision, history))
+}
+
+/// What leads from one revision to another, whichever came first.
+pub(super) fn compare(books: &Books, compare: &Compare) -> Result<Planned, ApiError> {
+    let from = find(books, &compare.application, &compare.from)?;
+    let to = find(books, &compare.application, &compare.to)?;
+    let mut planned = plan::compare(Some(&from.revision.spec), Some(&to.revision.spec));
+    planned.from = from.number();
+    Ok(Planned {
+        applications: vec![planned],
+        ..Planned::default()
+    })
 }
 
 /// What a rollback does not bring back: an interpreter or packages that have changed since.

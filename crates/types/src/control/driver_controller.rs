@@ -10,7 +10,7 @@ use super::{
 pub struct ApiRequest {
     #[prost(
         oneof = "api_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     pub body: Option<api_request::Body>,
 }
@@ -67,6 +67,9 @@ pub mod api_request {
         /// What the threads of this replica are doing now. Answered by `Stacks`.
         #[prost(string, tag = "17")]
         Stacks(String),
+        /// Answered by `Planned`: what leads from one revision of an application to another.
+        #[prost(message, tag = "18")]
+        Compare(super::Compare),
     }
 }
 
@@ -89,6 +92,17 @@ pub struct Rollback {
     pub author: String,
     #[prost(string, tag = "4")]
     pub message: String,
+}
+
+/// Two revisions, named as in [`Rollback`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Compare {
+    #[prost(string, tag = "1")]
+    pub application: String,
+    #[prost(string, tag = "2")]
+    pub from: String,
+    #[prost(string, tag = "3")]
+    pub to: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,8 +1,8 @@
 //! Clients of the world: what they ask, and the answers that they got.
 
 use eagleray_types::control::{
-    ApplicationSpec, ApplicationStatus, AwaitApplication, EventRecord, EventsRequest,
-    RevisionRecord, Rollback, Scale, api_response,
+    ApplicationSpec, ApplicationStatus, AwaitApplication, Compare, EventRecord, EventsRequest,
+    PlannedApplication, RevisionRecord, Rollback, Scale, api_response,
 };
 
 use super::world::World;
@@ -63,6 +63,20 @@ impl World {
         self.feed(Event::Events { call, request });
         match self.reply(call) {
             Some(api_response::Body::Events(events)) => events.events.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn compare(&mut self, from: &str, to: &str) -> PlannedApplication {
+        let call = self.call();
+        let compare = Compare {
+            application: "a".into(),
+            from: from.into(),
+            to: to.into(),
+        };
+        self.feed(Event::Compare { call, compare });
+        match self.reply(call) {
+            Some(api_response::Body::Planned(planned)) => planned.applications[0].clone(),
             other => panic!("{other:?}"),
         }
     }

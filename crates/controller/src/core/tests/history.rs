@@ -325,3 +325,29 @@ fn a_rollback_brings_back_what_was_declared_and_so_does_one_of_a_deleted_applica
     assert_eq!(world.status("a").source, "declarative");
     world.assert_at_rest();
 }
+
+#[test]
+fn any_two_revisions_are_compared_and_not_what_lies_between_them() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run();
+    world.deploy(simple("v2", 4));
+    world.run();
+    world.rollback("a", "r1");
+    world.run();
+    let there = world.compare("r1", "r2");
+    assert_eq!((there.from, there.change.as_str()), (1, "update"));
+    assert_eq!(there.deployments[0].change, "restart");
+    assert!(
+        there.deployments[0]
+            .reasons
+            .contains(&"num_replicas 1 -> 4".to_owned())
+    );
+    let back = world.compare("r2", "r1");
+    assert!(
+        back.deployments[0]
+            .reasons
+            .contains(&"num_replicas 4 -> 1".to_owned())
+    );
+    assert_eq!(world.compare("r1", "r3").change, "unchanged");
+}
