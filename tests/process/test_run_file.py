@@ -264,6 +264,30 @@ def test_on_a_resident_node_its_applications_end_with_it(machine: Machine) -> No
     other.end()
 
 
+def test_on_a_resident_node_nothing_is_left_when_one_of_them_fails(machine: Machine) -> None:
+    address = machine.start_resident()
+    machine.write("shop.yaml", CONFIG.replace("word: file", "wrod: file"))
+    machine.write("shop.py", SHOP)
+    ended = machine.cli("run", "shop.yaml")
+    assert ended.returncode == 1
+    assert "application 'second' is running" in ended.stderr
+    assert "application 'first' failed to deploy" in ended.stderr
+    assert request("GET", address + "/second").status == 404
+
+
+def test_a_prefix_that_another_application_has_is_said_and_nothing_is_deployed(machine: Machine) -> None:
+    address = machine.start_resident()
+    other = machine.serve(SHOP, run='serve.run(app, name="other", route_prefix="/second")')
+    machine.write("shop.yaml", CONFIG)
+    machine.write("shop.py", SHOP)
+    ended = machine.cli("run", "shop.yaml")
+    assert ended.returncode == 1
+    assert "route_prefix '/second' of 'second' is used by application 'other'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert request("GET", address + "/first").status == 404
+    other.end()
+
+
 def test_threads_of_a_module_do_not_keep_its_load(machine: Machine) -> None:
     lasting = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     machine.write("lasting.py", lasting + SHOP)

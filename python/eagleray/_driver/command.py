@@ -82,6 +82,12 @@ def _until_stopped(serve: Callable[[], None], names: Callable[[], list[str]]) ->
     except SystemExit:  # SIGTERM
         _end(names())
         raise
+    except CommandError:
+        found = current.joined()
+        if found is not None:
+            # What came up ends with the command, not what it would have taken the place of.
+            _end([name for name in names() if name in found.announced])
+        raise
     return 0
 
 

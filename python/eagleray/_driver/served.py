@@ -28,6 +28,7 @@ class Served:
         files: What its last load read.
         built: What was loaded and is not deployed yet.
         deploying: The specification that is on its way.
+        deploying_for: What `changed` and `began` were of its load: the next may have begun.
         running: The one that runs.
         changed: Which files its newest load is for; empty: it is the first.
         began: When that was noticed.
@@ -42,6 +43,7 @@ class Served:
     files: frozenset[str] = frozenset()
     built: Built | None = None
     deploying: dict[str, Any] | None = None
+    deploying_for: tuple[str, float] = ("", 0.0)
     running: dict[str, Any] | None = None
     changed: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -59,14 +61,19 @@ class Served:
             self.say_line(None)
         self.waiting, self.changed, self.began = True, changed, began
 
+    def deploy(self, spec: dict[str, Any]) -> None:
+        """This is on its way."""
+        self.deploying, self.deploying_for = spec, (self.changed, self.began)
+
     def runs(self, *, named: bool) -> None:
         """What was on its way runs: `named` with the application, this is said, unless it is the first."""
         assert self.deploying is not None
-        if self.changed:
+        changed, began = self.deploying_for
+        if changed:
             what = changes.between(self.running, self.deploying)
             name = f"{self.order['name']}: " if named else ""
             now = time.monotonic()
-            self.line = f"{self.changed} changed: {name}{what}, {now - self.began:.2f} s"
+            self.line = f"{changed} changed: {name}{what}, {now - began:.2f} s"
             self.line_until = now + COUNTS_S
         self.running, self.deploying = self.deploying, None
         self.said = ""

@@ -24,6 +24,7 @@ from eagleray._driver.target import CommandError
 from eagleray._driver.watch import Watcher
 from eagleray.serve import _log
 from eagleray.serve.config import HTTPOptions
+from eagleray.serve.exceptions import RayServeException
 
 if TYPE_CHECKING:
     from eagleray._driver.session import Session
@@ -84,7 +85,7 @@ class Serving:
                 _log.logger().warning("%s", self._sources.warnings)
             while True:
                 self._turn(session)
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, RayServeException) as error:
             raise CommandError(str(error)) from None
         finally:
             for loader in (self._ahead, *(one.loader for one in self._served.values()), *self._ending):
@@ -108,7 +109,7 @@ class Serving:
         self._begin_loads()
         if self._watcher is not None:
             self._look(session, self._watcher)
-        elif not any(one.loader or one.waiting for one in self._served.values()):
+        elif not any(one.loader or one.waiting or one.deploying for one in self._served.values()):
             self._deploy_all(session)
 
     def _pause(self) -> float:
@@ -218,7 +219,7 @@ class Serving:
         self._fail(served, f"{served.order['target']} cannot be loaded: {error}")
 
     def _deploy_all(self, session: Session) -> None:
-        """Everything has loaded, or has failed to."""
+        """Everything has loaded, or come up, or has failed to."""
         if self._failures:
             shown = "".join(error.shown for error in self._failures)
             raise CommandError("\n".join(map(str, self._failures)), self._failures[0].code, shown)
@@ -233,7 +234,9 @@ class Serving:
         try:
             # Of the first, the controller's own words: what was there before may go on.
             deployed = session.deploy(built, tell=not any(one.changed for one in loaded))
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, RayServeException) as error:
+            if self._watcher is None:
+                raise CommandError(str(error)) from None
             for one in loaded:
                 self._fail(one, str(error))
             return
@@ -241,7 +244,7 @@ class Serving:
         refused = list(map(str, deployed.refused))
         for one, what in zip(loaded, built, strict=True):
             if taken.get(one.order["name"]) == what.spec["revision"]:
-                one.deploying = what.spec
+                one.deploy(what.spec)
             else:
                 self._fail(one, refused.pop(0))
 
@@ -253,7 +256,7 @@ class Serving:
             return
         try:
             settled = session.settled(wanted)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, RayServeException):
             return  # the controller is away for a moment
         for name, status in settled.items():
             served = self._served[name]
@@ -272,7 +275,7 @@ class Serving:
             if served.line and served.running is not None:
                 try:
                     served.say_line(session.counted(name, served.running["revision"]))
-                except (OSError, RuntimeError):
+                except (OSError, RuntimeError, RayServeException):
                     served.say_line(None)  # the controller is away for a moment
 
     def _fail(self, served: Served, message: str, shown: str = "") -> None:
