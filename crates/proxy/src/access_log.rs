@@ -15,6 +15,9 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// What one line says.
 pub(crate) struct Line<'a> {
     pub(crate) request_id: &'a [u8],
+    /// Whose route it is; empty: no application's. In JSON only.
+    pub(crate) application: &'a str,
+    pub(crate) deployment: &'a str,
     pub(crate) method: &'a str,
     pub(crate) route: &'a str,
     pub(crate) status: u16,
@@ -88,6 +91,15 @@ impl AccessLog {
         let buffer = &mut self.buffer;
         buffer.extend_from_slice(b"\",\"component_name\":\"proxy\",\"request_id\":");
         push_json_string(buffer, &String::from_utf8_lossy(line.request_id));
+        for (key, name) in [
+            (&b",\"application\":"[..], line.application),
+            (b",\"deployment\":", line.deployment),
+        ] {
+            if !name.is_empty() {
+                buffer.extend_from_slice(key);
+                push_json_string(buffer, name);
+            }
+        }
         buffer.extend_from_slice(b",\"route\":");
         push_json_string(buffer, line.route);
         buffer.extend_from_slice(b",\"serve_access_log\":true,\"message\":");
@@ -195,6 +207,8 @@ mod tests {
     fn line(status: u16) -> Line<'static> {
         Line {
             request_id: b"abc",
+            application: "flowers",
+            deployment: "",
             method: "GET",
             route: "/iris",
             status,
@@ -238,7 +252,7 @@ mod tests {
         assert_eq!(
             text,
             "{\"levelname\":\"INFO\",\"asctime\":\"1970-01-01T00:00:01.500Z\",\"component_name\":\"proxy\",\
-             \"request_id\":\"abc\",\"route\":\"/a\\\"b\\n\",\"serve_access_log\":true,\
+             \"request_id\":\"abc\",\"application\":\"flowers\",\"route\":\"/a\\\"b\\n\",\"serve_access_log\":true,\
              \"message\":\"GET /a\\\"b\\n 500 12.3ms\"}\n"
         );
     }

@@ -97,8 +97,11 @@ impl Drop for Record {
         {
             return;
         }
+        let key = self.ingress.as_ref().map(|ingress| &ingress.key);
         self.shard.log(&Line {
             request_id: self.request_id.as_bytes(),
+            application: key.map_or("", |key| &key.application),
+            deployment: key.map_or("", |key| &key.deployment),
             method: if self.is_websocket {
                 "WS"
             } else {
