@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from eagleray._driver.sources import Sources
 
 #: Files that have not changed for so long are saved: an editor that saves several is taken at once.
-QUIET_S = 0.05
+QUIET_S = 0.03
 #: The same, when a file is gone or empty: it is being written.
 QUIET_OF_GAPS_S = 0.3
 #: Between two questions whether a deploy is up.
