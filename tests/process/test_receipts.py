@@ -139,6 +139,9 @@ def test_the_receipt_is_what_clients_have_counted(machine: Machine) -> None:
     assert set(load.outcomes) == set(fresh.outcomes) == {"200"}, (load.outcomes, fresh.outcomes)
     # One of the two replicas has died, and the WebSockets that it had.
     alive = [talk for talk in talks if talks_still(talk)]
+    for talk in talks:
+        if talk not in alive:
+            talk.socket.close()
     closed, stays = alive[1:], alive[:1]
     for talk in closed:
         talk.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_receipts import ask
 
-from machine import Machine, eventually, request
+from machine import PATIENCE, Machine, eventually, request
 
 APP = """
 import ctypes, time
@@ -20,8 +20,8 @@ api = FastAPI(docs_url="/pages")
 @serve.deployment
 @serve.ingress(api)
 class App:
-    @api.get("/{how}")
-    async def get(self, how: str):
+    @api.post("/{how}")
+    async def post(self, how: str):
         if how == "lock":
             stand_with_the_lock()
         if how == "sleep":
@@ -45,7 +45,7 @@ def deployment(machine: Machine) -> dict[str, Any]:
     return dict(found)
 
 
-@pytest.mark.parametrize(("how", "line"), [("lock", "stand_with_the_lock"), ("sleep", "in get")])
+@pytest.mark.parametrize(("how", "line"), [("lock", "stand_with_the_lock"), ("sleep", "in post")])
 def test_a_loop_that_does_not_turn_shows_its_stacks(machine: Machine, how: str, line: str) -> None:
     address = machine.start_resident()
     assert machine.serve(APP, run='serve.run(app, route_prefix="/a")').end() == 0
@@ -55,7 +55,9 @@ def test_a_loop_that_does_not_turn_shows_its_stacks(machine: Machine, how: str, 
     path = f"/api/v1/replicas/{replica['replica_id']}/stack"
     assert "most recent call first" in ask(machine, "POST", path)["stacks"]
 
-    threading.Thread(target=lambda: request("GET", f"{address}/a/{how}", seconds=5), daemon=True).start()
+    # What is repeated when its replica dies would stand there again.
+    asking = threading.Thread(target=lambda: request("POST", f"{address}/a/{how}"), daemon=True)
+    asking.start()
     eventually(lambda: line in ask(machine, "POST", path)["stacks"], "it stands there")
     reasons = eventually(lambda: deployment(machine)["why"], "its status says why")
     assert reasons is not None
@@ -63,6 +65,7 @@ def test_a_loop_that_does_not_turn_shows_its_stacks(machine: Machine, how: str, 
     assert (reason["code"], reason["replica_id"]) == ("loop_hung", replica["replica_id"])
     assert "app.py:" in reason["sentence"], reason
     os.kill(replica["pid"], signal.SIGKILL)
+    asking.join(PATIENCE)
     eventually(lambda: not deployment(machine)["why"], "its successor is well")
     (dead,) = deployment(machine)["dead_replicas"]
     assert dead["replica_id"] == replica["replica_id"]

@@ -300,3 +300,21 @@ fn an_application_that_moves_says_where_it_is_until_then() {
     assert_eq!(why.code, "not_routed");
     says(why, &["still reachable at /a", "not at /b"]);
 }
+
+#[test]
+fn a_death_that_was_made_good_is_no_reason_any_more() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run_for(Duration::from_secs(2));
+    world.behaviours.insert("v1".into(), Behaviour::StartHangs);
+    let id = world.running("v1")[0].clone();
+    world.kill(&id);
+    world.run();
+    says(
+        &world.reason("replicas_fail"),
+        &["1 replica failed", "SIGKILL"],
+    );
+    world.behaviours.clear();
+    world.run_for(Duration::from_secs(1));
+    assert!(world.codes().is_empty(), "{:?}", world.codes());
+}

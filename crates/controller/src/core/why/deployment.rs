@@ -48,6 +48,11 @@ fn starts_fail(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
     if attempts.failures == 0 && attempts.crash_loop.is_none() {
         return None;
     }
+    // Failures are remembered for the pauses between starts; those that were made good are nobody's concern.
+    let is_whole = deployment.running(target) == deployment.wanted_of(target) as usize;
+    if is_whole && attempts.proven && attempts.crash_loop.is_none() {
+        return None;
+    }
     let last = gist(&attempts.last_error);
     let limit = deployment.round_of(target).limit();
     let next = next_start(deployment, attempts, target.version(), moment);
