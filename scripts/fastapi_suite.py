@@ -7,6 +7,9 @@ that two runs as ASGI answer differently is named and left out. FASTAPI_VERSION 
 without it, the one that is installed. FASTAPI_TESTS are the tests, by default all; FASTAPI_WORKERS how many run at
 once.
 
+With FASTAPI_TRUST=1 a version is tried whose functions are not known yet; when there is no difference, what
+`framework.hashes()` says with it may be added to `_hashes.py`.
+
 It prints how many tests and requests there were, how many requests a compiled route answered, why the others were not,
 and each difference. It ends with an error if there is one.
 """

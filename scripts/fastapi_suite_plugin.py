@@ -65,6 +65,8 @@ class Recorder:
     async def serve(self, scope, receive, send, line):
         from eagleray._user_code.compiled import framework, serve
 
+        if os.environ.get("FASTAPI_TRUST"):
+            framework.differences = list
         if self.app.middleware_stack is None:
             self.app.middleware_stack = self.app.build_middleware_stack()
         if self.compiled is None or not self.compiled.is_current():

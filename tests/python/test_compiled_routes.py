@@ -672,30 +672,6 @@ def test_overrides_and_later_routes_are_seen():
     check(overridden, Sent("GET", "/"), compiled=False)
 
 
-def test_a_route_that_is_added_later_turns_the_table_off():
-    from eagleray._user_code.compiled import serve
-
-    app = plain([])
-    app.middleware_stack = app.build_middleware_stack()
-    compiled = serve.compile_routes(app)
-    scope = {"method": "GET", "path": "/dict", "root_path": ""}
-    assert compiled.find(scope) is not None
-    app.add_api_route("/later", lambda: 1)
-    assert compiled.find(scope) is None
-    assert compiled.why_not(scope) == "changed after the start"
-
-
-def test_an_unknown_fastapi_is_called_as_asgi(monkeypatch):
-    from eagleray._user_code.compiled import framework, serve
-
-    monkeypatch.setitem(framework.PASSED, "solve_dependencies", [])
-    app = plain([])
-    app.middleware_stack = app.build_middleware_stack()
-    compiled = serve.compile_routes(app)
-    assert compiled.plans == []
-    assert "solve_dependencies" in compiled.reason
-
-
 def test_a_client_that_leaves_ends_both_alike():
     """The task is cancelled while the endpoint waits: dependencies are left in the same order."""
 

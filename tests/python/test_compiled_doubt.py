@@ -1,0 +1,53 @@
+"""Where it is not certain that nobody can tell, FastAPI routes are not compiled."""
+
+from fastapi import FastAPI
+
+
+def application() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/dict")
+    async def get_dict():
+        return {}
+
+    app.middleware_stack = app.build_middleware_stack()
+    return app
+
+
+def test_a_route_that_is_added_later_turns_the_table_off():
+    from eagleray._user_code.compiled import serve
+
+    app = application()
+    compiled = serve.compile_routes(app)
+    scope = {"method": "GET", "path": "/dict", "root_path": ""}
+    assert compiled.find(scope) is not None
+    app.add_api_route("/later", lambda: 1)
+    assert compiled.find(scope) is None
+    assert compiled.why_not(scope) == "changed after the start"
+
+
+def test_an_unknown_fastapi_is_called_as_asgi(monkeypatch):
+    from eagleray._user_code.compiled import framework, serve
+
+    monkeypatch.setattr(framework, "FILES", frozenset())
+    app = application()
+    assert serve.compile_routes(app).plans, "each function is known by itself"
+    monkeypatch.setitem(framework.PASSED, "solve_dependencies", [])
+    app = application()
+    compiled = serve.compile_routes(app)
+    assert compiled.plans == []
+    assert "solve_dependencies" in compiled.reason
+
+
+def test_a_function_that_was_replaced_is_noticed(monkeypatch):
+    from fastapi.dependencies import utils
+
+    from eagleray._user_code.compiled import framework
+
+    assert framework.differences() == []
+
+    async def solve_dependencies(**_):
+        return None
+
+    monkeypatch.setattr(utils, "solve_dependencies", solve_dependencies)
+    assert framework.differences() == ["solve_dependencies"]
