@@ -144,3 +144,47 @@ def test_events_go_on_over_controllers_and_nodes(machine: Machine) -> None:
     assert after[: len(before)] == before
     numbers = [one["number"] for one in after]
     assert numbers == sorted(set(numbers))
+
+
+CONFIG = """
+applications:
+- name: shop
+  import_path: shop:app
+  route_prefix: /
+  deployments:
+  - name: rank
+    num_replicas: {replicas}
+"""
+
+SHOP = """
+from eagleray import serve
+
+@serve.deployment
+def rank(request):
+    return "{text}"
+
+app = rank.bind()
+"""
+
+
+def test_a_rollback_brings_back_the_code_and_what_was_declared_with_it(machine: Machine) -> None:
+    address = machine.start_resident()
+    for replicas, text in ((1, "one"), (2, "two")):
+        machine.write("shop.yaml", CONFIG.format(replicas=replicas))
+        machine.write("shop.py", SHOP.format(text=text))
+        deployed = machine.cli("deploy", "shop.yaml", "--message", f"the {text}")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert "num_replicas: 2" in machine.cli("config").stdout
+    differs = machine.cli("diff", "shop", "--from", "r1", "--to", "r2")
+    assert "changed code: shop.py" in differs.stdout
+    assert "num_replicas 1 -> 2" in differs.stdout
+    kill_controller(machine)
+    (machine.work / "shop.py").write_text("this is not Python\n")
+    back = machine.cli("rollback", "shop", "--yes", "--message", "two is slow")
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert request("GET", address + "/").text == "one"
+    assert "num_replicas: 1" in machine.cli("config").stdout
+    newest, second, first = controller(machine).history("shop")
+    assert (newest["rollback_of"], newest["message"]) == (1, "two is slow")
+    assert (second["message"], second["source"], first["message"]) == ("the two", "declarative", "the one")
+    assert "they are the same" in machine.cli("diff", "shop", "--from", "r1", "--to", "r3").stdout
