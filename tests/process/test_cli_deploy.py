@@ -218,3 +218,24 @@ def test_scale_takes_numbers_and_steps(machine: Machine) -> None:
     assert machine.cli("scale", "shop/Nope", "1").returncode == 3
     assert machine.cli("scale", "nope/Rank", "1").returncode == 3
     assert machine.cli("scale", "shop/Rank", "many").returncode == 2
+
+
+def test_a_plan_says_what_would_change_and_is_done_exactly_or_not_at_all(machine: Machine) -> None:
+    address = start(machine, "shop shop:build", word="one")
+    assert machine.cli("deploy", "shop.yaml").returncode == 0
+    same = machine.cli("diff", "shop.yaml", "--exit-code")
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "nothing would change"), same.stdout
+    machine.write("shop.yaml", config("shop shop:build", word="two"))
+    planned = machine.cli("diff", "shop.yaml", "--exit-code")
+    assert planned.returncode == 11, planned.stdout + planned.stderr
+    assert "RESTART 1" in planned.stdout
+    assert request("GET", address + "/shop").text == "one", "a plan changes nothing"
+    plan = planned.stdout.split("--plan ")[1].strip()
+    machine.write("shop.yaml", config("shop shop:build", word="three"))
+    stale = machine.cli("deploy", "shop.yaml", "--plan", plan)
+    assert stale.returncode == 5, stale.stdout + stale.stderr
+    assert request("GET", address + "/shop").text == "one"
+    machine.write("shop.yaml", config("shop shop:build", word="two"))
+    done = machine.cli("deploy", "shop.yaml", "--plan", plan)
+    assert done.returncode == 0, done.stderr
+    assert request("GET", address + "/shop").text == "two"
