@@ -83,10 +83,9 @@ struct Entry {
 }
 
 pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
-    let api = Api::of(&arguments.place)?;
     let mut query = query(arguments);
     if !arguments.follow {
-        let lines = api.lines("/api/v1/logs", &borrowed(&query))?;
+        let lines = Api::of(&arguments.place)?.lines("/api/v1/logs", &borrowed(&query))?;
         for line in lines {
             let line = line.map_err(|error| broken(&error))?;
             if !tell(&line, arguments.json) {
@@ -97,16 +96,17 @@ pub(crate) fn run(arguments: &LogsArguments) -> Outcome {
     }
     interrupt::ends_with(String::new());
     query.push(("follow", "true".to_owned()));
-    follow(&api, query, arguments.json)
+    follow(&arguments.place, query, arguments.json)
 }
 
-/// A connection that is lost is made again, and goes on where it was.
-fn follow(api: &Api, mut query: Vec<(&'static str, String)>, as_json: bool) -> Outcome {
+/// A connection that is lost is made again, and goes on where it was. The node is looked for anew each time: one that was
+/// restarted has another token, and may have another port.
+fn follow(place: &Where, mut query: Vec<(&'static str, String)>, as_json: bool) -> Outcome {
     let mut known = HashSet::new();
     let mut newest = now();
     let mut away = false;
     // That the node cannot be asked at all is said at once.
-    let mut lines = Some(api.lines("/api/v1/logs", &borrowed(&query))?);
+    let mut lines = Some(Api::of(place)?.lines("/api/v1/logs", &borrowed(&query))?);
     loop {
         for line in lines.take().into_iter().flatten() {
             let Ok(line) = line else {
@@ -127,12 +127,13 @@ fn follow(api: &Api, mut query: Vec<(&'static str, String)>, as_json: bool) -> O
         thread::sleep(AGAIN);
         query.retain(|(key, _)| !matches!(*key, "since" | "limit"));
         query.push(("since", (newest - OVERLAP_S).to_string()));
-        lines = match api.lines("/api/v1/logs", &borrowed(&query)) {
+        let asked = Api::of(place).and_then(|api| api.lines("/api/v1/logs", &borrowed(&query)));
+        lines = match asked {
             Ok(lines) => {
                 away = false;
                 Some(lines)
             }
-            Err(trouble) if trouble.exit == Exit::Unknown => {
+            Err(trouble) if matches!(trouble.exit, Exit::Unknown | Exit::Missing) => {
                 if !away {
                     complain(&format!(
                         "{}; what is written meanwhile is shown when it is back",
