@@ -172,6 +172,8 @@ def count(python, deployments, requests):
         "checkpoint": str(scratch / "checkpoint"),
         "proxy": PROXY_OPTIONS,
         "node_id": "bench",
+        "control_address": "",
+        "http_options": {},
     }
     environment = {
         **os.environ,
