@@ -51,6 +51,9 @@ const HEALTH: &[&str] = &[
     "/api/local_raylet_healthz",
 ];
 
+/// Ends the node, and with it the controller that answers.
+const SHUTDOWN: &str = "/api/v1/shutdown";
+
 /// Of one connection, and not of the message (RFC 9110, 7.6.1), or settled between the client and this process.
 const OF_A_HOP: &[HeaderName] = &[
     header::CONNECTION,
@@ -155,6 +158,7 @@ impl Forward {
                 &["start it again: `eagleray start`"],
             );
         }
+        let asks_for_the_end = request.uri().path() == SHUTDOWN;
         let late = Arc::new(AtomicBool::new(false));
         match self.forward(request, &late).await {
             Ok(answer) => answer,
@@ -162,6 +166,10 @@ impl Forward {
                 StatusCode::REQUEST_TIMEOUT,
                 "the body did not come\n".to_owned(),
             ),
+            // The controller may be gone before it has said so.
+            Err(_) if asks_for_the_end && self.ending.load(Ordering::Relaxed) => {
+                json(StatusCode::ACCEPTED, &serde_json::json!({"ending": true}))
+            }
             Err(error) => {
                 tracing::debug!(%error, "a request is not forwarded");
                 self.away()
@@ -211,12 +219,17 @@ impl Forward {
 }
 
 fn unavailable(code: &str, message: &str, help: &[&str]) -> Answer {
-    let json = serde_json::json!({"code": code, "message": message, "where": "", "help": help});
-    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, json.to_string());
-    let headers = answer.headers_mut();
-    let value = http::HeaderValue::from_static;
-    headers.insert(header::CONTENT_TYPE, value("application/json"));
-    headers.insert(header::RETRY_AFTER, value("1"));
+    let object = serde_json::json!({"code": code, "message": message, "where": "", "help": help});
+    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, &object);
+    let soon = http::HeaderValue::from_static("1");
+    answer.headers_mut().insert(header::RETRY_AFTER, soon);
+    answer
+}
+
+fn json(status: StatusCode, object: &serde_json::Value) -> Answer {
+    let mut answer = text(status, object.to_string());
+    let json = http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
     answer
 }
 
