@@ -54,6 +54,7 @@ impl utoipa::Modify for Token {
 struct Always;
 
 const ALWAYS: &[(&str, &str)] = &[
+    ("400", "The request is wrong, and nothing was changed"),
     ("401", "No token, or a wrong one"),
     ("403", "`Host` or `Origin` is not this node"),
     ("503", "The controller is away; ask again in a moment"),
@@ -79,7 +80,9 @@ impl utoipa::Modify for Always {
                         .content("application/json", object)
                         .build();
                     let responses = &mut operation.responses.responses;
-                    responses.insert((*status).to_owned(), RefOr::T(response));
+                    responses
+                        .entry((*status).to_owned())
+                        .or_insert(RefOr::T(response));
                 }
             }
         }
