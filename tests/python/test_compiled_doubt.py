@@ -1,5 +1,7 @@
 """Where it is not certain that nobody can tell, FastAPI routes are not compiled."""
 
+import functools
+
 from fastapi import FastAPI
 
 
@@ -51,3 +53,49 @@ def test_a_function_that_was_replaced_is_noticed(monkeypatch):
 
     monkeypatch.setattr(utils, "solve_dependencies", solve_dependencies)
     assert framework.differences() == ["solve_dependencies"]
+
+
+def test_a_wrapper_that_shows_the_source_of_what_it_is_around_is_noticed(monkeypatch):
+    from fastapi import routing
+
+    from eagleray._user_code.compiled import framework
+
+    own = routing.serialize_response
+
+    @functools.wraps(own)
+    async def around(**given):
+        return await own(**given)
+
+    monkeypatch.setattr(routing, "serialize_response", around)
+    assert framework.differences() == ["serialize_response"]
+
+
+def test_a_proxy_that_shows_the_code_of_what_it_is_around_is_noticed(monkeypatch):
+    from fastapi import routing
+
+    from eagleray._user_code.compiled import framework
+
+    class Proxy:
+        """As packages make them that measure."""
+
+        def __init__(self, around):
+            self.__wrapped__ = around
+            self.__code__ = around.__code__
+
+        def __call__(self, *args, **kwargs):
+            return self.__wrapped__(*args, **kwargs)
+
+    monkeypatch.setattr(routing, "serialize_response", Proxy(routing.serialize_response))
+    assert framework.differences() == ["serialize_response"]
+
+
+def test_middleware_that_is_built_anew_after_the_start_is_called():
+    from eagleray._user_code.compiled import serve
+
+    app = application()
+    compiled = serve.compile_routes(app)
+    scope = {"method": "GET", "path": "/dict", "root_path": ""}
+    assert compiled.find(scope) is not None
+    app.middleware_stack = app.build_middleware_stack()
+    assert compiled.find(scope) is None
+    assert compiled.why_not(scope) == "changed after the start"

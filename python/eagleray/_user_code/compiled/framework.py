@@ -7,12 +7,14 @@ package that puts its own function in the place of one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import fastapi
@@ -169,6 +171,18 @@ def file_hash(name: str) -> str:
         return ""
 
 
+# What the standard library puts around a function that it makes a context manager of.
+_MANAGER = contextlib.asynccontextmanager(lambda: None).__code__  # type: ignore[arg-type,return-value]
+
+
+def _is_itself(function: Any) -> bool:
+    """Whether it is the function that its source shows, and none that instrumentation has put around it."""
+    # A proxy shows the code of what it is around, and a wrapper is unwrapped when its source is asked for.
+    if type(function) is not FunctionType:
+        return False
+    return "__wrapped__" not in vars(function) or function.__code__ is _MANAGER
+
+
 def _is_of_known_file(name: str, function: Any) -> bool:
     """Whether it is the function of that name in a file that is known as a whole, which is quicker to find out."""
     code = getattr(function, "__code__", None)
@@ -179,10 +193,10 @@ def differences() -> list[str]:
     """Names of functions whose source is not known; empty: all is as it was when the tests passed."""
     found = []
     for name, function in _relied_on().items():
-        if _is_of_known_file(name, function):
+        if _is_itself(function) and _is_of_known_file(name, function):
             continue
         try:
-            known = _hash(function) in PASSED.get(name, ())
+            known = _is_itself(function) and _hash(function) in PASSED.get(name, ())
         except (OSError, TypeError):
             known = False  # there is no source
         if not known:

@@ -51,7 +51,7 @@ async def enter(run: Run, call: Any, values: dict[str, Any], stack: AsyncExitSta
 
 def _cleanup_scope(run: Run) -> CancelScope:
     scopes: dict[AsyncExitStack, CancelScope] = run.scope.setdefault(_KEY, {})
-    stack = run.request_stack
+    stack, _ = run.stacks()
     found = scopes.get(stack)
     if found is None:
         found = scopes[stack] = stack.enter_context(CancelScope())

@@ -156,13 +156,13 @@ def plan_of(app: Any, route: Any, context: Any, inclusion: Any, probed: bool) ->
         probed: Whether routers that are included before it were asked whether they match.
     """
     seen = route if context is None else context
-    reason = _why_not(route, seen)
+    reason = _why_not(app, route, seen)
     if reason:
         return None, reason
     return Plan(app, seen, route, context, inclusion, probed), ""
 
 
-def _why_not(route: Any, seen: Any) -> str:
+def _why_not(app: Any, route: Any, seen: Any) -> str:
     if not framework.is_standard_handler(seen):
         limited = getattr(seen, "max_body_size", None) is not None
         return "body size limit" if limited else "own request handler"
@@ -172,6 +172,6 @@ def _why_not(route: Any, seen: Any) -> str:
     if seen.is_sse_stream or seen.is_json_stream or framework.is_generator(call) or framework.is_async_generator(call):
         return "streams its answer"
     is_form = seen.body_field and isinstance(seen.body_field.field_info, framework.params.Form)
-    if is_form and (getattr(route, "form_limits", None) or getattr(seen, "form_limits", None)):
+    if is_form and any(getattr(one, "form_limits", None) for one in (route, seen, *framework.watched(app.router))):
         return "form limits set"
     return ""

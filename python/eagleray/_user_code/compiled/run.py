@@ -63,8 +63,6 @@ class Run:
 
     # Of a plan that is `whole`.
     files: AsyncExitStack
-    request_stack: AsyncExitStack
-    function_stack: AsyncExitStack
 
     def __init__(self, plan: Plan, path_params: dict[str, Any], scope: dict[str, Any], exchange: Exchange) -> None:
         self.plan = plan
@@ -81,6 +79,9 @@ class Run:
         self.background: BackgroundTasks | None = None
         # Whether a part of the answer has been given to the server.
         self.started = False
+        # By which dependencies with `yield` are left: when the answer was sent, and before it is.
+        self.request_stack: AsyncExitStack | None = None
+        self.function_stack: AsyncExitStack | None = None
         self._request: Request | None = None
 
     @property
@@ -113,6 +114,15 @@ class Run:
             scope["fastapi"] = {"included_router": plan.inclusion, "effective_route_context": plan.context}
         elif plan.probed:
             scope["fastapi"] = {}
+
+    def stacks(self) -> tuple[AsyncExitStack, AsyncExitStack]:
+        """Those of the request and of the function; one that the plan did not foresee is made, and left like others."""
+        of_request, of_function = self.request_stack, self.function_stack
+        if of_request is None:
+            of_request = self.request_stack = AsyncExitStack()
+        if of_function is None:
+            of_function = self.function_stack = AsyncExitStack()
+        return of_request, of_function
 
     def sub_response(self) -> Response:
         """What user code sets headers, cookies and a status on."""

@@ -28,6 +28,7 @@ class Compiled:
         self.reason = reason
         self._app = app
         self._router = app.router
+        self._stack = app.middleware_stack
         self._table = None if reason else Table(app)
         if self._table is None:
             return
@@ -94,7 +95,10 @@ class Compiled:
         """Whether the application is as it was when its routes were compiled."""
         if self._table is None:
             return False
-        if not self._telemetry_is_off() or self._app.root_path or self._app.router is not self._router:
+        app = self._app
+        if not self._telemetry_is_off() or app.root_path or app.router is not self._router:
+            return False
+        if app.middleware_stack is not self._stack:
             return False
         for router, routes, count, version in self._watched:
             if router.routes is not routes or len(routes) != count or _version(router) != version:
@@ -104,6 +108,8 @@ class Compiled:
     async def run(self, plan: Plan, path_params: dict[str, Any], scope: dict[str, Any], exchange: Exchange) -> None:
         """Answers a request; what it raises is what the application would raise."""
         run = Run(plan, path_params, scope, exchange)
+        if not self.is_whole:
+            run.fill_scope()  # middleware looks at it too, when the answer comes
         if plan.whole:
             await self._run_whole(run)
             return
@@ -111,7 +117,7 @@ class Compiled:
             if plan.enters:
                 await _enter_and_answer(run)
             else:
-                await reply.send(run, await _made(run))
+                await _answer(run)
         except Exception as error:
             await errors.handle(self._layers, run, error)
 
@@ -182,6 +188,30 @@ class Messages:
         await self.send({"type": "http.response.body", "body": body})
 
 
+async def _answer(run: Run) -> None:
+    """Without exit stacks, unless a dependency has put one with `yield` in the place of a later one."""
+    failure = None
+    try:
+        made = await _made(run)
+    except BaseException as error:
+        if run.request_stack is None:
+            raise
+        failure = error
+    if run.request_stack is None:
+        await reply.send(run, made)
+        return
+    of_request, of_function = run.stacks()
+    sent = False
+    async with of_request:
+        async with of_function:
+            if failure is not None:
+                raise failure
+        await reply.send(run, made)
+        sent = True
+    if not sent:
+        raise await framework.swallowed_error()
+
+
 async def _enter_and_answer(run: Run) -> None:
     """With the exit stacks that are used, where user code cannot look at them."""
     sent = False
@@ -190,11 +220,27 @@ async def _enter_and_answer(run: Run) -> None:
             async with AsyncExitStack() as run.function_stack:
                 made = await _made(run)
         else:
-            made = await _made(run)
+            made = await _made_and_left(run)
         await reply.send(run, made)
         sent = True
     if not sent:
         raise await framework.swallowed_error()
+
+
+async def _made_and_left(run: Run) -> Any:
+    """What is to be answered, when what is left early has been; the plan knows of nothing such."""
+    failure = None
+    try:
+        made = await _made(run)
+    except BaseException as error:
+        if run.function_stack is None:
+            raise
+        failure = error
+    if run.function_stack is not None:
+        async with run.function_stack:
+            if failure is not None:
+                raise failure
+    return made
 
 
 def _version(router: Any) -> Any:

@@ -70,10 +70,11 @@ def _overridden(node: Node, run: Run) -> Node:
 
 async def _call(node: Node, run: Run, values: dict[str, Any], *, in_function: bool) -> Any:
     if node.kind == GENERATOR:
-        stack = run.function_stack if in_function else run.request_stack
+        of_request, of_function = run.stacks()
+        stack = of_function if in_function else of_request
         if node.is_async_generator and node.concurrency is None:
             return await generators.enter(run, node.call, values, stack)
-        run.scope["fastapi_inner_astack"] = run.request_stack
+        run.scope["fastapi_inner_astack"] = of_request
         return await framework.enter_generator(
             request=run.request, dependant=node.dependant, stack=stack, sub_values=values
         )
