@@ -10,7 +10,7 @@ use super::{
     Core,
     command::Level,
     effect::Answer,
-    event::{CallId, Origin, Source},
+    event::{CallId, Origin, Request, Source},
     http_options::warning,
     outbox::{About, EventLevel},
     planning::judged,
@@ -226,7 +226,8 @@ impl Core {
                 failure,
                 ..Built::default()
             };
-            if self.plannings.on_built(&built) {
+            // Its result has come and is about to be durable: that is how it ended.
+            if self.plannings.on_built(&built) || self.is_saving_result_of(*build) {
                 return;
             }
         }
@@ -242,6 +243,19 @@ impl Core {
                 self.say_failed(application, failure);
             }
         }
+    }
+
+    /// Whether what this build has said is with the store, or waits for it.
+    fn is_saving_result_of(&self, build: u64) -> bool {
+        let waits = self
+            .requests
+            .iter()
+            .any(|(_, request)| matches!(request, Request::Built(built) if built.build == build));
+        waits
+            || self
+                .saving
+                .as_ref()
+                .is_some_and(|saving| saving.ends_build(build))
     }
 
     fn say_failed(&mut self, application: &str, failure: &Failure) {

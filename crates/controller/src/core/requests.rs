@@ -40,6 +40,19 @@ pub(super) enum Saving {
     Learnt,
 }
 
+impl Saving {
+    /// Whether it is the result of this build.
+    pub(super) fn ends_build(&self, number: u64) -> bool {
+        let Self::Requested(pending) = self else {
+            return false;
+        };
+        let Change::Declared { step, .. } = &pending.change else {
+            return false;
+        };
+        matches!(step, Step::Built { build, .. } | Step::Failed { build, .. } if *build == number)
+    }
+}
+
 impl Core {
     pub(super) fn on_request(&mut self, call: CallId, request: Request) {
         if self.requests.len() < REQUESTS_QUEUED && !self.waits.is_full() {

@@ -419,3 +419,27 @@ fn environment_variables_are_not_shown() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_build_that_ends_while_its_result_is_being_saved_has_not_failed() {
+    for saves_another in [false, true] {
+        let mut world = World::new(1);
+        world.apply(apply(vec![config("a", 1)]));
+        world.run();
+        let id = world.builds.keys().next().unwrap().clone();
+        if saves_another {
+            world.apply(Apply {
+                whole: false,
+                ..apply(vec![config("b", 1)])
+            });
+        }
+        world.built(done(1, simple("v1", 1)));
+        world.end_build(&id, "signal 9", "");
+        let exited = world.pending.pop_back().unwrap();
+        world.feed(exited);
+        world.run();
+        assert_eq!(world.deploy_state("a"), (1, "done".into()));
+        assert_eq!(world.status("a").status, "RUNNING");
+        assert_eq!(world.stored.root, world.core.books.desired.root());
+    }
+}
