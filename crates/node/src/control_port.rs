@@ -4,7 +4,10 @@
 //! so, and no refused connection. What may be asked, and by whom, is judged where the answer is made (`crates/rest`).
 //! It runs on a thread of its own, so that whoever reads megabytes here never holds up the node's loop. Bounds:
 //! [`CONNECTIONS`] at once (further ones wait in the backlog); a head comes within [`HEAD_WITHIN`], which is also how long a
-//! connection may be idle; each part of a body within [`PART_WITHIN`]; and bodies pass through, part by part.
+//! connection may be idle; each part of a body within [`PART_WITHIN`]; bodies pass through, part by part; and a client takes
+//! something of its answer within [`TAKES_WITHIN`], or its connection ends.
+
+mod taking;
 
 use std::{
     io,
@@ -34,9 +37,12 @@ use tokio::{
     time::{self, Instant, Sleep},
 };
 
+use taking::Taking;
+
 const CONNECTIONS: usize = 256;
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const PART_WITHIN: Duration = Duration::from_secs(30);
+const TAKES_WITHIN: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 64 * 1024;
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 /// A plan is answered when everything is built that must be. Handlers have limits of their own below this.
@@ -138,7 +144,7 @@ impl Forward {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
             .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Taking::new(stream, TAKES_WITHIN)), service);
         if let Err(error) = served.await {
             tracing::debug!(%error, "a connection to the control port broke");
         }
