@@ -2,7 +2,7 @@
 
 Pages name the ports 8000 and 8265, the home `/home/you`, the project `/home/you/project` and the run directory
 `/run/user/1000/eagleray`; commands and files get those of the test, and what is printed is turned back. Times, process
-ids and durations count as equal.
+ids and durations count as equal; `...` in a page stands for the rest of what differs.
 """
 
 import contextlib
@@ -25,6 +25,10 @@ PORTS = ("8000", "8001", "8265")
 END = "=== end of the command, status"
 VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d+"), "TIME"),
+    (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?\b"), "TIME"),
+    (re.compile(r"\b(today|yesterday) +\d\d:\d\d\b"), "DAY"),
+    # In columns, a longer time has fewer spaces before it.
+    (re.compile(r" +\d+\.\d s\b"), " N s"),
     (re.compile(r"\bprocess \d+"), "process N"),
     (re.compile(r"\d+(\.\d+)? ?ms\b"), "N ms"),
     (re.compile(r"\blast_deployed_time_s: [\d.]+"), "last_deployed_time_s: N"),
@@ -54,6 +58,8 @@ class Reader:
             stand_in.chmod(0o755)
         machine.environment |= {
             "HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+            "USER": "you",
             "XDG_STATE_HOME": "",
             "EAGLERAY_SERVE_DEFAULT_HTTP_PORT": self.here["8000"],
             "EAGLERAY_CONTROL_PORT": self.here["8265"],

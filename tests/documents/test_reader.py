@@ -26,6 +26,8 @@ def reader(machine: Machine) -> Iterator[Reader]:
         ("console", "$ echo one\none\ntwo\n", "where the page shows:\none\ntwo"),
         ("console", "$ echo a.c\na...d\n", "where the page shows"),
         ("console", "$ no-such-command\n", "ended with status 127"),
+        ("console", "$ echo shop r1 FAILED after 0.4 s\nshop r1 RUNNING after 0.4 s\n", "where the page shows"),
+        ("console", "$ echo 12:00:00 built; echo up\n12:00:00 build\nup\n", "where the page shows"),
     ],
 )
 def test_what_a_page_shows_and_does_not_happen_is_found(reader: Reader, language: str, text: str, says: str) -> None:
@@ -41,6 +43,7 @@ def test_what_happens_as_the_page_shows_it_passes(reader: Reader) -> None:
         ("console", "$ printf 'a\\nb\\nc'\na\n...\nc\n$ printf x\\\ny\nxy\n"),
         ("console", "$ X=1\n$ echo $X; cd /tmp; pwd\n1\n/tmp\n"),
         ("console", "$ echo 2026-01-01 10:00:00,123 process 7\n2026-02-02 11:11:11,000 process 8\n"),
+        ("console", "$ echo up after 12.3 s, today 10:00\nup after 0.4 s, yesterday 23:59\n"),
         ("sh", "# says nothing\nsleep 60 &\nkill $!\n"),
     ):
         reader.follow(Block(1, language, text, ""))

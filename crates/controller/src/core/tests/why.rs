@@ -142,6 +142,21 @@ fn a_deploy_that_fails_says_what_serves_on() {
 }
 
 #[test]
+fn what_failed_is_not_what_serves_on_though_it_left_a_deployment_as_it_was() {
+    let two = |version| {
+        let deployments = vec![deployment("d", version, 1), deployment("e", "v1", 1)];
+        application("a", deployments)
+    };
+    let mut world = running(two("v1"));
+    world.behaviours.insert("v2".into(), Behaviour::StartFails);
+    world.deploy(two("v2"));
+    world.run_for(Duration::from_secs(60));
+    let why = &world.status("a").why[0];
+    assert_eq!(why.code, "rolled_back");
+    says(why, &["r2 did not come up", "r1 serves on"]);
+}
+
+#[test]
 fn a_crash_loop_says_when_the_next_start_is_and_what_ended_the_last() {
     let mut world = running(simple("v1", 1));
     world
