@@ -1,4 +1,4 @@
-"""`GET /api/v1/logs?request=ID` over a gigabyte of logs, as a client of a running node sees it.
+"""`GET /api/v1/logs?request=ID` and `eagleray logs --request ID` over a gigabyte of logs of a running node.
 
 The logs are those of requests, as proxies write them, and of replicas, in files of the size at which logs are turned
 over, with a few requests spread over all of them. The index is made as it always is, while they are written; how long
@@ -41,7 +41,7 @@ def main():
         command = [EAGLERAY, "start", "--http-port", "0", "--name", "bench"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         try:
-            found = measure(Path(work), chosen.mebibytes << 20)
+            found = measure(Path(work), chosen.mebibytes << 20, environment)
         finally:
             command = [EAGLERAY, "stop", "--name", "bench"]
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -53,8 +53,8 @@ def main():
     print(f"{'bar, ms':28} {BAR_MS:10.1f}")
 
 
-def measure(work, wanted):
-    """Numbers by name."""
+def measure(work, wanted, environment):
+    """Numbers by name: of requests, and of the command from its start to its end."""
     (record,) = work.glob("run/*/node.json")
     address = json.loads(record.read_text())["control_address"]
     token = (record.parent / "token").read_text().strip()
@@ -71,6 +71,14 @@ def measure(work, wanted):
         assert len(found) == lines, (request_id, len(found))
         return took
 
+    def command(request_id):
+        began = time.perf_counter()
+        asked = [EAGLERAY, "logs", "--request", request_id]
+        found = subprocess.run(asked, env=environment, check=True, stdout=subprocess.PIPE).stdout.splitlines()
+        took = 1000 * (time.perf_counter() - began)
+        assert len(found) == lines, (request_id, len(found))
+        return took
+
     began = time.perf_counter()
     first = ask(request_ids[0])
     index = logs / "index"
@@ -83,6 +91,7 @@ def measure(work, wanted):
     indexed = time.perf_counter() - began
     ask(request_ids[0])
     took = [ask(request_ids[number % len(request_ids)]) for number in range(ROUNDS)]
+    commands = [command(request_ids[number % len(request_ids)]) for number in range(ROUNDS)]
     return {
         "logs_MiB": written / 2**20,
         "before_ms": first,
@@ -90,6 +99,8 @@ def measure(work, wanted):
         "index_MiB": sum(path.stat().st_size for path in index.iterdir()) / 2**20,
         "median_ms": statistics.median(took),
         "worst_ms": max(took),
+        "command_median_ms": statistics.median(commands),
+        "command_worst_ms": max(commands),
     }
 
 

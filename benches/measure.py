@@ -219,6 +219,11 @@ def measure_startup():
     return script("startup", limit_s=900)
 
 
+def measure_control():
+    """Milliseconds of commands that look after a node, and of a search in its logs."""
+    return script("control", limit_s=900)
+
+
 def script(name, *arguments, limit_s=300):
     """What a script of this folder reports."""
     command = [str(own_python()), str(ROOT / "benches" / f"{name}.py"), *arguments]

@@ -8,24 +8,30 @@ from systems import CHUNKS_PER_RESPONSE, FASTAPI_ROWS, IRIS_TARGET_MS, MODES, PL
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of the benchmark: a value that must not be above (or below) a bound. None: not measured."""
+    """One bar of the benchmark: a value that must not be above (or below) a bound.
+
+    No value: not measured. No bound: the value is only told.
+    """
 
     work: str
     value: float | None
     relation: str
-    bound: float
+    bound: float | None
     note: str = ""
 
     @property
     def verdict(self):
         if self.value is None:
             return "skipped"
+        if self.bound is None:
+            return "told"
         met = self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
         return "met" if met else "MISSED"
 
     def row(self):
         value = "-" if self.value is None else f"{self.value:.2f}"
-        return (self.work, value, f"{self.relation} {self.bound:g}", self.verdict, self.note)
+        bound = "-" if self.bound is None else f"{self.relation} {self.bound:g}"
+        return (self.work, value, bound, self.verdict, self.note)
 
 
 class Results:
@@ -117,7 +123,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup):
+def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, control):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -170,6 +176,7 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, 
     found += body_bars(bodies)
     found += echo_bars(echoes)
     found += startup_bars(startup)
+    found += control_bars(control)
     found += baseline_bars(results, instructions)
     return found
 
@@ -264,6 +271,24 @@ def startup_bars(startup):
     yield Bar("run: iris, cold shell to the first 200, s", iris, "<=", 1.5)
     yield Bar("the same without the model's own import, s", iris - startup["model_s"], "<=", 1)
     yield Bar("reload, above a bare import, s", reload - startup["import_s"], "<=", 0.3, f"{reload:.2f} s in all")
+
+
+def control_bars(control):
+    """Commands from start to end. What it takes to import and to start anew is the application's, and has no bar."""
+    if not control:
+        return
+    many = control["status_of_many"]
+    for work, found, bound in (
+        ("status, ms", control["status"], 100),
+        (f"status of {many['replicas']:,} replicas, ms", many, 150),
+        ("deploy, build skipped, ms", control["deploy_unchanged"], 300),
+        ("deploy, one module changed, ms", control["deploy_changed"], None),
+    ):
+        note = f"worst {found['worst_ms']:.0f}, CPU of the command {found['command_cpu_ms']:.0f}"
+        yield Bar(work, found["median_ms"], "<=", bound, note)
+    logs = control["logs"]
+    note = f"worst {logs['command_worst_ms']:.0f}, over REST {logs['median_ms']:.0f}"
+    yield Bar(f"logs --request over {logs['logs_MiB']:,.0f} MiB, ms", logs["command_median_ms"], "<=", 200, note)
 
 
 def baseline_bars(results, instructions):

@@ -26,6 +26,7 @@ from measure import (
     measure_balance,
     measure_bodies,
     measure_cleanly,
+    measure_control,
     measure_echoes,
     measure_handles,
     measure_memory,
@@ -35,7 +36,9 @@ from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup")
+PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup", "control")
+# Those that need neither the load generator nor the limit program.
+WITHOUT_LOAD = ("handles", "asgi", "startup", "control")
 
 
 def options():
@@ -56,10 +59,11 @@ def options():
     return chosen
 
 
-def build():
-    """The generator and the limit program, and the model of our iris row."""
+def build(parts):
+    """The generator and the limit program, if a part needs them, and the model of our iris row."""
     packages = ["-p", "eagleray-bench-load", "-p", "eagleray-bench-limit"]
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", *packages], cwd=ROOT, check=True)
+    if not set(parts) <= set(WITHOUT_LOAD):
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", *packages], cwd=ROOT, check=True)
     if not iris_model("eagleray").exists():
         train("eagleray", own_python())
 
@@ -128,7 +132,7 @@ def commit():
 def main():
     chosen = options()
     machine.become_subreaper()
-    build()
+    build(chosen.only)
     systems = available(chosen.systems)
     eagleray = next((system for system in systems if system.name == "eagleray"), None)
     results = run_cells(chosen, systems if "cells" in chosen.only else [])
@@ -157,9 +161,13 @@ def main():
 
     echoes = attempt(part("echoes"), "messages of WebSockets, small and big", measure_echoes, {})
 
-    startup = attempt(part("startup"), "cold starts and reloads", measure_startup, {})
+    # A cold start is what `eagleray run` takes, a command as the others.
+    wanted = part("startup") or part("control")
+    startup = attempt(wanted, "cold starts and reloads", measure_startup, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup)
+    control = attempt(part("control"), "status, deploy and logs at a prompt", measure_control, {})
+
+    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup, control)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -183,6 +191,7 @@ def main():
         "bodies": bodies,
         "echoes": echoes,
         "startup": startup,
+        "control": control,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")
