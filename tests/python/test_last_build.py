@@ -149,3 +149,17 @@ def test_records_of_64_applications_are_kept(place: Place) -> None:
     assert len(names) == 64
     assert f"{6:032}.json" not in names
     assert place.find() is not None
+
+
+def test_a_package_that_was_installed_anew_in_the_same_version_is_another(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "site-packages"
+    (packages / "library-1.0.dist-info").mkdir(parents=True)
+    os.utime(packages, (1, 1))
+    monkeypatch.syspath_prepend(str(packages))
+    place.keep()
+    assert place.find() is not None
+    (packages / "library-1.0.dist-info").rmdir()
+    (packages / "library-1.0.dist-info").mkdir()
+    assert place.find() is None

@@ -10,6 +10,7 @@ What user code does to the process (threads, forks, exit functions) ends with it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -63,8 +64,9 @@ def main(paths: Paths) -> NoReturn:
         os._exit(0)  # a child of the user's code that came back here
     took = round((time.monotonic() - began) * 1000)
     code = _say(asked, result, took)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
     os._exit(code)  # threads of the user's may never end
 
 
@@ -158,14 +160,20 @@ def _said(kind: str, message: str, place: str, help_: str, shown: str) -> dict[s
     if len(message) > _MOST_SHOWN:
         message = f"{message[:_MOST_SHOWN]} ..."
     whole = f"{shown.rstrip()}\n{message}" if shown else message
-    return {"code": kind, "message": whole, "place": place, "help": help_}
+    return {"code": kind, "message": _sendable(whole), "place": _sendable(place), "help": _sendable(help_)}
+
+
+def _sendable(text: str) -> str:
+    """Without halves of characters, as names of files may have them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _say(asked: dict[str, Any], result: Result, took: int) -> int:
     """Stores what is needed and tells the controller. Returns the exit status."""
     if result.failure is not None:
         # For the log, which has what was printed before.
-        sys.stderr.write(f"{result.failure['message']}\n")
+        with contextlib.suppress(Exception):  # it may be closed, or the user's own
+            sys.stderr.write(f"{result.failure['message']}\n")
     answer = {
         "build": asked["build"],
         "spec": result.spec,

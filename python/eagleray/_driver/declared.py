@@ -41,7 +41,13 @@ def merged(
         ValueError: all that is wrong: deployments that the code does not have, options that contradict each other.
     """
     options = {name: stated(config) for name, config in code.items()}
+    # One value, of which JSON does not keep everything; where the config has none, it stays as it was written.
+    own = {
+        name: code[name].user_config for name, found in options.items() if found.pop("user_config", None) is not None
+    }
     answer = json.loads(_core.merge_config(json.dumps(application), json.dumps(options)))
+    for name, value in own.items():
+        answer["deployments"][name].setdefault("user_config", value)
     over = {name: configure(DeploymentConfig(), answer["deployments"][name]) for name in code}
     return over, answer["warnings"]
 

@@ -1,8 +1,9 @@
 """What the last good build of an application has read, so that the next need not import what is as it was.
 
 A build is a function of: the config with its args, the directory, the search path, the interpreter, the environment,
-the versions of what is installed, and the files that were captured. Beside the files stand the lists of what is next to
-them, since a new file may be one that is imported. If all are as they were, so is the result, which is kept too.
+the versions of what is installed and when something was installed last, and the files that were captured. Beside the
+files stand the lists of what is next to them, since a new file may be one that is imported. If all are as they were, so
+is the result, which is kept too.
 
 What is not seen is data: a file that a module reads while it is imported. `rebuild` is for that. Code that was too much
 to be captured is always imported.
@@ -35,7 +36,7 @@ class LastBuild:
         name = hashlib.sha256(asked["application"].encode()).hexdigest()[:32]
         self._path = f"{self._directory}/{name}.json"
         self._blobs = asked["blobs"]
-        self._packages = _hash(capture.installed_distributions())
+        self._packages = _hash([capture.installed_distributions(), _installed_at()])
         own = {name: value for name, value in os.environ.items() if not name.startswith(("EAGLERAY_", "SPT_"))}
         self._key = _hash([
             asked["application"], asked["config"], asked["app_directory"], asked["environment"], own,
@@ -107,6 +108,16 @@ def _beside(files: dict[str, str]) -> dict[str, str]:
     """By directory that has a captured file: a hash over what may be imported from there."""
     directories = sorted({os.path.dirname(path) for path in files})  # noqa: PTH120
     return {directory: _hash(_importable(directory)) for directory in directories}
+
+
+def _installed_at() -> dict[str, int]:
+    """When something was last installed or removed, by directory: a package may come anew in the same version."""
+    found = {}
+    for directory in sys.path:
+        if os.path.basename(directory) in {"site-packages", "dist-packages"}:  # noqa: PTH119
+            with contextlib.suppress(OSError):
+                found[directory] = os.stat(directory).st_mtime_ns  # noqa: PTH116
+    return found
 
 
 def _importable(directory: str) -> list[str]:
