@@ -76,7 +76,12 @@ pub use crate::books::{
     revision::Revision,
 };
 use crate::{
-    books::{Books, deployment::Deployment, desired::Desired, events::Events},
+    books::{
+        Books,
+        deployment::Deployment,
+        desired::{Change, Desired},
+        events::Events,
+    },
     store::checkpoint::Loaded,
     targets::{ApplicationTargets, Targets},
 };
@@ -115,6 +120,8 @@ pub struct Core {
     listed: bool,
     /// Applications to look at before this event is over.
     touched: BTreeSet<String>,
+    /// Applications that wait for a prefix that another still has.
+    held: BTreeSet<String>,
     requests: VecDeque<(CallId, Request)>,
     saving: Option<Saving>,
     save_again_at: Option<Duration>,
@@ -137,6 +144,7 @@ impl Core {
             applied: 0,
             listed: false,
             touched: BTreeSet::new(),
+            held: BTreeSet::new(),
             requests: VecDeque::new(),
             saving: None,
             save_again_at: None,
@@ -327,8 +335,13 @@ impl Core {
     /// Decides for what was touched, and has routers told of it.
     fn publish(&mut self, now: Duration) {
         let mut changes = BTreeMap::new();
-        for name in mem::take(&mut self.touched) {
-            let targets = self.look_at(&name, now);
+        let mut touched = mem::take(&mut self.touched);
+        for name in &touched {
+            self.look_at(name, now);
+        }
+        touched.extend(self.move_routes(&touched));
+        for name in touched {
+            let targets = self.targets_of(&name);
             changes.insert(name, targets);
         }
         if let Some(update) = self.targets.update(changes) {
@@ -341,17 +354,46 @@ impl Core {
         self.touched.extend(self.books.applications.keys().cloned());
     }
 
-    /// Decides for one application. Returns what routers shall know of it; `None`: it is gone.
-    fn look_at(&mut self, name: &str, now: Duration) -> Option<ApplicationTargets> {
+    /// Has applications reachable where they shall be. Returns whose route is another now.
+    fn move_routes(&mut self, touched: &BTreeSet<String>) -> Vec<String> {
+        if touched.is_empty() {
+            return Vec::new();
+        }
+        let (moves, held) = routed::moves(&self.books, &(touched | &self.held));
+        self.held = held;
+        for change in &moves {
+            self.learn(change);
+        }
+        let name = |change| match change {
+            Change::Route { application, .. } => Some(application),
+            _ => None,
+        };
+        moves.into_iter().filter_map(name).collect()
+    }
+
+    /// Decides for one application.
+    fn look_at(&mut self, name: &str, now: Duration) {
         let Books {
             applications,
             desired,
             register,
             ..
         } = &mut self.books;
-        let application = applications.get_mut(name)?;
+        let Some(application) = applications.get_mut(name) else {
+            return;
+        };
         reconcile::reconcile(application, desired, register, now, &mut self.out);
         self.timers.set_of_application(application);
+    }
+
+    /// What routers shall know of an application; `None`: it is gone.
+    fn targets_of(&mut self, name: &str) -> Option<ApplicationTargets> {
+        let Books {
+            applications,
+            desired,
+            ..
+        } = &mut self.books;
+        let application = applications.get(name)?;
         let plan = desired.plan(name);
         if plan.is_none() && application.deployments.is_empty() {
             applications.remove(name);

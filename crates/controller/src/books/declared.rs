@@ -67,6 +67,15 @@ impl Declared {
         self.built.is_none() && self.failure.is_none()
     }
 
+    /// Where the application shall be reachable; empty: nowhere.
+    pub(crate) fn route_prefix(&self) -> String {
+        let config: serde_json::Value = serde_json::from_str(&self.config).unwrap_or_default();
+        match config.get("route_prefix") {
+            None => "/".to_owned(),
+            Some(stated) => stated.as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
     /// Whether a build of the one is a build of the other.
     pub(crate) fn builds_as(&self, other: &Self) -> bool {
         self.config == other.config && self.place == other.place

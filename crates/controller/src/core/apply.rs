@@ -13,7 +13,7 @@ use super::{
     event::{CallId, Origin, Request, Source},
     http_options::warning,
     outbox::{About, EventLevel},
-    planning::judged,
+    planning::{judged, leaves},
     requests::{deploy, unchanged},
     validate::api_error,
 };
@@ -108,7 +108,9 @@ impl Core {
             self.out
                 .event(EventKind::Build, EventLevel::Warning, about, warning);
         }
-        if let Err(failure) = judged(&self.books, &declared, &built) {
+        let all = &self.books.desired.declared;
+        let leaves = |other: &str, prefix: &str| leaves(all.get(other).into_iter(), other, prefix);
+        if let Err(failure) = judged(&self.books, &declared, &built, leaves) {
             let step = Step::Failed {
                 application,
                 build,

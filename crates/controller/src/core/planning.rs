@@ -214,7 +214,11 @@ fn planned(books: &Books, planning: &Planning) -> Planned {
             continue;
         };
         warnings.extend(built.warnings.iter().map(|text| format!("{name}: {text}")));
-        let mut one = match judged(books, declared, built) {
+        let leaves = |other: &str, prefix: &str| {
+            planning.applied.deleted.iter().any(|name| name == other)
+                || leaves(planning.applications.iter(), other, prefix)
+        };
+        let mut one = match judged(books, declared, built, leaves) {
             Ok(spec) => {
                 named.push(spec.revision.clone());
                 compare(before, Some(spec))
@@ -251,11 +255,12 @@ fn planned(books: &Books, planning: &Planning) -> Planned {
     }
 }
 
-/// What was built, if it may be deployed.
+/// What was built, if it may be deployed. `leaves`: whether another application is about to leave a prefix.
 pub(super) fn judged<'a>(
     books: &Books,
     declared: &Declared,
     built: &'a Built,
+    leaves: impl Fn(&str, &str) -> bool,
 ) -> Result<&'a ApplicationSpec, Failure> {
     if let Some(failure) = &built.failure {
         return Err(failure.clone());
@@ -268,9 +273,20 @@ pub(super) fn judged<'a>(
         return Err(refused(message));
     }
     validate(spec)
-        .and_then(|()| check_routes(books, spec))
+        .and_then(|()| check_routes(books, spec, |other| leaves(other, &spec.route_prefix)))
         .map_err(|error| refused(error.message))?;
     Ok(spec)
+}
+
+/// Whether one of these declares that `other` shall be reachable elsewhere, so that it is not in the way of who comes to
+/// `prefix`.
+pub(super) fn leaves<'a>(
+    mut declared: impl Iterator<Item = &'a Declared>,
+    other: &str,
+    prefix: &str,
+) -> bool {
+    let moves = |one: &Declared| one.failure.is_none() && one.route_prefix() != prefix;
+    declared.any(|one| one.application == other && moves(one))
 }
 
 fn refused(message: String) -> Failure {

@@ -10,7 +10,6 @@ use super::{
     outbox::Outbox,
     ranks,
     rollout::{self, Fleet, Member, Phase, Version, Want},
-    routed::route_reached,
 };
 use crate::books::{
     Register,
@@ -45,10 +44,6 @@ pub(super) fn reconcile(
     application
         .deployments
         .retain(|_, one| one.target.is_some() || one.serving.is_some() || !one.replicas.is_empty());
-    let plan = desired.plan(&application.name);
-    if let Some(change) = plan.and_then(|plan| route_reached(application, plan)) {
-        learn(desired, &change, out);
-    }
 }
 
 /// What has come true is in force at once.

@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    fn learn(&mut self, change: &Change) {
+    pub(super) fn learn(&mut self, change: &Change) {
         if self.books.desired.apply(change) {
             self.out.want_save();
         }

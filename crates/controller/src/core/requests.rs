@@ -121,7 +121,7 @@ impl Core {
         origin: Origin,
     ) -> Result<(), ApiError> {
         validate(&spec)?;
-        check_routes(&self.books, &spec)?;
+        check_routes(&self.books, &spec, |_| false)?;
         let step = Step::follow(&spec.name, &origin.config, &origin.node_options);
         let changes_declared = self.books.desired.declared.clone().apply(&step);
         let deployed = unchanged(&self.books, &spec);
@@ -290,15 +290,21 @@ pub(super) fn unchanged(books: &Books, spec: &ApplicationSpec) -> Option<Deploye
     })
 }
 
-/// No two applications at one prefix: neither where another is reachable now nor where it will be.
-pub(super) fn check_routes(books: &Books, spec: &ApplicationSpec) -> Result<(), ApiError> {
+/// No two applications at one prefix: neither where another is reachable now nor where it will be, unless that `leaves`.
+pub(super) fn check_routes(
+    books: &Books,
+    spec: &ApplicationSpec,
+    leaves: impl Fn(&str) -> bool,
+) -> Result<(), ApiError> {
     let prefix = spec.route_prefix.as_str();
     if prefix.is_empty() {
         return Ok(());
     }
     let taken = books.desired.plans().find(|(name, plan)| {
         let present = plan.route.as_ref().map(|route| route.prefix.as_str());
-        **name != spec.name && (plan.target.spec.route_prefix == prefix || present == Some(prefix))
+        let takes = **name != spec.name
+            && (plan.target.spec.route_prefix == prefix || present == Some(prefix));
+        takes && !leaves(name)
     });
     let Some((other, _)) = taken else {
         return Ok(());

@@ -1,11 +1,15 @@
 //! What routers shall know: from the core's books to [`ApplicationTargets`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eagleray_types::control::{DeploymentTarget, Route, VersionTarget};
+use eagleray_types::{
+    DeploymentKey,
+    control::{DeploymentTarget, Route, VersionTarget},
+};
 
 use crate::{
     books::{
+        Books,
         application::Application,
         deployment::Deployment,
         desired::{Change, Plan},
@@ -30,11 +34,64 @@ pub(super) fn application_targets(
     }
 }
 
-/// An application becomes reachable where the target says once the target's ingress can answer, or at once where nothing
-/// answers yet. `None`: that is not so yet.
-pub(super) fn route_reached(application: &Application, plan: &Plan) -> Option<Change> {
+/// Of these applications, those whose route changes now, and those that wait for a prefix that another still has. Whatever
+/// can move does so at once: so two change places, and at no time do two have one prefix.
+pub(super) fn moves(books: &Books, names: &BTreeSet<String>) -> (Vec<Change>, BTreeSet<String>) {
+    let reached = names.iter().filter_map(|name| {
+        let (application, plan) = (books.applications.get(name)?, books.plan(name)?);
+        let route = wanted_route(plan);
+        let moves = route != plan.route && is_route_reached(application, plan);
+        moves.then_some((name, route))
+    });
+    let mut moving: BTreeMap<&String, Option<Route>> = reached.collect();
+    let mut held = BTreeSet::new();
+    while let Some(name) = first_in_the_way(books, &moving) {
+        moving.remove(&name);
+        held.insert(name);
+    }
+    let change = |(name, route): (&String, Option<Route>)| Change::Route {
+        application: name.clone(),
+        route,
+    };
+    (moving.into_iter().map(change).collect(), held)
+}
+
+/// The first that would come to where another is, or comes.
+fn first_in_the_way(books: &Books, moving: &BTreeMap<&String, Option<Route>>) -> Option<String> {
+    let comes = |route: &Option<Route>| route.as_ref().map(|route| route.prefix.clone());
+    let mut taken: BTreeSet<String> = moving.values().filter_map(comes).collect();
+    if taken.is_empty() {
+        return None;
+    }
+    let stays = books
+        .desired
+        .plans()
+        .filter(|(name, _)| !moving.contains_key(name));
+    let stays: BTreeSet<String> = stays.filter_map(|(_, plan)| comes(&plan.route)).collect();
+    let mut movers = moving
+        .iter()
+        .filter_map(|(name, route)| Some((name, comes(route)?)));
+    movers
+        .find(|(_, prefix)| stays.contains(prefix) || !taken.remove(prefix))
+        .map(|(name, _)| (*name).clone())
+}
+
+/// Where an application shall be reachable.
+fn wanted_route(plan: &Plan) -> Option<Route> {
     let spec = &plan.target.spec;
-    let ingress = application.deployments.get(&spec.ingress)?;
+    let route = Route {
+        prefix: spec.route_prefix.clone(),
+        ingress: DeploymentKey::new(spec.name.as_str(), spec.ingress.as_str()),
+    };
+    Some(route).filter(|route| !route.prefix.is_empty())
+}
+
+/// An application becomes reachable where the target says once the target's ingress can answer, or at once where nothing
+/// answers yet.
+fn is_route_reached(application: &Application, plan: &Plan) -> bool {
+    let Some(ingress) = application.deployments.get(&plan.target.spec.ingress) else {
+        return false;
+    };
     let version = ingress.target.as_ref().map(VersionSpec::version);
     let answers = ingress
         .routable()
@@ -43,16 +100,7 @@ pub(super) fn route_reached(application: &Application, plan: &Plan) -> Option<Ch
     let nothing_answers = before
         .and_then(|before| application.deployments.get(before))
         .is_none_or(|old| old.serving.is_none() && old.routable().next().is_none());
-    (answers || nothing_answers).then(|| {
-        let route = Route {
-            prefix: spec.route_prefix.clone(),
-            ingress: ingress.key.clone(),
-        };
-        Change::Route {
-            application: application.name.clone(),
-            route: Some(route).filter(|route| !route.prefix.is_empty()),
-        }
-    })
+    answers || nothing_answers
 }
 
 fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {

@@ -182,3 +182,21 @@ fn no_more_than_eight_plans_are_made_at_a_time() {
     assert!(world.reply(calls[7]).is_none());
     assert!(world.error(calls[8]).1.contains("too many plans"));
 }
+
+#[test]
+fn a_plan_gives_the_place_of_what_goes_to_what_comes() {
+    let mut world = World::declared();
+    let mut other = application("b", vec![deployment("d", "w1", 1)]);
+    other.route_prefix = "/a".into();
+    let mut wanted = config("b", 1);
+    wanted.config = wanted.config.replace("\"/b\"", "\"/a\"");
+    let call = world.plan(apply(vec![wanted]));
+    world.run();
+    world.build_ends(|build| done(build, other));
+    let all = &world.planned(call).applications;
+    let said: Vec<_> = all
+        .iter()
+        .map(|one| (one.change.as_str(), &one.failure))
+        .collect();
+    assert_eq!(said, [("new", &None), ("delete", &None)]);
+}

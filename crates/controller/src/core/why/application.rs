@@ -125,7 +125,7 @@ fn not_routed(plan: &Plan, moment: Moment<'_>) -> Option<Why> {
         ),
         (Some(present), wanted) => format!(
             "It is still reachable at {present} and not at {wanted}, until a replica of {ingress} has come up in its \
-             newest revision."
+             newest revision and no other application is at {wanted}."
         ),
     };
     Some(moment.why("not_routed", None, sentence, String::new()))
