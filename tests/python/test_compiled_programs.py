@@ -1,9 +1,11 @@
 """What programs do with FastAPI beyond its routes, on compiled routes as on FastAPI's own."""
 
+import functools
 from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
+from fastapi.routing import request_response
 
 from both_paths import Sent, check
 
@@ -144,3 +146,61 @@ def test_limits_of_forms_are_heeded(where):
     headers = [("content-type", "application/x-www-form-urlencoded")]
     seen = check(make, Sent("POST", "/form", headers=headers, body=b"first=1&second=2"), compiled=False)
     assert seen.messages[0][0] == 400
+
+
+def around(function: Any, calls: list[Any]) -> Any:
+    """The function with another around it that has its name."""
+
+    @functools.wraps(function)
+    async def noted(*given: Any) -> Any:
+        calls.append("around")
+        return await function(*given)
+
+    return noted
+
+
+def wrap_answering(route: Any, calls: list[Any]) -> None:
+    route.app = around(route.app, calls)
+
+
+def wrap_handler(route: Any, calls: list[Any]) -> None:
+    route.app = request_response(around(route.get_route_handler(), calls))
+
+
+def wrap_handle(route: Any, calls: list[Any]) -> None:
+    route.handle = around(route.handle, calls)
+
+
+def note_matches(route: Any, calls: list[Any]) -> None:
+    own = route.matches
+
+    def matches(scope: Any) -> Any:
+        calls.append("matches")
+        return own(scope)
+
+    route.matches = matches
+
+
+def change_status(route: Any, calls: list[Any]) -> None:
+    route.status_code = 202
+
+
+def change_answer(route: Any, calls: list[Any]) -> None:
+    route.response_model_exclude_none = True
+
+
+@pytest.mark.parametrize(
+    "change", [wrap_answering, wrap_handler, wrap_handle, note_matches, change_status, change_answer]
+)
+def test_a_route_that_was_changed_by_hand_answers_as_it_does_then(change):
+    def make(calls: list[Any]) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/")
+        async def get() -> dict[str, Any]:
+            return {"a": None}
+
+        change(app.routes[-1], calls)
+        return app
+
+    check(make, Sent("GET", "/"), compiled=False)

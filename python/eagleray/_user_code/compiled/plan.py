@@ -163,7 +163,7 @@ def plan_of(app: Any, route: Any, context: Any, inclusion: Any, probed: bool) ->
 
 
 def _why_not(app: Any, route: Any, seen: Any) -> str:
-    if not framework.is_standard_handler(seen):
+    if not framework.is_standard_handler(route, seen):
         limited = getattr(seen, "max_body_size", None) is not None
         return "body size limit" if limited else "own request handler"
     call = seen.dependant.call

@@ -54,7 +54,7 @@ class Table:
 
     def _add(self, app: Any, route: Any, context: Any, inclusion: Any, probed: bool) -> None:
         kind = type(route)
-        if route is None:
+        if route is None or "matches" in vars(route):
             self.entries.append(None)
             return
         seen = route if context is None else getattr(context, "starlette_route", None) or context
