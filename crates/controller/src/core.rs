@@ -25,6 +25,7 @@ mod departure;
 mod effect;
 mod event;
 mod failures;
+mod fault;
 mod health;
 mod http_options;
 mod hung;
@@ -318,7 +319,7 @@ impl Core {
         self.begin_requests();
         if self.listed {
             self.publish(now);
-            if self.settle_records(now) {
+            if self.settle_records() {
                 self.publish(now);
             }
             let declared = self.books.desired.declared.building();

@@ -5,7 +5,10 @@
 //! revisions that records name are what can be gone back to: nothing else keeps the code of a revision that has
 //! neither runs nor shall run.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use eagleray_types::control::{Receipt, RevisionRecord};
 use prost::Message as _;
@@ -123,6 +126,38 @@ impl History {
 
     pub(crate) fn last(&self) -> Option<&Record> {
         self.0.last()
+    }
+
+    /// What served before the newest deploy. One that failed did not, nor one of an application that was then deleted.
+    pub(crate) fn before(&self) -> Option<&Record> {
+        let ran = |one: &&Record| one.outcome.verdict() == Verdict::Running;
+        let others = self.newest_first().skip(1);
+        others
+            .take_while(|one| one.outcome.verdict() != Verdict::Deleted)
+            .find(ran)
+    }
+
+    /// The number of the newest deploy that has each version of a deployment.
+    pub(crate) fn numbers(&self, deployment: &str) -> BTreeMap<&str, u64> {
+        let of = |record: &Record| {
+            let mut deployments = record.revision.spec.deployments.iter();
+            let found = deployments.find(|one| one.name == deployment);
+            found.map(|one| one.version.as_str())
+        };
+        self.0
+            .iter()
+            .filter_map(|record| Some((of(record)?, record.number())))
+            .collect()
+    }
+
+    /// What serves, or is about to.
+    pub(crate) fn serving(&self) -> Option<&Record> {
+        let last = self.last()?;
+        match last.outcome.verdict() {
+            Verdict::Failed | Verdict::RolledBack => self.before(),
+            Verdict::Deleted => None,
+            Verdict::Deploying | Verdict::Running | Verdict::Superseded => Some(last),
+        }
     }
 
     pub(crate) fn oldest_first(&self) -> impl Iterator<Item = &Record> {

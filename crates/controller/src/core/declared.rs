@@ -32,7 +32,7 @@ pub(super) fn show(
     let unbuilt = |state: &str| DeployStatus {
         deploy: declared.deploy,
         state: state.to_owned(),
-        from: plan.map_or(0, |plan| plan.history.last().map_or(0, Record::number)),
+        from: plan.map_or(0, |plan| plan.history.serving().map_or(0, Record::number)),
         began_at_s: declared.began_at_s,
         failure: declared.failure.clone(),
         printed: deploy.printed.clone(),

@@ -1,14 +1,12 @@
 //! What comes of a deploy is written into its record: that it is up, or why it is not, when that was, and what became of
 //! the requests that began meanwhile.
 
-use eagleray_types::control::{ApiError, Failure, History, RevisionRecord, Tallies};
+use eagleray_types::control::{ApiError, History, RevisionRecord, Tallies};
 use prost::Message as _;
 
 use super::{
-    Core,
-    clip::{IN_LOG, clip},
+    Core, fault,
     outbox::{About, EventLevel},
-    render::render,
     validate::api_error,
 };
 use crate::{
@@ -32,7 +30,7 @@ const LATE_S: f64 = 600.0;
 impl Core {
     /// Notices deploys that are up, or that have failed. First the proxies are told that requests count for them no more;
     /// when they have said what began until then, it is written into the record. Returns whether there is something to tell.
-    pub(super) fn settle_records(&mut self, now: std::time::Duration) -> bool {
+    pub(super) fn settle_records(&mut self) -> bool {
         let (mut settled, mut ended) = (Vec::new(), Vec::new());
         for (name, plan) in self.books.desired.plans() {
             let Some(application) = self.books.applications.get(name) else {
@@ -46,10 +44,7 @@ impl Core {
                 Some(ending) if shown => ending.clone(),
                 Some(_) => continue,
                 None => {
-                    let Some(outcome) = outcome(application, plan, shown, || {
-                        let status = render(application, &self.books, now, &self.out);
-                        clip(&status.message, IN_LOG).into_owned()
-                    }) else {
+                    let Some(outcome) = outcome(application, plan, shown) else {
                         continue;
                     };
                     let outcome = Outcome {
@@ -180,12 +175,7 @@ fn said(record: &Record, outcome: &Outcome) -> (EventLevel, String) {
 }
 
 /// What has come of the newest deploy; `None`: nothing new. `shown`: routers know of it.
-fn outcome(
-    application: &Application,
-    plan: &Plan,
-    shown: bool,
-    message: impl FnOnce() -> String,
-) -> Option<Outcome> {
+fn outcome(application: &Application, plan: &Plan, shown: bool) -> Option<Outcome> {
     let record = plan.history.last()?;
     let before = record.outcome.verdict();
     // A deploy that failed may come up later by itself; one that was up is not judged again.
@@ -201,11 +191,7 @@ fn outcome(
     if verdict == before {
         return None;
     }
-    let failure = (verdict != Verdict::Running).then(|| Failure {
-        code: "deploy_failed".to_owned(),
-        message: message(),
-        ..Failure::default()
-    });
+    let failure = (verdict != Verdict::Running).then(|| fault::failure(application));
     Some(Outcome {
         verdict: verdict.into(),
         failure,

@@ -36,7 +36,7 @@ pub(super) fn render(
     let deployments: Vec<_> = application
         .deployments
         .values()
-        .map(|one| render_deployment(one, moment))
+        .map(|one| render_deployment(one, plan, moment))
         .collect();
     let status = application.word(plan);
     let failing =
@@ -78,9 +78,9 @@ pub(super) fn render(
             .map(|last| last.entry.record.config.clone())
             .unwrap_or_default(),
         revision_number: last.map_or(0, Record::number),
-        deploy: last.map(|last| {
+        deploy: plan.zip(last).map(|(plan, last)| {
             let counts = books.tallies.counts(&application.name, last.number());
-            deploy::deploy(last, counts)
+            deploy::deploy(&plan.history, last, counts)
         }),
     }
 }
@@ -114,8 +114,15 @@ fn options(deployment: &Deployment) -> Option<DeploymentOptions> {
     Some(options)
 }
 
-fn render_deployment(deployment: &Deployment, moment: Moment<'_>) -> DeploymentStatus {
+fn render_deployment(
+    deployment: &Deployment,
+    plan: Option<&Plan>,
+    moment: Moment<'_>,
+) -> DeploymentStatus {
     let now = moment.now;
+    let numbers = plan.map_or_else(BTreeMap::new, |plan| {
+        plan.history.numbers(&deployment.key.deployment)
+    });
     let mut replica_states = BTreeMap::new();
     for replica in deployment.replicas.values() {
         *replica_states
@@ -156,9 +163,13 @@ fn render_deployment(deployment: &Deployment, moment: Moment<'_>) -> DeploymentS
         replicas: deployment
             .replicas
             .values()
-            .map(|one| replica::live(one, now))
+            .map(|one| replica::live(one, &numbers, now))
             .collect(),
-        dead_replicas: deployment.dead.iter().map(replica::dead).collect(),
+        dead_replicas: deployment
+            .dead
+            .iter()
+            .map(|one| replica::dead(one, &numbers))
+            .collect(),
         options: options(deployment),
         target_replicas: deployment
             .target

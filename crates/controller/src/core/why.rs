@@ -53,7 +53,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// What an error says in one line: of a traceback its last line, of anything else its first.
-fn gist(error: &str) -> String {
+pub(super) fn gist(error: &str) -> String {
     let mut lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = if error.contains("Traceback (most recent call last)") {
         lines.next_back()

@@ -46,7 +46,7 @@ pub(crate) struct Replica {
     pub(crate) node_id: Option<String>,
     /// Of a dead one: how it ended. Of one that starts: what it is doing.
     pub(crate) message: String,
-    /// Number of the revision that it was started for.
+    /// Number of the newest revision that has its version.
     pub(crate) revision_number: Option<u64>,
 }
 

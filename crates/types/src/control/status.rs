@@ -154,7 +154,7 @@ pub struct ReplicaStatus {
     /// Of a dead one: how it ended. Of one that starts: what it is doing.
     #[prost(string, tag = "9")]
     pub message: String,
-    /// Number of the revision that it was started for; 0: not known.
+    /// Number of the newest revision that has its version, so of the target if it is as wanted; 0: not known.
     #[prost(uint64, tag = "10")]
     pub revision_number: u64,
 }

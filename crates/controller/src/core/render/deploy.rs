@@ -3,7 +3,10 @@
 use eagleray_types::control::DeployStatus;
 
 use crate::{
-    books::{history::Record, tallies::Counts},
+    books::{
+        history::{History, Record},
+        tallies::Counts,
+    },
     core::event::Source,
     store::checkpoint::Verdict,
 };
@@ -20,7 +23,7 @@ pub(super) fn source(record: &Record) -> String {
 }
 
 /// How the newest deploy fares.
-pub(super) fn deploy(record: &Record, counts: Option<Counts>) -> DeployStatus {
+pub(super) fn deploy(history: &History, record: &Record, counts: Option<Counts>) -> DeployStatus {
     let state = match record.outcome.verdict() {
         Verdict::Deploying => "rolling",
         Verdict::RolledBack => "rolled_back",
@@ -30,7 +33,7 @@ pub(super) fn deploy(record: &Record, counts: Option<Counts>) -> DeployStatus {
     DeployStatus {
         state: state.to_owned(),
         number: record.number(),
-        from: record.number().saturating_sub(1),
+        from: history.before().map_or(0, Record::number),
         began_at_s: record.entry.record.deployed_at_s,
         failure: record.outcome.failure.clone(),
         receipt: Some(record.receipt(counts)),

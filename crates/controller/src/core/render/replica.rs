@@ -1,12 +1,17 @@
 //! One replica in the status: one that lives, and one that is gone.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use eagleray_types::control::ReplicaStatus;
 
 use crate::books::{dead::Dead, replica::Replica, replica_state::ReplicaState};
 
-pub(super) fn live(replica: &Replica, now: Duration) -> ReplicaStatus {
+/// `numbers`: of the newest revision that has a version.
+pub(super) fn live(
+    replica: &Replica,
+    numbers: &BTreeMap<&str, u64>,
+    now: Duration,
+) -> ReplicaStatus {
     ReplicaStatus {
         replica_id: replica.id.clone(),
         state: replica.state.word().to_owned(),
@@ -17,11 +22,11 @@ pub(super) fn live(replica: &Replica, now: Duration) -> ReplicaStatus {
         started_at_s: replica.started_at_s,
         node_id: replica.node.to_string(),
         message: doing(replica),
-        revision_number: 0,
+        revision_number: number(numbers, replica.spec.version()),
     }
 }
 
-pub(super) fn dead(dead: &Dead) -> ReplicaStatus {
+pub(super) fn dead(dead: &Dead, numbers: &BTreeMap<&str, u64>) -> ReplicaStatus {
     ReplicaStatus {
         replica_id: dead.id.clone(),
         state: ReplicaState::Stopped.word().to_owned(),
@@ -30,8 +35,13 @@ pub(super) fn dead(dead: &Dead) -> ReplicaStatus {
         started_at_s: dead.started_at_s,
         node_id: dead.node.to_string(),
         message: dead.end.clone(),
+        revision_number: number(numbers, &dead.version),
         ..ReplicaStatus::default()
     }
+}
+
+fn number(numbers: &BTreeMap<&str, u64>, version: &str) -> u64 {
+    numbers.get(version).copied().unwrap_or_default()
 }
 
 /// What a replica that starts is doing, or that was told to stop.

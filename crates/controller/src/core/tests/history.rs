@@ -40,6 +40,13 @@ fn a_deploy_is_recorded_with_its_number_its_times_and_what_changed() {
         results(&world.history("a")),
         [(2, "deploying"), (1, "running")]
     );
+    let mut of: Vec<u64> = world.status("a").deployments[0]
+        .replicas
+        .iter()
+        .map(|one| one.revision_number)
+        .collect();
+    of.sort_unstable();
+    assert!(of.starts_with(&[1]) && of.ends_with(&[2]), "{of:?}");
     world.behaviours.clear();
     world.run();
     let records = world.history("a");
@@ -93,7 +100,12 @@ fn a_deploy_that_does_not_come_up_is_rolled_back_or_failed() {
     let records = world.history("a");
     assert_eq!(results(&records), [(1, "failed")]);
     let failure = records[0].failure.as_ref().unwrap();
-    assert!(failure.message.contains("ValueError"), "{failure:?}");
+    assert_eq!(failure.code, "start_failed");
+    assert_eq!(
+        failure.message,
+        "d: 3 of 3 starts failed\nTraceback: ValueError"
+    );
+    assert_eq!(world.status("a").deploy.unwrap().from, 0);
     world.deploy(simple("v1", 1));
     world.run();
     world.deploy(simple("bad", 1));
@@ -102,12 +114,25 @@ fn a_deploy_that_does_not_come_up_is_rolled_back_or_failed() {
     assert_eq!(results(&world.history("a")), expected);
     assert_eq!(world.status("a").deploy.unwrap().state, "rolled_back");
     assert_eq!(world.running("v1").len(), 1);
+    // Two failures in a row: what serves is neither.
+    world
+        .behaviours
+        .insert("worse".into(), Behaviour::StartFails);
+    world.deploy(simple("worse", 1));
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(results(&world.history("a"))[0], (4, "rolled_back"));
+    let status = world.status("a");
+    assert_eq!(status.deploy.unwrap().from, 2);
+    assert_eq!(
+        status.why[0].sentence,
+        "r4 did not come up, so r2 serves on."
+    );
     // Back is where it ran.
     let call = world.rollback("a", "");
     world.run();
     assert!(!world.notes(call).is_empty());
     let records = world.history("a");
-    assert_eq!(results(&records)[0], (4, "running"));
+    assert_eq!(results(&records)[0], (5, "running"));
     assert_eq!(
         (records[0].rollback_of, records[0].source.as_str()),
         (2, "rollback")

@@ -78,12 +78,7 @@ fn failed(application: &Application, plan: &Plan, last: &Record) -> Option<Why> 
             format!("Correct it and deploy again. eagleray logs {name} shows what it printed."),
         ),
         Verdict::RolledBack => {
-            // Not this one, although deployments in which it changed nothing serve it already.
-            let serves = plan
-                .history
-                .newest_first()
-                .filter(|one| one.revision != last.revision)
-                .find(|one| plan.serving.values().any(|blob| *blob == one.revision));
+            let serves = plan.history.before();
             let serves = serves.map_or_else(
                 || "what ran before".to_owned(),
                 |one| format!("r{}", one.number()),
