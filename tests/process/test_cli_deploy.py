@@ -116,16 +116,46 @@ def test_what_does_not_come_up_is_told_in_a_screen_and_what_was_there_serves(mac
     failed = machine.cli("deploy", "shop.yaml")
     assert failed.returncode == 1
     assert "shop r2 did not come up. r1 serves" in failed.stderr
-    assert "no such model" in failed.stderr
-    assert len(failed.stderr.splitlines()) <= 40
+    assert "error[start_failed]: Broken: the constructor raised in 3 of 3 tries\n" in failed.stderr
+    assert "why      ValueError: no such model\n" in failed.stderr
+    assert "where    shop.py:20 in __init__\n" in failed.stderr, "as whoever stands there writes it"
+    assert failed.stderr.count("no such model") == 1
+    assert len(failed.stderr.splitlines()) <= 24
     assert request("GET", address + "/shop").text == "a"
 
     machine.write("shop.yaml", config("shop nothing:app"))
     not_built = machine.cli("deploy", "shop.yaml")
     assert not_built.returncode == 1
-    assert "shop was not built" in not_built.stderr
+    assert "shop was not built. r1 serves" in not_built.stderr, "not the one that failed before"
     assert "nothing" in not_built.stderr
     assert request("GET", address + "/shop").text == "a"
+
+
+def test_what_a_build_printed_is_no_second_time_its_failure(machine: Machine) -> None:
+    start(machine, "shop shop:app")
+    machine.write("shop.py", "print('hello')\nimport nothing_here\n")
+    failed = machine.cli("deploy", "shop.yaml")
+    assert failed.returncode == 1
+    assert "error[import_failed]: module 'shop' cannot be imported\n" in failed.stderr
+    assert "where    shop.py:2" in failed.stderr
+    assert failed.stderr.count("No module named 'nothing_here'") == 1
+
+
+def test_what_runs_already_is_said_to_be_unchanged(machine: Machine) -> None:
+    start(machine, "shop shop:build", word="one")
+    assert machine.cli("deploy", "shop.yaml").returncode == 0
+    again = machine.cli("deploy", "shop.yaml")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("shop unchanged, r1 is what runs already (not built anew")
+    last = json.loads(machine.cli("deploy", "shop.yaml", "--json").stdout.splitlines()[-1])
+    assert (last["result"], last["unchanged"]) == ("done", True)
+    assert machine.cli("rollback", "shop", "r1").stdout.startswith("shop r2 untouched Rank"), "a record of its own"
+    back = machine.cli("rollback", "shop", "r1")
+    assert back.returncode == 0, back.stderr
+    assert back.stdout.startswith("shop unchanged, r2 is what runs already")
+    machine.write("shop.yaml", config("shop shop:build", word="two"))
+    last = json.loads(machine.cli("deploy", "shop.yaml", "--json").stdout.splitlines()[-1])
+    assert (last["result"], last["unchanged"]) == ("done", False)
 
 
 def test_with_json_standard_output_is_json_and_nothing_else(machine: Machine) -> None:
@@ -188,6 +218,22 @@ def test_ctrl_c_and_a_time_limit_end_the_waiting_and_not_the_deploy(machine: Mac
     assert "the node goes on with it" in deploy.output
     machine.write("go", "")
     eventually(lambda: "status: RUNNING" in machine.cli("status", "slow").stdout, "it comes up nevertheless")
+
+
+def test_progress_counts_the_replicas_of_the_new_revision(machine: Machine) -> None:
+    start(machine, "shop shop:app")
+    assert machine.cli("deploy", "shop.yaml").returncode == 0
+    slow = SHOP.replace(
+        "        self.word = word",
+        '        while not os.path.exists("go"):\n            time.sleep(0.02)\n        self.word = word',
+    )
+    machine.write("shop.py", slow)
+    deploy = machine.start([str(EXECUTABLE), "deploy", "shop.yaml"])
+    deploy.wait_for_line("shop r2 Rank ./1 ready")
+    assert "shop r2 Rank 0/1 ready" in deploy.output
+    machine.write("go", "")
+    assert deploy.wait() == 0
+    assert "shop r2 Rank 1/1 ready" in deploy.output
 
 
 def test_without_waiting_it_returns_at_once(machine: Machine) -> None:

@@ -55,6 +55,14 @@ def test_a_resident_node_is_joined_by_scripts_and_outlives_them(machine: Machine
     eventually(lambda: not machine.left(), f"nothing runs after stop: {machine.left()}")
 
 
+def test_start_says_where_to_ask_and_what_to_do_next(machine: Machine) -> None:
+    up = machine.cli("start", "--http-port", "0", "--name", "blue")
+    assert up.returncode == 0, up.stderr
+    asked = [line.removeprefix("control: ") for line in up.stdout.splitlines() if line.startswith("control: ")]
+    assert [request("GET", address + "/-/healthz").status for address in asked] == [200]
+    assert "deploy with: eagleray deploy FILE --node blue\n" in up.stdout
+
+
 def test_a_second_start_says_that_one_runs(machine: Machine) -> None:
     machine.start_resident()
     again = machine.cli("start", "--http-port", "0")

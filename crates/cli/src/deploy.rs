@@ -18,6 +18,7 @@ use crate::{
     output::{complain, say},
     plan::{self, Change},
     program::Program,
+    status,
     submission::{Envelope, Source, Submission},
     trouble::{Outcome, Trouble},
     wait::{self, Goal, View, Wait},
@@ -78,6 +79,12 @@ pub(crate) fn run(arguments: &DeployArguments, program: Program) -> Outcome {
         });
     }
     guard::deletions(&api, &submission, arguments.yes, arguments.json)?;
+    let before = match status::of(&api, None) {
+        // It is for words only.
+        _ if arguments.no_wait => wait::Before::new(),
+        Ok(status) => wait::before(&status),
+        Err(_) => wait::Before::new(),
+    };
     let applied: Applied = api
         .post("/api/v1/deploys", &body, BUILD_WITHIN)
         .map_err(|trouble| stale(trouble, &submission.label))?;
@@ -100,6 +107,7 @@ pub(crate) fn run(arguments: &DeployArguments, program: Program) -> Outcome {
         names: applied.building,
         view: View::chosen(arguments.json),
         timeout: limit(arguments.timeout)?,
+        before,
     })
 }
 

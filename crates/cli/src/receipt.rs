@@ -43,6 +43,23 @@ pub(crate) fn up(name: &str, deploy: &Deploy, now: f64, screen: &Screen) -> Vec<
     lines
 }
 
+/// It was up before, as it is declared now.
+pub(crate) fn unchanged(name: &str, deploy: &Deploy) -> Vec<String> {
+    let revision = revision(deploy.number);
+    let skipped = deploy
+        .receipt
+        .as_ref()
+        .is_some_and(|receipt| receipt.build_skipped);
+    let why = if skipped {
+        " (not built anew: nothing that it reads has changed)"
+    } else {
+        ""
+    };
+    vec![format!(
+        "{name} unchanged,{revision} is what runs already{why}"
+    )]
+}
+
 /// `0 of 17,408 requests failed meanwhile`
 pub(crate) fn cost(receipt: &Receipt) -> String {
     let total = receipt.answered + receipt.failed + receipt.running;
@@ -122,8 +139,17 @@ pub(crate) fn failed(
     });
     let mut lines = vec![format!("{sign} {name}{revision} {what}.{serves}{cost}")];
     match &deploy.failure {
-        Some(failure) => lines.extend(because(failure, &deploy.printed, screen)),
+        Some(failure) => lines.extend(reason(failure, &deploy.printed, screen)),
         None => lines.push(String::new()),
+    }
+    // A build that failed says nothing of what it would have changed.
+    let receipt = deploy.receipt.as_ref().filter(|_| deploy.number.is_some());
+    let changed = receipt.map_or_else(String::new, |receipt| changes(&receipt.deployments));
+    if !changed.is_empty() {
+        lines.push(format!("  changed  {changed}"));
+    }
+    if let Some(failure) = &deploy.failure {
+        lines.extend(advice(failure, screen));
     }
     for help in helps(name, deploy) {
         lines.push(format!("  help     {help}"));
@@ -132,21 +158,25 @@ pub(crate) fn failed(
 }
 
 pub(crate) fn because(failure: &Failure, printed: &[String], screen: &Screen) -> Vec<String> {
+    let mut lines = reason(failure, printed, screen);
+    lines.extend(advice(failure, screen));
+    lines
+}
+
+/// What went wrong, and where: nothing of it twice.
+fn reason(failure: &Failure, printed: &[String], screen: &Screen) -> Vec<String> {
     let message = plain(&failure.message);
-    let all: Vec<&str> = message
+    let mut rest: Vec<&str> = message
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
-    // A traceback says at its end what happened.
-    let traceback = all
+    let printed: Vec<&str> = printed
         .iter()
-        .any(|line| line.starts_with("Traceback (most recent call last)"));
-    let title: &str = match (all.first(), all.last()) {
-        (Some(first), Some(last)) if traceback && first.starts_with("Traceback") => last,
-        (Some(first), _) => first,
-        _ => "no reason is known",
-    };
+        .map(|line| line.trim_end())
+        .filter(|line| !line.is_empty() && !rest.contains(line))
+        .collect();
+    let title = title(&mut rest).unwrap_or("no reason is known");
     let mut lines = vec![String::new()];
     let code = if failure.code.is_empty() {
         String::new()
@@ -156,29 +186,43 @@ pub(crate) fn because(failure: &Failure, printed: &[String], screen: &Screen) ->
     let head = screen.paint(&format!("error{code}:"), Paint::Bad);
     lines.push(format!("{head} {title}"));
     if !failure.place.is_empty() {
-        lines.push(format!("  where    {}", failure.place));
+        let here = std::env::current_dir().unwrap_or_default();
+        let place = nearby(&failure.place, &here.to_string_lossy());
+        lines.push(format!("  where    {place}"));
     }
-    // Without the line that is the title.
-    let rest = if all.first() == Some(&title) {
-        all.get(1..).unwrap_or_default()
-    } else {
-        &all
-    };
-    if !rest.is_empty() {
-        lines.extend(block("why", rest));
+    for (label, all) in [("why", rest), ("printed", printed)] {
+        if !all.is_empty() {
+            lines.extend(block(label, &all));
+        }
     }
-    let printed: Vec<&str> = printed
-        .iter()
-        .map(String::as_str)
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    // A message that ends with what was printed has said it.
-    let said = printed
-        .last()
-        .is_some_and(|last| all.iter().any(|line| line == last));
-    if !printed.is_empty() && !said {
-        lines.extend(block("printed", &printed));
+    lines
+}
+
+/// Takes the line that says what happened out of a message: the first, but of a traceback the last.
+fn title<'a>(lines: &mut Vec<&'a str>) -> Option<&'a str> {
+    let traceback = |line: &&str| line.starts_with("Traceback (most recent call last)");
+    let last = lines.last()?;
+    // Here the reason is below.
+    if let Some(title) = last.strip_suffix(", for the reason above") {
+        lines.pop();
+        return Some(title);
     }
+    if lines.first().is_some_and(traceback) {
+        return lines.pop();
+    }
+    Some(lines.remove(0))
+}
+
+/// A place in a file as whoever stands in that directory writes it.
+fn nearby<'a>(place: &'a str, directory: &str) -> &'a str {
+    let inside = place
+        .strip_prefix(directory)
+        .and_then(|rest| rest.strip_prefix('/'));
+    inside.unwrap_or(place)
+}
+
+fn advice(failure: &Failure, screen: &Screen) -> Vec<String> {
+    let mut lines = Vec::new();
     for help in failure.help.clone().lines() {
         for (at, line) in wrap(&help, screen.width.saturating_sub(11))
             .iter()

@@ -12,6 +12,7 @@ use crate::{
     find::Where,
     history,
     output::{complain, say},
+    status,
     submission::author,
     trouble::{Outcome, Trouble},
     wait::{self, Goal, View, Wait},
@@ -57,6 +58,9 @@ pub(crate) fn run(arguments: &RollbackArguments) -> Outcome {
     if let (Some(revision), Some(body)) = (&arguments.revision, body.as_object_mut()) {
         body.insert("revision".to_owned(), json!(revision));
     }
+    // It is for words only.
+    let before = status::of(&api, Some(&name))
+        .map_or_else(|_| wait::Before::new(), |status| wait::before(&status));
     let path = format!("/api/v1/applications/{}/rollback", escaped(&name));
     let begun: RolledBack = api.post(&path, &body, std::time::Duration::from_secs(35))?;
     for note in begun.notes.iter().filter(|_| !arguments.json) {
@@ -84,6 +88,7 @@ pub(crate) fn run(arguments: &RollbackArguments) -> Outcome {
         names: vec![name],
         view: View::chosen(arguments.json),
         timeout,
+        before,
     })
 }
 

@@ -10,6 +10,7 @@ mod stage;
 mod stream;
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use self::{
     stage::{Stage, Watched},
 };
 use crate::{
-    answers::Status,
+    answers::{Deploy, Status},
     api::Api,
     exit::Exit,
     interrupt,
@@ -45,6 +46,21 @@ pub(crate) struct Wait<'a> {
     pub(crate) names: Vec<String>,
     pub(crate) view: View,
     pub(crate) timeout: Option<Duration>,
+    /// What was up before it was asked for: where that is what is up in the end, nothing was changed.
+    pub(crate) before: Before,
+}
+
+/// Numbers of the revisions that are up, by application.
+pub(crate) type Before = BTreeMap<String, u64>;
+
+pub(crate) fn before(status: &Status) -> Before {
+    let applications = status.applications.iter();
+    let up = applications.filter_map(|one| {
+        let deploy = one.deploy.as_ref().filter(|deploy| deploy.state == "done");
+        let number = deploy.and(one.revision_number)?;
+        Some((one.name.clone(), number))
+    });
+    up.collect()
 }
 
 /// How it looks meanwhile.
@@ -163,11 +179,15 @@ fn late(watched: &[Watched], waited: Duration) -> Trouble {
         ))
 }
 
+fn is_unchanged(before: &Before, name: &str, deploy: &Deploy) -> bool {
+    deploy.number.is_some() && before.get(name).copied() == deploy.number
+}
+
 /// The last words of each, and how the command ends.
 fn tell(wait: &Wait<'_>, status: &Status, watched: &[Watched]) -> Exit {
     let mut exit = Exit::Done;
     if wait.view == View::Json {
-        stream::results(watched, status);
+        stream::results(watched, status, &wait.before);
     }
     for one in watched {
         let application = status
@@ -188,6 +208,9 @@ fn tell(wait: &Wait<'_>, status: &Status, watched: &[Watched]) -> Exit {
             Screen::of_errors()
         };
         let lines = match (one.stage, deploy) {
+            (Stage::Up, Some(deploy)) if is_unchanged(&wait.before, &one.name, deploy) => {
+                receipt::unchanged(&one.name, deploy)
+            }
             (Stage::Up, Some(deploy)) => receipt::up(&one.name, deploy, now(), &screen),
             (Stage::Superseded, _) => receipt::superseded(&one.name, &screen),
             (_, Some(deploy)) => receipt::failed(&one.name, deploy, application, &screen),

@@ -209,6 +209,15 @@ pub(crate) fn announce(up: &Up) {
         place(&up.http_address),
         up.pid
     ));
+    if !up.control_address.is_empty() {
+        say(&format!("control: {}", up.control_address));
+    }
     say(&format!("logs: {}", up.log_directory.display()));
+    let node = if name.is_empty() {
+        String::new()
+    } else {
+        format!(" --node {}", up.name)
+    };
+    say(&format!("deploy with: eagleray deploy FILE{node}"));
     say(&format!("stop it with: eagleray stop{name}"));
 }

@@ -68,7 +68,7 @@ fn a_failure_is_one_screen_with_its_cause_and_what_to_do() {
         "error[constructor_failed]: FileNotFoundError: '/m.onnx'"
     );
     assert_eq!(lines[3], "  where    models/rank.py:41");
-    assert_eq!(lines[4], "  why      (34 lines before)");
+    assert_eq!(lines[4], "  why      (33 lines before)");
     let end = &lines[lines.len() - 4..];
     assert_eq!(
         end,
@@ -77,6 +77,64 @@ fn a_failure_is_one_screen_with_its_cause_and_what_to_do() {
             "  help     fix it",
             "  help     eagleray diff shop --from r14 --to r15",
             "  help     eagleray logs shop"
+        ]
+    );
+}
+
+#[test]
+fn nothing_of_a_failure_is_said_twice() {
+    let started = deploy(json!({
+        "number": 3, "from": 2, "state": "rolled_back",
+        "failure": {
+            "code": "start_failed", "where": "/srv/shop.py:6 in __init__",
+            "message": "Rank: the constructor raised in 6 of 6 tries\nNameError: name 'factr' is not defined",
+        },
+        "receipt": {"deployments": [{"name": "Rank", "change": "restart", "reasons": ["changed code: shop.py"]}]},
+    }));
+    assert_eq!(
+        failed("shop", &started, None, &screen::plain(80)),
+        [
+            "✖ shop r3 did not come up. r2 serves.",
+            "",
+            "error[start_failed]: Rank: the constructor raised in 6 of 6 tries",
+            "  where    /srv/shop.py:6 in __init__",
+            "  why      NameError: name 'factr' is not defined",
+            "  changed  restart Rank (changed code: shop.py)",
+            "  help     eagleray diff shop --from r2 --to r3",
+            "  help     eagleray logs shop",
+        ]
+    );
+    let message = "Traceback (most recent call last):\n  File \"/srv/shop.py\", line 2, in <module>\n\
+                   ImportError: no\nmodule 'shop' cannot be imported, for the reason above";
+    let printed: Vec<&str> = std::iter::once("hello").chain(message.lines()).collect();
+    let built = deploy(json!({
+        "state": "failed", "failure": {"code": "import_failed", "message": message, "help": "correct it"}, "printed": printed,
+    }));
+    assert_eq!(
+        failed("shop", &built, None, &screen::plain(80))[2..],
+        [
+            "error[import_failed]: module 'shop' cannot be imported",
+            "  why      Traceback (most recent call last):",
+            "             File \"/srv/shop.py\", line 2, in <module>",
+            "           ImportError: no",
+            "  printed  hello",
+            "  help     correct it",
+            "  help     eagleray logs shop",
+        ]
+    );
+    assert_eq!(nearby("/srv/shop.py:6", "/srv"), "shop.py:6");
+    assert_eq!(nearby("/srv2/shop.py:6", "/srv"), "/srv2/shop.py:6");
+}
+
+#[test]
+fn what_ran_already_is_unchanged() {
+    let deploy = deploy(
+        json!({"number": 4, "from": 3, "state": "done", "receipt": {"build_skipped": true}}),
+    );
+    assert_eq!(
+        unchanged("shop", &deploy),
+        [
+            "shop unchanged, r4 is what runs already (not built anew: nothing that it reads has changed)"
         ]
     );
 }

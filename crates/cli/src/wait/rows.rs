@@ -69,7 +69,7 @@ impl<'a> Part<'a> {
             .replicas
             .iter()
             .filter(|one| one.state == "RUNNING" && new(one.revision_number));
-        let ready = if done || deployment.replicas.is_empty() {
+        let ready = if deployment.replicas.is_empty() {
             deployment.running()
         } else {
             u32::try_from(ready.count()).unwrap_or(u32::MAX)

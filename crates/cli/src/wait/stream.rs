@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    Show,
+    Before, Show,
     rows::Row,
     stage::{Stage, Watched},
 };
@@ -44,7 +44,7 @@ impl Show for Stream {
 }
 
 /// How each has ended.
-pub(super) fn results(watched: &[Watched], status: &Status) {
+pub(super) fn results(watched: &[Watched], status: &Status, before: &Before) {
     for one in watched {
         let application = status
             .applications
@@ -53,15 +53,17 @@ pub(super) fn results(watched: &[Watched], status: &Status) {
         let deploy = application.and_then(|application| application.deploy.as_ref());
         // Of a later deploy this one has neither receipt nor failure.
         let deploy = deploy.filter(|_| one.stage != Stage::Superseded);
-        say(&result(one, deploy).to_string());
+        say(&result(one, deploy, before).to_string());
     }
 }
 
-fn result(one: &Watched, deploy: Option<&Deploy>) -> Value {
+fn result(one: &Watched, deploy: Option<&Deploy>, before: &Before) -> Value {
     json!({
         "event": "result",
         "application": one.name,
         "result": one.stage.word(),
+        "unchanged": one.stage == Stage::Up
+            && deploy.is_some_and(|deploy| super::is_unchanged(before, &one.name, deploy)),
         "revision": deploy.and_then(|deploy| deploy.number),
         "before": deploy.and_then(|deploy| deploy.from),
         "receipt": deploy.and_then(|deploy| deploy.receipt.as_ref()).map(|receipt| json!({

@@ -99,3 +99,34 @@ fn an_end_stays_what_it_is() {
     watched.look(&deploy(&json!({"deploy": 8, "state": "building"})));
     assert_eq!(watched.stage, Stage::Up);
 }
+
+#[test]
+fn replicas_of_the_revision_before_are_not_ready_for_this_one() {
+    let replica =
+        |number: u64| json!({"replica_id": "a", "state": "RUNNING", "revision_number": number});
+    let rank = json!({
+        "name": "Rank", "status": "UPDATING", "target_replicas": 2, "replicas": [replica(14), replica(14), replica(15)],
+    });
+    let status = status(&json!({
+        "name": "shop", "status": "DEPLOYING", "deployments": [rank],
+        "deploy": {"deploy": 7, "state": "rolling", "number": 15, "from": 14},
+    }));
+    let mut watched = Watched::new("shop", Goal::Deploy(7));
+    watched.look(&status);
+    assert_eq!(Row::of(&watched, &status).deployments[0].ready, 1);
+}
+
+#[test]
+fn only_what_was_up_before_is_unchanged() {
+    let up = |state: &str| {
+        let mut status = deploy(&json!({"deploy": 6, "state": state, "number": 14}));
+        status.applications[0].revision_number = Some(14);
+        before(&status)
+    };
+    let deploy: Deploy =
+        serde_json::from_value(json!({"deploy": 7, "state": "done", "number": 14}))
+            .expect("as the node says it");
+    assert!(is_unchanged(&up("done"), "shop", &deploy));
+    assert!(!is_unchanged(&up("rolling"), "shop", &deploy));
+    assert!(!is_unchanged(&up("done"), "other", &deploy));
+}

@@ -139,15 +139,14 @@ impl History {
 
     /// The number of the newest deploy that has each version of a deployment.
     pub(crate) fn numbers(&self, deployment: &str) -> BTreeMap<&str, u64> {
-        let of = |record: &Record| {
+        let mut numbers = BTreeMap::new();
+        for record in &self.0 {
             let mut deployments = record.revision.spec.deployments.iter();
-            let found = deployments.find(|one| one.name == deployment);
-            found.map(|one| one.version.as_str())
-        };
-        self.0
-            .iter()
-            .filter_map(|record| Some((of(record)?, record.number())))
-            .collect()
+            if let Some(found) = deployments.find(|one| one.name == deployment) {
+                numbers.insert(found.version.as_str(), record.number());
+            }
+        }
+        numbers
     }
 
     /// What serves, or is about to.
