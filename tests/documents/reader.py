@@ -1,6 +1,6 @@
 """A reader who does what a page says: one shell in an empty project, a home of its own, a free port for each port.
 
-Pages name the ports 8000 and 8265, the home `/home/you`, the project `/home/you/project` and the run directory
+Pages name the ports in `PORTS`, the home `/home/you`, the project `/home/you/project` and the run directory
 `/run/user/1000/eagleray`; commands and files get those of the test, and what is printed is turned back. Times, process
 ids and durations count as equal; `...` in a page stands for the rest of what differs.
 """
@@ -21,7 +21,7 @@ from machine import ROOT, Machine, Script, eventually
 
 # What one command may take, training included, on a machine that is busy with other tests.
 PATIENCE = 120.0
-PORTS = ("8000", "8001", "8265")
+PORTS = ("8000", "8001", "8265", "8266")
 END = "=== end of the command, status"
 VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]\d+"), "TIME"),
