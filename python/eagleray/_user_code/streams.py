@@ -34,8 +34,9 @@ class Marked(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """As any stream; a mark comes before each line that begins here."""
-        if not text or type(text) is not str:
+        if not text or not isinstance(text, str):
             return super().write(text)
+        text = str.__str__(text)  # what a subclass makes of slices and joins is its own
         begins = self._begins
         # Before anything is written: a thread that comes between the two leaves a line unmarked, and never half a mark.
         self._begins = text[-1] == "\n"
