@@ -260,6 +260,10 @@ async fn update_all(
         epoch: update.epoch,
         number: update.number,
     };
+    if update.snapshot {
+        // Of another controller, perhaps: the first that one says is a snapshot.
+        threads.tallies.tell_anew();
+    }
     let done = threads.order(Order::Update(Arc::new(update))).await?;
     // Every thread has seen the same updates, so all say the same.
     if done.contains(&Done::Update(Applied::Gap)) {

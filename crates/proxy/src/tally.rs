@@ -207,6 +207,13 @@ impl Tallies {
         self.0.lock().is_empty()
     }
 
+    /// The next report says everything: whoever was told may be gone, with what it knew.
+    pub(crate) fn tell_anew(&self) {
+        for one in self.0.lock().iter_mut() {
+            one.reported = None;
+        }
+    }
+
     /// What has changed since the last report. Afterwards what is over is forgotten.
     pub(crate) fn report(&self) -> Vec<control::Tally> {
         let mut changed = Vec::new();

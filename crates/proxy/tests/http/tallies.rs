@@ -84,6 +84,29 @@ fn what_comes_before_a_mark_and_after_it_is_not_counted() {
 }
 
 #[test]
+fn a_controller_that_begins_anew_is_told_what_was_counted_before() {
+    let replica = Replica::serving("a", 10, answer_all);
+    let mut proxy = Proxy::serving(target("D", &[&replica]));
+    let mut client = proxy.client();
+    proxy.mark(3);
+    assert_eq!(client.get("/").status, 200);
+    proxy.expect_counts(3, (1, 0, 0, 0));
+    // The controller before is gone, with what it was told.
+    proxy.tallied.clear();
+    proxy.update(&TargetUpdate {
+        epoch: 2,
+        number: 1,
+        snapshot: true,
+        marks: vec![Mark {
+            application: "app".to_owned(),
+            mark: 3,
+        }],
+        ..TargetUpdate::default()
+    });
+    assert_eq!(proxy.counts(3), (1, 0, 0, 0));
+}
+
+#[test]
 fn a_request_counts_where_it_began_and_runs_until_it_ends() {
     let replica = Replica::start("a", 10);
     let mut proxy = Proxy::serving(target("D", &[&replica]));
