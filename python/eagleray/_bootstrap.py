@@ -41,12 +41,30 @@ class Paths:
 
     def open(self, first: list[str]) -> None:
         """Puts `first` first (where it is empty: `PYTHONPATH`), then what else a plain interpreter has."""
-        own = [*self._python_path, *self._of_site]
-        sys.path[:] = first + [entry for entry in own if entry not in first]
+        sys.path[:] = self.opened(first)
         # Those that our own imports brought are kept.
         brought = [finder for finder in sys.meta_path if finder not in self._finders]
         sys.meta_path[:] = [*self._finders, *brought]
         self._customize()
+
+    def opened(self, first: list[str]) -> list[str]:
+        """What `open` will make of `sys.path`, before tools change it."""
+        own = [*self._python_path, *self._of_site]
+        return first + [entry for entry in own if entry not in first]
+
+    def has_tools(self) -> bool:
+        """Whether something on `PYTHONPATH` may change more as the paths are opened."""
+        return bool(self._of_tools)
+
+    def load(self, name: str) -> None:
+        """Imports a module of ours, before the paths are opened."""
+        try:
+            __import__(name)
+        except ModuleNotFoundError:
+            # Something that we need is installed in another way, by a `.pth` file or a finder of its own.
+            sys.path[:] = [*sys.path, *(entry for entry in self._of_site if entry not in sys.path)]
+            sys.meta_path[:] = [*sys.meta_path, *(finder for finder in self._finders if finder not in sys.meta_path)]
+            __import__(name)
 
     def _customize(self) -> None:
         """Imports what tools put on `PYTHONPATH` for the interpreter to import as it starts, as `site` would have."""
@@ -96,13 +114,7 @@ def main() -> None:
     """Runs the module that the command line names."""
     paths = _begin()
     name = sys.argv.pop(1)
-    try:
-        __import__(name)
-    except ModuleNotFoundError:
-        # Something that we need is installed in another way, by a `.pth` file or a finder of its own.
-        sys.path[:] = [*sys.path, *(entry for entry in paths._of_site if entry not in sys.path)]
-        sys.meta_path[:] = [*sys.meta_path, *(finder for finder in paths._finders if finder not in sys.meta_path)]
-        __import__(name)
+    paths.load(name)
     sys.modules[name].main(paths)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from eagleray._bootstrap import Paths
 from eagleray._code import capture
 from eagleray._driver.build import Built
 from eagleray._driver.last_build import LastBuild
@@ -117,7 +118,7 @@ def test_the_environment_and_the_packages_count(place: Place, monkeypatch: pytes
         assert place.find() is None
     (tmp_path / "model-1.dist-info").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(capture, "installed_distributions", lambda: {"model": "2"})
+        patch.setattr(capture, "installed_distributions", lambda _path: {"model": "2"})
         assert place.find() is None
 
 
@@ -163,3 +164,30 @@ def test_a_package_that_was_installed_anew_in_the_same_version_is_another(
     (packages / "library-1.0.dist-info").rmdir()
     (packages / "library-1.0.dist-info").mkdir()
     assert place.find() is None
+
+
+def test_it_is_found_before_path_and_environment_are_those_of_the_build(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, environment = [str(tmp_path), *sys.path], {**os.environ, "COLOUR": "blue"}
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", path)
+        patch.setenv("COLOUR", "blue")
+        place.keep()
+    assert place.find() is None
+    assert LastBuild(place.asked, path).find() is None, "without the environment"
+    assert LastBuild(place.asked, path, environment).find() == (place.built.spec, ["a warning"])
+
+
+def test_what_the_path_will_be_is_what_it_becomes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    paths = Paths(f"relative{os.pathsep}{tmp_path}")
+    assert paths.has_tools()
+    assert not Paths(None).has_tools()
+    paths.close()
+    expected = paths.opened(["/first"])
+    paths.open(["/first"])
+    assert sys.path == expected
+    assert expected[0] == "/first"
+    assert str(tmp_path) in expected

@@ -269,12 +269,12 @@ def _version(name: str, known: dict[str, str]) -> str:
     return version
 
 
-def installed_distributions() -> dict[str, str]:
-    """Name to version of what is installed where `sys.path` looks."""
+def installed_distributions(path: list[str] | None = None) -> dict[str, str]:
+    """Name to version of what is installed where `path` looks, by default `sys.path`."""
     # The names of the metadata directories hold all that is wanted; reading them through importlib.metadata takes
     # a hundred times as long, in the start of every script.
     versions: dict[str, str] = {}
-    for directory in reversed(sys.path):
+    for directory in reversed(sys.path if path is None else path):
         try:
             entries = os.listdir(directory or ".")  # noqa: PTH208
         except OSError:

@@ -16,11 +16,15 @@ import hashlib
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eagleray import __version__
 from eagleray._code import capture
-from eagleray._driver import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eagleray._driver import build
 
 #: Applications of which it is kept, those built last.
 _MOST_KEPT = 64
@@ -30,17 +34,27 @@ _FORMAT = 1
 class LastBuild:
     """The record of one application, in a file beside the blobs. All of it may be gone at any time."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
-        """`asked`: what the build is asked to do; the search path is the one that it begins with."""
+    def __init__(
+        self, asked: dict[str, Any], path: list[str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Looks for it.
+
+        Args:
+            asked: what the build is asked to do.
+            path: the search path that it begins with, by default `sys.path`.
+            environment: its variables, by default those of this process.
+        """
+        path = sys.path if path is None else path
+        environment = os.environ if environment is None else environment
         self._directory = os.path.join(os.path.dirname(asked["blobs"]), "builds")  # noqa: PTH118, PTH120
         name = hashlib.sha256(asked["application"].encode()).hexdigest()[:32]
         self._path = f"{self._directory}/{name}.json"
         self._blobs = asked["blobs"]
-        self._packages = _hash([capture.installed_distributions(), _installed_at()])
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("EAGLERAY_", "SPT_"))}
+        self._packages = _hash([capture.installed_distributions(path), _installed_at(path)])
+        own = {name: value for name, value in environment.items() if not name.startswith(("EAGLERAY_", "SPT_"))}
         self._key = _hash([
             asked["application"], asked["config"], asked["app_directory"], asked["environment"], own,
-            sys.path, sys.executable, sys.version, __version__,
+            path, sys.executable, sys.version, __version__,
         ])  # fmt: skip
 
     def find(self) -> tuple[dict[str, Any], list[str]] | None:
@@ -110,10 +124,10 @@ def _beside(files: dict[str, str]) -> dict[str, str]:
     return {directory: _hash(_importable(directory)) for directory in directories}
 
 
-def _installed_at() -> dict[str, int]:
+def _installed_at(path: list[str]) -> dict[str, int]:
     """When something was last installed or removed, by directory: a package may come anew in the same version."""
     found = {}
-    for directory in sys.path:
+    for directory in path:
         if os.path.basename(directory) in {"site-packages", "dist-packages"}:  # noqa: PTH119
             with contextlib.suppress(OSError):
                 found[directory] = os.stat(directory).st_mtime_ns  # noqa: PTH116
