@@ -53,7 +53,8 @@ class Compiled:
         compiled = [f"{','.join(sorted(one.methods))} {one.path}" for one in entries if one.plan is not None]
         others = [f"{one.path} ({one.reason})" for one in entries if one.reason]
         below = "" if self.is_whole else " below its middleware"
-        text = f"{len(compiled)} FastAPI routes compiled{below}: {', '.join(compiled[:20])}"
+        count = f"{len(compiled)} FastAPI route{'' if len(compiled) == 1 else 's'} compiled{below}"
+        text = f"{count}: {', '.join(compiled[:20])}" if compiled else count
         if len(compiled) > 20:
             text += f" and {len(compiled) - 20} more"
         return f"{text}; called as ASGI: {', '.join(others[:20])}" if others else text
