@@ -1,6 +1,8 @@
 """`eagleray deploy` and what belongs to it: waiting, receipts, failures, refusals, going back."""
 
 import json
+import os
+import pwd
 import signal
 
 import pytest
@@ -93,6 +95,15 @@ def test_a_file_is_deployed_changed_and_taken_back(machine: Machine) -> None:
     assert request("GET", address + "/shop").text == "one"
     assert "back to r1" in machine.cli("history", "shop").stdout
     assert "word: one" in machine.cli("config", "--name", "shop").stdout
+
+
+def test_who_deploys_is_known_where_no_variable_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.delenv("LOGNAME", raising=False)
+    start(machine, "shop shop:app")
+    assert machine.cli("deploy", "shop.yaml").returncode == 0
+    revision = json.loads(machine.cli("history", "shop", "--json").stdout)["revisions"][0]
+    assert revision["author"] == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_every_problem_of_a_file_is_said_before_anything_is_sent(machine: Machine) -> None:

@@ -91,7 +91,7 @@ trait Show {
 
 pub(crate) fn run(wait: &Wait<'_>) -> Outcome {
     if wait.view != View::Json {
-        interrupt::ends_with(last_words(&wait.names));
+        interrupt::ends_with(last_words(&wait.names, &wait.before));
     } else {
         interrupt::ends_with(String::new());
     }
@@ -106,10 +106,16 @@ pub(crate) fn run(wait: &Wait<'_>) -> Outcome {
     Ok(tell(wait, &status, &watched))
 }
 
-fn last_words(names: &[String]) -> String {
-    let name = names.first().map_or("", String::as_str);
+/// Going back without a number may mean another revision while this one is built, so what was up is named.
+fn last_words(names: &[String], before: &Before) -> String {
+    let up = names
+        .iter()
+        .find_map(|name| Some((name, before.get(name)?)));
+    let undo = up.map_or_else(String::new, |(name, number)| {
+        format!("  undo it: eagleray rollback {name} r{number}\n")
+    });
     format!(
-        "\nnobody waits any more, and the node goes on with it\n  look at it: eagleray status --watch\n  undo it: eagleray rollback {name}\n"
+        "\nnobody waits any more, and the node goes on with it\n  look at it: eagleray status --watch\n{undo}"
     )
 }
 

@@ -318,7 +318,12 @@ impl Service {
             api_request::Body::History(application) => {
                 return self.take(Event::History { call, application });
             }
-            api_request::Body::Apply(apply) => Request::Apply(Box::new(apply)),
+            api_request::Body::Apply(mut apply) => {
+                if apply.author.is_empty() {
+                    apply.author = user();
+                }
+                Request::Apply(Box::new(apply))
+            }
             api_request::Body::Built(built) => Request::Built(Box::new(built)),
             api_request::Body::Plan(apply) => Request::Plan(Box::new(apply)),
             api_request::Body::Unreachable(report) => {

@@ -130,3 +130,11 @@ fn only_what_was_up_before_is_unchanged() {
     assert!(!is_unchanged(&up("rolling"), "shop", &deploy));
     assert!(!is_unchanged(&up("done"), "other", &deploy));
 }
+
+#[test]
+fn whoever_stops_waiting_is_told_what_was_up_before() {
+    let names = ["shop".to_owned()];
+    assert!(!last_words(&names, &Before::new()).contains("rollback"));
+    let words = last_words(&names, &Before::from([("shop".to_owned(), 14)]));
+    assert!(words.ends_with("undo it: eagleray rollback shop r14\n"));
+}
