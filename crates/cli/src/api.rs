@@ -5,7 +5,8 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -21,6 +22,11 @@ use crate::{
 /// Of an ordinary question; the node gives up sooner by itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a question waits for a controller that is being started again, which takes a tenth of a second.
+const AWAY_WITHIN: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// The code of the node's answer meanwhile.
+const AWAY: &str = "controller_away";
 /// Of a plan, for which code is imported.
 pub(crate) const BUILD_WITHIN: Duration = Duration::from_secs(610);
 /// Longest answer that is read at once: a status of some thousand replicas is a tenth of it.
@@ -68,12 +74,21 @@ impl Api {
         }
     }
 
+    /// A question. It is asked again while the controller is away: unlike a change, it may be.
     pub(crate) fn get<A: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
     ) -> Outcome<A> {
-        self.read(self.ask("GET", path, query, None, ANSWER_WITHIN)?)
+        let began = Instant::now();
+        loop {
+            match self.ask("GET", path, query, None, ANSWER_WITHIN) {
+                Err(trouble) if trouble.code == AWAY && began.elapsed() < AWAY_WITHIN => {
+                    thread::sleep(ASK_AGAIN);
+                }
+                asked => return self.read(asked?),
+            }
+        }
     }
 
     pub(crate) fn post<A: DeserializeOwned>(

@@ -12,7 +12,7 @@ mod taking;
 use std::{
     io,
     net::TcpListener as StdTcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -24,6 +24,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use eagleray_cli::socket;
+use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request, node_response};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
@@ -77,6 +79,8 @@ pub(crate) struct ControlPort {
     pub(crate) listener: StdTcpListener,
     /// Where the controller listens.
     pub(crate) rest_socket: PathBuf,
+    /// Where the node itself is asked what is wrong with its controller.
+    pub(crate) node_socket: PathBuf,
     /// For messages that name it.
     pub(crate) log_directory: PathBuf,
 }
@@ -102,6 +106,7 @@ impl ControlPort {
         let listener = TcpListener::from_std(self.listener)?;
         let forward = Arc::new(Forward {
             rest_socket: self.rest_socket,
+            node_socket: self.node_socket,
             log_directory: self.log_directory,
             ending,
         });
@@ -129,6 +134,7 @@ type Answer = Response<Either<Full<Bytes>, Forwarded>>;
 
 struct Forward {
     rest_socket: PathBuf,
+    node_socket: PathBuf,
     log_directory: PathBuf,
     /// The node ends.
     ending: Arc<AtomicBool>,
@@ -178,7 +184,7 @@ impl Forward {
             }
             Err(error) => {
                 tracing::debug!(%error, "a request is not forwarded");
-                self.away()
+                self.away().await
             }
         }
     }
@@ -211,16 +217,39 @@ impl Forward {
         Ok(Response::from_parts(head, Either::Right(body)))
     }
 
-    fn away(&self) -> Answer {
+    async fn away(&self) -> Answer {
+        let socket = self.node_socket.clone();
+        let asked = tokio::task::spawn_blocking(move || trouble_of_controller(&socket)).await;
+        let message = match asked.ok().flatten() {
+            Some(trouble) => format!("{trouble}. Requests are served meanwhile"),
+            None => {
+                "the controller is away and is being started again; requests are served meanwhile"
+                    .to_owned()
+            }
+        };
         let log = self.log_directory.join("controller.log");
         unavailable(
             "controller_away",
-            "the controller is away and is being started again; requests are served meanwhile",
+            &message,
             &[
                 "ask again in a moment",
                 &format!("if it stays away, {} says why", log.display()),
             ],
         )
+    }
+}
+
+/// What the node says of a controller that keeps dying; `None`: nothing. Blocks for as long as the node takes to answer.
+fn trouble_of_controller(node_socket: &Path) -> Option<String> {
+    let request = NodeRequest {
+        body: Some(node_request::Body::Info(Empty {})),
+    };
+    match socket::call::<NodeResponse>(node_socket, &request)
+        .ok()?
+        .body
+    {
+        Some(node_response::Body::Info(mut info)) => info.troubles.remove("controller"),
+        _ => None,
     }
 }
 

@@ -125,6 +125,7 @@ impl Start {
             let control = control_port::ControlPort {
                 listener: control,
                 rest_socket: places.run.path().join("rest.sock"),
+                node_socket: places.run.path().join("node.sock"),
                 log_directory: places.state.logs(),
             };
             Ok((logs, programs, listeners, control, warning))

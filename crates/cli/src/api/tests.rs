@@ -65,7 +65,7 @@ fn each_status_has_its_exit() {
         (412, r#"{"error": "autoscaled"}"#, Exit::Refused),
         (
             503,
-            r#"{"code": "controller_away", "message": "away"}"#,
+            r#"{"code": "node_ending", "message": "ends"}"#,
             Exit::Unknown,
         ),
         (
@@ -129,4 +129,18 @@ fn what_answers_and_is_no_node_is_said() {
         trouble.help[0].contains("is this the control port"),
         "{trouble:?}"
     );
+}
+
+#[test]
+fn a_question_waits_for_a_controller_that_is_being_started_again() {
+    let away = (503, r#"{"code": "controller_away", "message": "away"}"#);
+    let answers = [away, away, (200, r#"{"a": 1}"#)];
+    let mock = Mock::new(
+        answers
+            .map(|(status, body)| (status, body.to_owned()))
+            .into(),
+    );
+    let answer: Value = mock.api.get("/x", &[]).expect("answered");
+    assert_eq!(answer, json!({"a": 1}));
+    assert_eq!(mock.asked().len(), 3);
 }

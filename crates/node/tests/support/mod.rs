@@ -46,7 +46,8 @@ impl Machine {
         let mut command = Command::new(program);
         command
             .env("EAGLERAY_RUNTIME_DIR", self.root())
-            .env("XDG_STATE_HOME", self.directory.path().join("state"));
+            .env("XDG_STATE_HOME", self.directory.path().join("state"))
+            .env("EAGLERAY_CONTROL_PORT", "0");
         for variable in [
             "EAGLERAY_NODE_NAME",
             "EAGLERAY_SERVE_DEFAULT_HTTP_HOST",
