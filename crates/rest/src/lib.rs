@@ -30,13 +30,16 @@ mod stream;
 mod token;
 mod view;
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 pub use calls::{Answer, Away, Calls, Judge};
 pub use openapi::openapi;
 
 /// Longest body of a request.
 const MOST_BODY_BYTES: usize = 4 << 20;
+
+/// How often the token's file is looked for: somebody may remove it while the node lives.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What the API knows without asking.
 #[derive(Clone, Debug)]
@@ -85,7 +88,17 @@ impl Api {
     /// # Errors
     /// When it cannot go on.
     pub async fn serve(self) -> io::Result<()> {
-        axum::serve(self.listener, router::router(self.state)).await
+        let state = Arc::clone(&self.state);
+        let keep = async move {
+            loop {
+                tokio::time::sleep(KEEP_EVERY).await;
+                state.token.keep();
+            }
+        };
+        tokio::select! {
+            served = axum::serve(self.listener, router::router(self.state)) => served,
+            () = keep => Ok(()),
+        }
     }
 }
 

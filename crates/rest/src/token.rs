@@ -1,6 +1,6 @@
 //! The token of the control port: one line in a file that only its user can read.
 //!
-//! The file is looked at on every request and read again when it has changed, so a token is replaced by writing the file, with
+//! The file is looked at on every request, and every second, and read again when it has changed, so a token is replaced by writing the file, with
 //! no restart. Somebody may remove the file while the node lives (`rm -rf`, whatever tidies `/tmp`): then the token that was
 //! read last is written again, so that clients find what works.
 
@@ -75,6 +75,12 @@ impl Token {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.look(&mut known);
         same(known.text.as_bytes(), presented.as_bytes())
+    }
+
+    /// Looks at the file though nobody asks: whoever finds no token does not ask.
+    pub(crate) fn keep(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look(&mut known);
     }
 
     fn look(&self, known: &mut Known) {
@@ -207,6 +213,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert!(token.is("second"));
         fs::remove_file(&path).unwrap();
+        token.keep();
         assert!(token.is("second"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
     }
