@@ -63,7 +63,10 @@ impl Application {
             "DEPLOY_FAILED"
         } else if any(&[Status::Unhealthy]) {
             "UNHEALTHY"
-        } else if any(&[Status::Updating, Status::Upscaling, Status::Downscaling]) {
+        } else if any(&[Status::Updating, Status::Upscaling, Status::Downscaling])
+            // Another application is still where this one shall be.
+            || plan.is_some_and(|plan| !plan.is_routed())
+        {
             "DEPLOYING"
         } else {
             "RUNNING"

@@ -38,6 +38,12 @@ impl Plan {
         }
     }
 
+    /// Whether it is reachable where it shall be.
+    pub(crate) fn is_routed(&self) -> bool {
+        let present = self.route.as_ref().map(|route| route.prefix.as_str());
+        present.unwrap_or_default() == self.target.spec.route_prefix
+    }
+
     /// How many replicas of a deployment of the target are wanted.
     pub(crate) fn wanted(&self, deployment: &str) -> u32 {
         let stated = stated(&self.target, deployment);

@@ -142,6 +142,7 @@ fn applications_that_are_declared_change_places_at_once() {
     world.built(done(3, at("a", "/b", "v1")));
     world.run();
     assert_eq!(routes(&world), two(("/a", "a"), ("/b", "b")), "one waits");
+    assert_eq!(world.status("a").status, "DEPLOYING");
     let why = world.status("a").why;
     assert!(
         why[0].sentence.contains("no other application is at /b"),
@@ -151,6 +152,7 @@ fn applications_that_are_declared_change_places_at_once() {
     world.run();
     assert_eq!(routes(&world), two(("/a", "b"), ("/b", "a")));
     assert_eq!(world.status("a").why, []);
+    assert_eq!(world.status("a").status, "RUNNING");
     world.assert_at_rest();
 }
 
