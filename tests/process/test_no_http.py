@@ -18,13 +18,13 @@ app = Double.bind()
 """
 
 
-def listening(pid: int) -> set[str]:
-    """Inodes of the TCP sockets on which a process listens."""
+def listening(pid: int, control_ports: set[int]) -> set[str]:
+    """Inodes of the TCP sockets on which a process listens, but for control ports, which are no ingress."""
     listeners = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A":
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) not in control_ports:
                 listeners.add(f"socket:[{fields[9]}]")
     open_here = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -36,7 +36,10 @@ def listening(pid: int) -> set[str]:
 
 
 def listeners(machine: Machine) -> set[str]:
-    return {inode for process in processes() if process.state not in "ZX" for inode in listening(process.pid)}
+    """Of all processes."""
+    ports = {int(node["control_address"].rpartition(":")[2]) for node in machine.nodes()}
+    assert 0 not in ports
+    return {inode for process in processes() if process.state not in "ZX" for inode in listening(process.pid, ports)}
 
 
 @pytest.mark.contract("1.5/start-disabled")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eagleray import _user_config
-from eagleray._driver import build_process
+from eagleray._driver import building
 from eagleray._driver.declared import merged
 from eagleray.serve._options import DeploymentConfig, configure
 
@@ -35,6 +35,6 @@ def test_a_user_config_in_the_config_takes_the_place_of_that_in_code(declared: A
 
 
 def test_a_failure_can_be_sent_whatever_characters_it_has() -> None:
-    said = build_process._said("build_failed", "no file \udcff", "/tmp/\udcff.py:1", "", "")
+    said = building._said("build_failed", "no file \udcff", "/tmp/\udcff.py:1", "", "")
     assert said["message"] == "no file \\udcff"
     assert said["place"] == "/tmp/\\udcff.py:1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -104,6 +105,11 @@ class Node:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    @property
+    def printed(self) -> list[str]:
+        """Lines as user code wrote them, without the marks that are for the node."""
+        return [re.sub("^(\x1f{1,2}[^\x1f]*\x1f|[\x1c-\x1e])", "", line) for line in self.log.split("\n")]
 
     def close(self) -> None:
         for router in self.routers:

@@ -311,7 +311,7 @@ def test_an_error_of_user_code_is_one_500_and_nothing_else_suffers(tmp_path: Pat
             assert (answer.status, answer.body) == (500, b"Internal Server Error"), kind
             assert router.get("/?kind=none").body == b"fine"
         assert "ValueError: a secret" in node.log
-        assert "app/Deployment abc12345 id-of-raise -- request failed" in node.log
+        assert "app/Deployment abc12345 r1 id-of-raise -- request failed" in node.log
         assert node.process.poll() is None
 
 

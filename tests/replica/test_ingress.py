@@ -277,7 +277,7 @@ def test_constructor_then_startup_then_requests_then_shutdown(tmp_path: Path, na
         assert "refused" in full.body.decode()
         assert router.get("/gone").status == 503
         assert node.stop() == 0
-        order = [line for line in node.log.splitlines() if line[:1] in "0123" and line[1:2] == " "]
+        order = [line for line in node.printed if line[:1] in "0123" and line[1:2] == " "]
         assert order == [
             line
             for line in ("0 constructor", "1 startup", "2 health", "1 shutdown", "3 destructor")

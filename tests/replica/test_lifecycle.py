@@ -313,4 +313,4 @@ def test_output_names_the_replica(tmp_path: Path) -> None:
     """
     with serving(tmp_path, code(source)["handler"]) as (node, router):
         router.get(request_id="the-id")
-        assert " app/Deployment abc12345 the-id -- hello" in node.log
+        assert " app/Deployment abc12345 r1 the-id -- hello" in node.log

@@ -124,7 +124,9 @@ def test_a_stock_start_listens_on_loopback_only_and_lets_nobody_else_in(machine:
     with Load(address, threads=1) as load:
         load.wait_for_more(10)
         port = int(address.rpartition(":")[2])
-        assert listening(own_pids(machine)) == {f"0100007F:{port:04X}"}, "the ingress on 127.0.0.1, and nothing else"
+        control = int(machine.nodes()[0]["control_address"].rpartition(":")[2])
+        found = listening(own_pids(machine))
+        assert found == {f"0100007F:{port:04X}", f"0100007F:{control:04X}"}, "ingress and control port on 127.0.0.1"
         pages = mapped(own_pids(machine), CLAIM_PAGE)
         assert pages, "router and replica share a page"
         # Only root may open what another process has mapped.
@@ -153,7 +155,7 @@ def test_a_stock_start_listens_on_loopback_only_and_lets_nobody_else_in(machine:
         44,
         "stock start under umask 000",
         {
-            "TCP listeners": 1,
+            "TCP listeners": 2,
             "on other than loopback": 0,
             "directories 0700": directories,
             "files and sockets 0600": files,
@@ -166,8 +168,8 @@ def test_another_user_gets_nowhere_even_when_the_directory_is_opened_up(machine:
     address = machine.start_resident()
     assert machine.serve(HELLO).end() == 0
     sockets = sockets_of(machine)
-    assert len(sockets) == 3, "node, controller, replica"
-    assert foreign(sockets) == ["PermissionError"] * 3
+    assert len(sockets) == 4, "node, controller, its REST, replica"
+    assert foreign(sockets) == ["PermissionError"] * 4
     for path in [machine.runtime, *machine.runtime.rglob("*")]:
         if path.is_dir():
             path.chmod(0o755)
@@ -175,10 +177,10 @@ def test_another_user_gets_nowhere_even_when_the_directory_is_opened_up(machine:
         path.chmod(0o666)
     with Load(address, threads=1) as load:
         load.wait_for_more(10)
-        assert foreign(sockets) == ["closed"] * 3, "the peer's user id is looked at too"
+        assert foreign(sockets) == ["closed"] * 4, "the peer's user id is looked at too"
         load.wait_for_more(10)
     assert set(load.outcomes) == {"200"}
-    record(44, "another user tries every socket", {"sockets": 3, "permission denied": 3, "answered when opened up": 0})
+    record(44, "another user tries every socket", {"sockets": 4, "permission denied": 4, "answered when opened up": 0})
 
 
 def test_listening_everywhere_warns_once(machine: Machine) -> None:
