@@ -20,6 +20,7 @@ from project import ROOT, say
 # What each crate may use, besides crates that others make. `*`: everything.
 ARROWS = {
     "types": (),
+    "autoscaler": (),
     "config": ("types",),
     "logs": (),
     "wire": ("types",),
