@@ -7,7 +7,7 @@
 use std::{cell::Cell, rc::Rc, sync::Arc, thread::JoinHandle, time::Instant};
 
 use bytes::BytesMut;
-use eagleray_router::service::{Handle, Options};
+use eagleray_router::service::{Handle, Options, Reporter};
 use eagleray_types::{Caller, Cancel, DeploymentKey};
 use eagleray_wire::{
     Attachments, CallHead, HeadError, ModelKey, RequestHead, SessionKey,
@@ -23,7 +23,7 @@ use crate::{
     order::{self, Answer, Unfinished},
     orders::Orders,
     reservation::Reservation,
-    targets::{Targets, follow},
+    targets::{Followed, Targets, follow},
 };
 
 /// Replicas that cannot be reached and of which the controller has not heard.
@@ -275,6 +275,12 @@ fn run(
             regions: Arc::clone(&regions.pool),
         };
         tokio::task::spawn_local(regions.look_after());
+        // A process may have several, one after the other, and each counts by itself.
+        let name = format!("handles {}/{:08x}", std::process::id(), fastrand::u32(..));
+        let router = Followed {
+            reporter: Reporter::new(handle.clone(), name),
+            handle,
+        };
         let serve = async {
             while let Some(order) = orders.recv().await {
                 tokio::task::spawn_local(shared.clone().carry_out(order));
@@ -282,7 +288,7 @@ fn run(
         };
         tokio::select! {
             () = serve => {}
-            () = follow(path, &handle, targets, sender, reports) => {}
+            () = follow(path, &router, targets, sender, reports) => {}
             () = stop.notified() => {}
         }
     });

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use eagleray_router::service::{Applied, Handle};
+use eagleray_router::service::{Applied, Handle, Reporter, view_of as view_name};
 use eagleray_types::{
     DeploymentKey,
     control::{
@@ -75,11 +75,7 @@ impl Targets {
         key: &DeploymentKey,
         replica_id: &str,
     ) -> Option<DeploymentKey> {
-        // No name of a user's has a NUL.
-        let name = DeploymentKey::new(
-            key.application.clone(),
-            format!("{}\0{replica_id}", key.deployment),
-        );
+        let name = view_name(key, replica_id);
         let target = view_of(self.known.lock().get(key)?, &name, replica_id)?;
         let mut views = self.views.lock();
         if !views.contains_key(&name) {
@@ -143,10 +139,18 @@ fn view_of(
     None
 }
 
-/// Applies the controller's targets for as long as the thread lives, and passes on which replicas cannot be reached.
+/// A router whose targets are the controller's.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) handle: Handle,
+    pub(crate) reporter: Reporter,
+}
+
+/// Applies the controller's targets for as long as the thread lives, and passes on what the router has to do, and which
+/// replicas it cannot reach.
 pub(crate) async fn follow(
     path: &str,
-    handle: &Handle,
+    router: &Followed,
     targets: &Targets,
     news: watch::Sender<u64>,
     mut unreachable: mpsc::Receiver<Unreachable>,
@@ -154,7 +158,7 @@ pub(crate) async fn follow(
     let pause = Cell::new(RECONNECT_FIRST);
     loop {
         // Every end is the same to us: connect again, and a snapshot comes first.
-        drop(follow_once(path, handle, targets, &news, &mut unreachable, &pause).await);
+        drop(follow_once(path, router, targets, &news, &mut unreachable, &pause).await);
         sleep(pause.get()).await;
         pause.set((pause.get() * 2).min(RECONNECT_LAST));
     }
@@ -162,7 +166,7 @@ pub(crate) async fn follow(
 
 async fn follow_once(
     path: &str,
-    handle: &Handle,
+    router: &Followed,
     targets: &Targets,
     news: &watch::Sender<u64>,
     unreachable: &mut mpsc::Receiver<Unreachable>,
@@ -171,6 +175,12 @@ async fn follow_once(
     let mut stream = UnixStream::connect(path).await?;
     check_peer(&stream)?;
     ask(&mut stream, api_request::Body::WatchTargets(Empty {})).await?;
+    // It may be another controller, which knows nothing of what goes on here.
+    ask(
+        &mut stream,
+        api_request::Body::Loads(router.reporter.whole()),
+    )
+    .await?;
     let decoder = Decoder::control();
     let mut buffer = BytesMut::new();
     loop {
@@ -179,10 +189,10 @@ async fn follow_once(
             let Some(api_response::Body::Target(update)) = response.body else {
                 continue;
             };
-            match handle.apply(&update) {
+            match router.handle.apply(&update) {
                 Applied::Gap => return Ok(()),
                 Applied::Stale => continue,
-                Applied::Applied => targets.apply(handle, update),
+                Applied::Applied => targets.apply(&router.handle, update),
             }
             pause.set(RECONNECT_FIRST);
             news.send_modify(|number| *number += 1);
@@ -195,6 +205,9 @@ async fn follow_once(
             }
             Some(report) = unreachable.recv() => {
                 ask(&mut stream, api_request::Body::Unreachable(report)).await?;
+            }
+            loads = router.reporter.next() => {
+                ask(&mut stream, api_request::Body::Loads(loads)).await?;
             }
         }
     }

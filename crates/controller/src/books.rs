@@ -15,6 +15,7 @@ pub(crate) mod desired;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod loads;
 pub(crate) mod plan;
 pub(crate) mod planning;
 mod register;
@@ -36,6 +37,7 @@ pub(crate) use register::Register;
 use application::Application;
 use deployment::Deployment;
 use desired::{Desired, Plan};
+use loads::Loads;
 use replica::Replica;
 use sizes::Sizes;
 use tallies::Tallies;
@@ -48,6 +50,7 @@ pub(crate) struct Books {
     pub(crate) register: Register,
     pub(crate) sizes: Sizes,
     pub(crate) tallies: Tallies,
+    pub(crate) loads: Loads,
 }
 
 impl Books {
@@ -67,6 +70,7 @@ impl Books {
             register: Register::default(),
             sizes: Sizes::default(),
             tallies: Tallies::default(),
+            loads: Loads::default(),
         }
     }
 

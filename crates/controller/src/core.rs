@@ -31,6 +31,7 @@ mod http_options;
 mod hung;
 mod label;
 mod lifecycle;
+mod loads;
 mod notes;
 mod outbox;
 mod plan;
@@ -82,6 +83,7 @@ use crate::{
         deployment::Deployment,
         desired::{Change, Desired},
         events::Events,
+        loads::Speaker,
     },
     store::checkpoint::Loaded,
     targets::{ApplicationTargets, Targets},
@@ -244,6 +246,7 @@ impl Core {
                 self.waits.on_client_gone(connection);
                 self.questions.on_client_gone(connection);
                 self.plannings.on_client_gone(connection);
+                drop(self.on_router_gone(connection));
             }
             Event::Saved(result) => self.on_saved(result, now),
             Event::Node { node, body } => self.on_node(&node, body, now),
@@ -259,6 +262,9 @@ impl Core {
                 if let Some((deployment, out)) = self.owner(&report.replica_id) {
                     reaching::on_unreachable(deployment, &report, now, out);
                 }
+            }
+            Event::Loads { connection, loads } => {
+                drop(self.on_loads(&loads, Speaker::Connection(connection), now));
             }
             Event::Timeout => self.on_timeout(now),
         }

@@ -329,6 +329,10 @@ impl Service {
             api_request::Body::Unreachable(report) => {
                 return self.take(Event::Unreachable(report));
             }
+            api_request::Body::Loads(loads) => {
+                let connection = call.connection;
+                return self.take(Event::Loads { connection, loads });
+            }
             api_request::Body::WatchTargets(_) => {
                 self.clients.watch(call, self.core.snapshot());
                 return Ok(());

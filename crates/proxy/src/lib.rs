@@ -21,6 +21,7 @@ mod head;
 mod hosts;
 mod identity;
 mod limits;
+mod loads;
 mod memory;
 mod options;
 mod origin;

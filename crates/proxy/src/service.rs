@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     counters::Counters,
     gate::Gate,
+    loads::Loads,
     memory::{self, Memory, Watch},
     options::Options,
     shard::Shared,
@@ -91,6 +92,7 @@ struct Threads {
     unreachable: mpsc::Receiver<Unreachable>,
     counters: Arc<Counters>,
     tallies: Arc<Tallies>,
+    loads: Arc<Loads>,
     _watch: Watch,
 }
 
@@ -99,6 +101,7 @@ impl Threads {
         let count = options.threads.get();
         let counters = Arc::new(Counters::default());
         let tallies: Arc<Tallies> = Arc::default();
+        let loads = Arc::new(Loads::new(count));
         let memory = Arc::new(Memory::default());
         let watch = Watch::start(&options.limits, Arc::clone(&memory), Arc::clone(&counters))
             .map_err(Error::Thread)?;
@@ -116,6 +119,7 @@ impl Threads {
             abandoned_by_deployment: Arc::default(),
             counters: Arc::clone(&counters),
             tallies: Arc::clone(&tallies),
+            loads: Arc::clone(&loads),
             memory,
             tls: options.tls.as_ref().map(TlsOptions::server).transpose()?,
         };
@@ -126,6 +130,7 @@ impl Threads {
         for index in 0..count {
             let (sender, receiver) = mpsc::channel(ORDERS);
             let start = Start {
+                index,
                 listener: listener
                     .map(std::net::TcpListener::try_clone)
                     .transpose()
@@ -151,6 +156,7 @@ impl Threads {
             unreachable,
             counters,
             tallies,
+            loads,
             _watch: watch,
         })
     }
@@ -238,6 +244,10 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                 send(&mut control, proxy_event::Body::Unreachable(report)).await?;
                 continue;
             }
+            () = threads.loads.news() => {
+                tell_loads(&threads.loads, &mut control).await?;
+                continue;
+            }
             _tick = report.tick(), if !threads.tallies.is_empty() => {
                 tell_tallies(&threads.tallies, &mut control).await?;
                 continue;
@@ -276,9 +286,18 @@ async fn update_all(
         );
         Ok(())
     } else {
+        tell_loads(&threads.loads, control).await?;
         tell_tallies(&threads.tallies, control).await?;
         send(control, proxy_event::Body::Applied(applied)).await
     }
+}
+
+/// Says what the threads have to do.
+async fn tell_loads(loads: &Loads, control: &mut tokio::net::UnixStream) -> Result<(), Error> {
+    for said in loads.fetch() {
+        send(control, proxy_event::Body::Loads(said)).await?;
+    }
+    Ok(())
 }
 
 /// Says what has changed of requests that are counted.

@@ -24,6 +24,7 @@ use crate::{
     head::Scratch,
     hosts::Host,
     limits::Limits,
+    loads::Loads,
     memory::Memory,
     options::Options,
     routes::Routes,
@@ -233,6 +234,7 @@ pub(crate) struct Shared {
     pub(crate) abandoned_by_deployment: Arc<ByDeployment>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tallies: Arc<Tallies>,
+    pub(crate) loads: Arc<Loads>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) gate: Arc<Gate>,
     /// `None`: plain TCP.

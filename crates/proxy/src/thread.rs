@@ -5,7 +5,7 @@
 
 use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use eagleray_router::service::{Applied, Handle};
+use eagleray_router::service::{Applied, Handle, Reporter};
 use eagleray_types::control::{TargetUpdate, Unreachable};
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -17,6 +17,7 @@ use crate::{
     accept::accept,
     access_log::FLUSH_AFTER,
     connection::Patience,
+    loads::Loads,
     options::Options,
     shard::{Shard, Shared},
 };
@@ -48,6 +49,8 @@ pub(crate) enum Done {
 
 /// What a thread is started with.
 pub(crate) struct Start {
+    /// Among the threads of the process.
+    pub(crate) index: usize,
     /// `None`: no HTTP.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) options: Options,
@@ -79,6 +82,7 @@ fn for_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
 
 async fn serve(start: Start) -> io::Result<()> {
     let Start {
+        index,
         listener,
         options,
         seed,
@@ -94,6 +98,9 @@ async fn serve(start: Start) -> io::Result<()> {
         regions: None,
         unreachable: Some(unreachable),
     });
+    let name = format!("proxy {}/{index}", std::process::id());
+    let reporter = Rc::new(Reporter::new(router.clone(), name));
+    let loads = Arc::clone(&shared.loads);
     let shard = Rc::new(Shard::new(router, &options, seed, shared));
     // Dropped with this function, and its tasks with it. None of them ends by itself.
     let mut tasks = JoinSet::new();
@@ -105,6 +112,7 @@ async fn serve(start: Start) -> io::Result<()> {
     tasks.spawn_local(sweep(Rc::clone(&shard), options));
     tasks.spawn_local(write_access_log(Rc::clone(&shard)));
     tasks.spawn_local(read_abandoned(Rc::clone(&shard)));
+    tasks.spawn_local(report(index, Rc::clone(&reporter), Arc::clone(&loads)));
     tell(&done, Done::Started).await;
     let mut is_accepting = false;
     loop {
@@ -118,7 +126,12 @@ async fn serve(start: Start) -> io::Result<()> {
         };
         match order {
             Some(Order::Update(update)) => {
-                tell(&done, Done::Update(shard.apply(&update))).await;
+                let applied = shard.apply(&update);
+                if update.snapshot && applied == Applied::Applied {
+                    // Of a controller that may know nothing yet: before it hears that this was applied.
+                    loads.say(index, reporter.whole());
+                }
+                tell(&done, Done::Update(applied)).await;
             }
             Some(Order::Accept) => {
                 if let Some(listener) = listener.take() {
@@ -174,6 +187,12 @@ async fn sweep(shard: Rc<Shard>, options: Options) {
     loop {
         interval.tick().await;
         shard.sweep(&patience);
+    }
+}
+
+async fn report(index: usize, reporter: Rc<Reporter>, loads: Arc<Loads>) {
+    loop {
+        loads.say(index, reporter.next().await);
     }
 }
 

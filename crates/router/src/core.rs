@@ -25,6 +25,7 @@ mod deployment;
 mod dispatch;
 mod frames;
 mod limits;
+mod loads;
 mod loss;
 mod models;
 mod probation;
@@ -81,6 +82,8 @@ pub struct Core<C> {
     generation: u32,
     pending: VecDeque<Pending>,
     events: VecDeque<Event>,
+    /// Deployments whose load has changed since [`Core::take_marked`], each once.
+    marked: Vec<(DeploymentIndex, DeploymentKey)>,
     timers: BinaryHeap<Reverse<(Instant, ConnectionKey, TimerKind)>>,
     /// No replica will come any more.
     draining: bool,
@@ -166,6 +169,7 @@ impl<C: Claims> Core<C> {
             generation: 0,
             pending: VecDeque::new(),
             events: VecDeque::new(),
+            marked: Vec::new(),
             timers: BinaryHeap::new(),
             draining: false,
         }

@@ -14,6 +14,7 @@ mod entry;
 mod exchange;
 mod incoming;
 mod links;
+mod loads;
 mod messages;
 mod pieces;
 mod releases;
@@ -37,7 +38,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::core::{Limits, Refused, Submit};
 
 pub use exchange::{Exchange, Room};
+pub use loads::{EVERY as REPORT_EVERY, Reporter};
 use state::State;
+pub use state::view_of;
 
 /// Body bytes that may go out before the replica gives credit, counted over REQUEST and BODY.
 pub const INITIAL_BODY_CREDIT: usize = 64 * 1024;

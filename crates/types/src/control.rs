@@ -3,7 +3,7 @@
 //! Four conversations. Controller and node: [`NodeCommand`], [`NodeEvent`]. Controller and replica, relayed by
 //! the node: [`ReplicaCommand`], [`ReplicaEvent`]. Node and proxy: [`ProxyCommand`], [`ProxyEvent`]. Drivers and
 //! the command line: [`ApiRequest`] to the controller, [`NodeRequest`] to the node. A file for each, by the names of the
-//! two who speak, and the rest for what more than one conversation carries: `application`, `declared`, `history`, `status`, `targets`. Commands are
+//! two who speak, and the rest for what more than one conversation carries: `application`, `declared`, `history`, `load`, `status`, `targets`. Commands are
 //! idempotent by replica id and epoch.
 
 mod application;
@@ -13,6 +13,7 @@ mod declared;
 mod driver_controller;
 mod driver_node;
 mod history;
+mod load;
 mod node_proxy;
 mod status;
 mod targets;
@@ -25,6 +26,7 @@ pub use declared::*;
 pub use driver_controller::*;
 pub use driver_node::*;
 pub use history::*;
+pub use load::*;
 pub use node_proxy::*;
 pub use status::*;
 pub use targets::*;

@@ -87,6 +87,11 @@ impl VersionSpec {
         &self.deployment().options
     }
 
+    /// How many replicas it has follows from its load.
+    pub(crate) fn scales(&self) -> bool {
+        !self.deployment().autoscaling_config.is_empty()
+    }
+
     pub(crate) fn same_revision(&self, other: &Self) -> bool {
         self.revision.blob == other.revision.blob
     }

@@ -3,8 +3,8 @@
 use eagleray_types::{
     NodeId,
     control::{
-        ApplicationSpec, Apply, AwaitApplication, Built, Compare, EventsRequest, Rollback, Scale,
-        Unreachable, node_event,
+        ApplicationSpec, Apply, AwaitApplication, Built, Compare, EventsRequest, Loads, Rollback,
+        Scale, Unreachable, node_event,
     },
 };
 
@@ -139,6 +139,11 @@ pub enum Event {
     },
     /// A router that is not the proxy's cannot connect to a replica.
     Unreachable(Unreachable),
+    /// What a router that is not a proxy's has to do. It counts until the connection ends.
+    Loads {
+        connection: u64,
+        loads: Loads,
+    },
     /// [`super::Core::next_timeout`] has come.
     Timeout,
 }

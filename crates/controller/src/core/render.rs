@@ -12,6 +12,7 @@ use eagleray_types::control::{
 use super::{
     configure,
     hung::hung_text,
+    loads,
     outbox::Outbox,
     why::{Moment, of_application, of_deployment},
 };
@@ -36,7 +37,10 @@ pub(super) fn render(
     let deployments: Vec<_> = application
         .deployments
         .values()
-        .map(|one| render_deployment(one, plan, moment))
+        .map(|one| DeploymentStatus {
+            load: loads::shown(one, &books.loads, now),
+            ..render_deployment(one, plan, moment)
+        })
         .collect();
     let status = application.word(plan);
     let failing =
@@ -176,6 +180,7 @@ fn render_deployment(
             .as_ref()
             .map_or(0, |_| deployment.wanted.target),
         why: of_deployment(deployment, moment),
+        load: None,
     }
 }
 

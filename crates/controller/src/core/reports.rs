@@ -21,6 +21,7 @@ use crate::books::{
     dead::Dead,
     deployment::Deployment,
     events::EventKind,
+    loads::Speaker,
     replica::Replica,
     replica_state::{ReplicaInput, ReplicaState},
 };
@@ -30,6 +31,7 @@ impl Core {
         match event {
             node_event::Body::Listed(listed) => {
                 self.out.listed();
+                self.books.loads.on_listed(now);
                 if self.listed {
                     adopt::learn_pids(&mut self.books, &listed);
                 } else {
@@ -57,10 +59,14 @@ impl Core {
             node_event::Body::SnapshotWanted(_) => self.targets.want_snapshot(),
             node_event::Body::Published(update) if update.epoch == self.targets.epoch() => {
                 self.applied = self.applied.max(update.number);
+                self.books.loads.on_applied();
             }
             node_event::Body::Published(_) => {}
             node_event::Body::Tallied(said) => {
                 self.on_tallied(&said);
+            }
+            node_event::Body::Loads(said) => {
+                drop(self.on_loads(&said, Speaker::Node, now));
             }
             node_event::Body::SocketLost(lost) => {
                 if let Some((deployment, out)) = self.owner(&lost.replica_id) {

@@ -108,7 +108,8 @@ fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {
         let newest = deployment.routable().max_by_key(|replica| replica.order);
         newest.map(|replica| &replica.spec)
     };
-    let options = deployment.answering().or_else(last)?.options();
+    let answering = deployment.answering().or_else(last)?;
+    let options = answering.options();
     let mut versions: BTreeMap<&str, Vec<&Replica>> = BTreeMap::new();
     for replica in deployment.routable() {
         versions
@@ -142,6 +143,7 @@ fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {
             .collect(),
         unavailable,
         access_log: options.access_log,
+        scales: answering.scales(),
     })
 }
 

@@ -11,6 +11,7 @@ mod deploys;
 mod events;
 mod failures;
 mod history;
+mod loads;
 mod options;
 mod parts;
 mod plans;

@@ -29,6 +29,10 @@ pub(super) struct Deployment {
     pub(super) max_queued: usize,
     pub(super) unavailable: String,
     pub(super) removed: bool,
+    /// Somebody wants to know its load, see `loads.rs`.
+    pub(super) scales: bool,
+    /// So, and it has not changed since it was looked at.
+    pub(super) quiet: bool,
     pub(super) versions: Vec<Version>,
     pub(super) replicas: Vec<ReplicaIndex>,
     /// How many of them take requests and turn. With none left, requests go to those that do not turn.
@@ -64,6 +68,8 @@ impl Deployment {
             max_queued: usize::MAX,
             unavailable: String::new(),
             removed: false,
+            scales: false,
+            quiet: false,
             versions: Vec::new(),
             replicas: Vec::new(),
             sound: 0,
@@ -79,6 +85,11 @@ impl Deployment {
 
     pub(super) fn takes_requests(&self) -> bool {
         !self.removed && self.unavailable.is_empty()
+    }
+
+    /// Requests that wait in this router.
+    pub(super) const fn queued_here(&self) -> u32 {
+        self.queue.length + self.held.length + self.bound.length
     }
 
     pub(super) fn candidates(&self) -> usize {

@@ -73,6 +73,7 @@ impl<C: Claims> Core<C> {
                 self.enroll(index);
             }
         }
+        self.mark(index);
         if self.draining {
             self.fail_stranded(index);
         }
@@ -121,12 +122,14 @@ impl<C: Claims> Core<C> {
             request.counted = true;
         }
         request.accepted = true;
+        let owner = request.deployment;
         if moves && request.deaths > 0 {
             request.held = true;
             self.requests.enqueue(&mut deployment.held, index);
         } else {
             self.requests.enqueue(&mut deployment.queue, index);
         }
+        self.mark(owner);
     }
 
     /// Nobody waits for the answer of a request any more, and it is wanted all the same. If it waits, it waits behind all
@@ -179,8 +182,10 @@ impl<C: Claims> Core<C> {
         } else {
             &mut deployment.queue
         };
+        let owner = request.deployment;
         self.requests.dequeue(queue, index);
         self.requests.patience.remove(index);
+        self.mark(owner);
     }
 
     /// Sends a request that is in no queue to a replica with a free word.
@@ -225,6 +230,7 @@ impl<C: Claims> Core<C> {
         if let Some(deployment) = self.deployments.get_mut(deployment) {
             deployment.charge(version);
         }
+        self.mark(deployment);
     }
 
     /// Spends a grant of `from` on the oldest request that waits, or gives it back. `number`: of the WAIT that a soft

@@ -141,6 +141,8 @@ impl<C: Claims> Core<C> {
             if let Some(link) = replica.link.as_mut() {
                 link.release(slot);
             }
+            let deployment = replica.deployment;
+            self.mark(deployment);
         }
         self.refresh_room(index);
     }

@@ -76,6 +76,7 @@ impl<C: Claims> Core<C> {
         } else if !gone {
             self.timer(again, index, TimerKind::Connect);
         }
+        self.mark(deployment);
         self.settle(now, deployment);
     }
 
@@ -158,6 +159,7 @@ impl<C: Claims> Core<C> {
             return false;
         };
         replica.acquit(slot);
+        let deployment = replica.deployment;
         if entry.written {
             self.pending.push_back(Pending::Cancel {
                 replica: index,
@@ -167,6 +169,7 @@ impl<C: Claims> Core<C> {
             });
         }
         self.refresh_room(index);
+        self.mark(deployment);
         true
     }
 

@@ -50,7 +50,7 @@ impl<C: Claims> Replica<C> {
     }
 
     /// How many models it holds, those among them that our requests will make it load.
-    fn model_count(&self) -> usize {
+    pub(super) fn model_count(&self) -> usize {
         let models = self.models.as_deref().unwrap_or_default();
         let coming = self.link.as_ref().map_or(0, |link| {
             link.models()

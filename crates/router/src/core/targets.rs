@@ -79,6 +79,7 @@ impl<C: Claims> Core<C> {
         if !target.unavailable.is_empty() {
             self.fail_queue(index, ErrorCode::Unavailable);
         }
+        self.set_scales(index, target.scales);
         self.settle(now, index);
     }
 
@@ -125,9 +126,7 @@ impl<C: Claims> Core<C> {
             .by_key
             .get(key)
             .and_then(|index| self.deployments.get(*index));
-        deployment.map_or(0, |deployment| {
-            (deployment.queue.length + deployment.held.length + deployment.bound.length) as usize
-        })
+        deployment.map_or(0, |deployment| deployment.queued_here() as usize)
     }
 
     /// Those of them that may go to the replica behind this connection, and that it knows of.
@@ -234,6 +233,7 @@ impl<C: Claims> Core<C> {
     pub(super) fn forget_if_empty(&mut self, index: DeploymentIndex) {
         let over = |one: &Deployment| one.removed && one.replicas.is_empty();
         if self.deployments.get(index).is_some_and(over) {
+            self.mark(index);
             self.deployments.remove(index);
         }
     }

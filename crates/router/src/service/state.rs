@@ -31,6 +31,9 @@ use crate::core::{self, Core, Event, Refused, RequestKey, Submit, Transmit};
 
 mod connections;
 mod exchanges;
+mod loads;
+
+pub use loads::view_of;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -49,6 +52,7 @@ pub(super) struct State {
     version: Option<(u64, u64)>,
     /// Deployments that no update speaks of.
     views: BTreeSet<DeploymentKey>,
+    news: loads::News,
 }
 
 impl State {
@@ -68,6 +72,7 @@ impl State {
             armed: None,
             version: None,
             views: BTreeSet::new(),
+            news: loads::News::default(),
         }
     }
 
@@ -184,6 +189,9 @@ impl State {
         }
         while let Some(event) = self.core.poll_event() {
             self.on_event(event);
+        }
+        if self.core.has_news_of_loads() {
+            self.news.tell();
         }
         // A timer that rings early is cheaper than one that is set for every request.
         if let Some(timeout) = self.core.poll_timeout()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagleray_types::control::{
-    Empty, NodeCounters, ProxyEvent, Tallies, node_event::Body, proxy_command, proxy_event,
+    Empty, Loads, NodeCounters, ProxyEvent, Tallies, node_event::Body, proxy_command, proxy_event,
 };
 use prost::Message;
 
@@ -34,6 +34,11 @@ impl Core {
                 pid,
                 tallies,
                 gone: true,
+            }));
+            self.out.report(Body::Loads(Loads {
+                router: format!("proxy {pid}"),
+                gone: true,
+                ..Loads::default()
             }));
         }
         self.accepting = Accepting::NotYet;
@@ -84,6 +89,9 @@ impl Core {
             Ok(Some(proxy_event::Body::Turns(Empty {}))) => self.proxy_turns(),
             Ok(Some(proxy_event::Body::Tallied(tallies))) => {
                 self.out.report(Body::Tallied(tallies));
+            }
+            Ok(Some(proxy_event::Body::Loads(loads))) => {
+                self.out.report(Body::Loads(loads));
             }
             Ok(Some(proxy_event::Body::Unreachable(report))) => {
                 self.out.report(Body::Unreachable(report));

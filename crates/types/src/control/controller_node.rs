@@ -1,6 +1,6 @@
 //! Controller and node: [`NodeCommand`], [`NodeEvent`], and what they carry.
 
-use super::{AppliedUpdate, Empty, Tallies, Unreachable};
+use super::{AppliedUpdate, Empty, Loads, Tallies, Unreachable};
 use crate::DeploymentKey;
 
 /// Controller to node.
@@ -102,7 +102,10 @@ pub struct Publish {
 /// Node to controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeEvent {
-    #[prost(oneof = "node_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12")]
+    #[prost(
+        oneof = "node_event::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13"
+    )]
     pub body: Option<node_event::Body>,
     /// [`NodeId`](crate::NodeId) of the node where it happened; empty: at the other end of the connection.
     #[prost(string, tag = "11")]
@@ -143,6 +146,9 @@ pub mod node_event {
         /// As the proxy says it, in its order among `Published`.
         #[prost(message, tag = "12")]
         Tallied(super::Tallies),
+        /// As the proxy says it, in its order among `Published`.
+        #[prost(message, tag = "13")]
+        Loads(super::Loads),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     ApplicationSpec, ApplicationStatus, Applied, Apply, Built, Empty, Events, EventsRequest,
-    History, Planned, Scale, Status, TargetUpdate, Unreachable,
+    History, Loads, Planned, Scale, Status, TargetUpdate, Unreachable,
 };
 
 /// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
@@ -10,7 +10,7 @@ use super::{
 pub struct ApiRequest {
     #[prost(
         oneof = "api_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     pub body: Option<api_request::Body>,
 }
@@ -70,6 +70,10 @@ pub mod api_request {
         /// Answered by `Planned`: what leads from one revision of an application to another.
         #[prost(message, tag = "18")]
         Compare(super::Compare),
+        /// From a process with handles: a whole one on each connection, then what changes within 50 ms. Not answered;
+        /// it counts until the connection ends.
+        #[prost(message, tag = "19")]
+        Loads(super::Loads),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Node and proxy: [`ProxyCommand`], [`ProxyEvent`], and what they carry.
 
-use super::{AppliedUpdate, Empty, Unreachable};
+use super::{AppliedUpdate, Empty, Loads, Unreachable};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyCommand {
@@ -32,7 +32,7 @@ pub mod proxy_command {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyEvent {
-    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub body: Option<proxy_event::Body>,
 }
 
@@ -60,6 +60,10 @@ pub mod proxy_event {
         /// known of a mark when it was taken away is all that has begun under it, and a few times a second.
         #[prost(message, tag = "7")]
         Tallied(super::Tallies),
+        /// Of one thread. Sent unasked: after a snapshot of targets a whole one, before its `Applied`, and what changes
+        /// within 50 ms.
+        #[prost(message, tag = "8")]
+        Loads(super::Loads),
     }
 }
 

@@ -129,6 +129,25 @@ pub struct DeploymentStatus {
     pub dead_replicas: Vec<ReplicaStatus>,
     #[prost(message, repeated, tag = "11")]
     pub why: Vec<Why>,
+    /// Of one that scales: what routers have to do of it.
+    #[prost(message, optional, tag = "12")]
+    pub load: Option<DeploymentLoad>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct DeploymentLoad {
+    /// Requests that wait in routers.
+    #[prost(uint64, tag = "1")]
+    pub queued: u64,
+    /// Requests that replicas have.
+    #[prost(uint64, tag = "2")]
+    pub running: u64,
+    /// Routers that have any of them.
+    #[prost(uint32, tag = "3")]
+    pub routers: u32,
+    /// Everybody who may have some has spoken since the controller started.
+    #[prost(bool, tag = "4")]
+    pub whole: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -73,6 +73,9 @@ pub struct DeploymentTarget {
     /// Whether requests to this deployment are written to the access log.
     #[prost(bool, tag = "7")]
     pub access_log: bool,
+    /// Routers say what they have to do of it ([`Loads`](super::Loads)).
+    #[prost(bool, tag = "8")]
+    pub scales: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -229,6 +229,12 @@ impl World {
             .collect()
     }
 
+    /// Whether routers say what they have to do of a deployment.
+    pub(super) fn is_scaling(&self, name: &str) -> bool {
+        let target = self.routed.get(&DeploymentKey::new("a", name));
+        target.is_some_and(|target| target.scales)
+    }
+
     /// Replicas that routers send to, of all versions.
     pub(super) fn routed_to(&self, name: &str) -> BTreeSet<String> {
         let key = DeploymentKey::new("a", name);
