@@ -21,6 +21,7 @@ __all__ = [
     "parse_json",
     "plain_json",
     "read_config",
+    "same_items",
 ]
 
 # --- driver side (crates/py/src/client.rs) -------------------------------------------------------------------------
@@ -138,6 +139,9 @@ def parse_json(data: bytes, /) -> Any:
 
 def plain_json(value: Any, /) -> bytes | None:
     """What Starlette's `JSONResponse` makes of plain data; None: it is something else, and nothing was done with it."""
+
+def same_items(list: list[Any], items: tuple[Any, ...], /) -> bool:
+    """Whether `list` has the very objects of `items`, in that order, and no others."""
 
 # --- replica side (crates/py/src/replica.rs) -----------------------------------------------------------------------
 

@@ -28,13 +28,41 @@ def test_a_route_that_is_added_later_turns_the_table_off():
     assert compiled.why_not(scope) == "changed after the start"
 
 
-def test_an_unknown_fastapi_is_called_as_asgi(monkeypatch):
-    from eagleray._user_code.compiled import framework, serve
+def test_a_route_in_the_place_of_another_turns_the_table_off():
+    from eagleray._user_code.compiled import serve
 
-    monkeypatch.setattr(framework, "FILES", frozenset())
+    app = application()
+    compiled = serve.compile_routes(app)
+    scope = {"method": "GET", "path": "/dict", "root_path": ""}
+    assert compiled.find(scope) is not None
+    before = app.router.routes[-1]
+    app.get("/dict", status_code=201)(before.endpoint)
+    later = app.router.routes.pop()
+    assert later == before, "Starlette compares paths, endpoints and methods"
+    app.router.routes[-1] = later
+    app.router._routes_version = compiled._watched[0][3]
+    assert compiled.find(scope) is None
+    assert compiled.why_not(scope) == "changed after the start"
+
+
+def test_routes_that_are_no_list_are_not_compiled():
+    from eagleray._user_code.compiled import serve
+
+    app = application()
+    app.router.routes = tuple(app.router.routes)
+    compiled = serve.compile_routes(app)
+    assert compiled.plans == []
+    assert compiled.reason == "own router class"
+
+
+def test_an_unknown_fastapi_is_called_as_asgi(monkeypatch):
+    from eagleray._user_code.compiled import serve
+    from eagleray._user_code.compiled.framework import _hashes
+
+    monkeypatch.setattr(_hashes, "FILES", frozenset())
     app = application()
     assert serve.compile_routes(app).plans, "each function is known by itself"
-    monkeypatch.setitem(framework.PASSED, "solve_dependencies", [])
+    monkeypatch.setitem(_hashes.PASSED, "solve_dependencies", [])
     app = application()
     compiled = serve.compile_routes(app)
     assert compiled.plans == []

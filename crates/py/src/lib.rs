@@ -7,6 +7,7 @@ mod options;
 mod plain_json;
 mod region;
 mod replica;
+mod same_items;
 mod timer;
 
 #[pyo3::pymodule(gil_used = false)]
@@ -25,6 +26,8 @@ mod _core {
     use crate::region::Region;
     #[pymodule_export]
     use crate::replica::{Replica, Request, in_forked_child};
+    #[pymodule_export]
+    use crate::same_items::same_items;
     #[pymodule_export]
     use crate::timer::Timer;
 }

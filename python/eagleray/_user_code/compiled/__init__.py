@@ -13,7 +13,7 @@ answer, the same exceptions. It is kept in these ways:
 - Middleware of the user's is called as ever; the compiled routes are then below it, in the place of the router.
 - Doubt means ASGI. A route that has anything which is not known here, a path that no compiled route takes, an
   application whose routes have changed: the request goes the usual way, as a whole, before any user code has run.
-- What this package knows of FastAPI and Starlette beyond their documentation is in one module, `framework`. It has the
+- What this package knows of FastAPI and Starlette beyond their documentation is in one place, `framework`. It has the
   hashes of the functions that are done anew here; when one of them is another than those that the tests have passed
   with, nothing is compiled.
 """

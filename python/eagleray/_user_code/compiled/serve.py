@@ -6,11 +6,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+from eagleray import _core
 from eagleray._user_code.compiled import body, errors, framework, reply
 from eagleray._user_code.compiled.plan import ASYNC, Plan
 from eagleray._user_code.compiled.run import Exchange, Run, in_thread
 from eagleray._user_code.compiled.solve import solve, solve_leaf
 from eagleray._user_code.compiled.table import Table
+
+same_items = _core.same_items
 
 
 def compile_routes(app: Any) -> Compiled:
@@ -37,7 +40,8 @@ class Compiled:
         """Whether a compiled route takes the place of the application, and not only of what is below its middleware."""
         self._layers = layers[:-1] if layers else []
         self._telemetry_is_off = framework.telemetry_check(app)
-        self._watched = [(one, one.routes, len(one.routes), _version(one)) for one in framework.watched(app.router)]
+        # One that is put in the place of another leaves the number of routes as it was, so each is looked at.
+        self._watched = [(one, one.routes, tuple(one.routes), _version(one)) for one in framework.watched(app.router)]
 
     @property
     def plans(self) -> list[Plan]:
@@ -101,8 +105,8 @@ class Compiled:
             return False
         if app.middleware_stack is not self._stack:
             return False
-        for router, routes, count, version in self._watched:
-            if router.routes is not routes or len(routes) != count or _version(router) != version:
+        for router, routes, known, version in self._watched:
+            if router.routes is not routes or not same_items(routes, known) or _version(router) != version:
                 return False
         return True
 
@@ -206,7 +210,10 @@ async def _answer(run: Run) -> None:
     async with of_request:
         async with of_function:
             if failure is not None:
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    failure = None  # or this frame and the error would keep each other until garbage is collected
         await reply.send(run, made)
         sent = True
     if not sent:
@@ -240,7 +247,10 @@ async def _made_and_left(run: Run) -> Any:
     if run.function_stack is not None:
         async with run.function_stack:
             if failure is not None:
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    failure = None  # as in `_answer`
     return made
 
 
