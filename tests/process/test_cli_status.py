@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from control import Control
 from machine import EXECUTABLE, Machine, eventually
 from terminal import control, on_terminal
 
@@ -89,6 +90,10 @@ def test_what_is_not_fine_is_explained_and_is_the_exit_status(machine: Machine) 
     assert "next: eagleray explain shop" in table.text
     reasons = json.loads(machine.cli("explain", "--json").stdout)
     assert reasons
+    # The same words wherever they are asked for.
+    rest = Control(machine).status("shop")
+    told = [*rest["why"], *(why for one in rest["deployments"] for why in one["why"])]
+    assert [one["sentence"] for one in reasons] == [one["sentence"] for one in told]
     assert {reason["application"] for reason in reasons} == {"shop"}
 
 

@@ -72,7 +72,7 @@ def test_a_node_whose_logs_cannot_be_written_lives_and_says_so_and_heals(machine
     machine.serve(APP)
     everything_dies_and_comes_back(machine, address)
     said = eventually(
-        lambda: said if "lines of logs are lost" in (said := machine.cli("status").stderr) else "",
+        lambda: said if "Lines of logs are lost" in (said := machine.cli("status").stderr) else "",
         "the status says that lines are lost",
     )
     assert "node.log" in said, said

@@ -1,6 +1,7 @@
 """Replicas that nobody can connect to, and a proxy that stands still: said in the status, and mended."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -174,8 +175,16 @@ def test_a_proxy_that_stands_still_shows_in_the_status(machine: Machine) -> None
         eventually(lambda: script.do(proxies) == ["UNHEALTHY"], "it shows", seconds=20)
         status = machine.cli("status")
         shown = status.stdout + status.stderr
-        assert f"the proxy (pid {proxy}) has not answered" in shown
+        assert f"The proxy (pid {proxy}) has not answered" in shown
         assert f"kill -CONT {proxy}" in shown
+        # Seconds pass between two answers, so what is compared is all but them.
+        code, sentence, help_line = script.do("[(w.code, w.sentence, w.help) for w in serve.status().why][0]")
+        assert (code, help_line in shown) == ("proxy_silent", True)
+        explained = machine.cli("explain")
+        assert explained.returncode == 1
+        assert "node [proxy_silent]" in explained.stdout
+        for text in (shown, explained.stdout.replace("\n  ", " ")):
+            assert re.sub(r"\d+ s", "N s", sentence) in re.sub(r"\d+ s", "N s", text)
     finally:
         os.kill(proxy, signal.SIGCONT)
     eventually(lambda: script.do(proxies) == ["HEALTHY"], "it is over")

@@ -26,8 +26,7 @@ pub(crate) struct Node {
     pub(crate) version: String,
     pub(crate) started_at_s: f64,
     pub(crate) proxy_status: String,
-    /// By process.
-    pub(crate) troubles: BTreeMap<String, String>,
+    pub(crate) why: Vec<Why>,
     pub(crate) log_directory: String,
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Outcome {
         },
     };
     let status = status::of(&api, application)?;
-    let mut found = Vec::new();
+    let mut found: Vec<Reason<'_>> = of_node(&status).filter(|_| application.is_none()).collect();
     for one in &status.applications {
         let reasons = reasons(one)
             .into_iter()
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Outcome {
     if arguments.json {
         say(&Value::from(found.iter().map(Reason::json).collect::<Vec<_>>()).to_string());
     } else {
-        say_all(&lines(&status, &found, &Screen::of_output(), now()));
+        say_all(&lines(&found, &Screen::of_output(), now()));
     }
     Ok(if found.is_empty() {
         Exit::Done
@@ -58,6 +58,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Outcome {
 
 #[derive(Debug)]
 struct Reason<'a> {
+    /// Empty: the node itself.
     application: &'a str,
     /// Empty: the application itself.
     deployment: &'a str,
@@ -72,6 +73,15 @@ impl Reason<'_> {
             "replica_id": self.why.replica_id,
         })
     }
+}
+
+/// Of the node's own processes, and of what they keep.
+fn of_node(status: &Status) -> impl Iterator<Item = Reason<'_>> {
+    status.node.why.iter().map(|why| Reason {
+        application: "",
+        deployment: "",
+        why: std::borrow::Cow::Borrowed(why),
+    })
 }
 
 /// Its sentences; where a row is not fine and has none, what it says itself.
@@ -115,17 +125,11 @@ fn reasons(application: &Application) -> Vec<Reason<'_>> {
     found
 }
 
-fn lines(status: &Status, reasons: &[Reason<'_>], screen: &Screen, now: f64) -> Vec<String> {
+fn lines(reasons: &[Reason<'_>], screen: &Screen, now: f64) -> Vec<String> {
     let mut lines = Vec::new();
-    for trouble in status.node.troubles.values() {
-        lines.push(format!(
-            "{} {}",
-            screen.paint(screen.sign(Paint::Warning), Paint::Warning),
-            plain(trouble)
-        ));
-    }
     for reason in reasons {
         let name = match reason.deployment {
+            "" if reason.application.is_empty() => "node".to_owned(),
             "" => reason.application.to_owned(),
             deployment => format!("{}/{deployment}", reason.application),
         };
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn every_sentence_has_its_time_and_its_help() {
-        let status = json!({"applications": [
+        let node = json!({"why": [{"code": "proxy_restarting", "sentence": "The proxy ended.", "help": "read its log"}]});
+        let status = json!({"node": node, "applications": [
             {"name": "shop", "status": "RUNNING"},
             {"name": "chat", "status": "UNHEALTHY", "message": "a deployment is unhealthy", "deployments": [{
                 "name": "Chat", "status": "UNHEALTHY", "message": "long text",
@@ -184,12 +189,16 @@ mod tests {
             {"name": "new", "status": "DEPLOY_FAILED", "message": "no module"},
         ]});
         let status: Status = serde_json::from_value(status).expect("as the node says it");
-        let reasons: Vec<_> = status.applications.iter().flat_map(reasons).collect();
-        let lines = lines(&status, &reasons, &screen::plain(80), 1010.0);
+        let applications = status.applications.iter().flat_map(reasons);
+        let reasons: Vec<_> = of_node(&status).chain(applications).collect();
+        let lines = lines(&reasons, &screen::plain(80), 1010.0);
         let since = format!("  since  {} (10.0 s)", clock(1000.0));
         assert_eq!(
             lines,
             [
+                "✖ node [proxy_restarting]",
+                "  The proxy ended.",
+                "  help   read its log",
                 "✖ chat/Chat [hung]",
                 "  q7f2 does not turn",
                 &since,
@@ -202,9 +211,6 @@ mod tests {
 
     #[test]
     fn where_all_is_well_it_says_so() {
-        assert_eq!(
-            lines(&Status::default(), &[], &screen::plain(80), 0.0),
-            ["all is well"]
-        );
+        assert_eq!(lines(&[], &screen::plain(80), 0.0), ["all is well"]);
     }
 }

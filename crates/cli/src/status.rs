@@ -136,8 +136,8 @@ fn yaml(status: &Status, name: Option<&str>) -> String {
 }
 
 fn warn(status: &Status) {
-    for trouble in status.node.troubles.values() {
-        complain(&format!("warning: {trouble}"));
+    for why in &status.node.why {
+        complain(format!("warning: {} {}", why.sentence, why.help).trim_end());
     }
 }
 

@@ -91,7 +91,7 @@ use crate::{
 use builds::Builds;
 use outbox::Outbox;
 use planning::Plannings;
-use requests::Saving;
+use requests::{Saving, Unsaved};
 use stacks::Questions;
 use timers::Timers;
 use waits::Waits;
@@ -128,6 +128,7 @@ pub struct Core {
     requests: VecDeque<(CallId, Request)>,
     saving: Option<Saving>,
     save_again_at: Option<Duration>,
+    unsaved: Option<Unsaved>,
     waits: Waits,
     /// For the stacks of replicas.
     questions: Questions,
@@ -151,6 +152,7 @@ impl Core {
             requests: VecDeque::new(),
             saving: None,
             save_again_at: None,
+            unsaved: None,
             waits: Waits::default(),
             questions: Questions::default(),
             timers: Timers::default(),
@@ -221,8 +223,16 @@ impl Core {
             }
             Event::Status { call } => {
                 let applications = self.statuses(now);
-                self.out
-                    .reply(call, api_response::Body::Status(Status { applications }));
+                let why = why::of_store(
+                    self.unsaved.as_ref(),
+                    why::Moment {
+                        now,
+                        out: &self.out,
+                    },
+                );
+                let why = why.into_iter().collect();
+                let status = Status { applications, why };
+                self.out.reply(call, api_response::Body::Status(status));
             }
             Event::History { call, application } => {
                 match records::history(&self.books, &application) {

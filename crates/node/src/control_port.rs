@@ -221,11 +221,8 @@ impl Forward {
         let socket = self.node_socket.clone();
         let asked = tokio::task::spawn_blocking(move || trouble_of_controller(&socket)).await;
         let message = match asked.ok().flatten() {
-            Some(trouble) => format!("{trouble}. Requests are served meanwhile"),
-            None => {
-                "the controller is away and is being started again; requests are served meanwhile"
-                    .to_owned()
-            }
+            Some(sentence) => sentence,
+            None => "The controller is being started. Requests are served meanwhile.".to_owned(),
         };
         let log = self.log_directory.join("controller.log");
         unavailable(
@@ -248,7 +245,11 @@ fn trouble_of_controller(node_socket: &Path) -> Option<String> {
         .ok()?
         .body
     {
-        Some(node_response::Body::Info(mut info)) => info.troubles.remove("controller"),
+        Some(node_response::Body::Info(info)) => {
+            let mut reasons = info.why.into_iter();
+            let controller = reasons.find(|one| one.code.starts_with("controller_"));
+            controller.map(|one| one.sentence)
+        }
         _ => None,
     }
 }

@@ -443,7 +443,7 @@ fn a_controller_that_keeps_dying_is_no_busy_loop_and_the_status_says_so() {
         said.contains("crash loop")
     });
     for part in [
-        "the controller is in a crash loop",
+        "The controller is in a crash loop",
         "deaths in a row",
         "next start in",
         "controller.log",

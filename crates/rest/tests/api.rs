@@ -451,6 +451,7 @@ async fn an_application_is_deleted_if_it_is_there() {
                 name: "a b/c".to_owned(),
                 ..ApplicationStatus::default()
             }],
+            why: Vec::new(),
         }),
         _ => DONE,
     });

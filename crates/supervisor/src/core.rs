@@ -41,7 +41,7 @@ mod service;
 mod services;
 mod status;
 
-pub use command::{Command, Level, ReplicaCommand, Role, ServiceCommand, Status};
+pub use command::{Command, Level, ReplicaCommand, Role, ServiceCommand, Status, Trouble};
 pub use event::{Event, Looked, ReplicaNews, ServiceNews};
 
 /// Proxy and controller have spoken within this time, or the node does not come up.
@@ -136,7 +136,7 @@ impl Core {
                 self.replicas.on_news(&replica_id, news, &mut self.out);
             }
             Event::Timeout => self.on_timeout(now),
-            Event::Looked(looked) => self.on_looked(looked),
+            Event::Looked(looked) => self.on_looked(looked, now),
             Event::Signalled(name) => self.on_signal(name, now),
             Event::OwnerGone(Gone::LetGo) => {
                 self.begin_end("its script let go of it", Patience::ORDERLY, now);
@@ -194,7 +194,7 @@ impl Core {
         for role in [Role::Reaper, Role::Controller, Role::Proxy] {
             match self.service(role).on_timeout(now) {
                 Turn::Start => self.start_service(role, now),
-                Turn::Well => self.troubles.set_of(role, None),
+                Turn::Well => self.troubles.clear(role.name()),
                 Turn::Nothing => {}
             }
         }
@@ -206,12 +206,20 @@ impl Core {
         }
     }
 
-    fn on_looked(&mut self, looked: Looked) {
+    fn on_looked(&mut self, looked: Looked, now: Duration) {
         if let Some(logs) = looked.logs {
-            let trouble = logs.err().map(|trouble| {
-                format!("lines of logs are lost: {trouble}. Make room there; nothing has to be started again")
-            });
-            self.troubles.set("logs", trouble);
+            match logs {
+                Ok(()) => self.troubles.clear("logs"),
+                Err(trouble) => self.troubles.set(
+                    "logs",
+                    Trouble {
+                        code: "logs_lost".to_owned(),
+                        sentence: format!("Lines of logs are lost: {trouble}."),
+                        help: "Make room there; nothing has to be started again.".to_owned(),
+                        since: now,
+                    },
+                ),
+            }
         }
         if looked.state_lost {
             self.out.report(Body::StateLost(Empty {}));

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
     io,
     os::fd::OwnedFd,
     os::unix::net::UnixListener,
@@ -307,7 +306,7 @@ impl Node {
             node_id: self.places.node_id.to_string(),
             log_directory: text(&self.places.state.logs()),
             proxy_status: "STARTING".to_owned(),
-            troubles: BTreeMap::new(),
+            why: Vec::new(),
             control_address: self.address(listeners::CONTROL),
             started_at_s: SystemTime::now()
                 .duration_since(UNIX_EPOCH)

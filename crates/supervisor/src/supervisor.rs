@@ -2,14 +2,14 @@
 //! carried out before the next event is taken.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     pin::pin,
     sync::atomic::Ordering,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use eagleray_types::control::{NodeCounters, NodeEvent};
+use eagleray_types::control::{NodeCounters, NodeEvent, Why};
 use prost::Message;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -20,7 +20,7 @@ use crate::{
     api::{CountersWanted, ShutdownWanted},
     core::{
         Command, Core, Event, Level, Looked, Outcome, ReplicaCommand, ReplicaNews, Role,
-        ServiceCommand, ServiceNews,
+        ServiceCommand, ServiceNews, Trouble,
     },
     directory::Error,
     link::NotSent,
@@ -180,7 +180,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
                 Command::Show(status) => {
                     let mut info = self.machine.info.borrow_mut();
                     status.proxy.clone_into(&mut info.proxy_status);
-                    info.troubles = status.troubles;
+                    info.why = self.reasons(status.troubles);
                 }
                 Command::Log { level, message } => match level {
                     Level::Info => tracing::info!("{message}"),
@@ -192,6 +192,21 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
         while let Some(event) = self.events.pop_front() {
             self.take(event);
         }
+    }
+
+    /// What is wrong, as it is told. Times become those of the wall clock.
+    fn reasons(&self, troubles: BTreeMap<String, Trouble>) -> Vec<Why> {
+        let wall_s = SystemTime::now().duration_since(UNIX_EPOCH);
+        let began_s = wall_s.unwrap_or_default().as_secs_f64() - self.began.elapsed().as_secs_f64();
+        let troubles = troubles.into_values();
+        let reason = |one: Trouble| Why {
+            code: one.code,
+            sentence: one.sentence,
+            since_s: began_s + one.since.as_secs_f64(),
+            help: one.help,
+            replica_id: String::new(),
+        };
+        troubles.map(reason).collect()
     }
 
     fn command_service(&mut self, role: Role, command: ServiceCommand) {

@@ -71,6 +71,10 @@ class Session:
         """Status of every application."""
         return self._controller.status()
 
+    def reasons(self) -> list[dict[str, Any]]:
+        """What is not fine of the controller itself."""
+        return self._controller.reasons()
+
     def deploy(self, built: list[Built], *, tell: bool = True) -> Deployed:
         """Stores the blobs and deploys. Returns when what was not refused is durable; `settle` waits for it.
 

@@ -30,6 +30,7 @@ from eagleray.serve.schema import (
     ReplicaState,
     ServeStatus,
     TracingConfig,
+    Why,
 )
 
 if TYPE_CHECKING:
@@ -147,15 +148,18 @@ def status() -> ServeStatus:
         from eagleray import _core
 
         info = _core.Client(str(Path(path).with_name("node.sock"))).node_info()
+        own = _core.Client(path).reasons(_STATUS_TIMEOUT_S)
     else:
         session = current.joined()
         if session is None:
             return ServeStatus(applications=here)
         info = session.node_info()
+        own = session.reasons()
     applications = {application["name"]: _overview(application) for application in _statuses()} | here
     # Without HTTP there is no proxy that anybody could reach.
     proxies = {info["node_id"]: ProxyStatus(info["proxy_status"])} if info["http_address"] else {}
-    return ServeStatus(proxies=proxies, applications=applications)
+    why = [Why(**one) for one in info["why"] + own]
+    return ServeStatus(proxies=proxies, applications=applications, why=why)
 
 
 def _overview(application: dict[str, Any]) -> ApplicationStatusOverview:
@@ -168,6 +172,7 @@ def _overview(application: dict[str, Any]) -> ApplicationStatusOverview:
             },
             message=deployment["message"],
             abandoned_requests=deployment["abandoned_requests"],
+            why=_reasons(deployment),
         )
         for deployment in application["deployments"]
     }
@@ -176,7 +181,12 @@ def _overview(application: dict[str, Any]) -> ApplicationStatusOverview:
         message=application["message"],
         last_deployed_time_s=application["last_deployed_time_s"],
         deployments=deployments,
+        why=_reasons(application),
     )
+
+
+def _reasons(of: dict[str, Any]) -> list[Why]:
+    return [Why(**why) for why in of.get("why", [])]
 
 
 @shortened

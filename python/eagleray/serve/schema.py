@@ -109,6 +109,20 @@ class ProxyStatus(str, Enum):
 
 
 @dataclass
+class Why:
+    """Why something is not fine. `eagleray explain` prints the same."""
+
+    code: str
+    """A stable word, such as `loop_hung`."""
+    sentence: str
+    since_s: float | None = None
+    """Wall clock."""
+    help: str = ""
+    """What to do next, often a command."""
+    replica_id: str | None = None
+
+
+@dataclass
 class DeploymentStatusOverview:
     """Status of a deployment, with its replicas counted by state."""
 
@@ -119,6 +133,8 @@ class DeploymentStatusOverview:
     abandoned_requests: int = 0
     """Requests that run although nobody waits for their answer: their client left or their time is over, and sync code
     cannot be cancelled."""
+    why: list[Why] = field(default_factory=list)
+    """One for each thing that is not fine."""
 
 
 @dataclass
@@ -129,6 +145,8 @@ class ApplicationStatusOverview:
     message: str
     last_deployed_time_s: float
     deployments: dict[str, DeploymentStatusOverview]
+    why: list[Why] = field(default_factory=list)
+    """One for each thing that is not fine of the application itself."""
 
 
 @dataclass
@@ -138,6 +156,8 @@ class ServeStatus:
     proxies: dict[str, ProxyStatus] = field(default_factory=dict)
     applications: dict[str, ApplicationStatusOverview] = field(default_factory=dict)
     target_capacity: float | None = None
+    why: list[Why] = field(default_factory=list)
+    """What is not fine of the node's own processes, and of what they keep."""
 
 
 class EncodingType(str, Enum):

@@ -81,13 +81,13 @@ fn well(status: &Status) -> Vec<Check> {
             logs(&node.log_directory, "proxy"),
         ),
     });
-    checks.push(if node.troubles.is_empty() {
+    checks.push(if node.why.is_empty() {
         Check::passed("troubles", "none")
     } else {
-        let texts: Vec<&str> = node.troubles.values().map(String::as_str).collect();
+        let texts: Vec<&str> = node.why.iter().map(|one| one.sentence.as_str()).collect();
         Check::warning(
             "troubles",
-            texts.join("; "),
+            texts.join(" "),
             logs(&node.log_directory, "node"),
         )
     });

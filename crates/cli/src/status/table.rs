@@ -10,8 +10,8 @@ use crate::{
 /// What a person sees. `now` is the wall clock.
 pub(super) fn lines(status: &Status, screen: &Screen, now: f64) -> Vec<String> {
     let mut lines = vec![screen.clip(&head(status, screen, now))];
-    for trouble in status.node.troubles.values() {
-        let text = format!("{} {}", screen.sign(Paint::Warning), plain(trouble));
+    for why in &status.node.why {
+        let text = format!("{} {}", screen.sign(Paint::Warning), plain(&why.sentence));
         lines.push(screen.paint(&screen.clip(&text), Paint::Warning));
     }
     lines.push(String::new());

@@ -40,6 +40,13 @@ pub(super) enum Saving {
     Learnt,
 }
 
+/// The checkpoint cannot be saved.
+#[derive(Debug)]
+pub(super) struct Unsaved {
+    pub(super) since: Duration,
+    pub(super) error: String,
+}
+
 impl Saving {
     /// Whether it is the result of this build.
     pub(super) fn ends_build(&self, number: u64) -> bool {
@@ -168,6 +175,9 @@ impl Core {
             debug_assert!(false, "nothing was being saved");
             return;
         };
+        if result.is_ok() {
+            self.unsaved = None;
+        }
         match (result, saving) {
             (Ok(()), Saving::Requested(pending)) => self.take_effect(pending),
             (Ok(()), Saving::Learnt) => {}
@@ -177,7 +187,12 @@ impl Core {
                 self.save_again_at = Some(now + SAVE_RETRY);
                 let (kind, message) = match error {
                     SaveError::Blob(message) => ("invalid", message),
-                    SaveError::Store(message) => ("internal", message),
+                    SaveError::Store(message) => {
+                        let since = self.unsaved.take().map_or(now, |one| one.since);
+                        let error = message.clone();
+                        self.unsaved = Some(Unsaved { since, error });
+                        ("internal", message)
+                    }
                 };
                 let log = format!("nothing was changed: {message}");
                 self.out.log(Level::Warning, log);

@@ -8,6 +8,7 @@
 mod application;
 mod deployment;
 mod replica;
+mod store;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::outbox::Outbox;
 
 pub(super) use application::{of_application, of_declared};
 pub(super) use deployment::of_deployment;
+pub(super) use store::of_store;
 
 /// Characters of somebody else's words in a sentence.
 const QUOTED: usize = 300;

@@ -217,6 +217,19 @@ impl Client {
         }
     }
 
+    /// What is not fine of the controller itself.
+    #[pyo3(signature = (timeout_s=None))]
+    fn reasons<'py>(
+        &self,
+        py: Python<'py>,
+        timeout_s: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        match self.controller(py, api_request::Body::Status(Empty {}), timeout_s)? {
+            api_response::Body::Status(status) => convert::reasons(py, &status.why),
+            _ => Err(unexpected()),
+        }
+    }
+
     fn node_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         match self.node(py, node_request::Body::Info(Empty {}))? {
             node_response::Body::Info(info) => convert::node_info(py, &info),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use eagleray_types::control::{
     ApiError, ApplicationSpec, ApplicationStatus, CodeFile, Deployed, DeploymentSpec,
-    DeploymentStatus, EventRecord, NodeInfo, Output, RevisionRecord,
+    DeploymentStatus, EventRecord, NodeInfo, Output, RevisionRecord, Why,
 };
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -127,7 +127,26 @@ pub(super) fn application_status<'py>(
         deployments.append(deployment_status(py, deployment)?)?;
     }
     dict.set_item("deployments", deployments)?;
+    dict.set_item("why", reasons(py, &message.why)?)?;
     Ok(dict)
+}
+
+/// What is not fine: code, sentence, since when, what to do, and the replica that it is about.
+pub(super) fn reasons<'py>(py: Python<'py>, all: &[Why]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for why in all {
+        let entry = PyDict::new(py);
+        entry.set_item("code", &why.code)?;
+        entry.set_item("sentence", &why.sentence)?;
+        entry.set_item("since_s", (why.since_s > 0.0).then_some(why.since_s))?;
+        entry.set_item("help", &why.help)?;
+        entry.set_item(
+            "replica_id",
+            (!why.replica_id.is_empty()).then_some(&why.replica_id),
+        )?;
+        list.append(entry)?;
+    }
+    Ok(list)
 }
 
 fn deployment_status<'py>(
@@ -153,6 +172,7 @@ fn deployment_status<'py>(
         replicas.append(entry)?;
     }
     dict.set_item("replicas", replicas)?;
+    dict.set_item("why", reasons(py, &message.why)?)?;
     Ok(dict)
 }
 
@@ -168,6 +188,7 @@ pub(super) fn node_info<'py>(py: Python<'py>, message: &NodeInfo) -> PyResult<Bo
     dict.set_item("node_id", &message.node_id)?;
     dict.set_item("log_directory", &message.log_directory)?;
     dict.set_item("proxy_status", &message.proxy_status)?;
+    dict.set_item("why", reasons(py, &message.why)?)?;
     Ok(dict)
 }
 

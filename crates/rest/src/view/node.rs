@@ -1,12 +1,10 @@
 //! The node, and all that it serves.
 
-use std::collections::BTreeMap;
-
 use eagleray_types::control::{NodeInfo, Status as StatusMessage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Application;
+use super::{Application, Why};
 
 /// What a node serves.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,15 +27,17 @@ pub(crate) struct Node {
     pub(crate) started_at_s: f64,
     /// `HEALTHY`, `STARTING` while the proxy is away, `UNHEALTHY` while it keeps dying.
     pub(crate) proxy_status: String,
-    /// By process of the node: what is wrong with it, for people.
-    pub(crate) troubles: BTreeMap<String, String>,
+    /// What is not fine of its own processes and of what they keep.
+    pub(crate) why: Vec<Why>,
     pub(crate) log_directory: String,
 }
 
 impl Status {
     pub(crate) fn new(node: NodeInfo, version: &str, status: StatusMessage) -> Self {
+        let mut node = Node::new(node, version);
+        node.why.extend(status.why.into_iter().map(Into::into));
         Self {
-            node: Node::new(node, version),
+            node,
             applications: status.applications.into_iter().map(Into::into).collect(),
         }
     }
@@ -54,7 +54,7 @@ impl Node {
             version: version.to_owned(),
             started_at_s: info.started_at_s,
             proxy_status: info.proxy_status,
-            troubles: info.troubles,
+            why: info.why.into_iter().map(Into::into).collect(),
             log_directory: info.log_directory,
         }
     }

@@ -1,6 +1,6 @@
 //! What a node's core commands.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use eagleray_types::control::{NodeCounters, NodeEvent, Spawn};
@@ -97,5 +97,16 @@ pub struct Status {
     /// `HEALTHY`, `STARTING` while the proxy is away, `UNHEALTHY` while it keeps dying.
     pub proxy: &'static str,
     /// By process: what is wrong with it.
-    pub troubles: BTreeMap<String, String>,
+    pub troubles: BTreeMap<String, Trouble>,
+}
+
+/// What is wrong with a process of the node, or with something that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// A stable word, such as `proxy_crash_loop`.
+    pub code: String,
+    pub sentence: String,
+    pub help: String,
+    /// When it began.
+    pub since: Duration,
 }

@@ -15,7 +15,7 @@ impl Core {
         }
         self.controller_spoke = true;
         // It has read its checkpoint.
-        self.troubles.set_of(Role::Controller, None);
+        self.troubles.clear(Role::Controller.name());
         let body = match NodeCommand::decode(message) {
             Ok(NodeCommand { node, .. }) if !self.out.node().is_meant_by(&node) => {
                 let message = format!("a command for another node ({node}) is ignored");

@@ -9,7 +9,7 @@ use eagleray_types::control::{
 use prost::Message;
 
 use super::{
-    Accepting, Command, Core, Level, Role,
+    Accepting, Command, Core, Level, Role, Trouble,
     proxy_watch::{Look, ProxyWatch},
     publisher::Published,
 };
@@ -71,7 +71,7 @@ impl Core {
         match ProxyEvent::decode(message).map(|event| event.body) {
             Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
                 self.accepting = Accepting::Yes;
-                self.troubles.set_of(Role::Proxy, None);
+                self.troubles.clear(Role::Proxy.name());
                 self.troubles.set_proxy("HEALTHY");
             }
             Ok(Some(proxy_event::Body::SnapshotWanted(Empty {}))) => {
@@ -127,16 +127,24 @@ impl Core {
                 self.out.ask_proxy(ask);
             }
             Look::Silent(time) => {
-                let trouble = format!(
-                    "the proxy (pid {pid}) has not answered for {} s, so requests may wait; if it was stopped, \
-                     `kill -CONT {pid}` lets it go on, and `kill -KILL {pid}` has another one started",
-                    time.as_secs()
-                );
+                let trouble = Trouble {
+                    code: "proxy_silent".to_owned(),
+                    sentence: format!(
+                        "The proxy (pid {pid}) has not answered for {} s, so requests may wait.",
+                        time.as_secs()
+                    ),
+                    help: format!(
+                        "If it was stopped, `kill -CONT {pid}` lets it go on; `kill -KILL {pid}` has another one started."
+                    ),
+                    since: now.saturating_sub(time),
+                };
                 if !self.watch.said {
-                    self.out.log(Level::Warning, trouble.clone());
+                    let log = format!("{} {}", trouble.sentence, trouble.help);
+                    self.out.log(Level::Warning, log);
                     self.watch.said = true;
                 }
-                self.troubles.set_of(Role::Proxy, Some(trouble));
+                self.troubles.set_proxy("UNHEALTHY");
+                self.troubles.set(Role::Proxy.name(), trouble);
             }
             Look::Wait => {}
         }
@@ -145,7 +153,7 @@ impl Core {
     fn proxy_turns(&mut self) {
         if std::mem::take(&mut self.watch).said {
             self.out.log(Level::Info, "the proxy turns again");
-            self.troubles.set_of(Role::Proxy, None);
+            self.troubles.clear(Role::Proxy.name());
             self.troubles.set_proxy("HEALTHY");
         }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{
-    Core, DEATHS_WHILE_STARTING, Level, Role, ServiceCommand, ServiceNews, phase::Phase,
-    service::Service,
+    Core, DEATHS_WHILE_STARTING, Level, Role, ServiceCommand, ServiceNews, Trouble,
+    phase::Phase,
+    service::{Again, Service},
 };
 
 impl Core {
@@ -63,28 +64,53 @@ impl Core {
         let Some(again) = self.service(role).ended(now) else {
             return;
         };
-        let trouble = again.crash_loop.map(|words| {
-            let log = self.troubles.log_of(role);
-            format!(
-                "the {} is in a {words}, last: {reason}; next start in {:.1} s. Its log {} says why",
-                role.name(),
-                again.delay.as_secs_f64(),
-                log.display()
-            )
-        });
+        let trouble = self.of_one_that_ended(role, reason, &again, now);
         let message = format!(
             "the {} ended ({reason}) and is started again in {:?}",
             role.name(),
             again.delay
         );
         self.out.log(Level::Warning, message);
-        self.troubles.set_of(role, trouble);
+        if role == Role::Proxy && again.crash_loop.is_some() {
+            self.troubles.set_proxy("UNHEALTHY");
+        }
+        self.troubles.set(role.name(), trouble);
         if matches!(self.phase, Phase::Starting { .. }) {
             self.deaths_while_starting += 1;
             if self.deaths_while_starting >= DEATHS_WHILE_STARTING {
                 let message = format!("the {} does not start ({reason})", role.name());
                 self.fail_to_start(role, message, now);
             }
+        }
+    }
+
+    /// What people are told until it is there again.
+    fn of_one_that_ended(&self, role: Role, reason: &str, again: &Again, now: Duration) -> Trouble {
+        let (name, delay) = (role.name(), again.delay.as_secs_f64());
+        let meanwhile = match role {
+            Role::Controller => {
+                "Requests are served meanwhile; deploys, and replicas that died, wait for it."
+            }
+            Role::Proxy => "Connections wait until then.",
+            Role::Reaper => "Nothing else waits for it.",
+        };
+        let (kind, sentence) = match &again.crash_loop {
+            Some(words) => (
+                "crash_loop",
+                format!(
+                    "The {name} is in a {words}, last: {reason}; next start in {delay:.1} s. {meanwhile}"
+                ),
+            ),
+            None => (
+                "restarting",
+                format!("The {name} ended ({reason}) and is being started again. {meanwhile}"),
+            ),
+        };
+        Trouble {
+            code: format!("{name}_{kind}"),
+            sentence,
+            help: format!("Its log says why: {}", self.troubles.log_of(role).display()),
+            since: now,
         }
     }
 

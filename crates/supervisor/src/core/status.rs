@@ -1,8 +1,11 @@
 //! What people are told of the node's own processes, and when that changes.
+//!
+//! Said in the manner of the controller's reasons: a stable code, one sentence, since when, and what to do. So whoever shows
+//! those shows these too.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{Role, Status};
+use super::{Role, Status, Trouble};
 
 #[derive(Debug)]
 pub(super) struct Troubles {
@@ -33,21 +36,19 @@ impl Troubles {
         self.log_directory.join(role.log_name())
     }
 
-    /// What is wrong with `of`. `None`: nothing, or not yet.
-    pub(super) fn set(&mut self, of: &str, trouble: Option<String>) {
-        let troubles = &mut self.status.troubles;
-        self.changed |= troubles.get(of) != trouble.as_ref();
-        match trouble {
-            Some(trouble) => troubles.insert(of.to_owned(), trouble),
-            None => troubles.remove(of),
-        };
+    /// Something is wrong with `of`. What was wrong in the same way before began then.
+    pub(super) fn set(&mut self, of: &str, mut trouble: Trouble) {
+        let before = self.status.troubles.get(of);
+        if let Some(same) = before.filter(|before| before.code == trouble.code) {
+            trouble.since = same.since;
+        }
+        self.changed |= before != Some(&trouble);
+        self.status.troubles.insert(of.to_owned(), trouble);
     }
 
-    pub(super) fn set_of(&mut self, role: Role, trouble: Option<String>) {
-        if role == Role::Proxy && trouble.is_some() {
-            self.set_proxy("UNHEALTHY");
-        }
-        self.set(role.name(), trouble);
+    /// Nothing is wrong with `of`, or not yet.
+    pub(super) fn clear(&mut self, of: &str) {
+        self.changed |= self.status.troubles.remove(of).is_some();
     }
 
     pub(super) fn set_proxy(&mut self, status: &'static str) {

@@ -1,6 +1,6 @@
 //! Drivers and the command line with a node: [`NodeRequest`], [`NodeResponse`], and what they carry.
 
-use super::{ApiError, Empty, ProxyCounters};
+use super::{ApiError, Empty, ProxyCounters, Why};
 use crate::DeploymentKey;
 
 /// To the node, on `node.sock`.
@@ -81,9 +81,9 @@ pub struct NodeInfo {
     /// `HEALTHY`, `STARTING` while the proxy is away, `UNHEALTHY` while it keeps dying.
     #[prost(string, tag = "10")]
     pub proxy_status: String,
-    /// By process of the node: what is wrong with it, for people.
-    #[prost(btree_map = "string, string", tag = "11")]
-    pub troubles: std::collections::BTreeMap<String, String>,
+    /// What is wrong with processes of the node.
+    #[prost(message, repeated, tag = "11")]
+    pub why: Vec<Why>,
     /// `http://127.0.0.1:8265`, with the port that was bound.
     #[prost(string, tag = "12")]
     pub control_address: String,

@@ -6,6 +6,9 @@ use super::{DeploymentOptions, Failure, Receipt};
 pub struct Status {
     #[prost(message, repeated, tag = "1")]
     pub applications: Vec<ApplicationStatus>,
+    /// What is not fine of the controller itself.
+    #[prost(message, repeated, tag = "2")]
+    pub why: Vec<Why>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -2,7 +2,7 @@
 
 use eagleray_types::control::{
     ApplicationSpec, ApplicationStatus, AwaitApplication, Compare, EventRecord, EventsRequest,
-    PlannedApplication, RevisionRecord, Rollback, Scale, api_response,
+    PlannedApplication, RevisionRecord, Rollback, Scale, Why, api_response,
 };
 
 use super::world::World;
@@ -63,6 +63,16 @@ impl World {
         self.feed(Event::Events { call, request });
         match self.reply(call) {
             Some(api_response::Body::Events(events)) => events.events.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is not fine of the controller itself.
+    pub(super) fn own_reasons(&mut self) -> Vec<Why> {
+        let call = self.call();
+        self.feed(Event::Status { call });
+        match self.reply(call) {
+            Some(api_response::Body::Status(status)) => status.why.clone(),
             other => panic!("{other:?}"),
         }
     }

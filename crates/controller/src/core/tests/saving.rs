@@ -28,6 +28,29 @@ fn a_deploy_that_cannot_be_stored_changes_nothing() {
 }
 
 #[test]
+fn that_nothing_can_be_saved_is_said_since_it_began_until_it_can() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run();
+    assert!(world.own_reasons().is_empty());
+    world.fail_saves = true;
+    world.deploy(simple("v2", 1));
+    world.run();
+    let began_s = world.wall_time_s();
+    world.run_for(Duration::from_secs(30));
+    let reasons = world.own_reasons();
+    let [why] = reasons.as_slice() else {
+        panic!("one reason, and not {reasons:?}");
+    };
+    assert_eq!(why.code, "state_not_saved");
+    assert!(why.sentence.contains("for 30 s: disk full."), "{why:?}");
+    assert!((why.since_s - began_s).abs() < 0.1, "{why:?}");
+    world.fail_saves = false;
+    world.run_for(Duration::from_secs(2));
+    assert!(world.own_reasons().is_empty(), "it has tried again");
+}
+
+#[test]
 fn a_deploy_that_names_a_missing_blob_is_refused() {
     let mut world = World::new(1);
     world.missing_files = true;

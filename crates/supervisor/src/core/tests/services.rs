@@ -55,20 +55,49 @@ fn a_proxy_that_crashes_in_a_loop_is_told_all_each_time_slows_down_and_is_said_u
     assert_eq!(starts, [0, 50, 100, 200, 400, 800, 1600, 3200, 5000]);
     let trouble = world.core.troubles.shown();
     assert_eq!(trouble.proxy, "UNHEALTHY");
-    for part in [
-        "crash loop: 9 deaths",
-        "signal 9",
-        "5.0 s",
-        "/logs/proxy.log",
-    ] {
-        assert!(trouble.troubles["proxy"].contains(part), "{trouble:?}");
+    let why = &trouble.troubles["proxy"];
+    assert_eq!(why.code, "proxy_crash_loop");
+    for part in ["crash loop: 9 deaths", "signal 9", "5.0 s"] {
+        assert!(why.sentence.contains(part), "{why:?}");
     }
+    assert!(why.help.contains("/logs/proxy.log"), "{why:?}");
+    assert!(why.since < world.now, "it began before its last death");
     // Well again when it says so, or has lived for a while.
     world.pass(10 * SECOND);
     assert!(world.core.troubles.shown().troubles.is_empty());
     world.proxy_says(proxy_event::Body::Ready(Empty {}));
     assert_eq!(world.core.troubles.shown().proxy, "HEALTHY");
     assert_eq!(world.core.outcome(), None, "it is never given up");
+}
+
+#[test]
+fn one_that_ended_is_said_until_it_is_there_again() {
+    let mut world = World::up();
+    for (role, code) in [
+        (Role::Proxy, "proxy_restarting"),
+        (Role::Controller, "controller_restarting"),
+    ] {
+        world.service_ends(role);
+        let shown = world.core.troubles.shown();
+        let why = &shown.troubles[role.name()];
+        assert_eq!((why.code.as_str(), why.since), (code, world.now));
+        assert!(why.sentence.contains("signal 9"), "{why:?}");
+        assert_ne!(shown.proxy, "UNHEALTHY", "it may be back in a moment");
+    }
+    world.pass(Duration::ZERO);
+    world.proxy_says(proxy_event::Body::Ready(Empty {}));
+    let left = world.core.troubles.shown().troubles;
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["controller"]);
+    // One that does not say that it is there is well once it has lived for a while.
+    world.pass(10 * SECOND);
+    assert!(
+        !world
+            .core
+            .troubles
+            .shown()
+            .troubles
+            .contains_key("controller")
+    );
 }
 
 #[test]
@@ -79,10 +108,8 @@ fn a_process_that_cannot_be_started_is_tried_again() {
     world.pass(30 * SECOND);
     assert!(!world.core.proxy.is_running());
     let troubles = world.core.troubles.shown().troubles;
-    assert!(
-        troubles["proxy"].contains("no process ids left"),
-        "{troubles:?}"
-    );
+    let sentence = &troubles["proxy"].sentence;
+    assert!(sentence.contains("no process ids left"), "{sentence}");
     world.starts_fail = false;
     world.pass(5 * SECOND);
     assert!(world.core.proxy.is_running());
@@ -111,7 +138,9 @@ fn a_proxy_that_does_not_turn_is_said_and_not_ended() {
     let troubles = world.core.troubles.shown();
     let pid = world.core.proxy.pid().unwrap();
     assert_eq!(troubles.proxy, "UNHEALTHY");
-    assert!(troubles.troubles["proxy"].contains(&format!("kill -CONT {pid}")));
+    let why = &troubles.troubles["proxy"];
+    assert_eq!(why.code, "proxy_silent");
+    assert!(why.help.contains(&format!("kill -CONT {pid}")));
     assert!(!world.told(Role::Proxy).contains(&signal(Signal::KILL)));
     world.proxy_says(proxy_event::Body::Turns(Empty {}));
     let troubles = world.core.troubles.shown();
