@@ -136,6 +136,29 @@ def follower(machine: Machine) -> Iterator[Any]:
         each.end()
 
 
+@pytest.mark.parametrize("encoding", ["TEXT", "JSON"])
+def test_requests_are_found_by_application_and_deployment(machine: Machine, encoding: str) -> None:
+    machine.environment["EAGLERAY_SERVE_LOG_ENCODING"] = encoding
+    script = machine.serve(SPEAKS)
+    script.do("serve.run(Other.bind(), name='b', route_prefix='/b') and None")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    script.get("/?words=one", headers={"x-request-id": "one", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    script.get("/b/", headers={"x-request-id": "other"})
+    eventually(lambda: len(find(machine, source="access")) == 2, "the access lines are written")
+    for query in ({"application": "default"}, {"application": "default", "deployment": "Speaks"}):
+        (line,) = find(machine, source="access", **query)
+        assert (line["request_id"], line["application"], line["deployment"]) == ("one", "default", "Speaks")
+        assert line["message"].startswith("GET / 200 ")
+    (line,) = find(machine, source="access", deployment="Other")
+    assert line["request_id"] == "other"
+    printed = machine.cli("logs", "b/Other").stdout
+    assert "GET /b 200" in printed, printed
+    if encoding == "JSON":
+        (line,) = find(machine, source="access", request=trace)
+        (said,) = find(machine, source="stdout", request="one")
+        assert (line["trace_id"], line["revision"]) == (trace, said["revision"])
+
+
 def test_lines_are_found_by_all_that_they_say(machine: Machine) -> None:
     script = machine.serve(SPEAKS)
     script.do("serve.run(Other.bind(), name='b', route_prefix='/b') and None")

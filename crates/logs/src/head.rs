@@ -6,7 +6,7 @@
 //! |---|---|
 //! | replica, and the node for what a replica prints | `LEVEL TIME APP/DEPLOYMENT REPLICA REVISION [REQUEST] [NAME=VALUE]... -- MESSAGE` |
 //! | node, controller, proxy | `LEVEL TIME ROLE -- MESSAGE` |
-//! | proxy, of requests | `TIME [REQUEST] METHOD ROUTE STATUS LATENCYms` |
+//! | proxy, of requests | `TIME APP/DEPLOYMENT [REQUEST] METHOD ROUTE STATUS LATENCYms`, without the name if it goes to no application |
 //! | all of them | one object a line, with the keys of Ray Serve |
 //!
 //! A line without one belongs to the record before it: a traceback, a message of many lines.
@@ -102,12 +102,24 @@ impl<'a> Head<'a> {
 
     fn access(line: &'a [u8], clock: &mut Clock) -> Option<Self> {
         let (time_ms, length) = clock.read(line)?;
-        let rest = line.get(length..)?.strip_prefix(b" [")?;
+        let rest = line.get(length..)?;
+        let near = rest.get(..LONGEST).unwrap_or(rest);
+        let begin = memchr::memmem::find(near, b" [")?;
+        let (whose, rest) = rest.split_at_checked(begin)?;
+        let rest = rest.strip_prefix(b" [")?;
         let end = memchr::memmem::find(rest.get(..LONGEST).unwrap_or(rest), b"] ")?;
+        let whose = std::str::from_utf8(whose).ok()?;
+        let (application, deployment) = match whose.strip_prefix(' ') {
+            Some(name) => name.rsplit_once('/')?,
+            None if whose.is_empty() => ("", ""),
+            None => return None,
+        };
         Some(Head {
             time_ms,
             source: Source::Access,
             component: "proxy".into(),
+            application: application.into(),
+            deployment: deployment.into(),
             request_id: lossy(rest.get(..end)?),
             message: lossy(rest.get(end + 2..)?),
             ..Head::default()
@@ -233,6 +245,13 @@ mod tests {
             (&*head.request_id, &*head.message),
             ("a]b", "GET /x 200 0.9ms")
         );
+        assert_eq!((&*head.application, &*head.deployment), ("", ""));
+        let head = read("2026-12-01T09:00:00.123Z shop/Front [a] GET /[x] 200 0.9ms").unwrap();
+        assert_eq!(
+            (&*head.application, &*head.deployment, &*head.request_id),
+            ("shop", "Front", "a")
+        );
+        assert_eq!(&*head.message, "GET /[x] 200 0.9ms");
     }
 
     #[test]
@@ -257,6 +276,8 @@ mod tests {
             "{\"levelname\":\"INFO\"}",
             "{'a': 1}",
             "2026 was a year",
+            "2026-12-01T09:00:00.123Z words [a] x",
+            "2026-12-01T09:00:00.123Zshop/Front [a] GET /x 200 0.9ms",
             "... 3 lines lost: No space left on device",
         ] {
             assert_eq!(read(line), None, "{line:?}");

@@ -1,5 +1,7 @@
-//! Access lines: `time [request id] METHOD ROUTE STATUS LATENCYms`, or the same as JSON.
+//! Access lines: `time APP/DEPLOYMENT [request id] METHOD ROUTE STATUS LATENCYms`, or the same as JSON.
 //!
+//! What follows the head is Ray Serve's. Whose line it is stands before it, so that a search for an application finds its
+//! requests; it is the same for all requests of a route, so it is put together once ([`Whose`]).
 //! A line is put together from bytes into a buffer of the thread, with the second of its time printed once; full
 //! buffers and those older than [`FLUSH_AFTER`] go to the [`Log`]. It is lossy, as all logs are: a disk that does not
 //! keep up costs lines, which are counted in the log itself, never a request's time.
@@ -7,21 +9,60 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use eagleray_logs::{Encoding, Log, push_json_string};
+use eagleray_types::DeploymentKey;
 
 /// The longest that a line waits in its thread.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(100);
 const BUFFER_BYTES: usize = 32 * 1024;
+/// Of a revision's hash, as in the lines of replicas.
+const REVISION_LENGTH: usize = 8;
 
 /// What one line says.
 pub(crate) struct Line<'a> {
     pub(crate) request_id: &'a [u8],
-    /// Whose route it is; empty: no application's. In JSON only.
-    pub(crate) application: &'a str,
-    pub(crate) deployment: &'a str,
+    /// Whose route it is; `None`: no application's.
+    pub(crate) whose: Option<&'a Whose>,
+    /// In JSON only.
+    pub(crate) traceparent: Option<&'a [u8]>,
     pub(crate) method: &'a str,
     pub(crate) route: &'a str,
     pub(crate) status: u16,
     pub(crate) latency: Duration,
+}
+
+/// Application, deployment and revision of a route, as they stand in lines.
+#[derive(Debug)]
+pub(crate) struct Whose {
+    /// ` APP/DEPLOYMENT`
+    text: Box<[u8]>,
+    /// `,"application":"APP","deployment":"DEPLOYMENT","revision":"REVISION"`
+    json: Box<[u8]>,
+}
+
+impl Whose {
+    /// `revision`: its hash; `None` while requests go to more than one.
+    pub(crate) fn new(key: &DeploymentKey, revision: Option<&str>) -> Self {
+        let DeploymentKey {
+            application,
+            deployment,
+        } = key;
+        let revision = revision.and_then(|hash| hash.get(..REVISION_LENGTH).or(Some(hash)));
+        let mut json = Vec::new();
+        for (key, name) in [
+            (&b",\"application\":"[..], Some(application.as_str())),
+            (b",\"deployment\":", Some(deployment.as_str())),
+            (b",\"revision\":", revision.filter(|hash| !hash.is_empty())),
+        ] {
+            if let Some(name) = name {
+                json.extend_from_slice(key);
+                push_json_string(&mut json, name);
+            }
+        }
+        Self {
+            text: format!(" {application}/{deployment}").into_bytes().into(),
+            json: json.into(),
+        }
+    }
 }
 
 /// The buffer of one thread.
@@ -73,6 +114,9 @@ impl AccessLog {
     fn write_text(&mut self, since: Duration, line: &Line<'_>) {
         self.write_time(since);
         let buffer = &mut self.buffer;
+        if let Some(whose) = line.whose {
+            buffer.extend_from_slice(&whose.text);
+        }
         buffer.extend_from_slice(b" [");
         buffer.extend_from_slice(line.request_id);
         buffer.extend_from_slice(b"] ");
@@ -91,14 +135,13 @@ impl AccessLog {
         let buffer = &mut self.buffer;
         buffer.extend_from_slice(b"\",\"component_name\":\"proxy\",\"request_id\":");
         push_json_string(buffer, &String::from_utf8_lossy(line.request_id));
-        for (key, name) in [
-            (&b",\"application\":"[..], line.application),
-            (b",\"deployment\":", line.deployment),
-        ] {
-            if !name.is_empty() {
-                buffer.extend_from_slice(key);
-                push_json_string(buffer, name);
-            }
+        if let Some(whose) = line.whose {
+            buffer.extend_from_slice(&whose.json);
+        }
+        if let Some(id) = line.traceparent.and_then(trace_id) {
+            buffer.extend_from_slice(b",\"trace_id\":\"");
+            buffer.extend_from_slice(id);
+            buffer.push(b'"');
         }
         buffer.extend_from_slice(b",\"route\":");
         push_json_string(buffer, line.route);
@@ -148,6 +191,16 @@ impl Drop for AccessLog {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// The trace of a `traceparent`, `VERSION-TRACE-PARENT-FLAGS`, if it is one.
+fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
+    let mut parts = traceparent.split(|byte| *byte == b'-');
+    let id = parts.nth(1).filter(|id| id.len() == 32)?;
+    let is_id = id
+        .iter()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_id && id.iter().any(|byte| *byte != b'0')).then_some(id)
 }
 
 /// UTC, from the days since 1970 by the civil calendar: years begin in March, so that the leap day is the last.
@@ -207,8 +260,8 @@ mod tests {
     fn line(status: u16) -> Line<'static> {
         Line {
             request_id: b"abc",
-            application: "flowers",
-            deployment: "",
+            whose: None,
+            traceparent: None,
             method: "GET",
             route: "/iris",
             status,
@@ -230,20 +283,32 @@ mod tests {
     // contract: 10.4/access-line
     #[test]
     fn lines_reach_the_file_in_order_with_time_and_id() {
+        let whose = Whose::new(&DeploymentKey::new("flowers", "Iris"), None);
         let text = written(Encoding::Text, |log| {
-            assert!(log.write(UNIX_EPOCH + Duration::from_millis(1_500), &line(200)));
+            let line_200 = Line {
+                whose: Some(&whose),
+                ..line(200)
+            };
+            assert!(log.write(UNIX_EPOCH + Duration::from_millis(1_500), &line_200));
             assert!(!log.write(UNIX_EPOCH + Duration::from_millis(2_007), &line(404)));
         });
         assert_eq!(
             text,
-            "1970-01-01T00:00:01.500Z [abc] GET /iris 200 12.3ms\n1970-01-01T00:00:02.007Z [abc] GET /iris 404 12.3ms\n"
+            "1970-01-01T00:00:01.500Z flowers/Iris [abc] GET /iris 200 12.3ms\n1970-01-01T00:00:02.007Z [abc] GET /iris 404 12.3ms\n"
         );
     }
 
     #[test]
     fn a_json_line_has_the_keys_of_ray_and_no_text_of_a_client_leaves_its_string() {
+        let whose = Whose::new(
+            &DeploymentKey::new("flo\"wers", "Iris"),
+            Some("0123456789ab"),
+        );
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let text = written(Encoding::Json, |log| {
             let hostile = Line {
+                whose: Some(&whose),
+                traceparent: Some(trace.as_bytes()),
                 route: "/a\"b\n",
                 ..line(500)
             };
@@ -252,8 +317,22 @@ mod tests {
         assert_eq!(
             text,
             "{\"levelname\":\"INFO\",\"asctime\":\"1970-01-01T00:00:01.500Z\",\"component_name\":\"proxy\",\
-             \"request_id\":\"abc\",\"application\":\"flowers\",\"route\":\"/a\\\"b\\n\",\"serve_access_log\":true,\
+             \"request_id\":\"abc\",\"application\":\"flo\\\"wers\",\"deployment\":\"Iris\",\"revision\":\"01234567\",\
+             \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"route\":\"/a\\\"b\\n\",\"serve_access_log\":true,\
              \"message\":\"GET /a\\\"b\\n 500 12.3ms\"}\n"
         );
+    }
+
+    #[test]
+    fn only_a_trace_is_one() {
+        for not_one in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e47\"6-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(trace_id(not_one.as_bytes()), None, "{not_one}");
+        }
     }
 }

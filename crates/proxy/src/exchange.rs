@@ -138,6 +138,11 @@ impl Service {
             is_websocket,
             ingress: ingress.map(Rc::clone),
             request_id,
+            traceparent: if self.shard.logs_traces() {
+                parts.headers.get(head::TRACEPARENT).cloned().map(Box::new)
+            } else {
+                None
+            },
             started: Instant::now(),
             outlives_client: false,
             status: CLIENT_GONE,

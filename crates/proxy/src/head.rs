@@ -3,7 +3,7 @@
 mod request;
 mod response;
 
-pub(crate) use request::{Encoded, Scratch, encode_request, own_timeout};
+pub(crate) use request::{Encoded, Scratch, TRACEPARENT, encode_request, own_timeout};
 pub(crate) use response::{Unsendable, copy_fields, decode_response};
 
 use http::{HeaderName, header};

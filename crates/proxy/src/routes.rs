@@ -9,10 +9,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use eagleray_types::{
     DeploymentKey,
-    control::{DeploymentTarget, RouteTable, TargetUpdate},
+    control::{DeploymentTarget, RouteTable, TargetUpdate, VersionTarget},
 };
 use rustc_hash::FxHashMap;
 
+use crate::access_log::Whose;
 use crate::tally::{Marks, Tallies, Tally};
 
 /// What the proxy knows of the deployment behind a route.
@@ -24,6 +25,8 @@ pub(crate) struct Ingress {
     /// The ASGI `root_path`: options' root path and the prefix; empty for `/`.
     pub(crate) root_path: Bytes,
     pub(crate) access_log: bool,
+    /// Whose its lines there are.
+    pub(crate) whose: Whose,
     /// Bodies are complete before user code is called, and no longer than this.
     pub(crate) sync_body_limit: Option<u64>,
     pub(crate) backpressure_status: u16,
@@ -177,6 +180,7 @@ fn ingress(
         route: prefix.into(),
         root_path: Bytes::from(root),
         access_log: target.is_some_and(|target| target.access_log),
+        whose: Whose::new(key, only_revision(versions)),
         sync_body_limit,
         backpressure_status: if target.is_some_and(|target| target.backpressure_status == 429) {
             429
@@ -186,6 +190,15 @@ fn ingress(
         retry_after_seconds: target.map_or(0, |target| target.retry_after_seconds),
         tally,
     }
+}
+
+/// The revision that requests go to; `None`: none yet, or one of several.
+fn only_revision(versions: &[VersionTarget]) -> Option<&str> {
+    let mut taking = versions.iter().filter(|version| version.weight > 0);
+    let revision = taking.next()?.revision.as_str();
+    taking
+        .all(|other| other.revision == revision)
+        .then_some(revision)
 }
 
 fn push_json_string(out: &mut String, text: &str) {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use eagleray_logs::Encoding;
 use eagleray_router::{
     core::Limits as RouterLimits,
     service::{Applied, Handle},
@@ -44,6 +45,7 @@ pub(crate) struct Shard {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) random: RefCell<fastrand::Rng>,
     pub(crate) request_timeout: Option<Duration>,
+    access_log_is_json: bool,
     access_log: RefCell<AccessLog>,
     access_log_is_enabled: bool,
     access_log_has_lines: Notify,
@@ -81,6 +83,8 @@ impl Shard {
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             request_timeout: options.request_timeout,
             access_log_is_enabled: options.access_log.is_some(),
+            access_log_is_json: options.access_log.is_some()
+                && options.access_log_encoding == Encoding::Json,
             access_log: RefCell::new(AccessLog::new(
                 options.access_log.clone(),
                 options.access_log_encoding,
@@ -202,6 +206,11 @@ impl Shard {
 
     pub(crate) fn has_access_log(&self) -> bool {
         self.access_log_is_enabled
+    }
+
+    /// The access log says of which trace a request is.
+    pub(crate) fn logs_traces(&self) -> bool {
+        self.access_log_is_json
     }
 
     /// Adds a line to the access log. Lossy, see [`AccessLog`].

@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(super) is_websocket: bool,
     pub(super) ingress: Option<Rc<Ingress>>,
     pub(super) request_id: HeaderValue,
+    /// For the access log, where that says it; in a box, since most requests have none.
+    pub(super) traceparent: Option<Box<HeaderValue>>,
     pub(super) started: Instant,
     /// It goes on when its client leaves.
     pub(super) outlives_client: bool,
@@ -97,11 +99,10 @@ impl Drop for Record {
         {
             return;
         }
-        let key = self.ingress.as_ref().map(|ingress| &ingress.key);
         self.shard.log(&Line {
             request_id: self.request_id.as_bytes(),
-            application: key.map_or("", |key| &key.application),
-            deployment: key.map_or("", |key| &key.deployment),
+            whose: self.ingress.as_ref().map(|ingress| &ingress.whose),
+            traceparent: self.traceparent.as_ref().map(|one| one.as_bytes()),
             method: if self.is_websocket {
                 "WS"
             } else {

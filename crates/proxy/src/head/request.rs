@@ -21,7 +21,7 @@ use crate::{
     trust::{Network, is_about_client},
 };
 
-const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 const TIMEOUT: &str = "x-request-timeout-seconds";
 const DISCONNECT_DISABLED: &[u8] = b"x-request-disconnect-disabled";
 /// True, as structured fields write it.
