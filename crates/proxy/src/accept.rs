@@ -2,12 +2,29 @@
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{connection, shard::Shard};
 
 /// Connections taken before anybody else gets a turn.
 const ACCEPT_BATCH: usize = 16;
+/// A congestion control that sends as soon as the window allows. Every Linux has it, and lets everybody choose it.
+const UNPACED: &[u8] = b"reno";
+
+/// Lets a listener that only this machine reaches have connections that are not paced.
+///
+/// Where BBR is the machine's choice, it spaces what is sent over time, which spares queues on a way that others share.
+/// On loopback there is neither, but each 64 KiB of a long answer then wait for a timer that interrupts this
+/// thread. Connections take this over from their listener; once a connection is open, its pacing stays.
+pub(crate) fn unpace(listener: &TcpListener) {
+    let is_local = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
+    if is_local && let Err(error) = SockRef::from(listener).set_tcp_congestion(UNPACED) {
+        tracing::debug!(%error, "connections are paced as the kernel likes");
+    }
+}
 
 /// Takes connections until the thread drains, and then those that the kernel has taken for it.
 pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
@@ -75,4 +92,27 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_from_this_machine_alone_are_not_paced() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        unpace(&listener);
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let name = SockRef::from(&accepted).tcp_congestion().unwrap();
+        assert_eq!(name.split(|byte| *byte == 0).next(), Some(UNPACED));
+        drop(client);
+
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let before = SockRef::from(&listener).tcp_congestion().unwrap();
+        unpace(&listener);
+        assert_eq!(SockRef::from(&listener).tcp_congestion().unwrap(), before);
+    }
 }

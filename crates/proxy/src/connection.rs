@@ -38,6 +38,9 @@ use socket::{Socket, Transport};
 /// Bytes of an answer that may wait in the kernel. With more, a slow reader costs more, and seems to move only once
 /// in a long while.
 const UNSENT_BYTES: u32 = 128 * 1024;
+/// What TLS holds that the socket has not taken: what one turn makes of an answer, and what frames and records add.
+const TLS_BYTES: usize = 68 * 1024;
+
 /// Serves one connection until it ends.
 pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAddr, place: Place) {
     if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
@@ -93,6 +96,7 @@ async fn secure(
     } else {
         Protocol::Http1
     };
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BYTES));
     stream.socket().meter();
     state.phase.set(Phase::Idle(shard.tick()));
     speak(shard, state, stream, protocol).await;

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    accept::accept,
+    accept::{accept, unpace},
     access_log::FLUSH_AFTER,
     connection::Patience,
     loads::Loads,
@@ -77,7 +77,9 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
 
 fn for_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(listener)
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    unpace(&listener);
+    Ok(listener)
 }
 
 async fn serve(start: Start) -> io::Result<()> {

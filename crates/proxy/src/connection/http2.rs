@@ -183,6 +183,7 @@ where
                 Ok(Poll::Pending) if self.goodbye.is_none() && self.must_end().is_some() => {}
                 // What was read just now may be all that comes, until we say more.
                 Ok(Poll::Pending) if self.settle() => {}
+                Ok(Poll::Pending) if self.meter.ends_turn() => {}
                 Ok(Poll::Pending) => return Poll::Pending,
                 Err(_panic) => {
                     self.shard.count_panic();

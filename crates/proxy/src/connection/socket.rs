@@ -21,6 +21,9 @@ use super::state::Connection;
 
 /// What a connection reads from and writes to: its socket, alone or under TLS.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// It takes what its socket does not, up to a bound of its own.
+    const GATHERS: bool;
+
     fn socket(&mut self) -> &mut Socket;
 }
 
@@ -38,6 +41,8 @@ pub(crate) struct Socket {
     state: Rc<Connection>,
     /// The client owes it to us to take what is written. A handshake has a time limit of its own.
     is_metered: bool,
+    /// It takes nothing for now: see [`Socket::hold`].
+    is_held: bool,
 }
 
 impl Socket {
@@ -46,7 +51,14 @@ impl Socket {
             stream,
             state,
             is_metered,
+            is_held: false,
         }
+    }
+
+    /// While it is held, what is written stays with a transport above that gathers, so that one system call carries it.
+    /// Whoever holds it lets it go in the same turn: nobody is woken for what waits here.
+    pub(super) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     pub(super) fn meter(&mut self) {
@@ -72,12 +84,16 @@ impl Socket {
 }
 
 impl Transport for Socket {
+    const GATHERS: bool = false;
+
     fn socket(&mut self) -> &mut Socket {
         self
     }
 }
 
 impl Transport for TlsStream<Socket> {
+    const GATHERS: bool = true;
+
     fn socket(&mut self) -> &mut Socket {
         self.get_mut().0
     }
@@ -100,6 +116,9 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_held {
+            return Poll::Pending;
+        }
         let wrote = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.wrote(context, &wrote);
         wrote
@@ -111,6 +130,9 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_held {
+            return Poll::Pending;
+        }
         let wrote = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
         this.wrote(context, &wrote);
         wrote

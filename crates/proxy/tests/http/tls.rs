@@ -9,7 +9,7 @@ use std::{
 };
 
 use eagleray_proxy::{Limits, Options, TlsOptions};
-use eagleray_wire::{Kind, RequestHead};
+use eagleray_wire::{Flags, Kind, RequestHead};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -158,6 +158,41 @@ fn alpn_chooses_the_protocol() {
         }
         answer_one(&replica, version);
         read_until(&mut client, b"a whole answer");
+    }
+}
+
+/// Over HTTP/2 the frames of a piece are gathered below h2. None of them may be left there.
+#[test]
+fn each_long_piece_of_an_answer_is_at_the_client_before_the_next_is_made() {
+    const ROOM: u32 = 10 << 20;
+    let authority = Authority::new();
+    for alpn in [&b"http/1.1"[..], &b"h2"[..]] {
+        let replica = Replica::start("a", 10);
+        let proxy = authority.proxy(&replica, false, Limits::default());
+        let mut client = authority.connect(&proxy, &[alpn], false);
+        if alpn == b"h2" {
+            let settings = raw::frame(raw::SETTINGS, 0, 0, &raw::settings(&[(4, ROOM)]));
+            let window = raw::frame(raw::WINDOW_UPDATE, 0, 0, &ROOM.to_be_bytes());
+            let get = raw::frame(raw::HEADERS, 5, 1, &raw::block(raw::GET));
+            client
+                .write_all(&[raw::PREFACE, &settings, &window, &get].concat())
+                .unwrap();
+        } else {
+            client.write_all(REQUEST).unwrap();
+        }
+        let mut connection = replica.accept();
+        let request = connection.expect(Kind::Request);
+        assert!(connection.start(&request));
+        connection.begin_answer(&request, 200, &[]);
+        for (number, length) in
+            (0..40).zip([20_000, 60_000, 10, 16_360, 64_000].into_iter().cycle())
+        {
+            let end = format!("piece {number} ends");
+            let mut piece = vec![b'x'; length];
+            piece.extend(end.as_bytes());
+            connection.respond(&request, Flags::NONE, &piece);
+            read_until(&mut client, end.as_bytes());
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! The socket of an HTTP/2 connection: what was read before it was known to be one comes first, and every byte is
 //! metered on its way. At the end it lingers: a client that broke a rule may be sending still, and is to read why.
+//!
+//! h2 writes and flushes a long answer frame by frame, and a frame has 16 KiB for most clients. Over TLS the frames of a
+//! turn are gathered: encrypted, they wait below h2 until TLS has as much as it holds or the turn ends, and leave in one
+//! system call. So a flush is put off here, and whoever polls h2 asks for it when h2 has no more to say.
 
 use std::{
     io,
@@ -12,7 +16,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
-use crate::connection::{linger::Linger, socket::is_end};
+use crate::connection::{
+    linger::Linger,
+    socket::{Transport, is_end},
+};
+
+/// A shorter write is no part of a long answer, and is not held back unless one before it is.
+const LONG_WRITE: usize = 8 * 1024;
 
 pub(super) struct Io<S> {
     stream: S,
@@ -62,6 +72,27 @@ impl<S> Io<S> {
     }
 }
 
+impl<S: Transport> Io<S> {
+    /// Writes, after what waits; a long write may wait itself.
+    fn write(
+        &mut self,
+        length: usize,
+        mut write: impl FnMut(Pin<&mut S>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if S::GATHERS && (length >= LONG_WRITE || self.meter.holds_back()) {
+            self.stream.socket().hold(true);
+            let taken = write(Pin::new(&mut self.stream));
+            self.stream.socket().hold(false);
+            if taken.is_ready() {
+                self.meter.hold_back();
+                return taken;
+            }
+            // As much waits as may.
+        }
+        write(Pin::new(&mut self.stream))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -91,14 +122,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
+impl<S: Transport> AsyncWrite for Io<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        let result = this.write(bytes.len(), |stream| stream.poll_write(context, bytes));
         if let Poll::Ready(Ok(length)) = result {
             this.meter.written(bytes.get(..length).unwrap_or_default());
         }
@@ -111,7 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        let result = this.write(all, |stream| stream.poll_write_vectored(context, slices));
         let mut length = match result {
             Poll::Ready(Ok(length)) => length,
             Poll::Ready(Err(_)) | Poll::Pending => 0,
@@ -130,6 +162,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<S> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.meter.holds_back() {
+            return Poll::Ready(Ok(()));
+        }
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         if this.end == End::Held
             && matches!(flushed, Poll::Ready(Ok(())))

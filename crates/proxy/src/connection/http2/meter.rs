@@ -51,6 +51,8 @@ pub(super) struct Meter {
     state: Rc<Connection>,
     /// Bytes of DATA that have come.
     received: Cell<u64>,
+    /// What was written waits to be flushed at the end of the turn.
+    held_back: Cell<bool>,
     inner: RefCell<Inner>,
 }
 
@@ -111,6 +113,7 @@ impl Meter {
         let tick = shard.tick();
         Self {
             received: Cell::new(0),
+            held_back: Cell::new(false),
             inner: RefCell::new(Inner {
                 read: Frames::after(preface),
                 written: Frames::default(),
@@ -158,6 +161,21 @@ impl Meter {
     /// Bytes of DATA that have come since this was asked last.
     pub(super) fn take_received(&self) -> u64 {
         self.received.take()
+    }
+
+    /// What was just written is not to be flushed yet.
+    pub(super) fn hold_back(&self) {
+        self.held_back.set(true);
+    }
+
+    /// Whether something waits to be flushed, and is not to be yet.
+    pub(super) fn holds_back(&self) -> bool {
+        self.held_back.get()
+    }
+
+    /// The turn ends. True: h2 is to flush once more.
+    pub(super) fn ends_turn(&self) -> bool {
+        self.held_back.take()
     }
 
     /// h2 is given an answer that is all head.
