@@ -53,6 +53,9 @@ impl Application {
         if plan.is_none() {
             return "DELETING";
         }
+        if plan.is_some_and(|plan| plan.rolled_back_to.is_some()) {
+            return "DEPLOY_FAILED";
+        }
         let any = |wanted: &[Status]| {
             self.deployments
                 .values()

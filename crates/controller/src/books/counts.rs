@@ -1,7 +1,8 @@
 //! How many replicas somebody asked for, by deployment: over what the options state, and as durable.
 //!
-//! Two numbers, because a deployment may be between two versions: what serves keeps the size that was asked for until
-//! the target is there, whatever is asked of the target meanwhile. A number that the options state is none.
+//! More than one number, because a deployment may be between two versions: what serves keeps the size that was asked for
+//! until the target is there, whatever is asked of the target meanwhile; and what the application may be rolled back to has
+//! the size that it had. A number that the options state is none.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,10 @@ impl Counts {
 
     pub(crate) fn serving(&self, deployment: &str) -> Option<u32> {
         self.0.get(deployment)?.serving
+    }
+
+    pub(crate) fn whole(&self, deployment: &str) -> Option<u32> {
+        self.0.get(deployment)?.whole
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -38,6 +43,13 @@ impl Counts {
         self.change(deployment, |one| {
             one.serving = one.target.filter(|_| is_target);
         });
+    }
+
+    /// What runs is whole, and another is about to be deployed.
+    pub(crate) fn remember(&mut self) {
+        for one in self.0.values_mut() {
+            one.whole = one.target;
+        }
     }
 
     /// There is another target, of which this is asked.

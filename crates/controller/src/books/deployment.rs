@@ -15,7 +15,7 @@ use super::{
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
-    status::{StatusInfo, StatusInput},
+    status::{Status, StatusInfo, StatusInput},
 };
 
 /// How many replicas should run: the one place that says so.
@@ -30,11 +30,22 @@ pub(crate) struct Wanted {
     pub(crate) serving: u32,
 }
 
+/// What the newest revision had of a deployment, and why the application was rolled back.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) spec: VersionSpec,
+    /// As they were then.
+    pub(crate) attempts: Attempts,
+}
+
 #[derive(Debug)]
 pub(crate) struct Deployment {
     pub(crate) key: DeploymentKey,
-    /// What shall run; `None`: the newest revision has no such deployment. As the plan has it.
+    /// What shall run; `None`: the revision that shall run has no such deployment. As the plan has it.
     pub(crate) target: Option<VersionSpec>,
+    /// The application was rolled back because of this one. Its status speaks of that until the next deploy, while what
+    /// ran before runs again.
+    pub(crate) failed: Option<Failed>,
     /// What ran last at full size. While the target is not there, this is kept at full size. As the plan has it.
     pub(crate) serving: Option<VersionSpec>,
     pub(crate) wanted: Wanted,
@@ -51,6 +62,7 @@ impl Deployment {
         Self {
             key,
             target: None,
+            failed: None,
             serving: None,
             wanted: Wanted::default(),
             replicas: BTreeMap::new(),
@@ -63,8 +75,11 @@ impl Deployment {
     /// What shall run of it is what the plan says; without a plan, nothing.
     pub(crate) fn follow(&mut self, plan: Option<&Plan>) {
         let name = self.key.deployment.as_str();
-        let target = plan.and_then(|plan| plan.target.find(name));
-        if target.is_none() && self.target.is_some() {
+        let target = plan.and_then(|plan| plan.aim().find(name));
+        if plan.is_none_or(|plan| plan.rolled_back_to.is_none()) {
+            self.failed = None;
+        }
+        if target.is_none() && self.target.is_some() && self.failed.is_none() {
             self.status.on(StatusInput::Delete, "");
         }
         let serving = plan.and_then(|plan| plan.serving(name));
@@ -73,8 +88,15 @@ impl Deployment {
             mem::replace(&mut self.serving, serving),
         );
         let Some(plan) = plan else { return };
-        if news(before.0.as_ref(), self.target.as_ref()).is_some() {
-            self.scale(plan.wanted(self.key.deployment.as_str()));
+        if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
+            let served = before.1.as_ref();
+            let returns = plan.rolled_back_to.is_some()
+                && served.is_some_and(|served| served.same_revision(target));
+            self.scale(if returns {
+                self.wanted.serving
+            } else {
+                plan.wanted(self.key.deployment.as_str())
+            });
         }
         if let Some(serving) = news(before.1.as_ref(), self.serving.as_ref()) {
             let target = self.target.as_ref();
@@ -83,6 +105,35 @@ impl Deployment {
             } else {
                 plan.wanted_serving(self.key.deployment.as_str())
             };
+        }
+    }
+
+    /// In the midst of a deploy: the target does not come up, or what comes up of it dies again and again, which is not the
+    /// deploy's doing if `before` is the same version.
+    pub(crate) fn is_hopeless(&self, before: Option<&VersionSpec>) -> bool {
+        let loops = || {
+            let attempts = self.target_attempts();
+            attempts.is_some_and(|one| one.crash_loop.is_some())
+        };
+        match self.status.status {
+            Status::DeployFailed => true,
+            Status::Unhealthy => {
+                loops() && before.is_none_or(|before| !self.is_target(before.version()))
+            }
+            Status::Updating | Status::Healthy | Status::Upscaling | Status::Downscaling => false,
+        }
+    }
+
+    /// The target has failed, and its application is rolled back to where `before` was whole.
+    pub(crate) fn fail(&mut self, before: Option<&VersionSpec>) {
+        let message = self.status.message.clone();
+        self.status.on(StatusInput::TakenBack, message);
+        if let Some(spec) = self.target.clone() {
+            let attempts = self.attempts.remove(spec.version()).unwrap_or_default();
+            self.failed = Some(Failed { spec, attempts });
+        }
+        if let Some(before) = before {
+            self.attempts_of(before.version()).proven = true;
         }
     }
 
@@ -138,7 +189,7 @@ impl Deployment {
         let name = self.key.deployment.as_str();
         let blob =
             |spec: &Option<VersionSpec>| spec.as_ref().map(|one| one.revision().blob.clone());
-        blob(&self.target) == blob(&plan.and_then(|plan| plan.target.find(name)))
+        blob(&self.target) == blob(&plan.and_then(|plan| plan.aim().find(name)))
             && blob(&self.serving) == blob(&plan.and_then(|plan| plan.serving(name)))
     }
 
@@ -157,6 +208,15 @@ impl Deployment {
         self.attempts.get(self.target.as_ref()?.version())
     }
 
+    /// What its status speaks of: of the target, or of what has failed in its place.
+    pub(crate) fn judged(&self) -> Option<(&VersionSpec, Option<&Attempts>)> {
+        match (&self.failed, &self.target) {
+            (Some(failed), _) => Some((&failed.spec, Some(&failed.attempts))),
+            (None, Some(target)) => Some((target, self.attempts.get(target.version()))),
+            (None, None) => None,
+        }
+    }
+
     pub(crate) fn is_target(&self, version: &str) -> bool {
         self.target
             .as_ref()
@@ -172,7 +232,7 @@ impl Deployment {
     /// What becomes of a replica of `version` is said in the status. Not of one that keeps serving after a change that
     /// was refused: the status says why that was.
     pub(crate) fn speaks_for(&self, version: &str) -> bool {
-        self.is_target(version) && !self.is_refused()
+        self.is_target(version) && !self.is_refused() && self.failed.is_none()
     }
 
     /// The target's `user_config` was refused, and there is the one before it to keep.

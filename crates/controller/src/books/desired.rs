@@ -46,6 +46,11 @@ pub(crate) enum Change {
         deployment: DeploymentKey,
         revision: Arc<Revision>,
     },
+    /// The newest revision of an application has failed: all of it runs as this one has it, until the next deploy.
+    RollBack {
+        application: String,
+        revision: Arc<Revision>,
+    },
     /// There is nothing to fall back on: the deployment goes.
     Dismiss {
         deployment: DeploymentKey,
@@ -152,7 +157,10 @@ impl Desired {
 
     /// Every revision that shall run or can be gone back to, each once or more often.
     pub(crate) fn revisions(&self) -> impl Iterator<Item = &Arc<Revision>> {
-        let serving = self.plans.values().flat_map(|plan| plan.serving.values());
+        let serving = self.plans.values().flat_map(|plan| {
+            let serving = plan.serving.values();
+            serving.chain(&plan.rolled_back_to)
+        });
         self.histories().flat_map(History::revisions).chain(serving)
     }
 
@@ -197,6 +205,13 @@ impl Desired {
             } => self
                 .plan_of(deployment)
                 .is_some_and(|plan| plan.serve(&deployment.deployment, revision)),
+            Change::RollBack {
+                application,
+                revision,
+            } => {
+                let plan = self.plans.get_mut(application);
+                plan.is_some_and(|plan| plan.roll_back(revision))
+            }
             Change::Dismiss { deployment } => self
                 .plan_of(deployment)
                 .is_some_and(|plan| plan.dismiss(&deployment.deployment)),

@@ -7,6 +7,8 @@ use std::{
 
 use eagleray_types::control::Route;
 
+use crate::store::checkpoint::Verdict;
+
 use super::{
     counts::Counts,
     history::{Entry, History, Record},
@@ -17,6 +19,9 @@ use super::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) target: Arc<Revision>,
+    /// The target has failed, and this runs in its place: what last came up whole. So the deployments of an application
+    /// are never left between two revisions.
+    pub(crate) rolled_back_to: Option<Arc<Revision>>,
     /// Its deploys, the target's last.
     pub(crate) history: History,
     /// By deployment: the revision that last ran at full size.
@@ -31,6 +36,7 @@ impl Plan {
     pub(super) fn new(target: Arc<Revision>, history: History) -> Self {
         Self {
             target,
+            rolled_back_to: None,
             history,
             serving: BTreeMap::new(),
             route: None,
@@ -38,15 +44,28 @@ impl Plan {
         }
     }
 
+    /// What shall run: the target, or what it was rolled back to.
+    pub(crate) fn aim(&self) -> &Arc<Revision> {
+        self.rolled_back_to.as_ref().unwrap_or(&self.target)
+    }
+
+    /// The deploy whose revision shall run.
+    pub(crate) fn aimed_at(&self) -> Option<&Record> {
+        match &self.rolled_back_to {
+            Some(to) => self.history.newest_first().find(|one| one.revision == *to),
+            None => self.history.last(),
+        }
+    }
+
     /// Whether it is reachable where it shall be.
     pub(crate) fn is_routed(&self) -> bool {
         let present = self.route.as_ref().map(|route| route.prefix.as_str());
-        present.unwrap_or_default() == self.target.spec.route_prefix
+        present.unwrap_or_default() == self.aim().spec.route_prefix
     }
 
-    /// How many replicas of a deployment of the target are wanted.
+    /// How many replicas of a deployment are wanted of what shall run.
     pub(crate) fn wanted(&self, deployment: &str) -> u32 {
-        let stated = stated(&self.target, deployment);
+        let stated = stated(self.aim(), deployment);
         self.counts.target(deployment).unwrap_or(stated)
     }
 
@@ -60,17 +79,18 @@ impl Plan {
     /// How many are wanted once `revision` is the target.
     pub(crate) fn would_want(&self, revision: &Revision, rollback: bool, deployment: &str) -> u32 {
         let after = stated(revision, deployment);
-        let keeps = rollback || after == stated(&self.target, deployment);
+        let keeps = rollback || after == stated(self.aim(), deployment);
         let asked = self.counts.target(deployment).filter(|_| keeps);
         asked.unwrap_or(after)
     }
 
     pub(super) fn scale(&mut self, deployment: &str, replicas: u32) -> bool {
-        if self.target.find_spec(deployment).is_none() {
+        let aim = self.aim();
+        if aim.find_spec(deployment).is_none() {
             return false;
         }
-        let asked = Some(replicas).filter(|count| *count != stated(&self.target, deployment));
-        let serves = self.serving.get(deployment) == Some(&self.target);
+        let asked = Some(replicas).filter(|count| *count != stated(aim, deployment));
+        let serves = self.serving.get(deployment) == Some(aim);
         self.counts.ask(deployment, asked, serves)
     }
 
@@ -80,8 +100,8 @@ impl Plan {
             .insert(deployment.to_owned(), Arc::clone(revision));
         let news = before.as_ref() != Some(revision);
         if news {
-            let is_target = *revision == self.target;
-            self.counts.serve(deployment, is_target);
+            let is_aim = revision == self.aim();
+            self.counts.serve(deployment, is_aim);
         }
         news
     }
@@ -99,10 +119,29 @@ impl Plan {
             Some((name.to_owned(), wanted)).filter(|_| wanted != after)
         });
         let kept: BTreeMap<String, u32> = kept.collect();
+        let came_up = |last: &Record| last.outcome.verdict() == Verdict::Running;
+        if self.rolled_back_to.take().is_some() || self.history.last().is_some_and(came_up) {
+            self.counts.remember();
+        }
         self.counts.keep(&kept);
         self.target = Arc::clone(revision);
         self.history
             .add(Record::new(Arc::clone(entry), Arc::clone(revision)));
+    }
+
+    /// The target has failed. What somebody asked for stays, as after any rollback.
+    pub(super) fn roll_back(&mut self, to: &Arc<Revision>) -> bool {
+        if self.rolled_back_to.as_ref() == Some(to) {
+            return false;
+        }
+        let kept = self.counts.names().filter_map(|name| {
+            to.find_spec(name)?;
+            Some((name.to_owned(), self.counts.whole(name)?))
+        });
+        let kept: BTreeMap<String, u32> = kept.collect();
+        self.counts.keep(&kept);
+        self.rolled_back_to = Some(Arc::clone(to));
+        true
     }
 
     /// Revisions that can be gone back to, newest first, beginning with the target.
@@ -116,9 +155,9 @@ impl Plan {
         last.map_or(0.0, |last| last.entry.record.deployed_at_s)
     }
 
-    /// Every deployment of the target, and those that it has no more but that still serve.
+    /// Every deployment of what shall run, and those that it has no more but that still serve.
     pub(crate) fn deployments(&self) -> BTreeSet<&str> {
-        let targeted = self.target.spec.deployments.iter();
+        let targeted = self.aim().spec.deployments.iter();
         let serving = self.serving.keys().map(String::as_str);
         targeted
             .map(|one| one.name.as_str())

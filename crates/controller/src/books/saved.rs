@@ -31,6 +31,7 @@ impl Desired {
                 route_ingress: route.ingress.deployment,
                 records: root_records(&plan.history),
                 counts: plan.counts.root(),
+                rolled_back_to: plan.rolled_back_to.as_ref().map(blob).unwrap_or_default(),
                 ..RootApplication::default()
             }
         });
@@ -137,6 +138,7 @@ fn restore_plan(stored: &RootApplication, blobs: &Blobs<'_>) -> Option<Plan> {
     let prefix = stored.route_prefix.clone();
     Some(Plan {
         target,
+        rolled_back_to: blobs.revision(&stored.rolled_back_to),
         history,
         serving: serving
             .filter_map(|(deployment, blob)| Some((deployment.clone(), blobs.revision(blob)?)))

@@ -41,6 +41,8 @@ pub(crate) enum StatusInput {
     ReachLost,
     /// A new `user_config` was refused, and the update stopped.
     ConfigRefused,
+    /// It does not live, and the application is rolled back for that.
+    TakenBack,
     Delete,
 }
 
@@ -122,6 +124,8 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
             (S::DeployFailed, T::ReplicaStartupFailed)
         }
         (_, I::ConfigRefused) => (S::DeployFailed, T::ReplicaStartupFailed),
+        (S::DeployFailed, I::TakenBack) => return None,
+        (_, I::TakenBack) => (S::DeployFailed, T::HealthCheckFailed),
         (S::Updating, I::HealthFailed) => (S::DeployFailed, T::HealthCheckFailed),
         (S::Upscaling | S::Downscaling, I::StartFailed) => (S::Unhealthy, T::ReplicaStartupFailed),
         (S::Healthy | S::Upscaling | S::Downscaling | S::Unhealthy, I::HealthFailed) => {
@@ -158,6 +162,7 @@ mod tests {
         );
         let start_failed = Some((S::DeployFailed, T::ReplicaStartupFailed));
         let sick = Some((S::Unhealthy, T::HealthCheckFailed));
+        let taken_back = Some((S::DeployFailed, T::HealthCheckFailed));
         let done = |trigger| Some((S::Healthy, trigger));
         #[rustfmt::skip]
         let table = [
@@ -168,6 +173,7 @@ mod tests {
             (I::TargetReached, [done(T::ConfigUpdateCompleted), None, done(T::Unspecified), done(T::Unspecified), done(T::UpscaleCompleted), done(T::DownscaleCompleted)]),
             (I::StartFailed, [start_failed, None, None, start_failed, Some((S::Unhealthy, T::ReplicaStartupFailed)), Some((S::Unhealthy, T::ReplicaStartupFailed))]),
             (I::ConfigRefused, [start_failed; 6]),
+            (I::TakenBack, [taken_back, taken_back, taken_back, None, taken_back, taken_back]),
             (I::HealthFailed, [Some((S::DeployFailed, T::HealthCheckFailed)), sick, sick, None, sick, sick]),
         ];
         for (input, row) in table {

@@ -308,7 +308,7 @@ fn check_declared_routes(
         .collect();
     let stays = |name: &String| !named.contains_key(name.as_str()) && !deleted.contains(name);
     for (other, plan) in books.desired.plans().filter(|(name, _)| stays(name)) {
-        let prefix = plan.target.spec.route_prefix.as_str();
+        let prefix = plan.aim().spec.route_prefix.as_str();
         let taken = named
             .iter()
             .find(|(_, wanted)| !prefix.is_empty() && **wanted == Some(prefix));

@@ -21,7 +21,7 @@ use crate::books::{
     deployment::Deployment,
     desired::Change,
     events::EventKind,
-    history::Entry,
+    history::{Entry, Record},
     revision::{Revision, VersionSpec},
     status::{Status, StatusInput},
 };
@@ -68,6 +68,7 @@ impl Core {
             Change::Delete { application, .. } => application.as_str(),
             Change::DeleteAll { .. } => "",
             Change::Serve { .. }
+            | Change::RollBack { .. }
             | Change::Dismiss { .. }
             | Change::Route { .. }
             | Change::Settle { .. }
@@ -144,6 +145,40 @@ impl Core {
             .on_deployed(&self.books, name, ends_delete, &mut self.out);
         self.touched.insert(name.to_owned());
         deployed
+    }
+
+    /// The newest revision of an application has failed: all of its deployments go back together, those that did come up
+    /// included, so that no request meets two revisions for longer than the way back takes.
+    pub(super) fn roll_back(&mut self, name: &str, to: &Arc<Revision>) {
+        self.learn(&Change::RollBack {
+            application: name.to_owned(),
+            revision: Arc::clone(to),
+        });
+        let plan = self.books.desired.plan(name);
+        let (Some(plan), Some(application)) = (plan, self.books.applications.get_mut(name)) else {
+            return;
+        };
+        for (name, deployment) in &mut application.deployments {
+            let target = to.find(name);
+            if deployment.is_hopeless(target.as_ref()) {
+                deployment.fail(target.as_ref());
+            } else if let Some(target) = target {
+                retarget(deployment, &target, plan.wanted(name));
+            }
+        }
+        application.follow(Some(plan));
+        let number = |record: Option<&Record>| record.map_or(0, Record::number);
+        let message = format!(
+            "r{} did not come up; every deployment goes back to r{}",
+            number(plan.history.last()),
+            number(plan.aimed_at())
+        );
+        let about = About::application(name);
+        self.out
+            .event(EventKind::Deploy, EventLevel::Warning, about, &message);
+        self.out
+            .log(Level::Warning, format!("application '{name}', {message}"));
+        self.touched.insert(name.to_owned());
     }
 
     fn scale(&mut self, change: &Change, key: &DeploymentKey, replicas: u32) {
@@ -232,6 +267,10 @@ fn size_of_change(
     after: &VersionSpec,
     wanted: u32,
 ) -> Option<StatusInput> {
+    // It is tried anew.
+    if deployment.status.status == Status::DeployFailed {
+        return Some(StatusInput::Configured);
+    }
     let mut rescaled = before.options().clone();
     rescaled.num_replicas = after.options().num_replicas;
     if rescaled != *after.options() {
@@ -240,9 +279,6 @@ fn size_of_change(
     match deployment.wanted.target.cmp(&wanted) {
         Ordering::Less => Some(StatusInput::ScaledUp),
         Ordering::Greater => Some(StatusInput::ScaledDown),
-        Ordering::Equal if deployment.status.status == Status::DeployFailed => {
-            Some(StatusInput::Configured)
-        }
         Ordering::Equal => None,
     }
 }

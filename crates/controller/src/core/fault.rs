@@ -42,22 +42,23 @@ pub(super) fn failure(application: &Application) -> Failure {
 
 fn of(deployment: &Deployment) -> Failure {
     let name = &deployment.key.deployment;
-    let attempts = deployment.target_attempts();
+    let judged = deployment.judged();
+    let attempts = judged.and_then(|(_, attempts)| attempts);
     let error = attempts.map_or("", |one| one.last_error.as_str());
     let stack = Stack::of(error);
-    let (code, what) = if deployment.is_refused() {
+    let (code, what) = if attempts.is_some_and(|one| one.config_refused) {
         (
             "config_refused",
             "the new user_config was refused".to_owned(),
         )
     } else {
         let failures = attempts.map_or(0, |one| one.failures);
-        let limit = deployment
-            .target
-            .as_ref()
-            .map_or(failures, |target| deployment.round_of(target).limit());
+        let limit = judged.map_or(failures, |(spec, _)| deployment.round_of(spec).limit());
         let of = format!("{failures} of {}", limit.max(failures));
         let what = match stack.outermost {
+            _ if attempts.is_some_and(|one| one.crash_loop.is_some()) => {
+                "its replicas die again and again".to_owned()
+            }
             "__init__" => format!("the constructor raised in {of} tries"),
             "reconfigure" | "check_health" => format!("{} raised in {of} tries", stack.outermost),
             _ => format!("{of} starts failed"),

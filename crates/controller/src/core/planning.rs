@@ -201,7 +201,7 @@ impl Core {
 
 fn planned(books: &Books, planning: &Planning) -> Planned {
     let number = |name: &str| {
-        let last = books.plan(name).and_then(|plan| plan.history.last());
+        let last = books.plan(name).and_then(|plan| plan.aimed_at());
         last.map_or(0, Record::number)
     };
     let mut named: Vec<String> = Vec::new();
@@ -209,7 +209,7 @@ fn planned(books: &Books, planning: &Planning) -> Planned {
     let mut applications: Vec<PlannedApplication> = Vec::new();
     for declared in &planning.applications {
         let name = &declared.application;
-        let before = books.plan(name).map(|plan| &plan.target.spec);
+        let before = books.plan(name).map(|plan| &plan.aim().spec);
         let Some(built) = planning.built.get(name) else {
             continue;
         };
@@ -239,7 +239,7 @@ fn planned(books: &Books, planning: &Planning) -> Planned {
         applications.push(one);
     }
     for name in &planning.applied.deleted {
-        let before = books.plan(name).map(|plan| &plan.target.spec);
+        let before = books.plan(name).map(|plan| &plan.aim().spec);
         let mut one = compare(before, None);
         one.name.clone_from(name);
         "delete".clone_into(&mut one.change);

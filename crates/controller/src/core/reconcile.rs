@@ -36,14 +36,19 @@ pub(super) fn reconcile(
             reconcile_deployment(deployment, desired, register, now, out);
         }
     }
-    let settled = |one: &Deployment| one.target.is_none() || one.status.status == Status::Healthy;
+    let settled = |one: &Deployment| match (&one.target, &one.failed) {
+        (None, _) => true,
+        (Some(target), Some(_)) => is_reached(one, target),
+        (Some(_), None) => one.status.status == Status::Healthy,
+    };
     // Deployments that the new revision does not have go last: what called them is replaced by then.
     if !planned || application.deployments.values().all(settled) {
         dismiss(application, desired, register, now, out);
     }
-    application
-        .deployments
-        .retain(|_, one| one.target.is_some() || one.serving.is_some() || !one.replicas.is_empty());
+    application.deployments.retain(|_, one| {
+        let stays = one.target.is_some() || one.serving.is_some() || one.failed.is_some();
+        stays || !one.replicas.is_empty()
+    });
 }
 
 /// What has come true is in force at once.
@@ -114,7 +119,9 @@ fn reconcile_deployment(
         .clone()
         .filter(|one| is_reached(deployment, one))
     {
-        deployment.status.on(StatusInput::TargetReached, "");
+        if deployment.failed.is_none() {
+            deployment.status.on(StatusInput::TargetReached, "");
+        }
         serve(deployment, &target, desired, out);
     }
 }

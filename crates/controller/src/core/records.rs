@@ -1,6 +1,8 @@
 //! What comes of a deploy is written into its record: that it is up, or why it is not, when that was, and what became of
 //! the requests that began meanwhile.
 
+use std::sync::Arc;
+
 use eagleray_types::control::{ApiError, History, RevisionRecord, Tallies};
 use prost::Message as _;
 
@@ -13,9 +15,11 @@ use crate::{
     books::{
         Books,
         application::Application,
+        deployment::Deployment,
         desired::{Change, DELETED_KEPT_S, Plan},
         events::EventKind,
         history::{self, Record},
+        revision::Revision,
         status::Status,
     },
     store::checkpoint::{Outcome, Verdict},
@@ -31,7 +35,7 @@ impl Core {
     /// Notices deploys that are up, or that have failed. First the proxies are told that requests count for them no more;
     /// when they have said what began until then, it is written into the record. Returns whether there is something to tell.
     pub(super) fn settle_records(&mut self) -> bool {
-        let (mut settled, mut ended) = (Vec::new(), Vec::new());
+        let (mut settled, mut ended, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (name, plan) in self.books.desired.plans() {
             let Some(application) = self.books.applications.get(name) else {
                 continue;
@@ -39,6 +43,9 @@ impl Core {
             let Some(last) = plan.history.last() else {
                 continue;
             };
+            if let Some(to) = goes_back_to(application, plan) {
+                failed.push((name.clone(), Arc::clone(to)));
+            }
             let shown = self.applied >= self.targets.number_of(name);
             let outcome = match &application.ending {
                 Some(ending) if shown => ending.clone(),
@@ -78,12 +85,15 @@ impl Core {
             }
             self.learn(&change);
         }
-        let tells = !ended.is_empty();
+        let tells = !ended.is_empty() || !failed.is_empty();
         for (name, outcome) in ended {
             if let Some(application) = self.books.applications.get_mut(&name) {
                 application.ending = Some(outcome);
             }
             self.touched.insert(name);
+        }
+        for (name, to) in failed {
+            self.roll_back(&name, &to);
         }
         tells
     }
@@ -178,13 +188,16 @@ fn said(record: &Record, outcome: &Outcome) -> (EventLevel, String) {
 fn outcome(application: &Application, plan: &Plan, shown: bool) -> Option<Outcome> {
     let record = plan.history.last()?;
     let before = record.outcome.verdict();
-    // A deploy that failed may come up later by itself; one that was up is not judged again.
-    if before == Verdict::Running {
+    // A deploy that failed may come up later by itself; one that was up is not judged again, nor one that is taken back.
+    let taken_back = before == Verdict::RolledBack && plan.rolled_back_to.is_some();
+    if before == Verdict::Running || taken_back {
         return None;
     }
     let verdict = match application.word(Some(plan)) {
         "RUNNING" if shown => Verdict::Running,
-        "DEPLOY_FAILED" if fell_back(application) => Verdict::RolledBack,
+        "DEPLOY_FAILED" if plan.history.before().is_some() || fell_back(application) => {
+            Verdict::RolledBack
+        }
         "DEPLOY_FAILED" => Verdict::Failed,
         _ => return None,
     };
@@ -197,6 +210,20 @@ fn outcome(application: &Application, plan: &Plan, shown: bool) -> Option<Outcom
         failure,
         ..record.outcome.clone()
     })
+}
+
+/// The revision that shall run instead of the newest, because one of its deployments does not come up, or does not live,
+/// before all of them are there. `None`: that is not so, or it is taken back already, or nothing before it came up whole.
+fn goes_back_to<'a>(application: &Application, plan: &'a Plan) -> Option<&'a Arc<Revision>> {
+    let was_up = plan.history.last()?.outcome.verdict() == Verdict::Running;
+    if was_up || plan.rolled_back_to.is_some() {
+        return None;
+    }
+    let before = &plan.history.before()?.revision;
+    let hopeless =
+        |(name, one): (&String, &Deployment)| one.is_hopeless(before.find(name).as_ref());
+    let fails = application.deployments.iter().any(hopeless);
+    fails.then_some(before)
 }
 
 /// Everything that failed is still served by what was there before.

@@ -43,23 +43,11 @@ pub(super) fn render(
         })
         .collect();
     let status = application.word(plan);
-    let failing =
-        |one: &&DeploymentStatus| matches!(one.status.as_str(), "DEPLOY_FAILED" | "UNHEALTHY");
     let message = match status {
-        "DEPLOY_FAILED" | "UNHEALTHY" => deployments
-            .iter()
-            .filter(failing)
-            .map(|one| {
-                format!(
-                    "deployment '{}' is {}: {}",
-                    one.name, one.status, one.message
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("\n"),
+        "DEPLOY_FAILED" | "UNHEALTHY" => what_fails(application, plan, &deployments),
         _ => String::new(),
     };
-    let spec = plan.map(|plan| &plan.target.spec);
+    let spec = plan.map(|plan| &plan.aim().spec);
     let last = plan.and_then(|plan| plan.history.last());
     ApplicationStatus {
         name: application.name.clone(),
@@ -69,7 +57,9 @@ pub(super) fn render(
         route_prefix: spec
             .map(|spec| spec.route_prefix.clone())
             .unwrap_or_default(),
-        revision: spec.map(|spec| spec.revision.clone()).unwrap_or_default(),
+        revision: plan
+            .map(|plan| plan.target.spec.revision.clone())
+            .unwrap_or_default(),
         deployments,
         ingress: spec.map(|spec| spec.ingress.clone()).unwrap_or_default(),
         docs_path: spec
@@ -87,6 +77,41 @@ pub(super) fn render(
             deploy::deploy(&plan.history, last, counts)
         }),
     }
+}
+
+/// What its deployments say, and what serves where the newest revision was taken back.
+fn what_fails(
+    application: &Application,
+    plan: Option<&Plan>,
+    deployments: &[DeploymentStatus],
+) -> String {
+    let failing = deployments
+        .iter()
+        .filter(|one| matches!(one.status.as_str(), "DEPLOY_FAILED" | "UNHEALTHY"));
+    let say = |one: &DeploymentStatus| {
+        let (name, status, message) = (&one.name, &one.status, &one.message);
+        format!("deployment '{name}' is {status}: {message}")
+    };
+    let mut lines: Vec<String> = failing.map(say).collect();
+    let Some(plan) = plan.filter(|plan| plan.rolled_back_to.is_some()) else {
+        return lines.join("\n");
+    };
+    // A controller that began since knows of the failure what the record says.
+    if let Some(last) = plan.history.last().filter(|_| lines.is_empty()) {
+        let failure = last.outcome.failure.as_ref();
+        let why = failure.map_or("", |failure| &failure.message);
+        lines.push(format!("r{} did not come up: {why}", last.number()));
+    }
+    let runs = application.deployments.values().filter_map(|one| {
+        let target = one.target.as_ref()?;
+        Some((one.running(target), one.wanted_of(target) as usize))
+    });
+    let (running, wanted) = runs.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let number = plan.aimed_at().map_or(0, Record::number);
+    lines.push(format!(
+        "r{number} serves: {running} of {wanted} replicas run."
+    ));
+    lines.join("\n")
 }
 
 /// Where `FastAPI`'s documentation is, below the host, as the newest replica of the ingress says.

@@ -247,7 +247,7 @@ pub(super) fn deploy(
     origin: Origin,
     wall_time_s: f64,
 ) -> Change {
-    let before = books.plan(&spec.name).map(|plan| &plan.target.spec);
+    let before = books.plan(&spec.name).map(|plan| &plan.aim().spec);
     let mut planned = plan::compare(before, Some(&spec));
     let revision = Revision::new(spec);
     let spec = &revision.spec;
@@ -318,7 +318,7 @@ pub(super) fn check_routes(
     let taken = books.desired.plans().find(|(name, plan)| {
         let present = plan.route.as_ref().map(|route| route.prefix.as_str());
         let takes = **name != spec.name
-            && (plan.target.spec.route_prefix == prefix || present == Some(prefix));
+            && (plan.aim().spec.route_prefix == prefix || present == Some(prefix));
         takes && !leaves(name)
     });
     let Some((other, _)) = taken else {

@@ -78,7 +78,7 @@ fn first_in_the_way(books: &Books, moving: &BTreeMap<&String, Option<Route>>) ->
 
 /// Where an application shall be reachable.
 fn wanted_route(plan: &Plan) -> Option<Route> {
-    let spec = &plan.target.spec;
+    let spec = &plan.aim().spec;
     let route = Route {
         prefix: spec.route_prefix.clone(),
         ingress: DeploymentKey::new(spec.name.as_str(), spec.ingress.as_str()),
@@ -89,7 +89,7 @@ fn wanted_route(plan: &Plan) -> Option<Route> {
 /// An application becomes reachable where the target says once the target's ingress can answer, or at once where nothing
 /// answers yet.
 fn is_route_reached(application: &Application, plan: &Plan) -> bool {
-    let Some(ingress) = application.deployments.get(&plan.target.spec.ingress) else {
+    let Some(ingress) = application.deployments.get(&plan.aim().spec.ingress) else {
         return false;
     };
     let version = ingress.target.as_ref().map(VersionSpec::version);

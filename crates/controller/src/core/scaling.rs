@@ -26,8 +26,8 @@ pub(super) fn change(books: &Books, scale: &Scale) -> Result<Change, ApiError> {
         let message = format!("there is no application '{application}'");
         return Err(api_error("not_found", message));
     };
-    let Some(spec) = plan.target.find_spec(deployment) else {
-        let names = plan.target.spec.deployments.iter();
+    let Some(spec) = plan.aim().find_spec(deployment) else {
+        let names = plan.aim().spec.deployments.iter();
         let names: Vec<&str> = names.map(|one| one.name.as_str()).collect();
         let message = format!(
             "application '{application}' has no deployment '{deployment}'; it has {}",

@@ -19,6 +19,7 @@ mod random;
 mod reaching;
 mod receipts;
 mod recycling;
+mod rolled_back;
 mod routes;
 mod saving;
 mod scaling;

@@ -50,6 +50,9 @@ pub struct RootApplication {
     /// By deployment: how many replicas somebody asked for.
     #[prost(btree_map = "string, message", tag = "21")]
     pub counts: BTreeMap<String, RootCount>,
+    /// Blob of the revision that runs in place of the target, which has failed; empty: the target has not.
+    #[prost(string, tag = "22")]
+    pub rolled_back_to: String,
 }
 
 /// How many replicas, where that is not what the options say.
@@ -61,6 +64,9 @@ pub struct RootCount {
     /// Of what serves.
     #[prost(uint32, optional, tag = "2")]
     pub serving: Option<u32>,
+    /// Of what last came up whole, while another is deployed.
+    #[prost(uint32, optional, tag = "3")]
+    pub whole: Option<u32>,
 }
 
 /// One deploy. What is known when it begins never changes and is a blob; what comes of it is here.
@@ -150,7 +156,10 @@ impl Root {
         let recorded = self.records().map(|one| &one.revision);
         let applications = self.applications.iter();
         applications
-            .flat_map(|one| one.history.iter().chain(one.serving.values()))
+            .flat_map(|one| {
+                let named = one.history.iter().chain(one.serving.values());
+                named.chain(Some(&one.rolled_back_to).filter(|blob| !blob.is_empty()))
+            })
             .chain(recorded)
             .map(String::as_str)
             .collect()

@@ -39,7 +39,7 @@ fn any_change(desired: &Desired, random: &mut fastrand::Rng) -> Change {
     let deployment = DeploymentKey::new(application.as_str(), "d");
     let version = random.u32(..20);
     let wall_time_s = f64::from(version);
-    match random.u8(..15) {
+    match random.u8(..16) {
         0 => Change::Delete {
             application,
             wall_time_s,
@@ -65,6 +65,10 @@ fn any_change(desired: &Desired, random: &mut fastrand::Rng) -> Change {
                 verdict: Verdict::Failed.into(),
                 ..Outcome::default()
             },
+        },
+        9 => Change::RollBack {
+            revision: revision(&application, version),
+            application,
         },
         _ => deploy(desired, &application, version),
     }

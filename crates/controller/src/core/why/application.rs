@@ -78,7 +78,10 @@ fn failed(application: &Application, plan: &Plan, last: &Record) -> Option<Why> 
             format!("Correct it and deploy again. eagleray logs {name} shows what it printed."),
         ),
         Verdict::RolledBack => {
-            let serves = plan.history.before();
+            let serves = plan
+                .aimed_at()
+                .filter(|one| one.number() != number)
+                .or(plan.history.before());
             let serves = serves.map_or_else(
                 || "what ran before".to_owned(),
                 |one| format!("r{}", one.number()),
@@ -104,7 +107,7 @@ fn failed(application: &Application, plan: &Plan, last: &Record) -> Option<Why> 
 
 /// It is not reachable where its newest revision says.
 fn not_routed(plan: &Plan, moment: Moment<'_>) -> Option<Why> {
-    let spec = &plan.target.spec;
+    let spec = &plan.aim().spec;
     let wanted = spec.route_prefix.as_str();
     let present = plan.route.as_ref().map(|route| route.prefix.as_str());
     if present.unwrap_or_default() == wanted {

@@ -43,13 +43,15 @@ fn no_replica(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
 
 /// Starting the newest version, or what runs of it, keeps failing.
 fn starts_fail(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
-    let target = deployment.target.as_ref()?;
-    let attempts = deployment.target_attempts()?;
-    if attempts.failures == 0 && attempts.crash_loop.is_none() {
+    let (target, attempts) = deployment.judged()?;
+    let attempts = attempts?;
+    let is_taken_back = deployment.failed.is_some() && !attempts.config_refused;
+    if attempts.failures == 0 && attempts.crash_loop.is_none() && !is_taken_back {
         return None;
     }
     // Failures are remembered for the pauses between starts; those that were made good are nobody's concern.
-    let is_whole = deployment.running(target) == deployment.wanted_of(target) as usize;
+    let is_whole =
+        !is_taken_back && deployment.running(target) == deployment.wanted_of(target) as usize;
     if is_whole && attempts.proven && attempts.crash_loop.is_none() {
         return None;
     }
@@ -62,6 +64,10 @@ fn starts_fail(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
             attempts.failures
         );
         ("gave_up", sentence)
+    } else if is_taken_back {
+        let sentence =
+            format!("Its newest revision failed, so what ran before runs again. Last: {last}");
+        ("taken_back", sentence)
     } else if let Some(known) = &attempts.crash_loop {
         let sentence = format!(
             "{}. {next} Last: {last}",
@@ -113,7 +119,8 @@ fn next_start(
 
 /// Replicas keep an older `user_config` than the one that is wanted.
 fn config_refused(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
-    if !deployment.is_refused() {
+    let (_, attempts) = deployment.judged()?;
+    if !attempts.is_some_and(|one| one.config_refused) {
         return None;
     }
     let raised = deployment.status.message.rsplit("Error:\n").next();
