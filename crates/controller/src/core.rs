@@ -18,6 +18,7 @@ mod adopt;
 mod apply;
 mod builds;
 mod clip;
+mod cold_start;
 mod command;
 mod configure;
 mod declared;

@@ -20,6 +20,8 @@ const METHODS: HeaderValue =
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Seconds after which a request that found no replica is worth another try: about what a replica takes to start.
 const NO_REPLICA_RETRY_AFTER: u32 = 1;
+/// The same of a deployment that is not available: the longest time between two starts.
+const UNAVAILABLE_RETRY_AFTER: u32 = 30;
 /// Longest part of a client's path that is repeated to it.
 const SHOWN_PATH: usize = 256;
 
@@ -46,6 +48,7 @@ pub(crate) fn failure(
         (ErrorCode::BackPressure, Some(ingress)) => ingress.retry_after_seconds,
         (ErrorCode::Overloaded, _) => 1,
         (ErrorCode::NoReplica, _) => NO_REPLICA_RETRY_AFTER,
+        (ErrorCode::Unavailable, Some(_)) => UNAVAILABLE_RETRY_AFTER,
         _ => 0,
     };
     if wait > 0 {

@@ -112,6 +112,10 @@ struct Router {
     core: Option<Core<SimulatedPage>>,
     filled: bool,
     queued: usize,
+    /// What it said last of its load: how many wait, and how many run.
+    said: (u32, u32),
+    /// Counts up with every look at its load.
+    looks: u64,
 }
 
 #[derive(Debug)]
@@ -158,6 +162,8 @@ impl World {
                 limits: Arc::clone(&limits),
             })),
             filled: false,
+            said: (0, 0),
+            looks: 0,
             queued: 0,
         });
         let mut world = Self {
@@ -293,6 +299,7 @@ impl World {
             key: self.key.clone(),
             max_queued_requests: self.plan.max_queued,
             versions: self.plan.weights.iter().enumerate().map(version).collect(),
+            scales: true,
             ..DeploymentTarget::default()
         };
         let now = self.clock();

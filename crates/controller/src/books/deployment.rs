@@ -10,6 +10,7 @@ use eagleray_types::DeploymentKey;
 
 use super::{
     attempts::{Attempts, Round, SETTLED, STABLE},
+    cold_start::ColdStart,
     dead::{DEAD_KEPT, Dead},
     desired::Plan,
     replica::Replica,
@@ -55,6 +56,7 @@ pub(crate) struct Deployment {
     pub(crate) status: StatusInfo,
     /// The last to die first.
     pub(crate) dead: VecDeque<Dead>,
+    pub(crate) cold_start: ColdStart,
 }
 
 impl Deployment {
@@ -69,6 +71,7 @@ impl Deployment {
             attempts: BTreeMap::new(),
             status: StatusInfo::new(),
             dead: VecDeque::new(),
+            cold_start: ColdStart::default(),
         }
     }
 
@@ -351,6 +354,7 @@ impl Deployment {
             self.attempts_of(&version).slowed = None;
             news = true;
         }
+        news |= self.cold_start.time_passes(now);
         for attempts in self.attempts.values_mut() {
             news |= attempts.next_start.take_if(|at| *at <= now).is_some();
         }
@@ -378,6 +382,7 @@ impl Deployment {
         starts
             .chain(proofs.map(|(at, _)| at))
             .chain(self.slowed().filter_map(|version| self.settled_at(version)))
+            .chain(self.cold_start.overdue_at())
             .min()
     }
 }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    configure, departure, lifecycle,
+    cold_start, configure, departure, lifecycle,
     outbox::Outbox,
     ranks,
     rollout::{self, Fleet, Member, Phase, Version, Want},
@@ -90,6 +90,7 @@ fn reconcile_deployment(
     now: Duration,
     out: &mut Outbox,
 ) {
+    cold_start::look(deployment, now);
     configure::reconfigure(deployment, now, out);
     configure::give_up_ranks(deployment, out);
     let plan = rollout::plan(&fleet(deployment, now));

@@ -7,6 +7,7 @@ use eagleray_types::{
     control::{DeploymentTarget, Route, VersionTarget},
 };
 
+use super::cold_start;
 use crate::{
     books::{
         Books,
@@ -120,11 +121,15 @@ fn deployment_target(deployment: &Deployment) -> Option<DeploymentTarget> {
     let gave_up = deployment
         .target_attempts()
         .is_some_and(|attempts| attempts.gave_up);
-    let unavailable = if gave_up && versions.is_empty() {
+    let failed = || {
         format!(
             "deployment {} failed to start; its status says why",
             deployment.key
         )
+    };
+    let unavailable = if versions.is_empty() {
+        let cold = cold_start::given_up(deployment);
+        cold.or_else(|| gave_up.then(failed)).unwrap_or_default()
     } else {
         String::new()
     };

@@ -3,6 +3,7 @@
 mod adoption;
 mod builds;
 mod clients;
+mod cold_starts;
 mod configure;
 mod crash_loops;
 mod deletes;

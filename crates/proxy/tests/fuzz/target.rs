@@ -49,10 +49,12 @@ impl Control {
                 .decode(&mut self.buffer)
                 .expect("the proxy sends frames")
             {
-                return ProxyEvent::decode(frame.payload)
-                    .expect("the proxy sends events")
-                    .body
-                    .expect("events of this release");
+                let event = ProxyEvent::decode(frame.payload).expect("the proxy sends events");
+                match event.body.expect("events of this release") {
+                    // Said unasked.
+                    proxy_event::Body::Loads(_) => continue,
+                    answer => return answer,
+                }
             }
             let mut chunk = [0; 4096];
             let length = self.stream.read(&mut chunk).expect("the proxy answers");

@@ -15,6 +15,7 @@ mod half_close;
 mod hosts;
 mod http2;
 mod limits;
+mod loads;
 mod panics;
 mod requests;
 mod rules;

@@ -11,6 +11,7 @@ mod tunnel;
 pub(crate) mod websocket;
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixStream,
     path::Path,
@@ -23,8 +24,8 @@ use eagleray_proxy::{Error, Options, run};
 use eagleray_types::{
     DeploymentKey,
     control::{
-        DeploymentTarget, Empty, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable, Tally,
-        TargetUpdate, VersionTarget, proxy_command, proxy_event,
+        DeploymentTarget, Empty, Loads, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable,
+        Tally, TargetUpdate, VersionTarget, proxy_command, proxy_event,
     },
 };
 use eagleray_wire::{Decoder, Frame};
@@ -51,6 +52,8 @@ pub(crate) struct Proxy {
     pub(crate) number: u64,
     /// What it has said of requests that are counted.
     pub(crate) tallied: Vec<Tally>,
+    /// By thread and deployment: how many requests wait and how many run.
+    loads: BTreeMap<String, BTreeMap<String, (u32, u32)>>,
 }
 
 impl Proxy {
@@ -89,6 +92,7 @@ impl Proxy {
             thread: Some(thread),
             number: 0,
             tallied: Vec::new(),
+            loads: BTreeMap::new(),
         };
         proxy.command(proxy_command::Body::Accept(Empty {}));
         assert_eq!(proxy.event(), proxy_event::Body::Ready(Empty {}));
@@ -107,6 +111,7 @@ impl Proxy {
             if let Some(frame) = Decoder::control().decode(&mut self.buffer).unwrap() {
                 match ProxyEvent::decode(frame.payload).unwrap().body.unwrap() {
                     proxy_event::Body::Tallied(said) => self.tallied.extend(said.tallies),
+                    proxy_event::Body::Loads(said) => self.hear_loads(said),
                     other => return other,
                 }
                 continue;
@@ -116,6 +121,28 @@ impl Proxy {
             assert_ne!(length, 0, "the proxy closed its control connection");
             self.buffer.extend_from_slice(&chunk[..length]);
         }
+    }
+
+    /// The newest word of each thread on each deployment.
+    fn hear_loads(&mut self, said: Loads) {
+        let known = self.loads.entry(said.router).or_default();
+        if said.whole {
+            known.clear();
+        }
+        for load in said.loads {
+            known.insert(load.deployment, (load.queued, load.running));
+        }
+    }
+
+    /// How many requests wait for a deployment, and how many run, as the threads have said until now.
+    pub(crate) fn load(&mut self, deployment: &str) -> (u32, u32) {
+        // What is answered comes after what was said before.
+        self.counter("panics");
+        let words = self
+            .loads
+            .values()
+            .filter_map(|known| known.get(deployment));
+        words.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     pub(crate) fn command(&mut self, body: proxy_command::Body) {

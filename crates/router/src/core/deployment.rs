@@ -27,7 +27,8 @@ const UNIT: u64 = 1 << 32;
 pub(super) struct Deployment {
     pub(super) key: DeploymentKey,
     pub(super) max_queued: usize,
-    pub(super) unavailable: String,
+    /// Not empty: why requests fail at once.
+    pub(super) unavailable: Arc<str>,
     pub(super) removed: bool,
     /// Somebody wants to know its load, see `loads.rs`.
     pub(super) scales: bool,
@@ -66,7 +67,7 @@ impl Deployment {
         Self {
             key,
             max_queued: usize::MAX,
-            unavailable: String::new(),
+            unavailable: Arc::default(),
             removed: false,
             scales: false,
             quiet: false,

@@ -1,6 +1,6 @@
 //! How a request leaves: at once to a replica with room, or through the queue on a grant.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use eagleray_types::{DeploymentKey, ErrorCode};
 use eagleray_wire::Claims;
@@ -282,9 +282,16 @@ impl<C: Claims> Core<C> {
     }
 
     pub(super) fn fail(&mut self, index: RequestIndex, code: ErrorCode) {
+        let deployment = self.requests.get(index).map(|state| state.deployment);
+        let reason = deployment
+            .filter(|_| code == ErrorCode::Unavailable)
+            .and_then(|deployment| self.deployments.get(deployment))
+            .map(|deployment| Arc::clone(&deployment.unavailable))
+            .unwrap_or_default();
         self.conclude(index, |request, state| Event::Failed {
             request,
             code,
+            reason,
             begun: state.begun,
         });
     }

@@ -4,7 +4,7 @@
 //! limits say. One that was STARTED is sent again only if that does no harm (`repeatable`), no byte of an answer
 //! has come, the retry budget has one left, and not two replicas have died with it; otherwise it fails, once.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use eagleray_types::ErrorCode;
 use eagleray_wire::Claims;
@@ -115,6 +115,7 @@ impl<C: Claims> Core<C> {
             self.abandon(now, request, |request, state| Event::Failed {
                 request,
                 code,
+                reason: Arc::default(),
                 begun: state.begun,
             });
         }

@@ -142,6 +142,7 @@ impl<C: Claims> Core<C> {
         };
         replica.models = Some(models);
         let deployment = replica.deployment;
+        self.mark(deployment);
         let waits = |deployment: &Deployment| !deployment.bound.is_empty();
         if self.deployments.get(deployment).is_some_and(waits) {
             self.settle(now, deployment);

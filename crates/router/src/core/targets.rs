@@ -1,6 +1,6 @@
 //! What the controller says: deployments, versions, replicas; and the connections that follow from it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use eagleray_types::{
     DeploymentKey, ErrorCode,
@@ -26,7 +26,9 @@ impl<C: Claims> Core<C> {
             return;
         };
         deployment.max_queued = usize::try_from(target.max_queued_requests).unwrap_or(usize::MAX);
-        deployment.unavailable.clone_from(&target.unavailable);
+        if *deployment.unavailable != target.unavailable {
+            deployment.unavailable = target.unavailable.as_str().into();
+        }
         let old_versions = std::mem::take(&mut deployment.versions);
         let mut known: FxHashMap<String, ReplicaIndex> = FxHashMap::default();
         for replica in &deployment.replicas {
@@ -115,9 +117,9 @@ impl<C: Claims> Core<C> {
     }
 
     /// The text of a deployment that failed, for the answer to its requests.
-    pub fn unavailable(&self, key: &DeploymentKey) -> Option<&str> {
+    pub fn unavailable(&self, key: &DeploymentKey) -> Option<&Arc<str>> {
         let deployment = self.deployments.get(*self.by_key.get(key)?)?;
-        (!deployment.unavailable.is_empty()).then_some(deployment.unavailable.as_str())
+        (!deployment.unavailable.is_empty()).then_some(&deployment.unavailable)
     }
 
     /// Requests of this deployment that wait in this router.

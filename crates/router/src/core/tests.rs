@@ -14,6 +14,7 @@ use eagleray_wire::{Flags, Header, Kind, NO_DEADLINE, SlotState};
 
 use super::*;
 
+mod loads;
 mod losses;
 mod models;
 mod queues;
@@ -267,6 +268,17 @@ fn failed(request: RequestKey, code: ErrorCode) -> Event {
     Event::Failed {
         request,
         code,
+        reason: Arc::default(),
+        begun: false,
+    }
+}
+
+/// The outcome of one whose deployment is not available.
+fn unavailable(request: RequestKey, reason: &str) -> Event {
+    Event::Failed {
+        request,
+        code: ErrorCode::Unavailable,
+        reason: reason.into(),
         begun: false,
     }
 }

@@ -120,6 +120,8 @@ pub enum Event {
     Failed {
         request: RequestKey,
         code: ErrorCode,
+        /// Of a deployment that is not available: why; else empty.
+        reason: Arc<str>,
         begun: bool,
     },
     /// `cancel` was called in time.

@@ -78,3 +78,6 @@ impl Handle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,9 @@ impl State {
     pub(super) fn unavailable(&self, key: &DeploymentKey) -> Cow<'static, str> {
         self.core
             .unavailable(key)
-            .map_or(Cow::Borrowed(""), |text| Cow::Owned(text.to_owned()))
+            .map_or(Cow::Borrowed(""), |text| {
+                Cow::Owned(text.as_ref().to_owned())
+            })
     }
 
     pub(super) fn drain(&mut self, now: Instant) {
@@ -265,10 +267,12 @@ impl State {
             Event::Failed {
                 request,
                 code,
+                reason,
                 begun: _,
             } => {
                 if let Some(owner) = self.disown(request) {
-                    self.entries[owner].fail(Failure::new(code));
+                    let message = Cow::Owned(reason.as_ref().to_owned());
+                    self.entries[owner].fail(Failure { code, message });
                 }
             }
             Event::Cancelled { request } => {

@@ -115,7 +115,32 @@ impl World {
                 self.at(at, Action::RouterTimer { router });
             }
         }
+        self.look_at_load(router);
         self.watch(|link| link.router == router);
+    }
+
+    /// What a router has said of its load holds until it has news: a change that nobody marks would be counted wrong for
+    /// as long as nothing else changes.
+    fn look_at_load(&mut self, router: usize) {
+        let key = &self.key;
+        let router = &mut self.routers[router];
+        let Some(core) = router.core.as_mut() else {
+            return;
+        };
+        router.looks += 1;
+        let load = core.load(key);
+        let now = (load.queued, load.running);
+        assert_eq!(
+            now,
+            (core.queued(key) as u32, core.words_in_use() as u32),
+            "a load is what waits and the words in use"
+        );
+        if !core.has_news_of_loads() {
+            assert_eq!(router.said, now, "a change that is no news");
+        } else if router.looks.is_multiple_of(3) {
+            assert_eq!(core.take_marked(), std::slice::from_ref(key));
+            router.said = now;
+        }
     }
 
     pub(super) fn transmit(&mut self, router: usize, transmit: Transmit) {

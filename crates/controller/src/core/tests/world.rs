@@ -229,6 +229,14 @@ impl World {
             .collect()
     }
 
+    /// Why requests to a deployment are told that it is not available; empty: they wait.
+    pub(super) fn unavailable(&self, name: &str) -> String {
+        let target = self.routed.get(&DeploymentKey::new("a", name));
+        target
+            .map(|target| target.unavailable.clone())
+            .unwrap_or_default()
+    }
+
     /// Whether routers say what they have to do of a deployment.
     pub(super) fn is_scaling(&self, name: &str) -> bool {
         let target = self.routed.get(&DeploymentKey::new("a", name));

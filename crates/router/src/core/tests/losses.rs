@@ -165,6 +165,7 @@ fn what_had_started_is_repeated_only_if_that_is_safe_and_nothing_had_come() {
     assert!(outcomes.contains(&Event::Failed {
         request: begun,
         code,
+        reason: Arc::default(),
         begun: true
     }));
     assert!(outcomes.contains(&Event::Finished { request: ended }));

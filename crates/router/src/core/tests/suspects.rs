@@ -195,8 +195,8 @@ fn held_requests_end_with_their_deployment_and_at_their_deadline() {
     assert_eq!(
         bench.outcomes(),
         [
-            failed(requests[2], ErrorCode::Unavailable),
-            failed(requests[3], ErrorCode::Unavailable)
+            unavailable(requests[2], "it failed"),
+            unavailable(requests[3], "it failed")
         ]
     );
 }
