@@ -6,6 +6,19 @@ use eagleray_types::control::DeploymentTarget;
 
 use crate::support::{Client, PATIENCE, Proxy, Replica, answer_all, target};
 
+impl Proxy {
+    /// How many requests wait for a deployment, and how many run, as the threads have said until now.
+    fn load(&mut self, deployment: &str) -> (u32, u32) {
+        // What is answered comes after what was said before.
+        self.counter("panics");
+        let words = self
+            .loads
+            .values()
+            .filter_map(|known| known.get(deployment));
+        words.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}
+
 fn scaling(name: &str, replicas: &[&Replica]) -> DeploymentTarget {
     DeploymentTarget {
         scales: true,

@@ -53,7 +53,7 @@ pub(crate) struct Proxy {
     /// What it has said of requests that are counted.
     pub(crate) tallied: Vec<Tally>,
     /// By thread and deployment: how many requests wait and how many run.
-    loads: BTreeMap<String, BTreeMap<String, (u32, u32)>>,
+    pub(crate) loads: BTreeMap<String, BTreeMap<String, (u32, u32)>>,
 }
 
 impl Proxy {
@@ -132,17 +132,6 @@ impl Proxy {
         for load in said.loads {
             known.insert(load.deployment, (load.queued, load.running));
         }
-    }
-
-    /// How many requests wait for a deployment, and how many run, as the threads have said until now.
-    pub(crate) fn load(&mut self, deployment: &str) -> (u32, u32) {
-        // What is answered comes after what was said before.
-        self.counter("panics");
-        let words = self
-            .loads
-            .values()
-            .filter_map(|known| known.get(deployment));
-        words.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     pub(crate) fn command(&mut self, body: proxy_command::Body) {
