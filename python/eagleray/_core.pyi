@@ -133,6 +133,30 @@ class Timer:
     def set(self, seconds: float) -> None: ...
     def stop(self) -> None: ...
 
+# --- metrics (crates/py/src/metrics.rs) ---------------------------------------------------------------------------
+
+class Sheet:
+    """Where this process counts. Without a directory that is memory which nobody reads."""
+
+    def __new__(cls, directory: str, role: str) -> Sheet: ...
+    def family(
+        self, kind: str, name: str, help: str, labels: list[str], bounds: list[float], most: int
+    ) -> MetricFamily: ...
+
+class MetricFamily:
+    """A metric of this process. Beyond `most` sets of values, all further ones are one series."""
+
+    def series(self, values: list[str]) -> MetricSeries: ...
+
+class MetricSeries:
+    """One series."""
+
+    def record(self, number: float) -> None:
+        """Adds to a counter, sets a gauge, or puts into a bucket."""
+
+def metric_names() -> list[str]:
+    """Names that Eagleray has for metrics of its own."""
+
 # --- both sides (crates/py/src/json.rs) ----------------------------------------------------------------------------
 
 def parse_json(data: bytes, /) -> Any:
@@ -162,6 +186,7 @@ class Replica:
     def begin_batch(self, count: int) -> None: ...
     def flush(self) -> None: ...
     def end_batch(self) -> None: ...
+    def count_in(self, sheet: Sheet, deployment: str, replica_id: str, application: str) -> None: ...
     def serve(
         self,
         replica_id: str,
@@ -201,6 +226,7 @@ class Request:
     def trace_id(self) -> str: ...
     @property
     def route(self) -> str: ...
+    def note_failure(self, name: str) -> None: ...
     @property
     def multiplexed_model_id(self) -> str: ...
     @property

@@ -1,4 +1,4 @@
-//! The control port, as the node has it: it accepts, answers health itself, and forwards everything else to the controller.
+//! The control port, as the node has it: it accepts, answers health and metrics itself, and forwards everything else to the controller.
 //!
 //! So the port is there as long as the node is: a controller that is being started again costs an answer of 503 that says
 //! so, and no refused connection. What may be asked, and by whom, is judged where the answer is made (`crates/rest`).
@@ -39,9 +39,12 @@ use tokio::{
     time::{self, Instant, Sleep},
 };
 
+use crate::metrics::{self, Metrics};
 use taking::Taking;
 
 const CONNECTIONS: usize = 256;
+/// One reads metrics, the others ask the node.
+const BLOCKING_THREADS: usize = 3;
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const PART_WITHIN: Duration = Duration::from_secs(30);
 const TAKES_WITHIN: Duration = Duration::from_secs(30);
@@ -83,6 +86,7 @@ pub(crate) struct ControlPort {
     pub(crate) node_socket: PathBuf,
     /// For messages that name it.
     pub(crate) log_directory: PathBuf,
+    pub(crate) metrics: Metrics,
 }
 
 impl ControlPort {
@@ -90,7 +94,7 @@ impl ControlPort {
     pub(crate) fn start(self, ending: Arc<AtomicBool>) -> io::Result<()> {
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(1)
+            .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         self.listener.set_nonblocking(true)?;
         let serve = move || {
@@ -109,7 +113,10 @@ impl ControlPort {
             node_socket: self.node_socket,
             log_directory: self.log_directory,
             ending,
+            metrics: self.metrics,
         });
+        let buries = Arc::clone(&forward);
+        tokio::spawn(async move { buries.metrics.bury().await });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.accept().await {
@@ -138,6 +145,7 @@ struct Forward {
     log_directory: PathBuf,
     /// The node ends.
     ending: Arc<AtomicBool>,
+    metrics: Metrics,
 }
 
 impl Forward {
@@ -160,6 +168,10 @@ impl Forward {
         let ends = self.ending.load(Ordering::Relaxed);
         if HEALTH.contains(&request.uri().path()) {
             return health(request.method(), ends);
+        }
+        if request.uri().path() == metrics::PATH {
+            let answer = self.metrics.answer(request.method(), request.headers());
+            return answer.await.map(Either::Left);
         }
         if ends && !request.method().is_safe() {
             // The controller would take it, and nothing would come of it.

@@ -7,6 +7,7 @@
 mod cli;
 mod control_port;
 mod inherited;
+mod metrics;
 mod node;
 mod reaper;
 mod rest;

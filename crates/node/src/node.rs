@@ -19,7 +19,9 @@ use rustix::process::setsid;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    control_port, inherited, roles,
+    control_port, inherited,
+    metrics::Metrics,
+    roles,
     settings::{self, ChildOptions, LogOptions, NodeOptions, ReaperOptions},
     telemetry,
 };
@@ -127,6 +129,7 @@ impl Start {
                 rest_socket: places.run.path().join("rest.sock"),
                 node_socket: places.run.path().join("node.sock"),
                 log_directory: places.state.logs(),
+                metrics: Metrics::new(&places.run.metrics(), ""),
             };
             Ok((logs, programs, listeners, control, warning))
         });

@@ -82,6 +82,11 @@ pub(crate) fn proxy() -> Result<ExitCode, String> {
     let proxy = eagleray_proxy::Options {
         access_log: Some(logs.open(&options.logs.path("access"))),
         access_log_encoding: options.logs.encoding,
+        metrics: Some(eagleray_proxy::MetricsOptions {
+            directory: options.run_directory.join(eagleray_metrics::DIRECTORY),
+            node_id: options.node_id,
+            node_address: "127.0.0.1".to_owned(),
+        }),
         ..proxy
     };
     let result = eagleray_proxy::run(

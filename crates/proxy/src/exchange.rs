@@ -131,6 +131,7 @@ impl Service {
         let path = parts.uri.path();
         let routes = self.shard.routes.borrow();
         let ingress = routes.find(path);
+        self.shard.metrics.begin();
         let mut record = Record {
             shard: Rc::clone(&self.shard),
             connection: Rc::clone(&self.connection),

@@ -1,6 +1,6 @@
 //! What a proxy can be told. Plain fields: the executable reads its file or environment and fills them in.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use eagleray_logs::{Encoding, Log};
 
@@ -29,6 +29,18 @@ pub struct Options {
     pub access_log: Option<Log>,
     /// How they are written.
     pub access_log_encoding: Encoding,
+    /// Where requests are counted; `None`: nowhere that anybody reads.
+    pub metrics: Option<MetricsOptions>,
+}
+
+/// Where the threads of a proxy count.
+#[derive(Clone, Debug)]
+pub struct MetricsOptions {
+    /// Of the sheets of a node.
+    pub directory: PathBuf,
+    pub node_id: String,
+    /// Where the node is, as metrics say it.
+    pub node_address: String,
 }
 
 impl Default for Options {
@@ -45,6 +57,7 @@ impl Default for Options {
             tls: None,
             access_log: None,
             access_log_encoding: Encoding::default(),
+            metrics: None,
         }
     }
 }

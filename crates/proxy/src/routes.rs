@@ -13,8 +13,11 @@ use eagleray_types::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::access_log::Whose;
-use crate::tally::{Marks, Tallies, Tally};
+use crate::{
+    access_log::Whose,
+    metrics::{Metrics, RouteMetrics},
+    tally::{Marks, Tallies, Tally},
+};
 
 /// What the proxy knows of the deployment behind a route.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(crate) struct Ingress {
     pub(crate) retry_after_seconds: u32,
     /// Where requests count that begin now; `None`: nowhere.
     pub(crate) tally: Option<Rc<Tally>>,
+    pub(crate) metrics: Rc<RouteMetrics>,
 }
 
 /// Targets and routes of one thread.
@@ -100,7 +104,7 @@ impl Routes {
     }
 
     /// Takes an update that the router has accepted.
-    pub(crate) fn apply(&mut self, update: &TargetUpdate, tallies: &Tallies) {
+    pub(crate) fn apply(&mut self, update: &TargetUpdate, tallies: &Tallies, metrics: &Metrics) {
         if update.snapshot {
             self.deployments.clear();
             self.table = RouteTable::default();
@@ -120,12 +124,12 @@ impl Routes {
             self.table = table.clone();
         }
         self.marks.apply(update, tallies);
-        self.rebuild();
+        self.rebuild(metrics);
     }
 
-    fn rebuild(&mut self) {
-        self.by_prefix.clear();
-        self.catch_all = None;
+    fn rebuild(&mut self, metrics: &Metrics) {
+        let before = std::mem::take(&mut self.by_prefix);
+        let catch_all = self.catch_all.take();
         self.depth = 0;
         let mut json = String::from("{");
         for route in &self.table.routes {
@@ -136,12 +140,24 @@ impl Routes {
             json.push_str(": ");
             push_json_string(&mut json, &route.ingress.application);
             let target = self.deployments.get(&route.ingress);
+            let known = match route.prefix.as_str() {
+                "/" => catch_all.as_ref(),
+                prefix => before.get(prefix),
+            };
+            // It goes on where it counted, unless another deployment has the route now.
+            let metrics = known
+                .filter(|known| known.key == route.ingress)
+                .map_or_else(
+                    || metrics.route(&route.prefix, &route.ingress),
+                    |known| Rc::clone(&known.metrics),
+                );
             let ingress = Rc::new(ingress(
                 &self.root_path,
                 &route.prefix,
                 &route.ingress,
                 target,
                 self.marks.of(&route.ingress.application),
+                metrics,
             ));
             if route.prefix == "/" {
                 self.catch_all = Some(ingress);
@@ -162,6 +178,7 @@ fn ingress(
     key: &DeploymentKey,
     target: Option<&DeploymentTarget>,
     tally: Option<Rc<Tally>>,
+    metrics: Rc<RouteMetrics>,
 ) -> Ingress {
     let root = if prefix == "/" {
         root_path.to_owned()
@@ -189,6 +206,7 @@ fn ingress(
         },
         retry_after_seconds: target.map_or(0, |target| target.retry_after_seconds),
         tally,
+        metrics,
     }
 }
 
@@ -238,7 +256,7 @@ mod tests {
             routes: Some(RouteTable { routes: table }),
             ..Default::default()
         };
-        routes.apply(&update, &Tallies::default());
+        routes.apply(&update, &Tallies::default(), &Metrics::new(None));
         routes
     }
 

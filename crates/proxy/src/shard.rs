@@ -27,6 +27,7 @@ use crate::{
     limits::Limits,
     loads::Loads,
     memory::Memory,
+    metrics::Metrics,
     options::Options,
     routes::Routes,
     tally::Tallies,
@@ -66,6 +67,7 @@ pub(crate) struct Shard {
     pub(crate) counters: Arc<Counters>,
     tallies: Arc<Tallies>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) metrics: Metrics,
     pub(crate) router_limits: Arc<RouterLimits>,
     pub(crate) window_bytes: u64,
     /// Compressors of WebSockets.
@@ -104,6 +106,7 @@ impl Shard {
             counters: shared.counters,
             tallies: shared.tallies,
             memory: shared.memory,
+            metrics: Metrics::new(options.metrics.as_ref()),
             router_limits: shared.router_limits,
             window_bytes: shared.window_bytes,
             deflaters: Rc::default(),
@@ -129,7 +132,9 @@ impl Shard {
     pub(crate) fn apply(&self, update: &TargetUpdate) -> Applied {
         let applied = self.router.apply(update);
         if applied == Applied::Applied {
-            self.routes.borrow_mut().apply(update, &self.tallies);
+            self.routes
+                .borrow_mut()
+                .apply(update, &self.tallies, &self.metrics);
             self.ready.set(true);
         }
         applied

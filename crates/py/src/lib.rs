@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod json;
+mod metrics;
 mod options;
 mod plain_json;
 mod region;
@@ -18,6 +19,8 @@ mod _core {
     use crate::config::{merge_config, read_config};
     #[pymodule_export]
     use crate::json::parse_json;
+    #[pymodule_export]
+    use crate::metrics::{MetricFamily, MetricSeries, Sheet, metric_names};
     #[pymodule_export]
     use crate::options::deployment_options;
     #[pymodule_export]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use eagleray_client::Orders;
-use eagleray_replica::{Handle, Next, Serving, Stacks, Wake, Work};
+use eagleray_replica::{Handle, Metrics, Next, Serving, Stacks, Wake, Work};
 use eagleray_types::control::{Failed, Outcome, Ready, ReplicaEvent, replica_event::Body};
 use eagleray_wire::ModelKey;
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ mod request;
 mod scope;
 mod text;
 
+use crate::metrics::Sheet;
 use events::Outside;
 pub(crate) use request::Request;
 
@@ -48,6 +49,7 @@ pub(crate) struct Replica {
     on_event: Py<PyAny>,
     /// Calls that requests make, held in batches.
     orders: Arc<OnceLock<Arc<Orders>>>,
+    metrics: OnceLock<Arc<Metrics>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -74,6 +76,7 @@ impl Replica {
             of_loop: Arc::default(),
             on_event,
             orders,
+            metrics: OnceLock::new(),
             thread: Mutex::new(Some(service.spawn()?)),
         })
     }
@@ -150,7 +153,15 @@ impl Replica {
             sync_http,
             sync_methods,
             websockets,
+            metrics: self.metrics.get().cloned(),
         });
+    }
+
+    /// Where requests are counted that are served from now on; before `serve`.
+    fn count_in(&self, sheet: &Sheet, deployment: &str, replica_id: &str, application: &str) {
+        let metrics = Metrics::new(&sheet.0, deployment, replica_id, application);
+        // An error: they are counted already.
+        self.metrics.set(metrics).ok();
     }
 
     fn set_limit(&self, max_ongoing_requests: u32) {

@@ -1,6 +1,10 @@
 //! What the embedder hears from the I/O thread, and what it says when it begins.
 
+use std::sync::Arc;
+
 use eagleray_types::control::ReplicaCommand;
+
+use crate::metrics::Metrics;
 
 /// Something for the thread of the event loop, besides new requests.
 #[derive(Debug)]
@@ -33,4 +37,6 @@ pub struct Serving {
     pub websockets: bool,
     /// Methods whose calls go to the thread pool.
     pub sync_methods: Vec<String>,
+    /// Where requests are counted; `None`: nowhere.
+    pub metrics: Option<Arc<Metrics>>,
 }

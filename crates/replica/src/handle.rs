@@ -69,6 +69,9 @@ impl Handle {
     /// Begins to take requests.
     pub fn serve(&self, serving: Serving) {
         self.set_limit(serving.max_ongoing_requests);
+        if let Some(metrics) = &serving.metrics {
+            metrics.count_start();
+        }
         *self.shared.serving.lock() = Some(Arc::new(serving));
         self.shared.poller.interrupt();
     }

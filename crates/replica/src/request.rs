@@ -23,7 +23,7 @@ use eagleray_wire::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::{connection::Connection, event::Event, shared::Shared};
+use crate::{connection::Connection, event::Event, metrics::RouteMetrics, shared::Shared};
 
 mod answer;
 mod body;
@@ -49,6 +49,8 @@ pub(crate) const BODY_WINDOW: u32 = 96 * 1024;
 /// The same once so many were read: who reads much is not held up, and who reads nothing costs little.
 const PROVEN_WINDOW: u32 = 384 * 1024;
 const PROVEN_BYTES: u64 = 1024 * 1024;
+/// As metrics call what raised, when nobody wanted the answer any more.
+const CANCELLED: &str = "CancelledError";
 /// Answer bytes that may be under way before the router gives more credit.
 pub(crate) const ANSWER_CREDIT: i64 = 64 * 1024;
 
@@ -71,6 +73,7 @@ pub struct Request {
     is_call: bool,
     /// Its answer has no body, whatever user code says: HEAD.
     is_bodyless: bool,
+    counted: Option<Arc<RouteMetrics>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -92,6 +95,8 @@ pub(crate) struct Said {
     /// Its answer has no body: HEAD.
     pub(crate) is_bodyless: bool,
     pub(crate) runs: Runs,
+    /// Where it counts.
+    pub(crate) counted: Option<Arc<RouteMetrics>>,
     /// The first bytes of the body.
     pub(crate) first: Bytes,
     /// Of a call: what came beside its body.
@@ -113,6 +118,10 @@ enum Phase {
 )]
 struct State {
     phase: Phase,
+    /// When user code was about to run; only where that is counted.
+    began: Option<Instant>,
+    /// The type of what user code raised.
+    failure: Option<Box<str>>,
     cancelled: bool,
     /// Counted as one that runs although nobody wants its answer.
     abandoned: bool,
@@ -155,6 +164,7 @@ impl Request {
             is_call,
             is_bodyless,
             runs,
+            counted,
             first,
             arrivals,
         } = said;
@@ -163,6 +173,8 @@ impl Request {
         let end = header.flags.contains(Flags::END);
         let state = State {
             phase: Phase::Queued,
+            began: None,
+            failure: None,
             cancelled: false,
             abandoned: false,
             on_loop: runs != Runs::InThread,
@@ -193,6 +205,7 @@ impl Request {
             ahead: AtomicBool::new(false),
             is_call,
             is_bodyless,
+            counted,
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -252,13 +265,20 @@ impl Request {
         match state.phase {
             // The I/O thread claimed it to gather its body.
             Phase::Started if self.runs == Runs::InThread && !state.gathering => {
-                return !state.cancelled || self.give_up(&mut state);
+                let goes_on = !state.cancelled || self.give_up(&mut state);
+                if goes_on {
+                    self.count_begin(&mut state);
+                }
+                return goes_on;
             }
             Phase::Started | Phase::Over => return false,
             Phase::Queued => {}
         }
         if self.connection().page.start(self.slot, self.sequence) {
             state.phase = Phase::Started;
+            if self.runs != Runs::InThread || !state.gathering {
+                self.count_begin(&mut state);
+            }
             // A body of which nothing has come is asked for by whoever reads it first: its client may wait for that.
             if state.body.has_begun() || self.runs == Runs::AsWebSocket {
                 self.open_body(&mut state);
@@ -267,6 +287,31 @@ impl Request {
         } else {
             self.drop_taken(&mut state);
             false
+        }
+    }
+
+    /// User code is about to run.
+    fn count_begin(&self, state: &mut State) {
+        if let Some(counted) = &self.counted {
+            state.began = Some(Instant::now());
+            counted.begin();
+        }
+    }
+
+    /// The request is over.
+    fn count_end(&self, state: &mut State, now: Instant) {
+        let (Some(counted), Some(began)) = (&self.counted, state.began.take()) else {
+            return;
+        };
+        let failure = state.failure.as_deref();
+        let cancelled = state.cancelled.then_some(CANCELLED);
+        counted.end(began, now, failure.or(cancelled));
+    }
+
+    /// User code has raised an exception of this type.
+    pub fn note_failure(&self, name: &str) {
+        if self.counted.is_some() {
+            self.state.lock().failure = Some(name.into());
         }
     }
 

@@ -24,6 +24,7 @@ use rustix::event::epoll;
 
 use crate::{
     event::Event,
+    metrics::Routes,
     poller::{INTERRUPT, Poller},
     pool::Served,
     queues::Queues,
@@ -80,6 +81,7 @@ pub struct Service {
     pool_still: Instant,
     turn: Turn,
     condition: Condition,
+    routes: Routes,
     _listed: Vec<Listed>,
 }
 
@@ -140,6 +142,7 @@ impl Service {
             pool_still: Instant::now(),
             turn: Turn::default(),
             condition: Condition::new(Instant::now()),
+            routes: Routes::default(),
             _listed: listed,
         })
     }

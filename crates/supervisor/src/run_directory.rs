@@ -127,12 +127,13 @@ impl RunDirectory {
         directory.clear()?;
         directory.write_lock(node_id)?;
         private_directory(&path.join("r"))?;
+        private_directory(&directory.metrics())?;
         Ok(directory)
     }
 
     /// Whether the directory is there with all that it holds, but for the sockets, and is locked by us.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_ours() && self.path.join("r").is_dir()
+        self.is_ours() && self.path.join("r").is_dir() && self.metrics().is_dir()
     }
 
     /// Makes again what somebody removed. Refused when another node has taken the name meanwhile.
@@ -151,7 +152,8 @@ impl RunDirectory {
             }
             self.write_lock(node_id)?;
         }
-        private_directory(&self.path.join("r"))
+        private_directory(&self.path.join("r"))?;
+        private_directory(&self.metrics())
     }
 
     /// Whether the lock file is still the one that we hold.
@@ -161,6 +163,11 @@ impl RunDirectory {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where its processes count.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics")
     }
 
     /// Writes `node.json`: a reader sees the old one or the new one.
@@ -230,6 +237,7 @@ impl RunDirectory {
             remove_file(&self.path.join(name))?;
         }
         fs::remove_file(self.path.join("logs")).ok();
+        remove_directory(&self.metrics())?;
         remove_directory(&self.path.join("r"))
     }
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # noqa: F401
 
-from eagleray import _code, _runtime, _traceback
+from eagleray import _code, _metrics, _runtime, _traceback
 from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
 from eagleray._user_code import asgi, children, hooks, http, log, streams, websocket
 from eagleray._user_code.call_lines import CallLines
@@ -219,6 +219,7 @@ class Lifecycle:
         # Anew, so that it is called with the variables of the constructor: the tasks that it makes start with a copy.
         self._context.run(self._loop.add_reader, self._core.fileno(), self._on_readable)
         _announce_models(user_code)
+        self._core.count_in(_metrics.sheet(), config["deployment"], config["replica_id"], config["application"])
         self._core.serve(
             config["replica_id"],
             self._options["max_ongoing_requests"],

@@ -239,6 +239,7 @@ def _failed(request: _core.Request, error: BaseException) -> str:
     if request.cancelled:
         request.done()
         return CANCELLED
+    request.note_failure(type(error).__name__)
     log.failure("call failed: user code raised", error)
     request.respond_value(errors.dump(error), True)
     return ERROR

@@ -21,6 +21,7 @@ def failed(request: _core.Request, error: BaseException) -> None:
     if request.cancelled:
         request.done()
         return
+    request.note_failure(type(error).__name__)
     try:
         status, headers, text = known_error(error)
         # The router says 408 at the same moment. A call that user code made may hear of the deadline first, and then

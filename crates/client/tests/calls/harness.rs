@@ -143,6 +143,7 @@ impl Replica {
             sync_http: false,
             websockets: false,
             sync_methods: Vec::new(),
+            metrics: None,
         });
         Self {
             handle,

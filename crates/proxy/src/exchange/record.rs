@@ -3,14 +3,18 @@
 //! Whoever works on the request owns it: the future that waits for the answer, then the body, or a WebSocket. However it
 //! is dropped, that is one outcome, one access line, and the connection counts as idle again.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use eagleray_router::service::Exchange;
 use eagleray_types::ErrorCode;
 use http::{HeaderValue, Method};
 
 use crate::{
-    access_log::Line, connection::Connection, routes::Ingress, shard::Shard, tally::Outcome,
+    access_log::Line, connection::Connection, metrics::End, routes::Ingress, shard::Shard,
+    tally::Outcome,
 };
 
 /// A request until it has an outcome.
@@ -59,18 +63,27 @@ impl Record {
         self.settle(Outcome::of_status(self.status));
     }
 
-    fn tally(&self) {
-        let tally = self.ingress.as_ref().and_then(|one| one.tally.as_ref());
-        if let Some(tally) = tally {
-            tally.end(self.outcome.unwrap_or_else(|| {
-                // The task of its connection has panicked.
-                if std::thread::panicking() {
-                    Outcome::Failed
-                } else {
-                    Outcome::Left
-                }
-            }));
+    /// Says in the numbers of its application and in the metrics how it ended.
+    fn tally(&self, latency: Duration) {
+        let outcome = self.outcome.unwrap_or_else(|| {
+            // The task of its connection has panicked.
+            if std::thread::panicking() {
+                Outcome::Failed
+            } else {
+                Outcome::Left
+            }
+        });
+        if let Some(tally) = self.ingress.as_ref().and_then(|one| one.tally.as_ref()) {
+            tally.end(outcome);
         }
+        let end = End {
+            method: &self.method,
+            is_websocket: self.is_websocket,
+            status: self.status,
+            outcome,
+        };
+        let route = self.ingress.as_ref().map(|one| &*one.metrics);
+        self.shard.metrics.end(route, end, latency);
     }
 
     /// Counts a failure that is a limit that was hit.
@@ -90,7 +103,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.connection.end_request(self.shard.tick());
-        self.tally();
+        let latency = self.started.elapsed();
+        self.tally(latency);
         if !self.shard.has_access_log()
             || self
                 .ingress
@@ -110,7 +124,7 @@ impl Drop for Record {
             },
             route: self.ingress.as_ref().map_or("-", |ingress| &ingress.route),
             status: self.status,
-            latency: self.started.elapsed(),
+            latency,
         });
     }
 }

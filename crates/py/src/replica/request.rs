@@ -107,6 +107,11 @@ impl Request {
         Ok(text(py, self.head()?.route()))
     }
 
+    /// User code has raised an exception of this type.
+    fn note_failure(&self, name: &str) {
+        self.core.note_failure(name);
+    }
+
     #[getter]
     fn multiplexed_model_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(text(py, self.head()?.multiplexed_model_id()))

@@ -63,6 +63,7 @@ impl Request {
             self.serial
         );
         if flags.contains(Flags::DONE) {
+            self.count_end(state, now);
             state.phase = Phase::Over;
             state.body.clear();
             state.messages = None;

@@ -183,7 +183,7 @@ impl Service {
 
     /// What a REQUEST says, and what came beside it; `None`: the connection must end.
     fn read_payload(
-        &self,
+        &mut self,
         connection: &Arc<Connection>,
         serving: &Serving,
         frame: &Frame,
@@ -208,6 +208,10 @@ impl Service {
         };
         Some(Said {
             is_call: matches!(head, RequestHead::Call(_)),
+            counted: serving
+                .metrics
+                .as_ref()
+                .map(|metrics| self.routes.find(metrics, head.route())),
             is_bodyless: matches!(&head, RequestHead::Http(http) if http.method == b"HEAD"),
             runs: runs(serving, &head),
             first: frame.payload.slice_ref(body),

@@ -144,6 +144,7 @@ pub(crate) fn serving() -> Serving {
         sync_http: false,
         sync_methods: vec!["sync".into()],
         websockets: true,
+        metrics: None,
     }
 }
 

@@ -1,0 +1,126 @@
+//! Reads the sheets of a node.
+//!
+//! They are read with `read`, not mapped: a process that makes its file shorter would otherwise end the node by a fault of
+//! the memory. A word is written by one store and lies on its own border, so it is read whole.
+//!
+//! Whoever has died is looked for before its sheet is read, so the last that it counted is in it; then the sheet is taken
+//! over ([`Dead`]) and its file removed. That happens at every collection, and [`Collector::bury`] does it where nobody scrapes.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    dead::Dead,
+    layout::MOST_BYTES,
+    liveness,
+    merged::All,
+    reader::{self, Read},
+    text,
+};
+
+/// Sheets that are read, of the processes of one node.
+const MOST_SHEETS: usize = 8192;
+
+/// What the node knows of all that was counted on it.
+#[derive(Debug)]
+pub struct Collector {
+    directory: PathBuf,
+    dead: Dead,
+}
+
+impl Collector {
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            dead: Dead::default(),
+        }
+    }
+
+    /// The text of everything.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A sheet that cannot is left out.
+    pub fn text(&mut self, options: text::Options) -> io::Result<String> {
+        let living = self.living()?;
+        let mut all = All::default();
+        for read in living.iter().filter_map(|bytes| reader::read(bytes)) {
+            all.add(read, |_| true);
+        }
+        self.dead.add_to(&mut all);
+        if all.at_odds > 0 {
+            tracing::debug!(
+                families = all.at_odds,
+                "metrics of one name and different types: the first is shown"
+            );
+        }
+        Ok(text::write(&all, options))
+    }
+
+    /// Takes over what processes had counted that are gone.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn bury(&mut self) -> io::Result<()> {
+        self.living().map(drop)
+    }
+
+    /// The bytes of those who live; of the others their totals are taken over.
+    fn living(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        let mut living = Vec::new();
+        for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
+            let path = entry?.path();
+            let Some(bytes) = self.sheet(&path) else {
+                continue;
+            };
+            living.push(bytes);
+        }
+        Ok(living)
+    }
+
+    /// The sheet of a process that lives.
+    fn sheet(&mut self, path: &Path) -> Option<Vec<u8>> {
+        let bytes = read_file(path).ok()?;
+        let Some(read) = reader::read(&bytes) else {
+            remove_stillborn(path);
+            return None;
+        };
+        if is_alive(&read) {
+            return Some(bytes);
+        }
+        // Again: it may have counted between the reading and its end.
+        let bytes = read_file(path).ok()?;
+        let read = reader::read(&bytes)?;
+        match fs::remove_file(path) {
+            // What is still there would be taken over again.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return None,
+            _ => {}
+        }
+        self.dead.take(&bytes, &read);
+        None
+    }
+}
+
+/// Removes a file whose process died before it had begun: its number stands in its name.
+fn remove_stillborn(path: &Path) {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let pid = name.and_then(|name| name.rsplit('-').nth(1)?.parse().ok());
+    if pid.is_some_and(|pid| liveness::started(pid).is_none()) {
+        // One that stays is looked at again.
+        fs::remove_file(path).ok();
+    }
+}
+
+fn is_alive(read: &Read<'_>) -> bool {
+    liveness::started(read.pid) == Some(read.started)
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MOST_BYTES as u64)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

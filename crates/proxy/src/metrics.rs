@@ -1,0 +1,200 @@
+//! What a thread counts of its requests, for `/metrics`: in a sheet of its own, with plain loads and stores.
+//!
+//! A route keeps the places in which its requests count, by method and status, from the first request that ended so. So a
+//! request costs one look into a small table and a few stores. The labels are the route's prefix and not the path, one of the
+//! known methods, and the status: none of them is a client's to make up.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
+use eagleray_types::DeploymentKey;
+use http::Method;
+use rustc_hash::FxHashMap;
+
+use crate::{options::MetricsOptions, tally::Outcome};
+
+/// Close codes of a WebSocket that ended as it should.
+const CLOSED_WELL: &[u16] = &[1000, 1001];
+/// Close codes begin here, and no status of HTTP is as high.
+const FIRST_CLOSE_CODE: u16 = 1000;
+
+/// The metrics of one thread.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    families: Rc<Families>,
+    ongoing: Level,
+    /// Of requests that no route covers; made for the first.
+    unrouted: OnceCell<Rc<RouteMetrics>>,
+}
+
+#[derive(Debug)]
+struct Families {
+    requests: Family,
+    errors: Family,
+    deployment_errors: Family,
+    latency: Family,
+}
+
+impl Metrics {
+    pub(crate) fn new(options: Option<&MetricsOptions>) -> Self {
+        let sheet = options.map_or_else(Sheet::of_nobody, |options| {
+            Sheet::create(&options.directory, "proxy").unwrap_or_else(|error| {
+                let directory = options.directory.display();
+                tracing::warn!(%error, %directory, "requests are not counted for /metrics: the file for it cannot be made");
+                Sheet::of_nobody()
+            })
+        });
+        let node_id = options.map_or("", |options| &options.node_id);
+        let address = options.map_or("", |options| &options.node_address);
+        Self {
+            families: Rc::new(Families {
+                requests: registry::HTTP_REQUESTS.family(&sheet),
+                errors: registry::HTTP_ERROR_REQUESTS.family(&sheet),
+                deployment_errors: registry::HTTP_DEPLOYMENT_ERROR_REQUESTS.family(&sheet),
+                latency: registry::HTTP_LATENCY.family(&sheet),
+            }),
+            ongoing: registry::HTTP_ONGOING
+                .family(&sheet)
+                .level(&[node_id, address]),
+            unrouted: OnceCell::new(),
+        }
+    }
+
+    /// What counts for a route.
+    pub(crate) fn route(&self, prefix: &str, key: &DeploymentKey) -> Rc<RouteMetrics> {
+        Rc::new(RouteMetrics {
+            families: Rc::clone(&self.families),
+            route: prefix.into(),
+            application: key.application.as_str().into(),
+            deployment: key.deployment.as_str().into(),
+            by_end: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn begin(&self) {
+        self.ongoing.add_alone(1);
+    }
+
+    /// A request has ended.
+    pub(crate) fn end(&self, route: Option<&RouteMetrics>, end: End<'_>, latency: Duration) {
+        self.ongoing.add_alone(-1);
+        let route = route.unwrap_or_else(|| {
+            let make = || self.route("", &DeploymentKey::default());
+            self.unrouted.get_or_init(make)
+        });
+        route.count(end, latency);
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) is_websocket: bool,
+    /// Of HTTP, or the close code of a WebSocket.
+    pub(crate) status: u16,
+    pub(crate) outcome: Outcome,
+}
+
+impl End<'_> {
+    fn is_error(self) -> bool {
+        if self.status >= FIRST_CLOSE_CODE {
+            !CLOSED_WELL.contains(&self.status)
+        } else {
+            self.status >= 400 || self.outcome == Outcome::Failed
+        }
+    }
+
+    fn method(self) -> &'static str {
+        if self.is_websocket {
+            return "WS";
+        }
+        match *self.method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            Method::HEAD => "HEAD",
+            Method::OPTIONS => "OPTIONS",
+            Method::PATCH => "PATCH",
+            Method::TRACE => "TRACE",
+            // A client may make up as many as it likes.
+            _ => "_OTHER",
+        }
+    }
+}
+
+/// Method, status, and whether that is an error.
+type Ended = (&'static str, u16, bool);
+
+/// Where the requests of one route count.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    families: Rc<Families>,
+    route: Box<str>,
+    application: Box<str>,
+    deployment: Box<str>,
+    by_end: RefCell<FxHashMap<Ended, Rc<Places>>>,
+}
+
+#[derive(Debug)]
+struct Places {
+    requests: Count,
+    latency: Histogram,
+    /// Of all, and of the deployment if there is one.
+    errors: Option<(Count, Option<Count>)>,
+}
+
+impl RouteMetrics {
+    fn count(&self, end: End<'_>, latency: Duration) {
+        let key = (end.method(), end.status, end.is_error());
+        let known = self.by_end.borrow().get(&key).map(Rc::clone);
+        let places = known.unwrap_or_else(|| self.places(key));
+        places.requests.add_alone(1);
+        places.latency.observe_time_alone(latency);
+        if let Some((all, deployment)) = &places.errors {
+            all.add_alone(1);
+            if let Some(deployment) = deployment {
+                deployment.add_alone(1);
+            }
+        }
+    }
+
+    #[cold]
+    fn places(&self, key: Ended) -> Rc<Places> {
+        let (method, status, is_error) = key;
+        let mut digits = itoa::Buffer::new();
+        let status = digits.format(status);
+        let (route, application) = (&*self.route, &*self.application);
+        let errors = is_error.then(|| {
+            let all = self
+                .families
+                .errors
+                .count(&[route, status, method, application]);
+            let deployment = &*self.deployment;
+            let labels = [deployment, status, method, route, application];
+            let has_deployment = !deployment.is_empty();
+            (
+                all,
+                has_deployment.then(|| self.families.deployment_errors.count(&labels)),
+            )
+        });
+        let places = Rc::new(Places {
+            requests: self
+                .families
+                .requests
+                .count(&[route, method, application, status]),
+            latency: self
+                .families
+                .latency
+                .histogram(&[method, route, application, status]),
+            errors,
+        });
+        self.by_end.borrow_mut().insert(key, Rc::clone(&places));
+        places
+    }
+}

@@ -1,0 +1,127 @@
+//! What a replica counts of the requests that user code ran, for `/metrics`.
+//!
+//! A request is counted from its claim, when user code is about to run, to DONE. Where it counts is found on the I/O thread,
+//! by the route that it entered by, and travels with it; at its end, on whichever thread that is, it costs a few atomic steps.
+//! Routes are those that proxies know: a prefix for each application. Even so they are bounded here, since they come from peers.
+
+use std::{sync::Arc, time::Instant};
+
+use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+/// Requests of further routes count under an empty one.
+const MOST_ROUTES: usize = 256;
+/// Errors of further types count under `_OTHER`.
+const MOST_TYPES: usize = 256;
+const OTHER: &str = "_OTHER";
+
+/// The metrics of one replica.
+#[derive(Debug)]
+pub struct Metrics {
+    labels: [Box<str>; 3],
+    requests: Family,
+    errors: Family,
+    latency: Family,
+    processing: Level,
+    starts: Count,
+}
+
+impl Metrics {
+    /// Declares them in a sheet of this process.
+    pub fn new(sheet: &Sheet, deployment: &str, replica: &str, application: &str) -> Arc<Self> {
+        let labels = [deployment, replica, application];
+        Arc::new(Self {
+            requests: registry::REPLICA_REQUESTS.family(sheet),
+            errors: registry::REPLICA_ERRORS.family(sheet),
+            latency: registry::REPLICA_LATENCY.family(sheet),
+            processing: registry::REPLICA_PROCESSING.family(sheet).level(&labels),
+            starts: registry::REPLICA_STARTS.family(sheet).count(&labels),
+            labels: labels.map(Into::into),
+        })
+    }
+
+    /// The replica serves.
+    pub fn count_start(&self) {
+        self.starts.add(1);
+    }
+
+    fn route(self: &Arc<Self>, route: &str) -> RouteMetrics {
+        let [deployment, replica, application] = self.labels.each_ref().map(|label| &**label);
+        RouteMetrics {
+            requests: self
+                .requests
+                .count(&[deployment, replica, application, route]),
+            latency: self.latency.histogram(&[deployment, application, route]),
+            route: route.into(),
+            errors: Mutex::default(),
+            of: Arc::clone(self),
+        }
+    }
+}
+
+/// Where the requests of one route count.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    of: Arc<Metrics>,
+    route: Box<str>,
+    requests: Count,
+    latency: Histogram,
+    errors: Mutex<FxHashMap<Box<str>, Count>>,
+}
+
+impl RouteMetrics {
+    pub(crate) fn begin(&self) {
+        self.of.processing.add(1);
+    }
+
+    /// `failure`: the type of what user code raised; `None`: it succeeded.
+    pub(crate) fn end(&self, began: Instant, now: Instant, failure: Option<&str>) {
+        self.of.processing.add(-1);
+        self.latency
+            .observe_time(now.saturating_duration_since(began));
+        match failure {
+            None => self.requests.add(1),
+            Some(name) => self.count_error(name),
+        }
+    }
+
+    fn count_error(&self, name: &str) {
+        let mut errors = self.errors.lock();
+        let is_known = errors.contains_key(name);
+        let name = if is_known || errors.len() < MOST_TYPES {
+            name
+        } else {
+            OTHER
+        };
+        if !errors.contains_key(name) {
+            let [deployment, replica, application] = self.of.labels.each_ref().map(|one| &**one);
+            let labels = [deployment, replica, application, &self.route, name];
+            errors.insert(name.into(), self.of.errors.count(&labels));
+        }
+        if let Some(count) = errors.get(name) {
+            count.add(1);
+        }
+    }
+}
+
+/// The routes that have come to a replica. The I/O thread's own.
+#[derive(Debug, Default)]
+pub(crate) struct Routes(FxHashMap<Box<[u8]>, Arc<RouteMetrics>>);
+
+impl Routes {
+    pub(crate) fn find(&mut self, metrics: &Arc<Metrics>, route: &[u8]) -> Arc<RouteMetrics> {
+        let has_room = self.0.len() < MOST_ROUTES;
+        let route = if has_room || self.0.contains_key(route) {
+            route
+        } else {
+            b""
+        };
+        if let Some(known) = self.0.get(route) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(metrics.route(&String::from_utf8_lossy(route)));
+        self.0.insert(route.into(), Arc::clone(&made));
+        made
+    }
+}
