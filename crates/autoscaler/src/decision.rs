@@ -50,6 +50,8 @@ pub enum Hold {
     },
     /// Some routers have not said what they have.
     Unheard,
+    /// An update is under way.
+    Update,
 }
 
 impl fmt::Display for Reason {
@@ -94,6 +96,7 @@ impl Hold {
             Self::MaxReplicas { most } => format!("at max_replicas {most}"),
             Self::MinReplicas { least } => format!("at min_replicas {least}"),
             Self::Unheard => "waits until every router has said what it has".to_owned(),
+            Self::Update => "waits until the update is over".to_owned(),
         }
     }
 }

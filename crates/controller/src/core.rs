@@ -11,11 +11,12 @@
 //!
 //! Who decides what: [`rollout`] how many start and stop, [`crate::books::attempts`] when, [`health`] who is asked and
 //! who is replaced, [`render`] what people are told. What should run changes by one function,
-//! [`crate::books::desired::Desired::apply`], and how many of it by one field, `wanted` of a deployment: an autoscaler
-//! will stand beside the others as one more file that sets it.
+//! [`crate::books::desired::Desired::apply`], and how many of it by one field, `wanted` of a deployment, which [`autoscale`]
+//! sets where it follows the load.
 
 mod adopt;
 mod apply;
+mod autoscale;
 mod builds;
 mod clip;
 mod cold_start;
@@ -137,6 +138,8 @@ pub struct Core {
     builds: Builds,
     events: Events,
     plannings: Plannings,
+    /// Every router has said what it has, since this controller began.
+    heard_all: bool,
 }
 
 impl Core {
@@ -160,6 +163,7 @@ impl Core {
             builds: Builds::default(),
             events: Events::default(),
             plannings: Plannings::default(),
+            heard_all: false,
         }
     }
 
@@ -257,7 +261,8 @@ impl Core {
                 self.waits.on_client_gone(connection);
                 self.questions.on_client_gone(connection);
                 self.plannings.on_client_gone(connection);
-                drop(self.on_router_gone(connection));
+                let changed = self.on_router_gone(connection);
+                self.rescale(&changed, now);
             }
             Event::Saved(result) => self.on_saved(result, now),
             Event::Node { node, body } => self.on_node(&node, body, now),
@@ -275,7 +280,8 @@ impl Core {
                 }
             }
             Event::Loads { connection, loads } => {
-                drop(self.on_loads(&loads, Speaker::Connection(connection), now));
+                let changed = self.on_loads(&loads, Speaker::Connection(connection), now);
+                self.rescale(&changed, now);
             }
             Event::Timeout => self.on_timeout(now),
         }
@@ -288,6 +294,7 @@ impl Core {
             .chain(self.save_again_at)
             .chain(self.builds.next_timeout())
             .chain(self.questions.next_timeout())
+            .chain(self.heard_at())
             .min()
     }
 
@@ -335,6 +342,9 @@ impl Core {
         self.finish_plans();
         self.begin_requests();
         if self.listed {
+            if self.begins_to_hear_all(now) {
+                self.touch_all();
+            }
             self.publish(now);
             if self.settle_records() {
                 self.publish(now);
@@ -395,11 +405,15 @@ impl Core {
             applications,
             desired,
             register,
+            loads,
             ..
         } = &mut self.books;
         let Some(application) = applications.get_mut(name) else {
             return;
         };
+        for deployment in application.deployments.values_mut() {
+            autoscale::look(deployment, desired, loads, now, &mut self.out);
+        }
         reconcile::reconcile(application, desired, register, now, &mut self.out);
         self.timers.set_of_application(application);
     }

@@ -221,9 +221,16 @@ def _plain(version: str) -> str:
 
 
 def _autoscaling(config: DeploymentConfig) -> str:
-    """What would scale the deployment, as JSON; empty: nothing."""
+    """What scales the deployment, as JSON of what is stated; empty: nothing does."""
     scaling = config.autoscaling_config
-    return "" if scaling is None else json.dumps(scaling.model_dump(), default=str, sort_keys=True)
+    if scaling is None:
+        return ""
+    stated = scaling.model_dump(exclude_unset=True)
+    stated.pop("policy", None)
+    if config.max_replicas_per_node is not None:
+        # There is one node.
+        stated["max_replicas"] = min(scaling.max_replicas, config.max_replicas_per_node)
+    return json.dumps(stated, sort_keys=True)
 
 
 def deployments(application: Application, name: str) -> list[tuple[str, DeploymentConfig]]:
@@ -275,7 +282,7 @@ def _options(
     """The value of every option of the table: that of the same name, unless it is derived here from others."""
     logging_config = config.logging_config or of_application or LoggingConfig()
     derived = {
-        "num_replicas": config.held_replicas,
+        "num_replicas": config.first_replicas,
         "user_config": _user_config.encode(config.user_config),
         "hang_timeout_s": config.hang_timeout_s or 0.0,
         "environment": environment,

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from eagleray.serve._autoscaling_config import DEFAULT_POLICY
 from eagleray.serve._deployment_config import DEFAULT_ROUTER, RequestRouterConfig
 
 if TYPE_CHECKING:
@@ -55,10 +54,18 @@ def _problems(config: DeploymentConfig) -> list[str]:
     if config.placement_group_bundles is not None:
         found.append("placement_group_bundles: placement groups need a cluster; state num_cpus and resources instead")
     limit = config.max_replicas_per_node
-    if limit is not None and config.held_replicas > limit:
+    least = config.first_replicas
+    if config.autoscaling_config is not None:
+        least = max(least, config.autoscaling_config.min_replicas)
+    if limit is not None and least > limit:
         found.append(
-            f"max_replicas_per_node={limit}: there is one node, and {config.held_replicas} replicas are wanted; raise "
-            "the one or lower the other"
+            f"max_replicas_per_node={limit}: there is one node, and {least} replicas are wanted; raise the one or "
+            "lower the other"
+        )
+    if config.autoscaling_config is not None and not config.autoscaling_config.policy.is_default:
+        found.append(
+            "autoscaling_config policy: policies of your own are not asked yet; leave it out, and the number of "
+            "replicas follows target_ongoing_requests"
         )
     if config.gang_scheduling_config is not None:
         found.append("gang_scheduling_config: replicas start one by one; leave it out")
@@ -107,30 +114,27 @@ _ELSEWHERE = {
 def warnings(
     deployments: list[tuple[str, DeploymentConfig]], code: dict[str, Callable[..., Any]] | None = None
 ) -> list[str]:
-    """What is honoured in another way, or not yet, for people: one line for all that would scale, then the rest.
+    """What is honoured in another way, or not yet, for people.
 
     Args:
         deployments: Their options, by name.
         code: Their classes and functions, by name: some have hooks that nobody calls yet.
     """
     code = code or {}
-    held, not_asked = [], set()
-    for name, config in deployments:
-        if config.autoscaling_config is not None:
-            held.append(f"{name!r} at {config.held_replicas}")
-            if config.autoscaling_config.policy.policy_function != DEFAULT_POLICY:
-                not_asked.add("policies")
-            if _has_hook(code.get(name), "record_autoscaling_stats"):
-                not_asked.add("record_autoscaling_stats")
     found = []
-    if held:
-        asked = f", and nobody asks {' and '.join(sorted(not_asked))}" if not_asked else ""
-        found.append(
-            f"deployments do not scale by themselves in this version{asked}; these hold their number of replicas: "
-            f"{', '.join(held)}. Deploy with another num_replicas to change it"
-        )
     for name, config in deployments:
         found += _without_effect(name, config)
+        scaling, limit = config.autoscaling_config, config.max_replicas_per_node
+        if scaling is not None and limit is not None and limit < scaling.max_replicas:
+            found.append(
+                f"deployment {name!r}: max_replicas is {scaling.max_replicas}, but there is one node, and "
+                f"max_replicas_per_node is {limit}, so it scales up to {limit}"
+            )
+        if scaling is not None and _has_hook(code.get(name), "record_autoscaling_stats"):
+            found.append(
+                f"deployment {name!r}: record_autoscaling_stats is not called, since it is for policies of your own, "
+                "which are not available yet"
+            )
         if _has_hook(code.get(name), "record_routing_stats"):
             found.append(
                 f"deployment {name!r}: record_routing_stats is not called, since it is for custom routers, which are "

@@ -1,6 +1,7 @@
-"""`AutoscalingConfig` and what belongs to it. The autoscaler itself comes with a later release.
+"""`AutoscalingConfig` and what belongs to it.
 
-Until then a deployment holds at `AutoscalingConfig.held`, with one warning when it is deployed.
+Who decides is the controller. It is told the keys that are stated, since a stated `look_back_period_s` means more than
+its default. Policies in Python are not asked yet; a deployment that states one is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from eagleray.serve._model import (
 )
 
 DEFAULT_POLICY = "eagleray.serve.autoscaling_policy:default_autoscaling_policy"
+_DEFAULT_POLICIES = (DEFAULT_POLICY, DEFAULT_POLICY.replace("eagleray", "ray", 1))
+
+
+#: As of `num_replicas`.
+_MOST_REPLICAS = 10_000
 
 
 class AggregationFunction(str, Enum):
@@ -51,6 +57,13 @@ class AutoscalingPolicy(Model):
     policy_function: str | Callable[..., Any] = option(_policy_function, default=DEFAULT_POLICY)
     policy_kwargs: dict[str, Any] = option(json_object, default=dict)
 
+    @property
+    def is_default(self) -> bool:
+        """Nobody has to be asked: the controller decides by the load."""
+        function = self.policy_function
+        named = function if isinstance(function, str) else f"{function.__module__}:{function.__qualname__}"
+        return named in _DEFAULT_POLICIES
+
 
 def _policy(name: str, value: Any) -> AutoscalingPolicy:
     return AutoscalingPolicy.model_validate(value)
@@ -70,9 +83,9 @@ class AutoscalingConfig(Model):
 
     _called = "autoscaling_config"
 
-    min_replicas: int = option(integer(minimum=0), default=1)
-    initial_replicas: int | None = option(integer(minimum=0), default=None, optional=True)
-    max_replicas: int = option(integer(minimum=1), default=1)
+    min_replicas: int = option(integer(minimum=0, maximum=_MOST_REPLICAS), default=1)
+    initial_replicas: int | None = option(integer(minimum=0, maximum=_MOST_REPLICAS), default=None, optional=True)
+    max_replicas: int = option(integer(minimum=1, maximum=_MOST_REPLICAS), default=1)
     target_ongoing_requests: float = option(number(positive=True), default=2.0)
     metrics_interval_s: float = option(number(positive=True), default=10.0)
     look_back_period_s: float = option(number(positive=True), default=30.0)
@@ -111,8 +124,8 @@ class AutoscalingConfig(Model):
             )
 
     @property
-    def held(self) -> int:
-        """Where the number of replicas holds while nothing scales it."""
+    def first(self) -> int:
+        """Where the number of replicas begins; what has none at first counts as one where a number is needed."""
         first = self.min_replicas if self.initial_replicas is None else self.initial_replicas
         return max(first, 1)
 

@@ -78,9 +78,9 @@ class DeploymentConfig:
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
-    def held_replicas(self) -> int:
-        """How many replicas run: as stated, or where a deployment that would be scaled holds."""
-        return self.num_replicas if self.autoscaling_config is None else self.autoscaling_config.held
+    def first_replicas(self) -> int:
+        """How many replicas run: as stated, or where a deployment that scales begins."""
+        return self.num_replicas if self.autoscaling_config is None else self.autoscaling_config.first
 
     @property
     def resources(self) -> dict[str, float]:

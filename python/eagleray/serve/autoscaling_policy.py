@@ -1,4 +1,4 @@
-"""Autoscaling policies: importable, not asked yet. A deployment holds at its initial number of replicas until then."""
+"""Autoscaling policies: importable, not asked yet. The default one is what the controller does by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = [
     "default_autoscaling_policy",
 ]
 
-_INSTEAD = "deployments hold at initial_replicas, else min_replicas"
+_INSTEAD = "leave it out, and the number of replicas follows target_ongoing_requests"
 
 default_autoscaling_policy = _later.function(__name__, "default_autoscaling_policy", _INSTEAD)
 PrometheusQueryMixin = _later.class_(__name__, "PrometheusQueryMixin", _INSTEAD)

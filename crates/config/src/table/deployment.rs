@@ -16,6 +16,8 @@ use crate::{
 const ANY_AMOUNT: Takes = Within(0.0, f64::INFINITY);
 /// Up to here numbers of JSON are exact.
 const MAX_COUNT: i64 = 1 << 53;
+/// As of `num_replicas`.
+const MAX_REPLICAS: i64 = 10_000;
 
 /// One deployment of an application: what it states goes over what the code says.
 pub static DEPLOYMENT: Object = Object {
@@ -217,19 +219,19 @@ pub static AUTOSCALING: Object = Object {
     keys: &[
         key(
             "min_replicas",
-            Whole(0, MAX_COUNT),
+            Whole(0, MAX_REPLICAS),
             Is("1"),
             "The least number of replicas.",
         ),
         key(
             "initial_replicas",
-            OrNull(&Whole(0, MAX_COUNT)),
+            OrNull(&Whole(0, MAX_REPLICAS)),
             NULL,
             "Where it begins; null: at min_replicas.",
         ),
         key(
             "max_replicas",
-            Whole(1, MAX_COUNT),
+            Whole(1, MAX_REPLICAS),
             Is("1"),
             "The greatest number of replicas.",
         ),
@@ -243,7 +245,7 @@ pub static AUTOSCALING: Object = Object {
             "metrics_interval_s",
             Positive,
             Is("10.0"),
-            "How often is measured.",
+            "Taken; routers say what they have as it changes.",
         ),
         key(
             "look_back_period_s",

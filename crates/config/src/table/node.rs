@@ -156,7 +156,7 @@ pub static APPLICATION: Object = Object {
                 NULL,
                 "Decides for all its deployments.",
             ),
-            "deployments hold their number of replicas",
+            "each deployment follows its own load",
         ),
         key(
             "logging_config",

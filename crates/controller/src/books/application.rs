@@ -66,7 +66,7 @@ impl Application {
             "DEPLOY_FAILED"
         } else if any(&[Status::Unhealthy]) {
             "UNHEALTHY"
-        } else if any(&[Status::Updating, Status::Upscaling, Status::Downscaling])
+        } else if self.deployments.values().any(Deployment::is_deploying)
             // Another application is still where this one shall be.
             || plan.is_some_and(|plan| !plan.is_routed())
         {

@@ -38,6 +38,19 @@ impl Counts {
         })
     }
 
+    /// Of both at once. Returns whether one is another now.
+    pub(crate) fn set(
+        &mut self,
+        deployment: &str,
+        target: Option<u32>,
+        serving: Option<u32>,
+    ) -> bool {
+        self.change(deployment, |one| {
+            one.target = target;
+            one.serving = serving;
+        })
+    }
+
     /// Another version serves: the target's, or one that nobody has asked anything of.
     pub(crate) fn serve(&mut self, deployment: &str, is_target: bool) {
         self.change(deployment, |one| {
@@ -54,6 +67,14 @@ impl Counts {
 
     /// There is another target, of which this is asked.
     pub(crate) fn keep(&mut self, kept: &BTreeMap<String, u32>) {
+        for name in kept
+            .keys()
+            .filter(|name| !self.0.contains_key(*name))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.0.insert(name, RootCount::default());
+        }
         for (name, one) in &mut self.0 {
             one.target = kept.get(name).copied();
         }

@@ -10,13 +10,14 @@ use eagleray_types::DeploymentKey;
 
 use super::{
     attempts::{Attempts, Round, SETTLED, STABLE},
+    autoscaling::{Autoscaling, begins_with},
     cold_start::ColdStart,
     dead::{DEAD_KEPT, Dead},
     desired::Plan,
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
-    status::{Status, StatusInfo, StatusInput},
+    status::{Status, StatusInfo, StatusInput, Trigger},
 };
 
 /// How many replicas should run: the one place that says so.
@@ -57,6 +58,8 @@ pub(crate) struct Deployment {
     /// The last to die first.
     pub(crate) dead: VecDeque<Dead>,
     pub(crate) cold_start: ColdStart,
+    /// `None`: how many are wanted does not follow its load.
+    pub(crate) autoscaling: Option<Autoscaling>,
 }
 
 impl Deployment {
@@ -72,6 +75,7 @@ impl Deployment {
             status: StatusInfo::new(),
             dead: VecDeque::new(),
             cold_start: ColdStart::default(),
+            autoscaling: None,
         }
     }
 
@@ -90,6 +94,9 @@ impl Deployment {
             mem::replace(&mut self.target, target),
             mem::replace(&mut self.serving, serving),
         );
+        if self.target.is_none() {
+            self.autoscaling = None;
+        }
         let Some(plan) = plan else { return };
         if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
             let served = before.1.as_ref();
@@ -100,6 +107,8 @@ impl Deployment {
             } else {
                 plan.wanted(self.key.deployment.as_str())
             });
+            let before = self.autoscaling.take();
+            self.autoscaling = Autoscaling::follow(before, self.target.as_ref());
         }
         if let Some(serving) = news(before.1.as_ref(), self.serving.as_ref()) {
             let target = self.target.as_ref();
@@ -140,12 +149,30 @@ impl Deployment {
         }
     }
 
+    /// A deploy, or somebody's word, has not come true yet. What its load asks for is no deploy.
+    pub(crate) fn is_deploying(&self) -> bool {
+        let StatusInfo {
+            status, trigger, ..
+        } = &self.status;
+        let scales = matches!(status, Status::Upscaling | Status::Downscaling);
+        let stated = scales && *trigger != Trigger::Autoscaling;
+        self.target.is_some() && (*status == Status::Updating || stated)
+    }
+
     /// From now on so many replicas of the target are wanted.
     pub(crate) fn scale(&mut self, count: u32) {
         self.wanted.target = count;
         if let (Some(target), Some(serving)) = (&self.target, &self.serving)
             && target.same_revision(serving)
         {
+            self.wanted.serving = count;
+        }
+    }
+
+    /// The load asks for so many. After an update that was given up, it is what serves that has the load.
+    pub(crate) fn autoscale(&mut self, count: u32) {
+        self.wanted.target = count;
+        if self.serving.is_some() {
             self.wanted.serving = count;
         }
     }
@@ -162,7 +189,7 @@ impl Deployment {
         {
             self.wanted.serving
         } else {
-            spec.options().num_replicas
+            begins_with(spec.deployment())
         }
     }
 
@@ -383,6 +410,11 @@ impl Deployment {
             .chain(proofs.map(|(at, _)| at))
             .chain(self.slowed().filter_map(|version| self.settled_at(version)))
             .chain(self.cold_start.overdue_at())
+            .chain(
+                self.autoscaling
+                    .as_ref()
+                    .and_then(Autoscaling::next_timeout),
+            )
             .min()
     }
 }

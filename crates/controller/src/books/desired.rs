@@ -60,6 +60,11 @@ pub(crate) enum Change {
         deployment: DeploymentKey,
         replicas: u32,
     },
+    /// The same, because its load asks for it.
+    Autoscale {
+        deployment: DeploymentKey,
+        replicas: u32,
+    },
     /// Where an application is reachable from now on.
     Route {
         application: String,
@@ -221,6 +226,12 @@ impl Desired {
             } => self
                 .plan_of(deployment)
                 .is_some_and(|plan| plan.scale(&deployment.deployment, *replicas)),
+            Change::Autoscale {
+                deployment,
+                replicas,
+            } => self
+                .plan_of(deployment)
+                .is_some_and(|plan| plan.autoscale(&deployment.deployment, *replicas)),
             Change::Route { application, route } => {
                 self.plans.get_mut(application).is_some_and(|plan| {
                     let before = std::mem::replace(&mut plan.route, route.clone());

@@ -5,11 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use eagleray_autoscaler::Capacity;
 use eagleray_types::control::Route;
 
 use crate::store::checkpoint::Verdict;
 
 use super::{
+    autoscaling::{begins_with, configured},
     counts::Counts,
     history::{Entry, History, Record},
     revision::{Revision, VersionSpec},
@@ -79,7 +81,16 @@ impl Plan {
     /// How many are wanted once `revision` is the target.
     pub(crate) fn would_want(&self, revision: &Revision, rollback: bool, deployment: &str) -> u32 {
         let after = stated(revision, deployment);
-        let keeps = rollback || after == stated(self.aim(), deployment);
+        let Some(before) = self.aim().find_spec(deployment) else {
+            return after;
+        };
+        if let Some(config) = revision.find_spec(deployment).and_then(configured) {
+            // Where it begins is for its first deploy. Later its load is known better than any deploy knows it.
+            let bounds = config.bounds(Capacity::default());
+            return self.wanted(deployment).clamp(bounds.low, bounds.high);
+        }
+        // What somebody asked for; what a load asked for is no word on a number that is stated.
+        let keeps = (rollback || after == begins_with(before)) && configured(before).is_none();
         let asked = self.counts.target(deployment).filter(|_| keeps);
         asked.unwrap_or(after)
     }
@@ -92,6 +103,19 @@ impl Plan {
         let asked = Some(replicas).filter(|count| *count != stated(aim, deployment));
         let serves = self.serving.get(deployment) == Some(aim);
         self.counts.ask(deployment, asked, serves)
+    }
+
+    pub(super) fn autoscale(&mut self, deployment: &str, replicas: u32) -> bool {
+        let asked = |revision: &Revision| {
+            let spec = revision.find_spec(deployment)?;
+            Some(replicas).filter(|count| *count != begins_with(spec))
+        };
+        if self.aim().find_spec(deployment).is_none() {
+            return false;
+        }
+        let serving = self.serving.get(deployment);
+        let serving = serving.and_then(|revision| asked(revision));
+        self.counts.set(deployment, asked(self.aim()), serving)
     }
 
     pub(super) fn serve(&mut self, deployment: &str, revision: &Arc<Revision>) -> bool {
@@ -113,10 +137,9 @@ impl Plan {
 
     pub(super) fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
         let rollback = entry.record.rollback_of != 0;
-        let kept = self.counts.names().filter_map(|name| {
-            let after = revision.find_spec(name)?.options.num_replicas;
-            let wanted = self.would_want(revision, rollback, name);
-            Some((name.to_owned(), wanted)).filter(|_| wanted != after)
+        let kept = revision.spec.deployments.iter().filter_map(|spec| {
+            let wanted = self.would_want(revision, rollback, &spec.name);
+            (wanted != begins_with(spec)).then(|| (spec.name.clone(), wanted))
         });
         let kept: BTreeMap<String, u32> = kept.collect();
         let came_up = |last: &Record| last.outcome.verdict() == Verdict::Running;
@@ -170,8 +193,8 @@ impl Plan {
     }
 }
 
-/// How many replicas the options of a revision state.
+/// How many replicas a revision states, or begins with.
 fn stated(revision: &Revision, deployment: &str) -> u32 {
     let spec = revision.find_spec(deployment);
-    spec.map_or(0, |spec| spec.options.num_replicas)
+    spec.map_or(0, begins_with)
 }

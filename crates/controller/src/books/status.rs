@@ -1,7 +1,8 @@
 //! Statuses of deployments: Ray Serve's words and transitions.
 //!
 //! A deployment's status is a small state machine of its own ([`StatusInfo::on`]); an application's status follows
-//! from those of its deployments. One difference on purpose: a replica that dies once during an update, or that nobody
+//! from those of its deployments. What its load does to a deployment that is being updated leaves it `UPDATING`: there
+//! the application counts as running although the update is not over. Another difference on purpose: a replica that dies once during an update, or that nobody
 //! can connect to any more, is simply replaced and the status stays `UPDATING`; only failures up to the retry limit, or
 //! a failed health check by the replica's own word, make it `DEPLOY_FAILED`, so one crash does not fail a deploy that
 //! succeeds a second later.
@@ -21,6 +22,7 @@ pub(crate) enum Trigger {
     Unspecified,
     ConfigUpdateStarted,
     ConfigUpdateCompleted,
+    Autoscaling,
     UpscaleCompleted,
     DownscaleCompleted,
     ReplicaStartupFailed,
@@ -34,6 +36,9 @@ pub(crate) enum StatusInput {
     Configured,
     ScaledUp,
     ScaledDown,
+    /// The load asks for more, or for fewer.
+    AutoscaledUp,
+    AutoscaledDown,
     TargetReached,
     StartFailed,
     HealthFailed,
@@ -65,6 +70,7 @@ impl Trigger {
             Self::Unspecified => "UNSPECIFIED",
             Self::ConfigUpdateStarted => "CONFIG_UPDATE_STARTED",
             Self::ConfigUpdateCompleted => "CONFIG_UPDATE_COMPLETED",
+            Self::Autoscaling => "AUTOSCALING",
             Self::UpscaleCompleted => "UPSCALE_COMPLETED",
             Self::DownscaleCompleted => "DOWNSCALE_COMPLETED",
             Self::ReplicaStartupFailed => "REPLICA_STARTUP_FAILED",
@@ -114,7 +120,16 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
         (S::Healthy | S::Upscaling | S::Downscaling, I::ScaledDown) => {
             (S::Downscaling, T::ConfigUpdateStarted)
         }
-        (S::Updating | S::Unhealthy | S::DeployFailed, I::ScaledUp | I::ScaledDown) => return None,
+        (S::Healthy | S::Upscaling | S::Downscaling, I::AutoscaledUp) => {
+            (S::Upscaling, T::Autoscaling)
+        }
+        (S::Healthy | S::Upscaling | S::Downscaling, I::AutoscaledDown) => {
+            (S::Downscaling, T::Autoscaling)
+        }
+        (
+            S::Updating | S::Unhealthy | S::DeployFailed,
+            I::ScaledUp | I::ScaledDown | I::AutoscaledUp | I::AutoscaledDown,
+        ) => return None,
         (S::Updating, I::TargetReached) => (S::Healthy, T::ConfigUpdateCompleted),
         (S::Upscaling, I::TargetReached) => (S::Healthy, T::UpscaleCompleted),
         (S::Downscaling, I::TargetReached) => (S::Healthy, T::DownscaleCompleted),
@@ -163,6 +178,7 @@ mod tests {
         let start_failed = Some((S::DeployFailed, T::ReplicaStartupFailed));
         let sick = Some((S::Unhealthy, T::HealthCheckFailed));
         let taken_back = Some((S::DeployFailed, T::HealthCheckFailed));
+        let by_load = |status| Some((status, T::Autoscaling));
         let done = |trigger| Some((S::Healthy, trigger));
         #[rustfmt::skip]
         let table = [
@@ -170,6 +186,8 @@ mod tests {
             (I::Configured, [started; 6]),
             (I::ScaledUp, [None, up, None, None, up, up]),
             (I::ScaledDown, [None, down, None, None, down, down]),
+            (I::AutoscaledUp, [None, by_load(S::Upscaling), None, None, by_load(S::Upscaling), by_load(S::Upscaling)]),
+            (I::AutoscaledDown, [None, by_load(S::Downscaling), None, None, by_load(S::Downscaling), by_load(S::Downscaling)]),
             (I::TargetReached, [done(T::ConfigUpdateCompleted), None, done(T::Unspecified), done(T::Unspecified), done(T::UpscaleCompleted), done(T::DownscaleCompleted)]),
             (I::StartFailed, [start_failed, None, None, start_failed, Some((S::Unhealthy, T::ReplicaStartupFailed)), Some((S::Unhealthy, T::ReplicaStartupFailed))]),
             (I::ConfigRefused, [start_failed; 6]),

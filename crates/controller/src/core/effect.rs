@@ -69,6 +69,7 @@ impl Core {
             Change::DeleteAll { .. } => "",
             Change::Serve { .. }
             | Change::RollBack { .. }
+            | Change::Autoscale { .. }
             | Change::Dismiss { .. }
             | Change::Route { .. }
             | Change::Settle { .. }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::books::autoscaling::begins_with;
 use eagleray_types::{
     control::{
         ApplicationSpec, CodeFile, DeploymentOptions, DeploymentSpec, PlannedApplication,
@@ -89,7 +90,7 @@ fn fresh(after: &DeploymentSpec) -> PlannedDeployment {
     PlannedDeployment {
         name: after.name.clone(),
         change: NEW.to_owned(),
-        replicas_after: after.options.num_replicas,
+        replicas_after: begins_with(after),
         ..PlannedDeployment::default()
     }
 }
@@ -98,7 +99,7 @@ fn goes(before: &DeploymentSpec) -> PlannedDeployment {
     PlannedDeployment {
         name: before.name.clone(),
         change: DELETE.to_owned(),
-        replicas_before: before.options.num_replicas,
+        replicas_before: begins_with(before),
         ..PlannedDeployment::default()
     }
 }
@@ -128,8 +129,8 @@ fn changed(
         name: after.name.clone(),
         change: change.to_owned(),
         reasons,
-        replicas_before: before.options.num_replicas,
-        replicas_after: after.options.num_replicas,
+        replicas_before: begins_with(before),
+        replicas_after: begins_with(after),
     }
 }
 

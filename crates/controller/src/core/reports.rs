@@ -66,7 +66,8 @@ impl Core {
                 self.on_tallied(&said);
             }
             node_event::Body::Loads(said) => {
-                drop(self.on_loads(&said, Speaker::Node, now));
+                let changed = self.on_loads(&said, Speaker::Node, now);
+                self.rescale(&changed, now);
             }
             node_event::Body::SocketLost(lost) => {
                 if let Some((deployment, out)) = self.owner(&lost.replica_id) {

@@ -6,7 +6,7 @@
 //! of a large model needs room for a fifth more, not for twice as many; or `max_surge_percent` where that is given.
 //! Replicas marked for replacement serve until the replacement does.
 //!
-//! Later rules (health windows, canaries, an autoscaler's count) are other inputs or other functions beside this one;
+//! Later rules (health windows, canaries) are other inputs or other functions beside this one;
 //! nothing else decides about starts and stops.
 
 use eagleray_types::control::DeploymentOptions;

@@ -1,6 +1,7 @@
 //! The core against a simulated node, store and router: [`world`] plays all three and checks what must always hold.
 
 mod adoption;
+mod autoscaling;
 mod builds;
 mod clients;
 mod cold_starts;

@@ -89,8 +89,9 @@ impl Core {
                 Timer::Deployment(key) => {
                     let deployment = self.books.deployment_mut(&key);
                     if deployment.is_some_and(|one| one.time_passes(now)) {
-                        self.touched.insert(key.application);
+                        self.touched.insert(key.application.clone());
                     }
+                    self.rescale_one(&key, now);
                 }
                 Timer::Replica(id) => self.on_replica_timeout(&id, now),
             }

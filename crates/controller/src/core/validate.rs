@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use eagleray_autoscaler::Config;
 use eagleray_types::control::{ApiError, ApplicationSpec, DeploymentSpec};
 
 use crate::store::files;
@@ -86,9 +87,14 @@ fn deployment_problems(deployment: &DeploymentSpec) -> Vec<String> {
     ];
     let wrong = wrong.into_iter().filter(|(holds, _)| *holds);
     let rules = wrong.map(|(_, rule)| rule.to_owned());
+    let scaling = match deployment.autoscaling_config.as_str() {
+        "" => None,
+        text => Config::of_json(text).err().map(|error| error.to_string()),
+    };
     problems.extend(
         rules
             .chain(deployment.options.problems())
+            .chain(scaling)
             .map(|rule| format!("deployment '{}': {rule}", deployment.name)),
     );
     problems
@@ -148,6 +154,37 @@ mod tests {
             let mut spec = good();
             change(&mut spec.options);
             assert_eq!(deployment_problems(&spec).len(), 1, "change {number}");
+        }
+    }
+
+    #[test]
+    fn bounds_that_cannot_be_meant_are_refused() {
+        for (text, problem) in [
+            ("{}", ""),
+            (r#"{"min_replicas": 0, "max_replicas": 4}"#, ""),
+            (r#"{"min_replicas": 3}"#, "min_replicas must be at most"),
+            (
+                r#"{"target_ongoing_requests": -1}"#,
+                "target_ongoing_requests must",
+            ),
+            (r#"{"upscale_delay_s": 1e300}"#, "upscale_delay_s must"),
+            ("{", "cannot be read"),
+        ] {
+            let spec = DeploymentSpec {
+                name: "d".into(),
+                version: "v".into(),
+                callable_blob: "0".repeat(64),
+                options: eagleray_types::control::DeploymentOptions::standard(),
+                autoscaling_config: text.into(),
+                ..Default::default()
+            };
+            let problems = deployment_problems(&spec).join("; ");
+            assert!(problems.contains(problem), "{text}: {problems}");
+            assert_eq!(
+                problems.is_empty(),
+                problem.is_empty(),
+                "{text}: {problems}"
+            );
         }
     }
 

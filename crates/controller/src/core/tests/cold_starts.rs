@@ -2,28 +2,28 @@
 
 use std::time::Duration;
 
-use eagleray_types::DeploymentKey;
-
 use super::world::{Behaviour, World, application, deployment};
 use crate::books::cold_start::LIMIT;
 
-/// Another number of replicas, as a load asks for it.
-fn scale(world: &mut World, count: u32) {
-    let key = DeploymentKey::new("a", "d");
-    world.core.books.deployment_mut(&key).unwrap().scale(count);
-    world.core.touched.insert("a".to_owned());
-    world.feed(super::super::Event::Timeout);
+const FROM_ZERO: &str =
+    r#"{"min_replicas": 0, "downscale_delay_s": 0, "look_back_period_s": 0.01}"#;
+
+/// So many requests, of which one or two ask for a replica and none for none.
+fn ask(world: &mut World, requests: u32) {
+    world.carry(requests);
+    world.run_for(Duration::from_millis(200));
 }
 
 /// A deployment that has run, and is at zero now.
 fn at_zero() -> World {
     let mut world = World::new(1);
     let mut spec = deployment("d", "v1", 1);
-    spec.autoscaling_config = "{}".to_owned();
+    FROM_ZERO.clone_into(&mut spec.autoscaling_config);
     world.deploy(application("a", vec![spec]));
-    world.run();
-    scale(&mut world, 0);
-    world.run();
+    world.run_for(Duration::from_secs(5));
+    ask(&mut world, 1);
+    assert_eq!(world.routed_to("d").len(), 1);
+    ask(&mut world, 0);
     assert!(world.routed_to("d").is_empty());
     assert_eq!(
         world.unavailable("d"),
@@ -36,7 +36,7 @@ fn at_zero() -> World {
 #[test]
 fn the_first_replica_answers_what_waited_for_it() {
     let mut world = at_zero();
-    scale(&mut world, 1);
+    ask(&mut world, 1);
     assert_eq!(world.unavailable("d"), "");
     world.run();
     assert_eq!(world.routed_to("d").len(), 1);
@@ -46,7 +46,7 @@ fn the_first_replica_answers_what_waited_for_it() {
 fn a_start_that_keeps_failing_is_given_up_and_ends_well_when_a_replica_comes() {
     let mut world = at_zero();
     world.behaviours.insert("v1".into(), Behaviour::StartFails);
-    scale(&mut world, 1);
+    ask(&mut world, 1);
     world.run_for(Duration::from_secs(5));
     let reason = world.unavailable("d");
     assert!(reason.contains("keeps failing to start"), "{reason}");
@@ -65,14 +65,14 @@ fn a_start_that_keeps_failing_is_given_up_and_ends_well_when_a_replica_comes() {
 fn what_failed_is_forgotten_at_zero() {
     let mut world = at_zero();
     world.behaviours.insert("v1".into(), Behaviour::StartFails);
-    scale(&mut world, 1);
+    ask(&mut world, 1);
     world.run_for(Duration::from_secs(5));
     assert_ne!(world.unavailable("d"), "");
-    scale(&mut world, 0);
+    ask(&mut world, 0);
     world.run();
     assert_eq!(world.unavailable("d"), "", "the next request is a new try");
     world.behaviours.clear();
-    scale(&mut world, 1);
+    ask(&mut world, 1);
     world.run_for(Duration::from_secs(1));
     assert_eq!(
         world.routed_to("d").len(),
@@ -85,14 +85,14 @@ fn what_failed_is_forgotten_at_zero() {
 fn a_start_that_takes_too_long_is_said_and_may_still_come() {
     let mut world = at_zero();
     world.behaviours.insert("v1".into(), Behaviour::StartHangs);
-    scale(&mut world, 1);
+    ask(&mut world, 1);
     world.run_for(LIMIT.mul_f64(0.99));
     assert_eq!(world.unavailable("d"), "");
     world.run_for(Duration::from_secs(10));
     let reason = world.unavailable("d");
     assert!(reason.contains("has not come within 600 s"), "{reason}");
     world.behaviours.clear();
-    scale(&mut world, 2);
+    ask(&mut world, 2);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.unavailable("d"), "");
     assert!(!world.routed_to("d").is_empty());

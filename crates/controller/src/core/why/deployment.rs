@@ -20,7 +20,9 @@ pub(in crate::core) fn of_deployment(deployment: &Deployment, moment: Moment<'_>
 /// No request can be answered.
 fn no_replica(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
     let target = deployment.target.as_ref()?;
-    if deployment.routable().next().is_some() {
+    // None is what its load asks for: the first request starts one.
+    let at_none = deployment.autoscaling.is_some() && deployment.wanted.target == 0;
+    if deployment.routable().next().is_some() || at_none {
         return None;
     }
     let given_up = deployment.target_attempts().is_some_and(|one| one.gave_up);
