@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility fastapi-suite fuzz lock clean
+.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility fastapi-suite fastapi-generated fuzz lock clean
 
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
@@ -20,6 +20,7 @@ make chaos        kill processes at random under load, for CHAOS_SECONDS (60)
 make reliability  write docs/reliability.md from what the last `make test` and `make chaos` counted
 make compatibility  write docs/compatibility.md from the contract's rows and the tests' markers
 make fastapi-suite  run FastAPI's own tests on compiled routes and beside it as ASGI, and compare (fetches them)
+make fastapi-generated  send GENERATED_REQUESTS (20000) generated requests to generated FastAPI applications both ways
 make fuzz         fuzz the codec under a coverage-guided fuzzer, for FUZZ_SECONDS (60)
 make lock         resolve requirements/*.in anew
 make clean        remove everything that was built
@@ -71,6 +72,9 @@ compatibility:
 
 fastapi-suite: setup
 	@$(VENV_PYTHON) scripts/fastapi_suite.py
+
+fastapi-generated: setup
+	@EAGLERAY_GENERATED_REQUESTS=$${GENERATED_REQUESTS:-20000} $(VENV_PYTHON) -m pytest -q -s tests/python/test_compiled_generated.py
 
 fuzz: setup
 	@$(VENV_PYTHON) scripts/fuzz.py

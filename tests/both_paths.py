@@ -94,33 +94,48 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": body})
 
 
+class _Path:
+    """An application that answers on one of the paths."""
+
+    def __init__(self, make: Callable[[list[Any]], Any], *, compile_it: bool) -> None:
+        self.calls: list[Any] = []
+        self._app = make(self.calls)
+        self._app.middleware_stack = self._app.build_middleware_stack()
+        self._compiled = serve.compile_routes(self._app) if compile_it else None
+        self._is_below = self._compiled is not None and bool(self._compiled.plans) and not self._compiled.is_whole
+        if self._is_below:
+            serve.Below.put(self._compiled, self._app)
+
+    async def one(self, sent: Sent) -> Seen:
+        """What comes of a request."""
+        self.calls.clear()
+        exchange, scope, raised = Exchange(sent), _scope(sent), ""
+        found = None if self._compiled is None else self._compiled.find(scope)
+        try:
+            if self._compiled is None or found is None or self._is_below:
+                await self._app(scope, exchange.receive, exchange.send)
+            else:
+                await self._compiled.run(*found, scope, exchange)
+        except Exception as error:
+            raised = f"{type(error).__name__}: {error}"
+        return Seen(exchange.messages, raised, list(self.calls), found is not None)
+
+
 async def _one(make: Callable[[list[Any]], Any], sent: Sent, *, compile_it: bool) -> Seen:
-    calls: list[Any] = []
-    app = make(calls)
-    app.middleware_stack = app.build_middleware_stack()
-    exchange, scope, raised = Exchange(sent), _scope(sent), ""
-    found = None
-    if compile_it:
-        compiled = serve.compile_routes(app)
-        found = compiled.find(scope)
-    below = found is not None and not compiled.is_whole
-    if below:
-        serve.Below.put(compiled, app)
-    try:
-        if found is None or below:
-            await app(scope, exchange.receive, exchange.send)
-        else:
-            await compiled.run(*found, scope, exchange)
-    except Exception as error:
-        raised = f"{type(error).__name__}: {error}"
-    return Seen(exchange.messages, raised, calls, found is not None)
+    return await _Path(make, compile_it=compile_it).one(sent)
 
 
 def both(make: Callable[[list[Any]], Any], sent: Sent) -> tuple[Seen, Seen]:
     """What came of it as ASGI, and compiled."""
+    return both_of_all(make, [sent])[0]
 
-    async def run() -> tuple[Seen, Seen]:
-        return await _one(make, sent, compile_it=False), await _one(make, sent, compile_it=True)
+
+def both_of_all(make: Callable[[list[Any]], Any], sent: Sequence[Sent]) -> list[tuple[Seen, Seen]]:
+    """The same for several requests, one after the other, to one application."""
+
+    async def run() -> list[tuple[Seen, Seen]]:
+        asgi, compiled = (_Path(make, compile_it=compile_it) for compile_it in (False, True))
+        return [(await asgi.one(one), await compiled.one(one)) for one in sent]
 
     return asyncio.run(run())
 
