@@ -232,7 +232,9 @@ class Machine:
         self.work = work
         self.scripts: list[Script] = []
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("EAGLERAY_", "PYTEST_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("EAGLERAY_", "PYTEST_")) or name == "EAGLERAY_ZYGOTE"
         } | {
             "EAGLERAY_RUNTIME_DIR": str(self.runtime),
             "EAGLERAY_SERVE_DEFAULT_HTTP_PORT": "0",

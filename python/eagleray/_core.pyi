@@ -15,12 +15,15 @@ __all__ = [
     "Request",
     "Router",
     "Timer",
+    "begin_anew",
     "deployment_options",
     "in_forked_child",
     "merge_config",
     "parse_json",
     "plain_json",
+    "read_command",
     "read_config",
+    "rename_process",
     "same_items",
 ]
 
@@ -171,6 +174,14 @@ def same_items(list: list[Any], items: tuple[Any, ...], /) -> bool:
 # --- replica side (crates/py/src/replica.rs) -----------------------------------------------------------------------
 
 def in_forked_child() -> bool: ...
+def begin_anew(id: str, parent: int) -> None:
+    """Makes this process, which `parent` has forked, a replica's own: its session, and the marks of replica `id`."""
+
+def read_command(data: bytes) -> dict[str, Any]:
+    """The command that an event "command" would bring, of its bytes."""
+
+def rename_process(id: str) -> None:
+    """What `/proc` shows as the replica that this process is."""
 
 @final
 class Replica:

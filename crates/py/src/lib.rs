@@ -28,7 +28,9 @@ mod _core {
     #[pymodule_export]
     use crate::region::Region;
     #[pymodule_export]
-    use crate::replica::{Replica, Request, in_forked_child};
+    use crate::replica::{
+        Replica, Request, begin_anew, in_forked_child, read_command, rename_process,
+    };
     #[pymodule_export]
     use crate::same_items::same_items;
     #[pymodule_export]

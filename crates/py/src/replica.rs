@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyList};
 use rustc_hash::FxHashMap;
 
+mod anew;
 mod child;
 mod command;
 mod events;
@@ -27,6 +28,7 @@ mod scope;
 mod text;
 
 use crate::metrics::Sheet;
+pub(crate) use anew::{begin_anew, read_command, rename_process};
 use events::Outside;
 pub(crate) use request::Request;
 

@@ -22,7 +22,7 @@ mod shared;
 mod stacks;
 mod turn;
 
-pub use eagleray_wire::fork::{in_forked_child, signals};
+pub use eagleray_wire::fork::{anew, in_forked_child, signals};
 pub use event::{Event, Serving};
 pub use handle::{Handle, build};
 pub use metrics::Metrics;

@@ -17,6 +17,10 @@ pub const CONTROL_FD: &str = "EAGLERAY_CONTROL_FD";
 pub const LISTENERS: &str = "EAGLERAY_LISTENERS";
 /// Number of the descriptor from which a replica accepts connections.
 pub const LISTEN_FD: &str = "EAGLERAY_LISTEN_FD";
+/// `SOCKET:FILE:ID`, in a replica's process that others may be forked from (`python/eagleray/_replica/zygote.py`).
+pub const ZYGOTE: &str = "EAGLERAY_ZYGOTE_FDS";
+/// `0`: each replica is an interpreter of its own.
+pub const ZYGOTES: &str = "EAGLERAY_ZYGOTE";
 /// Where `PYTHONPATH` waits until the modules of our own are imported in a Python that we start
 /// (`python/eagleray/_bootstrap.py`).
 pub const PYTHON_PATH: &str = "EAGLERAY_PYTHONPATH";

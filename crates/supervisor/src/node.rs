@@ -172,6 +172,9 @@ impl Node {
         let announce = |result: Result<(), Failure>| announce(result.map(|()| up));
         let mut supervisor = Supervisor::new(machine, announce);
         let outcome = supervisor.run(channels, owner).await;
+        if outcome.in_order {
+            supervisor.end_zygotes().await;
+        }
         tracing::info!("the node ends");
         logs.flush(LAST_LINES_WITHIN);
         if !outcome.in_order {

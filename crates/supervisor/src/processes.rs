@@ -199,6 +199,11 @@ pub(crate) fn ended_children() -> Vec<u32> {
         .collect()
 }
 
+/// Who is to wait for it.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    Status::read(pid).map(|status| status.parent)
+}
+
 /// A pidfd of the process, if that is still the one that belongs.
 fn pin(belongs: &Belongs, pid: u32) -> Option<OwnedFd> {
     let pinned = open(pid).ok()?;

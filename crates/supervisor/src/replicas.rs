@@ -11,19 +11,26 @@ use std::{
 use bytes::Bytes;
 use eagleray_logs::Writer;
 use eagleray_types::{ReplicaId, build_log_name, control::Spawn, replica_log_name};
-use rustix::process::Signal;
 use tokio::{sync::mpsc, task::spawn_local};
 
-use self::{process::Started, watch::Tasks};
+use self::{
+    berth::Ends,
+    birth::{Birth, Slot},
+    watch::Tasks,
+    zygotes::Zygotes,
+};
 use crate::{
-    core::Event,
+    core::{Event, ReplicaNews},
     link::{self, NotSent},
     output::{ReplicaOutput, Watchers},
-    spawn::Process,
 };
 
+mod berth;
+mod birth;
+mod nest;
 mod process;
 mod watch;
+mod zygotes;
 
 #[derive(Debug)]
 pub(crate) struct Replicas {
@@ -34,13 +41,14 @@ pub(crate) struct Replicas {
     logs: Writer,
     news: mpsc::Sender<Event>,
     running: BTreeMap<String, Replica>,
+    zygotes: Rc<Zygotes>,
 }
 
 #[derive(Debug)]
 struct Replica {
     /// None of a build.
     socket_path: Option<PathBuf>,
-    process: Rc<Process>,
+    slot: Rc<Slot>,
     control: link::Sender,
 }
 
@@ -61,36 +69,69 @@ impl Replicas {
             logs,
             news,
             running: BTreeMap::new(),
+            zygotes: Rc::new(Zygotes::new(node_id)),
         }
     }
 
-    /// Starts one, and returns its number and the path of its socket. What it says and its end come as news.
-    ///
-    /// # Errors
-    /// Why it was not started, for people. Nothing of it is left.
-    pub(crate) fn start(&mut self, command: Spawn) -> Result<(u32, String), String> {
+    /// Starts one. What becomes of it comes as news, and is returned if it is known at once.
+    pub(crate) fn start(&mut self, command: Spawn) -> Option<ReplicaNews> {
+        match self.begin(command) {
+            Ok(news) => news,
+            Err(message) => Some(ReplicaNews::NotStarted { message }),
+        }
+    }
+
+    fn begin(&mut self, command: Spawn) -> Result<Option<ReplicaNews>, String> {
         let id = ReplicaId::parse(&command.replica_id).ok_or("the replica id is not valid")?;
         let is_build = !command.build.is_empty();
-        let socket_path = self.run_directory.join("r").join(format!("{id}.sock"));
-        let socket_path = Some(socket_path).filter(|_| !is_build);
-        let started = process::start(
-            &self.node_id,
-            &self.run_directory,
-            &id,
-            socket_path.as_deref(),
-            &command,
-        );
-        let Started {
-            process,
-            control,
-            incoming,
-            stdout,
-            stderr,
-        } = started.inspect_err(|_| remove(socket_path.as_deref()))?;
-        let process = Rc::new(process);
+        let path = self.run_directory.join("r").join(format!("{id}.sock"));
+        let socket_path = Some(path).filter(|_| !is_build);
+        let prepared = berth::prepare(socket_path.as_deref(), &command.working_directory);
+        let (berth, ends) = prepared.inspect_err(|_| remove(socket_path.as_deref()))?;
+        let key = self.zygotes.key(&command).filter(|_| !is_build);
+        let birth = Birth {
+            node_id: self.node_id.clone(),
+            run_directory: self.run_directory.clone(),
+            id: id.clone(),
+            command,
+            slot: Rc::default(),
+            zygotes: Rc::clone(&self.zygotes),
+        };
+        let replica = Replica {
+            socket_path: socket_path.clone(),
+            slot: Rc::clone(&birth.slot),
+            control: ends.control.clone(),
+        };
+        let path = socket_path.as_deref().unwrap_or(Path::new(""));
+        let path = path.to_string_lossy().into_owned();
+        let news = if let Some(key) = key {
+            let (tasks, incoming) = self.tasks(&birth, ends, is_build);
+            spawn_local(tasks.begin(birth, key, berth, incoming, path));
+            None
+        } else {
+            let process = birth
+                .alone(&berth)
+                .inspect_err(|_| remove(socket_path.as_deref()))?;
+            drop(berth);
+            let pid = process.pid();
+            tracing::info!(replica = %id, pid, "replica started");
+            let (tasks, incoming) = self.tasks(&birth, ends, is_build);
+            spawn_local(tasks.watch(process, incoming, None));
+            Some(ReplicaNews::Started {
+                pid,
+                socket_path: path,
+            })
+        };
+        self.running.insert(id.as_str().to_owned(), replica);
+        Ok(news)
+    }
+
+    /// What runs beside a replica. Its first command is on the way then.
+    fn tasks(&self, birth: &Birth, ends: Ends, is_build: bool) -> (Tasks, link::Receiver) {
+        let Birth { id, command, .. } = birth;
         if !is_build {
             // The queue of a new link has room.
-            control.send(0, command.first_command).ok();
+            ends.control.send(0, command.first_command.clone()).ok();
         }
         let name = if is_build {
             build_log_name(&command.deployment.application, id.as_str())
@@ -99,7 +140,7 @@ impl Replicas {
         };
         let output = Rc::new(ReplicaOutput::new(
             id.as_str(),
-            command.deployment,
+            command.deployment.clone(),
             Rc::clone(&self.watchers),
             self.logs.open(&self.log_directory.join(name)),
             is_build,
@@ -108,25 +149,19 @@ impl Replicas {
             node_id: self.node_id.clone(),
             replica_id: id.as_str().to_owned(),
             pumps: [
-                spawn_local(Rc::clone(&output).pump(stdout, false)),
-                spawn_local(Rc::clone(&output).pump(stderr, true)),
+                spawn_local(Rc::clone(&output).pump(ends.stdout, false)),
+                spawn_local(Rc::clone(&output).pump(ends.stderr, true)),
             ],
             output,
-            process: Rc::clone(&process),
             news: self.news.clone(),
         };
-        spawn_local(tasks.watch(incoming));
-        let pid = process.pid();
-        tracing::info!(replica = %id, pid, "replica started");
-        let path = socket_path.as_deref().unwrap_or(Path::new(""));
-        let answer = (pid, path.to_string_lossy().into_owned());
-        let replica = Replica {
-            socket_path,
-            process,
-            control,
-        };
-        self.running.insert(id.as_str().to_owned(), replica);
-        Ok(answer)
+        (tasks, ends.incoming)
+    }
+
+    /// No replica is forked any more.
+    pub(crate) fn end_zygotes(&self) -> Rc<Zygotes> {
+        self.zygotes.end();
+        Rc::clone(&self.zygotes)
     }
 
     pub(crate) fn tell(&self, replica_id: &str, message: Bytes) -> Result<(), NotSent> {
@@ -136,7 +171,7 @@ impl Replicas {
 
     pub(crate) fn kill(&self, replica_id: &str) {
         if let Some(replica) = self.running.get(replica_id) {
-            replica.process.signal(Signal::KILL);
+            replica.slot.kill();
         }
     }
 

@@ -17,7 +17,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Child, Command, ExitStatus},
+    process::{Command, ExitStatus},
 };
 
 use rustix::{
@@ -33,6 +33,8 @@ use crate::{
 thread_local! {
     /// Those that are not reaped yet, by number: whatever else is a child of this process was left to it.
     static STARTED: RefCell<BTreeSet<u32>> = const { RefCell::new(BTreeSet::new()) };
+    /// How many are being forked for this process by another one, and have no name here yet.
+    static EXPECTED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A child that has been started. Dropping it does not end it.
@@ -40,11 +42,48 @@ thread_local! {
 pub(crate) struct Process {
     pid: u32,
     pidfd: Pidfd,
-    child: RefCell<Child>,
     reaped: Cell<bool>,
 }
 
+/// While it lives no orphan is reaped: one that has ended might be the process that is expected.
+#[derive(Debug)]
+pub(crate) struct Expecting(());
+
+impl Expecting {
+    pub(crate) fn one() -> Self {
+        EXPECTED.set(EXPECTED.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        EXPECTED.set(EXPECTED.get() - 1);
+    }
+}
+
 impl Process {
+    /// A process that another one has forked and left to this one. Somebody has been [`Expecting`] it since before it was
+    /// there, so its number is its own, even if it has ended.
+    pub(crate) fn adopt(pid: u32) -> io::Result<Self> {
+        if processes::parent(pid) != Some(std::process::id()) {
+            return Err(io::Error::other(format!(
+                "process {pid} was not left to the node"
+            )));
+        }
+        Self::of_child(pid)
+    }
+
+    fn of_child(pid: u32) -> io::Result<Self> {
+        let pidfd = Pidfd::open(pid)?;
+        STARTED.with_borrow_mut(|started| started.insert(pid));
+        Ok(Self {
+            pid,
+            pidfd,
+            reaped: Cell::new(false),
+        })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
@@ -65,10 +104,11 @@ impl Process {
 
     /// Takes the exit status of a process that has ended.
     pub(crate) fn reap(&self) -> io::Result<ExitStatus> {
-        let status = self.child.borrow_mut().wait()?;
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        let status = waitpid(pid, WaitOptions::empty())?.ok_or(io::ErrorKind::WouldBlock)?;
         self.reaped.set(true);
         STARTED.with_borrow_mut(|started| started.remove(&self.pid));
-        Ok(status)
+        Ok(ExitStatus::from_raw(status.1.as_raw()))
     }
 }
 
@@ -82,22 +122,12 @@ pub(crate) fn spawn(
     let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
     before_exec(&mut command, numbers, mark);
     let mut child = command.spawn()?;
-    match Pidfd::open(child.id()) {
-        Ok(pidfd) => {
-            STARTED.with_borrow_mut(|started| started.insert(child.id()));
-            Ok(Process {
-                pid: child.id(),
-                pidfd,
-                child: RefCell::new(child),
-                reaped: Cell::new(false),
-            })
-        }
-        Err(error) => {
-            child.kill()?;
-            child.wait()?;
-            Err(error)
-        }
+    let process = Process::of_child(child.id());
+    if process.is_err() {
+        child.kill()?;
+        child.wait()?;
     }
+    process
 }
 
 #[expect(
@@ -132,8 +162,11 @@ pub(crate) fn adopt_orphans() {
 }
 
 /// Waits for what was left to this process and has ended. Reads all of `/proc`: for when a child has ended, and then now
-/// and again.
-pub(crate) fn reap_orphans() {
+/// and again. False: not now, since one may be expected.
+pub(crate) fn reap_orphans() -> bool {
+    if EXPECTED.get() > 0 {
+        return false;
+    }
     for pid in processes::ended_children() {
         let ours = STARTED.with_borrow(|started| started.contains(&pid));
         if let Some(pid) = Pid::from_raw(pid.cast_signed()).filter(|_| !ours) {
@@ -141,6 +174,7 @@ pub(crate) fn reap_orphans() {
             waitpid(Some(pid), WaitOptions::NOHANG).ok();
         }
     }
+    true
 }
 
 /// `exit status 1`, `signal 9 (SIGKILL)`.

@@ -38,6 +38,8 @@ pub(crate) use machine::{Machine, Services};
 
 /// How often what was left to this process and has ended is waited for.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// Zygotes have nothing to finish, and are killed.
+const ZYGOTES_WITHIN: Duration = Duration::from_secs(1);
 /// What is shown of the log of a process that does not start.
 const LOG_TAIL_BYTES: usize = 2000;
 
@@ -118,8 +120,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
                 }
                 // Not at once: a scan a second is enough, however many end.
                 _ = reap.tick(), if child_ended => {
-                    child_ended = false;
-                    spawn::reap_orphans();
+                    child_ended = !spawn::reap_orphans();
                     continue;
                 }
                 Some(()) = child.recv(), if !child_ended => {
@@ -138,6 +139,17 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
         self.core.any_replica_failed()
     }
 
+    /// Ends what no replica is forked from any more, and waits for that.
+    pub(crate) async fn end_zygotes(&self) {
+        let zygotes = self.machine.replicas.end_zygotes();
+        if time::timeout(ZYGOTES_WITHIN, zygotes.ended())
+            .await
+            .is_err()
+        {
+            tracing::warn!("zygotes are left; they end when they see that the node is gone");
+        }
+    }
+
     /// Removes what the node has on disk and is of no use without it.
     pub(crate) async fn leave(&mut self, logs: Logs) -> Result<(), Error> {
         self.machine.presence.leave(logs).await
@@ -148,7 +160,10 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
             Event::Service(role, ServiceNews::Ended { .. }) => {
                 self.machine.services.of(*role).forget();
             }
-            Event::Replica(replica_id, ReplicaNews::Exited { .. }) => {
+            Event::Replica(
+                replica_id,
+                ReplicaNews::Exited { .. } | ReplicaNews::NotStarted { .. },
+            ) => {
                 self.machine.replicas.forget(replica_id);
             }
             _ => {}
@@ -254,10 +269,10 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
                     // Not in a second, when it is looked for: this start would fail, and so would those after it.
                     self.look();
                 }
-                match self.machine.replicas.start(*command) {
-                    Ok((pid, socket_path)) => ReplicaNews::Started { pid, socket_path },
-                    Err(message) => ReplicaNews::NotStarted { message },
-                }
+                let Some(news) = self.machine.replicas.start(*command) else {
+                    return;
+                };
+                news
             }
             ReplicaCommand::Tell(message) => {
                 if self.machine.replicas.tell(&replica_id, message) != Err(NotSent::Full) {

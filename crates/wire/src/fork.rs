@@ -8,7 +8,7 @@
 //! What user code has in its hands, the child may read on: a value that arrived in a region. Such a region must
 //! never be written to again, so forks are counted, and whoever gives a region back says whether one came between.
 //!
-//! Signals: see [`signals`].
+//! Signals: see [`signals`]. A child that is to be a replica itself: see [`anew`].
 //!
 //! A list of the process, since the handler of `pthread_atfork` takes no argument: atomics only, for nothing else
 //! is safe to touch between fork and exec.
@@ -21,6 +21,7 @@ use std::{
     },
 };
 
+pub mod anew;
 pub mod signals;
 
 /// Far above the connections of one replica (threads of proxies and processes with handles) and its regions.

@@ -19,6 +19,8 @@ mod tests;
 
 /// Descriptors beside one message at most.
 const MOST: usize = 2;
+/// The same, of what is sent to a Python process.
+const MOST_SENT: usize = 4;
 
 /// What a socket may hold of what is sent, where the kernel allows it: several long frames.
 const SEND_BYTES: usize = 1 << 20;
@@ -40,7 +42,7 @@ pub fn recv_with_fd(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, 
     Ok((length, fds.into_iter().next()))
 }
 
-/// Sends `bytes` with `fds` (one or two) beside them. `bytes` is short (a HELLO) and not empty, so a partial send is
+/// Sends `bytes` with `fds` (one to four) beside them. `bytes` is short (a HELLO) and not empty, so a partial send is
 /// an error.
 ///
 /// # Errors
@@ -52,7 +54,7 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
             "a descriptor travels beside bytes, not alone",
         ));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SENT))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("no room for so many descriptors"));

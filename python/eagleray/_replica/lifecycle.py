@@ -11,17 +11,14 @@ import contextlib
 import contextvars
 import gc
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle  # noqa: F401
-
-from eagleray import _code, _metrics, _runtime, _traceback
-from eagleray._code import finder  # noqa: F401 - before user code is importable, as `cloudpickle`, which loads it
+from eagleray import _metrics, _runtime, _traceback
+from eagleray._replica import loading
+from eagleray._replica.naming import component_of, set_title
 from eagleray._user_code import asgi, children, hooks, http, log, streams, websocket
 from eagleray._user_code.call_lines import CallLines
 from eagleray._user_code.calls import Calls
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
 
 # What is left of the grace for the destructor, at least.
 _DESTRUCTOR_S = 1.0
-# Of a revision's hash, as log lines show it.
-_REVISION_LENGTH = 8
 # How long requests may take to end before `reconfigure` is called.
 _FINISH_S = 2.0
 _LOOK_S = 0.01
@@ -47,9 +42,11 @@ _AVOIDED_AFTER_S = 0.1
 class Lifecycle:
     """Owns everything in this process that is not native."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, paths: Paths) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, paths: Paths, loaded: loading.Loaded | None) -> None:
         self.exit_code = 0
         self._paths = paths
+        # What was imported before this process was this replica.
+        self._loaded = loaded
         self._loop = loop
         self._make_task = http.task_factory(loop)
         self._drained = asyncio.Event()
@@ -165,21 +162,9 @@ class Lifecycle:
         self._core.tell_ready(self._sync_http, took, _docs_path(self._user_code))
 
     async def _construct(self, config: dict[str, Any]) -> None:
-        component = f"{config['application']}/{config['deployment']}"
-        _set_title(f"eagleray: replica {component} {config['replica_id']}")
-        streams.install()
-        revision = config["revision"][:_REVISION_LENGTH]
-        who = log.Component(config["application"], config["deployment"], config["replica_id"], revision)
-        log.configure(who, self._options["logging"])
-        # The last moment before user code. From here on a module of the user's may have the name of any other.
-        self._paths.open(config["sys_path"])
-        self._loop.set_default_executor(default_executor(self._options["resources"].get("num_cpus")))
-        _code.install(config["code_path"])
-        if os.environ.pop("EAGLERAY_JOIN_RAY", None):
-            # Where its environment says (`_driver/ray_cluster.py`). In the main thread it would take SIGTERM for
-            # itself.
-            await asyncio.to_thread(__import__("ray").init, namespace=os.environ.get("RAY_NAMESPACE"))
-        func_or_class, args, kwargs = _load(config["callable_path"])
+        name = f"{config['application']}/{config['deployment']}"
+        set_title("eagleray: replica", name, config["replica_id"])
+        func_or_class, args, kwargs = await self._load(config)
         context = self._runtime.context = _context_of(config)
         self._rank = context.rank
         user_code = await UserCode.construct(func_or_class, args, kwargs, self._begin)
@@ -195,6 +180,24 @@ class Lifecycle:
         await hooks.check_health(user_code)
         gc.collect()
         gc.freeze()
+
+    async def _load(self, config: dict[str, Any]) -> Any:
+        executor = default_executor(self._options["resources"].get("num_cpus"))
+        who, settings = component_of(config), self._options["logging"]
+        if self._loaded is not None:
+            log.rename(who, settings, was=self._loaded.settings)
+            self._loop.set_default_executor(executor)
+            return self._loaded.get()
+        streams.install()
+        log.configure(who, settings)
+        # The last moment before user code.
+        loading.open_paths(self._paths, config)
+        self._loop.set_default_executor(executor)
+        if os.environ.pop("EAGLERAY_JOIN_RAY", None):
+            # Where its environment says (`_driver/ray_cluster.py`). In the main thread it would take SIGTERM for
+            # itself.
+            await asyncio.to_thread(__import__("ray").init, namespace=os.environ.get("RAY_NAMESPACE"))
+        return loading.load(config)
 
     def _begin(self, user_code: UserCode) -> None:
         self._begun = user_code
@@ -395,31 +398,11 @@ def _announce_models(user_code: UserCode) -> None:
         _model_caches.tell_routers()
 
 
-def _load(path: str) -> Any:
-    data = Path(path).read_bytes()
-    # All that is made here is kept; looking for garbage in it takes longer than making a large application.
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return pickle.loads(data)
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _print(text: str) -> None:
     """To standard error, as long as user code has left it as it was."""
     with contextlib.suppress(Exception):
         sys.stderr.write(text)
         sys.stderr.flush()
-
-
-def _set_title(title: str) -> None:
-    try:
-        import setproctitle
-    except ImportError:
-        return
-    setproctitle.setproctitle(title)
 
 
 def _context_of(config: dict[str, Any]) -> ReplicaContext:

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from eagleray import _core
-from eagleray._replica import stacks
+from eagleray._replica import stacks, zygote
 from eagleray._replica.lifecycle import Lifecycle
 from eagleray._user_code import children
 
@@ -29,9 +29,13 @@ def main(paths: Paths) -> NoReturn:
         listener = int(os.environ.pop("EAGLERAY_LISTEN_FD"))
     except (KeyError, ValueError):
         sys.exit("eagleray._replica is started by a node; to serve an application call eagleray.serve.run")
+    loaded = None
+    forks = os.environ.pop("EAGLERAY_ZYGOTE_FDS", None)
+    if forks is not None:
+        control, listener, loaded = zygote.begin(paths, forks, control, listener)
     loop = _new_loop()
     asyncio.set_event_loop(loop)
-    lifecycle = Lifecycle(loop, paths)
+    lifecycle = Lifecycle(loop, paths, loaded)
     core = _core.Replica(control, listener, stacks.install(), lifecycle.on_event)
     lifecycle.attach(core)
     children.prepare(loop)

@@ -169,6 +169,19 @@ def configure(component: Component, settings: str) -> None:
     warnings.showwarning = functools.partial(_warned, last, warnings.showwarning)
 
 
+def rename(component: Component, settings: str, was: str) -> None:
+    """After `configure` with the settings `was`: names the lines after another replica, which has `settings`.
+
+    What user code has set meanwhile stays.
+    """
+    global _component  # noqa: PLW0603 - the logger is the process's
+    _component = component
+    level = logger.level
+    apply(settings)
+    if settings == was:
+        logger.setLevel(level)
+
+
 class _Last(logging.Handler):
     """Takes the records that no other handler takes, as ours would."""
 

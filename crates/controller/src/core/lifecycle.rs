@@ -143,7 +143,16 @@ fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
         label: Label::of(deployment, replica).encode_to_vec(),
         bootstrap: application.bootstrap.clone(),
         build: String::new(),
+        imports: imports(replica),
     }
+}
+
+/// What a process of this replica imports before anything of its own.
+fn imports(replica: &Replica) -> String {
+    let (application, spec) = (replica.spec.application(), replica.spec.deployment());
+    let (code, callable) = (&application.code_blob, &spec.callable_blob);
+    let names = (&application.name, &spec.name, &spec.version);
+    format!("{:?}", (names, code, callable, &application.sys_path))
 }
 
 /// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain, but its

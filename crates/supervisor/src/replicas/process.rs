@@ -1,28 +1,24 @@
-//! A replica's process: its sockets and pipes, its environment, its command line. A build is the same without a listener.
+//! A replica's process: its environment, its command line, what it inherits. A build is the same without a listener.
 
 use std::{
     env,
     ffi::OsString,
-    fs::File,
-    io::{self, Seek as _, Write as _},
-    iter,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    io,
+    os::fd::AsFd,
     path::Path,
     process::{Command, Stdio},
 };
 
 use eagleray_types::{ReplicaId, control::Spawn};
-use rustix::{
-    fs::{MemfdFlags, memfd_create},
-    io::Errno,
-};
+use rustix::io::Errno;
 
+use super::{
+    berth::{Berth, file_of},
+    nest::Nest,
+};
 use crate::{
-    descriptor::{listen, number, pipe},
-    environment, link, package,
+    descriptor::number,
+    environment, package,
     processes::Mark,
     spawn::{self, Process},
 };
@@ -30,72 +26,46 @@ use crate::{
 /// What a build runs: `main` of it.
 const BUILD_MODULE: &str = "eagleray._driver.build_process";
 
-/// A process, and the node's ends of what it was given.
-pub(super) struct Started {
-    pub(super) process: Process,
-    pub(super) control: link::Sender,
-    pub(super) incoming: link::Receiver,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
-}
-
-/// Starts it. The listener is the process's alone: with it gone, clients are refused.
+/// Starts an interpreter of its own; with `nest` one that others may be forked from.
 pub(super) fn start(
     node_id: &str,
     run_directory: &Path,
     id: &ReplicaId,
-    socket_path: Option<&Path>,
     spawn: &Spawn,
-) -> Result<Started, String> {
-    let directory = Path::new(&spawn.working_directory);
-    if !spawn.working_directory.is_empty() && !directory.is_dir() {
-        return Err(format!(
-            "the working directory {} does not exist",
-            directory.display()
-        ));
-    }
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |error: io::Error| format!("{what}: {error}")
-    };
-    let listener = match socket_path {
-        Some(path) => Some(listen(path).map_err(failed("cannot listen on its socket"))?),
-        None => None,
-    };
-    let (control, theirs) =
-        UnixStream::pair().map_err(failed("cannot make its control connection"))?;
-    let (control, incoming) =
-        link::open(control).map_err(failed("cannot make its control connection"))?;
-    let (stdout, stdout_write) = pipe().map_err(failed("cannot make a pipe"))?;
-    let (stderr, stderr_write) = pipe().map_err(failed("cannot make a pipe"))?;
-
+    berth: &Berth,
+    nest: Option<&Nest>,
+) -> Result<Process, String> {
     let mut command = command_line(spawn, id);
     command
         .env_remove(environment::ROLE)
-        .env_remove(environment::OPTIONS);
+        .env_remove(environment::OPTIONS)
+        .env_remove(environment::ZYGOTE);
     command
         .env(environment::NODE, node_id)
         .env(environment::REPLICA, id.as_str());
     command.env(environment::RUN_DIRECTORY, run_directory);
-    command.env(environment::CONTROL_FD, number(&theirs));
-    if let Some(listener) = &listener {
+    command.env(environment::CONTROL_FD, number(&berth.control));
+    let mut inherited = vec![berth.control.as_fd()];
+    if let Some(listener) = &berth.listener {
         command.env(environment::LISTEN_FD, number(listener));
+        inherited.push(listener.as_fd());
     }
-    command
-        .stdin(stdin(spawn).map_err(failed("cannot hand it what it is asked to do"))?)
-        .stdout(stdout_write)
-        .stderr(stderr_write);
-    let listener = listener.as_ref().map(AsFd::as_fd);
-    let inherited: Vec<_> = iter::once(theirs.as_fd()).chain(listener).collect();
-    let process = spawn::spawn(command, &inherited, Some(Mark::of_node(node_id)))
-        .map_err(|error| format!("cannot start {}: {error}{}", spawn.python, way_out(&error)))?;
-    Ok(Started {
-        process,
-        control,
-        incoming,
-        stdout,
-        stderr,
-    })
+    if let Some(nest) = nest {
+        command.env(environment::ZYGOTE, nest.variable());
+        inherited.extend(nest.descriptors());
+    }
+    let stdin =
+        stdin(spawn).map_err(|error| format!("cannot hand it what it is asked to do: {error}"))?;
+    command.stdin(stdin);
+    berth
+        .stdout
+        .try_clone()
+        .and_then(|stdout| Ok((stdout, berth.stderr.try_clone()?)))
+        .and_then(|(stdout, stderr)| {
+            command.stdout(stdout).stderr(stderr);
+            spawn::spawn(command, &inherited, Some(Mark::of_node(node_id)))
+        })
+        .map_err(|error| format!("cannot start {}: {error}{}", spawn.python, way_out(&error)))
 }
 
 /// What a build is asked to do is what it reads first: it may be longer than an environment can be.
@@ -103,10 +73,7 @@ fn stdin(spawn: &Spawn) -> io::Result<Stdio> {
     if spawn.build.is_empty() {
         return Ok(Stdio::null());
     }
-    let mut file = File::from(memfd_create("eagleray-build", MemfdFlags::CLOEXEC)?);
-    file.write_all(spawn.build.as_bytes())?;
-    file.rewind()?;
-    Ok(file.into())
+    Ok(file_of("eagleray-build", spawn.build.as_bytes())?.into())
 }
 
 /// The interpreter with its arguments, its directory and the environment that the controller wants.

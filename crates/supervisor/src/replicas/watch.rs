@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rustix::process::Signal;
 use tokio::{
     sync::mpsc,
@@ -14,6 +15,7 @@ use tokio::{
     time,
 };
 
+use super::{berth::Berth, birth::Birth};
 use crate::{
     core::{Event, ReplicaNews},
     link,
@@ -34,19 +36,50 @@ const LEFT_US: &str =
 pub(super) struct Tasks {
     pub(super) node_id: String,
     pub(super) replica_id: String,
-    pub(super) process: Rc<Process>,
     pub(super) output: Rc<ReplicaOutput>,
     pub(super) pumps: [JoinHandle<()>; 2],
     pub(super) news: mpsc::Sender<Event>,
 }
 
 impl Tasks {
-    /// From the start of a replica to the report of its death.
-    pub(super) async fn watch(self, mut incoming: link::Receiver) {
+    /// As [`Tasks::watch`], of one that has no process yet.
+    pub(super) async fn begin(
+        self,
+        birth: Birth,
+        key: String,
+        berth: Berth,
+        mut incoming: link::Receiver,
+        socket_path: String,
+    ) {
+        let born = birth.forked(&key, berth, &mut incoming).await;
+        drop(birth);
+        let replica_id = self.replica_id.clone();
+        let (news, born) = match born {
+            Ok((process, said)) => {
+                let pid = process.pid();
+                tracing::info!(replica = replica_id, pid, "replica started");
+                let news = ReplicaNews::Started { pid, socket_path };
+                (news, Some((process, said)))
+            }
+            Err(message) => (ReplicaNews::NotStarted { message }, None),
+        };
+        // The loop is gone only when the node is.
+        drop(self.news.send(Event::Replica(replica_id, news)).await);
+        if let Some((process, said)) = born {
+            self.watch(process, incoming, said).await;
+        }
+    }
+
+    /// From the start of a replica to the report of its death. It has `said` something already.
+    pub(super) async fn watch(
+        self,
+        process: Rc<Process>,
+        mut incoming: link::Receiver,
+        said: Option<Bytes>,
+    ) {
         let Self {
             node_id,
             replica_id,
-            process,
             output,
             pumps,
             news,
@@ -54,7 +87,11 @@ impl Tasks {
         let mut reader = spawn_local({
             let (replica_id, news) = (replica_id.clone(), news.clone());
             async move {
-                while let Ok(Some((_, event))) = incoming.next().await {
+                let mut before = said;
+                while let Some(event) = match before.take() {
+                    Some(event) => Some(event),
+                    None => incoming.next().await.ok().flatten().map(|(_, event)| event),
+                } {
                     let said = Event::Replica(replica_id.clone(), ReplicaNews::Said(event));
                     if news.send(said).await.is_err() {
                         return;

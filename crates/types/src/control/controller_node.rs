@@ -15,6 +15,10 @@ pub struct NodeCommand {
 }
 
 pub mod node_command {
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "one is made for each process that is started, and encoded at once"
+    )]
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "1")]
@@ -63,6 +67,11 @@ pub struct Spawn {
     /// is told to stop. Of what it prints, `Exited` has the end of both streams.
     #[prost(string, tag = "10")]
     pub build: String,
+    /// What its process imports before it does anything of its own: replicas for which this, the interpreter, the working
+    /// directory and the environment are the same may be forked from one process that has imported it. Empty: this one is
+    /// not forked.
+    #[prost(string, tag = "11")]
+    pub imports: String,
 }
 
 /// Ends a replica. Graceful: the node sends `ReplicaCommand::Stop` and kills what is left after the time.

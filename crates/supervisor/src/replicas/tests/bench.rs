@@ -89,7 +89,11 @@ impl Bench {
     }
 
     pub(super) fn take(&mut self, event: Event) {
-        if let Event::Replica(replica_id, ReplicaNews::Exited { .. }) = &event {
+        if let Event::Replica(
+            replica_id,
+            ReplicaNews::Exited { .. } | ReplicaNews::NotStarted { .. },
+        ) = &event
+        {
             self.replicas.forget(replica_id);
         }
         for command in self.core.on_event(event, self.began.elapsed()) {
@@ -104,8 +108,8 @@ impl Bench {
     pub(super) fn carry_out(&mut self, replica_id: String, command: CoreCommand) {
         let news = match command {
             CoreCommand::Start(command) => match self.replicas.start(*command) {
-                Ok((pid, socket_path)) => ReplicaNews::Started { pid, socket_path },
-                Err(message) => ReplicaNews::NotStarted { message },
+                Some(news) => news,
+                None => return,
             },
             CoreCommand::Tell(message) | CoreCommand::Ask(message) => {
                 return self.replicas.tell(&replica_id, message).unwrap();
@@ -164,6 +168,7 @@ impl Bench {
             label: b"label".to_vec(),
             bootstrap: module.to_string_lossy().into_owned(),
             build: String::new(),
+            imports: String::new(),
         }
     }
 

@@ -1,0 +1,184 @@
+"""A process that has imported a replica's code, and that the replica and its siblings are forked from.
+
+The node starts the first replica of a kind as any, with a socket to ask for forks on
+(`crates/supervisor/src/replicas/nest.rs`). Before it is a replica it imports the code, and then looks whether it can be
+forked. If not it says why, once, and is the replica. If so it is one no more: it closes what makes one, and forks
+whenever the node asks.
+
+Nothing of ours is there yet that a fork would break: no thread, no event loop, no connection. What is forked becomes a
+process like those that the node starts (`_core.begin_anew`), and its parent is gone, so that it is the node's child.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from eagleray import _core
+from eagleray._replica import afresh, forkable, loading
+from eagleray._replica.naming import component_of, set_title
+from eagleray._user_code import log, streams
+
+if TYPE_CHECKING:
+    from eagleray._bootstrap import Paths
+
+_MESSAGE_BYTES = 4096
+_DESCRIPTORS = 4
+
+
+class Begun(NamedTuple):
+    """What a replica begins with."""
+
+    control: int
+    listener: int
+    loaded: loading.Loaded | None
+
+
+def begin(paths: Paths, variable: str, control: int, listener: int) -> Begun:
+    """Imports the code of the replica that this process was started as.
+
+    Returns in each process that is to be a replica; never in one that they are forked from.
+
+    Args:
+        paths: Opened here.
+        variable: What the node says: descriptors of the socket and of the first command, and a name for a zygote.
+        control: The replica's connection.
+        listener: Where the replica listens.
+    """
+    of_socket, of_command, name = variable.split(":")
+    node = socket.socket(fileno=int(of_socket))
+    with open(int(of_command), "rb") as file:  # noqa: PTH123 - a descriptor
+        config = _core.read_command(file.read())
+    again = forkable.Again(control, listener)
+    if "EAGLERAY_JOIN_RAY" in os.environ:
+        _say(node, "U", "it joins a Ray cluster before its code is imported")
+        node.close()
+        return Begun(control, listener, None)
+    settings = config["options"]["logging"]
+    streams.install()
+    log.configure(component_of(config), settings)
+    before = forkable.look()
+    loaded = _load(paths, config, settings)
+    reason = "its import failed" if loaded.failed else before.reason()
+    if reason:
+        _say(node, "U", reason)
+        node.close()
+        if before.has_loop():
+            # Code that asks for the event loop at import is to get the replica's, as ever.
+            again.start()
+        return Begun(control, listener, loaded)
+    files = before.read_only()
+    _leave(control, listener, name)
+    set_title("eagleray: zygote", f"{config['application']}/{config['deployment']}")
+    _say(node, "R")
+    return _forks(node, files, before, loaded)
+
+
+def _load(paths: Paths, config: dict[str, Any], settings: str) -> loading.Loaded:
+    try:
+        loading.open_paths(paths, config)
+        return loading.Loaded(settings, loading.load(config), None)
+    except BaseException as error:
+        return loading.Loaded(settings, None, error)
+
+
+def _say(node: socket.socket, kind: str, text: str = "") -> None:
+    try:
+        node.send(f"{kind}{text}".encode(errors="replace")[:_MESSAGE_BYTES])
+    except OSError:
+        pass  # The node is gone, or user code has closed the socket: the node sees that.
+
+
+def _leave(control: int, listener: int, name: str) -> None:
+    """Is no replica any more."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os.close(control)
+    os.close(listener)
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    _core.rename_process(name)
+    # What stays is never looked at again by the collector of a fork, so the pages that it is on stay shared.
+    gc.collect()
+    gc.freeze()
+
+
+def _forks(node: socket.socket, files: list[forkable.File], before: forkable.Before, loaded: loading.Loaded) -> Begun:
+    """Forks as often as the node asks, until it is gone."""
+    parent = os.getpid()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(node, _MESSAGE_BYTES, _DESCRIPTORS)
+        if not message:
+            os._exit(0)
+        try:
+            pid = _fork()
+        except OSError as error:
+            _say(node, "E", f"it cannot be forked: {error}")
+            pid = -1
+        if pid == 0:
+            node.close()
+            return _become(message.decode(), parent, descriptors, files, before.drawn(), loaded)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if pid > 0:
+            _say(node, "F", str(pid))
+
+
+def _fork() -> int:
+    """Forks a process that is nobody's child here: the process between the two ends at once. 0 in the new one."""
+    read, write = os.pipe()
+    between = os.fork()
+    if between:
+        os.close(write)
+        number = os.read(read, 32)
+        os.close(read)
+        os.waitpid(between, 0)
+        if not number:
+            raise OSError("the system makes no more processes")
+        return int(number)
+    try:
+        pid = os.fork()
+        if pid:
+            os.write(write, str(pid).encode())
+    except BaseException:
+        os._exit(1)
+    if pid:
+        os._exit(0)
+    os.close(read)
+    os.close(write)
+    return 0
+
+
+def _become(
+    replica_id: str,
+    parent: int,
+    descriptors: list[int],
+    files: list[forkable.File],
+    generators: list[Any],
+    loaded: loading.Loaded,
+) -> Begun:
+    """In a fork of `parent`: becomes the replica."""
+    stdout, stderr, control, listener = descriptors
+    try:
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+        _core.begin_anew(replica_id, parent)
+        os.environ["EAGLERAY_REPLICA"] = replica_id
+        afresh.begin(files, generators)
+    except BaseException:
+        _die()
+    return Begun(control, listener, loaded)
+
+
+def _die() -> NoReturn:
+    os.write(2, traceback.format_exc().encode(errors="replace"))
+    os._exit(1)

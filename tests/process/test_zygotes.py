@@ -1,0 +1,245 @@
+"""Replicas that are forked: what forks, what steps aside and says why, and what each has for itself."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from machine import Machine, eventually
+
+pytestmark = pytest.mark.skipif(os.environ.get("EAGLERAY_ZYGOTE") == "0", reason="replicas are not forked")
+
+# What a module does when it is imported, and what the node then says.
+ASIDE = {
+    "thread": (
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True, name='background').start()",
+        "thread background runs",
+    ),
+    "pool": (
+        "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(); pool.submit(len, '').result()",
+        "thread ThreadPoolExecutor-0_0 runs",
+    ),
+    "socket": ("import socket; a, b = socket.socketpair()", "a socket is open"),
+    "pipe": ("import os; ends = os.pipe()", "a pipe is open"),
+    "loop": ("import asyncio; loop = asyncio.new_event_loop()", "is open, which forks would share"),
+    "database": (
+        "import sqlite3; db = sqlite3.connect('some.db'); db.execute('create table if not exists t (x)')",
+        "a file that is written to is open",
+    ),
+    "log_file": (
+        "import logging; logging.getLogger('a').addHandler(logging.FileHandler('some.log'))",
+        "a file that is written to is open",
+    ),
+    "temporary": ("import tempfile; file = tempfile.TemporaryFile()", "a file that is written to is open"),
+    "lock_of_processes": ("import multiprocessing; lock = multiprocessing.Lock()", "memory is mapped"),
+    "memory": ("import mmap; memory = mmap.mmap(-1, 4096)", "memory is mapped"),
+    "child": (
+        "import os, subprocess; 'EAGLERAY_REPLICA' in os.environ and subprocess.Popen(['sleep', '3600'])",
+        "a child process was started",
+    ),
+    "timer": ("import signal; signal.setitimer(signal.ITIMER_REAL, 86400)", "a timer runs"),
+    "seeded": ("import random; random.seed(5)", "the generator of module random was seeded"),
+    "generator": (
+        "import random; random_one = random.Random.__new__(random.Random)",
+        "a random generator cannot be seeded again: of_generator.random_one (Random)",
+    ),
+}
+
+FORKS = {
+    "nothing": "pass",
+    "tls": "import ssl; context = ssl.create_default_context()",
+    "database": "import sqlite3; db = sqlite3.connect(':memory:')",
+    "reader": "file = open(__file__); file.read(3)",
+    "pool": "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor()",
+    "lock": "import threading; lock = threading.RLock(); here = threading.local()",
+    "generator": "import random; mine, given = random.Random(), random.Random(5)",
+    "restored": "import pickle, random; one = pickle.loads(pickle.dumps(random.Random()))",
+    "logs": "import logging; logging.basicConfig(level='INFO'); logging.info('imported')",
+    "loop_of_nobody": "import asyncio; lock, queue = asyncio.Lock(), asyncio.Queue()",
+    "finished": "import threading; one = threading.Thread(target=len, args=('',)); one.start(); one.join()",
+    "run": "import subprocess; subprocess.run(['true'], check=True)",
+}
+
+APP = """
+import os
+from eagleray import serve
+import of_{name}
+
+@serve.deployment
+class App:
+    def __call__(self, request):
+        return {{"pid": os.getpid(), "module": of_{name}.__name__}}
+
+app = App.bind()
+"""
+
+
+def run_all(machine: Machine, snippets: dict[str, str]) -> str:
+    """Runs an application for each, and returns what the node said."""
+    machine.start_resident()
+    for name, code in snippets.items():
+        machine.write(f"of_{name}.py", code)
+        machine.write(f"app_{name}.py", APP.format(name=name))
+    script = machine.script(
+        "from eagleray import serve\n"
+        + "".join(
+            f"import app_{name}\nhandle = serve.run(app_{name}.app, name='{name}', route_prefix='/{name}')\n"
+            f"print(handle.remote(None).result()['module'], flush=True)\n"
+            for name in snippets
+        )
+    )
+    assert script.wait(240) == 0, script.output
+    for name in snippets:
+        assert f"of_{name}" in script.output
+    return machine.logs("node.log")
+
+
+@pytest.mark.timeout(300)
+def test_what_forks_would_share_keeps_a_replica_from_being_forked(machine: Machine) -> None:
+    said = run_all(machine, {name: code for name, (code, _) in ASIDE.items()})
+    for name, (_, reason) in ASIDE.items():
+        lines = re.findall(rf"replicas of {name}/App are not forked, each imports its modules itself: (.*)", said)
+        assert len(lines) == 1, f"one line says why {name} is not forked: {lines}"
+        assert reason in lines[0], name
+        assert len(machine.replicas(f"{name}/App")) == 1
+    assert not machine.pids("eagleray: zygote")
+
+
+@pytest.mark.timeout(300)
+def test_most_modules_are_forked(machine: Machine) -> None:
+    said = run_all(machine, FORKS)
+    assert "are not forked" not in said
+    for name in FORKS:
+        assert machine.one(f"eagleray: zygote {name}/App")
+        assert len(machine.replicas(f"{name}/App")) == 1
+    assert machine.cli("stop").returncode == 0
+    assert not machine.pids("eagleray: ")
+
+
+FACTS = """
+import os, random, resource, secrets, threading, time, uuid
+from eagleray import serve
+
+at_import = uuid.uuid4().hex
+own = random.Random()
+given = random.Random(7)
+file = open(__file__)
+importer = os.getpid()
+print("imported here")
+
+@serve.deployment(num_replicas=3, max_ongoing_requests=1)
+class App:
+    def facts(self):
+        replica = serve.get_replica_context().replica_id.unique_id
+        environ = open("/proc/self/environ").read().split("\\0")
+        print("asked", replica)
+        return {
+            "pid": os.getpid(), "replica": replica, "at_import": at_import, "importer": importer,
+            "drawn": [random.random(), own.random(), secrets.token_hex(4)], "given": given.random(),
+            "read": len(file.read(5)), "place": file.tell(),
+            "environ": [one for one in environ if one.startswith("EAGLERAY_REPLICA=")],
+            "variable": os.environ["EAGLERAY_REPLICA"],
+            "session": os.getsid(0), "mark": resource.getrlimit(10)[0] & 0x3FFFFF,
+            "threads": [one.name for one in threading.enumerate()],
+        }
+    def __call__(self, request):
+        return self.facts()
+app = App.bind()
+"""
+
+
+def facts_of_all(machine: Machine, script: object, count: int) -> dict[int, dict]:
+    found: dict[int, dict] = {}
+
+    def look() -> bool:
+        one = script.get("/").json()  # type: ignore[attr-defined]
+        found.setdefault(one["pid"], one)
+        return len(found) == count
+
+    eventually(look, f"each of {count} replicas has answered")
+    return found
+
+
+def test_a_fork_is_a_process_of_its_own(machine: Machine) -> None:
+    script = machine.serve("from part import app\nfrom eagleray import serve", **with_module(machine))
+    zygote = machine.one("eagleray: zygote default/App")
+    found = facts_of_all(machine, script, 3)
+    assert set(found) == machine.replicas("default/App")
+    for pid, one in found.items():
+        assert one["session"] == one["mark"] == pid
+        assert one["environ"] == [f"EAGLERAY_REPLICA={one['replica']}"]
+        assert one["variable"] == one["replica"]
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(machine.one("eagleray: node"))
+        assert (one["read"], one["place"]) == (5, 5), "nobody moves another's place in a file"
+        assert one["importer"] == zygote, "what is made at import is shared"
+        log = machine.logs(f"*{one['replica']}*")
+        assert f"source=stdout -- asked {one['replica']}" in log.replace("request_id=", "")
+    assert len({one["at_import"] for one in found.values()}) == 1
+    for index in range(3):
+        assert len({one["drawn"][index] for one in found.values()}) == 3, "no two draw the same"
+    assert len({one["given"] for one in found.values()}) == 1, "who gives a seed gets the same everywhere, as ever"
+    environ = Path(f"/proc/{zygote}/environ").read_text()
+    assert not any(one["replica"] in environ for one in found.values())
+    assert machine.logs("*replica*").count("imported here") == 1
+
+
+def with_module(machine: Machine) -> dict[str, object]:
+    machine.write("part.py", FACTS)
+    return {}
+
+
+def test_a_killed_replica_comes_back_from_the_zygote_and_a_killed_zygote_from_a_replica(machine: Machine) -> None:
+    machine.serve("from part import app\nfrom eagleray import serve", **with_module(machine))
+    zygote = machine.one("eagleray: zygote default/App")
+    before = machine.replicas("default/App")
+
+    def replaced(gone: set[int]) -> set[int]:
+        now = machine.replicas("default/App")
+        return now if len(now) == 3 and not now & gone else set()
+
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    after = eventually(lambda: replaced({victim}), "another one is there")
+    assert machine.one("eagleray: zygote default/App") == zygote
+    os.kill(zygote, signal.SIGKILL)
+    eventually(lambda: not machine.pids("eagleray: zygote"), "the zygote is gone")
+    assert machine.replicas("default/App") == after, "it is nobody's parent"
+    victim = min(after)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: replaced({victim}), "another one is there")
+    successor = eventually(lambda: machine.pids("eagleray: zygote default/App"), "there is a zygote again")
+    assert successor != {zygote}
+
+
+def test_a_stopped_zygote_costs_a_start_and_is_replaced(machine: Machine) -> None:
+    machine.serve("from part import app\nfrom eagleray import serve", **with_module(machine))
+    zygote = machine.one("eagleray: zygote default/App")
+    os.kill(zygote, signal.SIGSTOP)
+    victim = min(machine.replicas("default/App"))
+    os.kill(victim, signal.SIGKILL)
+    eventually(
+        lambda: len(machine.replicas("default/App") - {victim}) == 3 and zygote not in machine.pids("eagleray: zygote"),
+        "the zygote is given up, and the replica is started",
+    )
+
+
+def test_each_is_an_interpreter_of_its_own_where_that_is_wanted(machine: Machine) -> None:
+    script = machine.serve(
+        "from part import app\nfrom eagleray import serve", environment={"EAGLERAY_ZYGOTE": "0"}, **with_module(machine)
+    )
+    found = facts_of_all(machine, script, 3)
+    assert len({one["at_import"] for one in found.values()}) == 3
+    assert not machine.pids("eagleray: zygote")
+
+
+def test_a_module_that_ends_or_fails_at_import_is_told_as_ever(machine: Machine) -> None:
+    machine.write("fails.py", "import os\nif 'EAGLERAY_REPLICA' in os.environ: raise ValueError('not here')")
+    machine.write(
+        "part.py",
+        "from eagleray import serve\nimport fails\n@serve.deployment\nclass App:\n    pass\napp = App.bind()\n",
+    )
+    script = machine.script("from part import app\nfrom eagleray import serve\nserve.run(app)")
+    assert script.wait() != 0
+    assert "ValueError: not here" in script.output
