@@ -128,6 +128,42 @@ def test_an_override_that_an_earlier_dependency_sets_may_have_a_yield(path, by, 
         assert (seen.calls.index("left") < seen.calls.index("sent")) == (by == "early below")
 
 
+@pytest.mark.parametrize("path", ["/", "/looks", "/overridden"])
+def test_an_error_that_is_swallowed_before_the_answer(path):
+    def make(calls: list[Any]) -> FastAPI:
+        app = FastAPI()
+
+        async def swallows() -> Any:
+            try:
+                yield
+            except HTTPException:
+                calls.append("swallowed")
+
+        async def get() -> Any:
+            raise HTTPException(409)
+
+        def looks(request: Request) -> None:
+            pass
+
+        def nothing() -> None:
+            pass
+
+        async def overrides() -> None:
+            app.dependency_overrides[nothing] = early
+
+        def early(_: Annotated[None, Depends(swallows, scope="function")]) -> None:
+            pass
+
+        app.get("/", dependencies=[Depends(swallows, scope="function")])(get)
+        app.get("/looks", dependencies=[Depends(looks), Depends(swallows, scope="function")])(get)
+        app.get("/overridden", dependencies=[Depends(overrides), Depends(nothing)])(get)
+        return app
+
+    seen = check(make, Sent("GET", path))
+    assert seen.calls == ["swallowed"]
+    assert seen.raised.startswith("UnboundLocalError")
+
+
 @pytest.mark.parametrize("where", ["application", "router"])
 def test_limits_of_forms_are_heeded(where):
     limits = {"form_limits": {"max_fields": 1}}

@@ -138,8 +138,8 @@ class Compiled:
                     scope["fastapi_inner_astack"] = run.request_stack
                     async with AsyncExitStack() as run.function_stack:
                         scope["fastapi_function_astack"] = run.function_stack
-                        made = await _made(run)
-                    await reply.send(run, made)
+                        response = await _made(run)
+                    await reply.send(run, response)
                     sent = True
                 if not sent:
                     raise await framework.swallowed_error()
@@ -193,17 +193,21 @@ class Messages:
         await self.send({"type": "http.response.body", "body": body})
 
 
+# What is left early may swallow the error that ended the endpoint. FastAPI then fails at its variable `response`, which
+# has no value, and says so by that name; the variable has this name here too.
+
+
 async def _answer(run: Run) -> None:
     """Without exit stacks, unless a dependency has put one with `yield` in the place of a later one."""
     failure = None
     try:
-        made = await _made(run)
+        response = await _made(run)
     except BaseException as error:
         if run.request_stack is None:
             raise
         failure = error
     if run.request_stack is None:
-        await reply.send(run, made)
+        await reply.send(run, response)
         return
     of_request, of_function = run.stacks()
     sent = False
@@ -214,7 +218,7 @@ async def _answer(run: Run) -> None:
                     raise failure
                 finally:
                     failure = None  # or this frame and the error would keep each other until garbage is collected
-        await reply.send(run, made)
+        await reply.send(run, response)
         sent = True
     if not sent:
         raise await framework.swallowed_error()
@@ -226,10 +230,10 @@ async def _enter_and_answer(run: Run) -> None:
     async with AsyncExitStack() as run.request_stack:
         if run.plan.is_left_early:
             async with AsyncExitStack() as run.function_stack:
-                made = await _made(run)
+                response = await _made(run)
         else:
-            made = await _made_and_left(run)
-        await reply.send(run, made)
+            response = await _made_and_left(run)
+        await reply.send(run, response)
         sent = True
     if not sent:
         raise await framework.swallowed_error()
@@ -239,7 +243,7 @@ async def _made_and_left(run: Run) -> Any:
     """What is to be answered, when what is left early has been; the plan knows of nothing such."""
     failure = None
     try:
-        made = await _made(run)
+        response = await _made(run)
     except BaseException as error:
         if run.function_stack is None:
             raise
@@ -251,7 +255,7 @@ async def _made_and_left(run: Run) -> Any:
                     raise failure
                 finally:
                     failure = None  # as in `_answer`
-    return made
+    return response
 
 
 def _version(router: Any) -> Any:
