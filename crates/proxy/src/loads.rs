@@ -54,7 +54,11 @@ fn join(before: &mut control::Loads, said: control::Loads) {
             (&one.application, &one.deployment) == (&load.application, &load.deployment)
         });
         match known {
-            Some(known) => *known = load,
+            Some(known) => {
+                // Each is said once, so they add up.
+                let refused = known.refused.saturating_add(load.refused);
+                *known = control::Load { refused, ..load };
+            }
             None => before.loads.push(load),
         }
     }
@@ -89,6 +93,11 @@ mod tests {
         ];
         assert_eq!(loads.fetch(), expected);
         assert!(loads.fetch().is_empty());
+        let mut refused = said(false, &[("a", 1)]);
+        refused.loads[0].refused = 2;
+        loads.say(0, refused.clone());
+        loads.say(0, refused);
+        assert_eq!(loads.fetch()[0].loads[0].refused, 4, "each is said once");
         loads.say(0, said(false, &[("a", 1)]));
         loads.say(0, said(true, &[("b", 2)]));
         assert_eq!(loads.fetch(), [said(true, &[("b", 2)])], "all is said anew");

@@ -267,6 +267,7 @@ impl Handle {
         let entry = match state.submit(now, key, submit, request) {
             Ok(entry) => entry,
             Err(refused) => {
+                state.tell_news();
                 let message = match refused {
                     Refused::Unavailable => state.unavailable(key),
                     Refused::UnknownDeployment => Cow::Borrowed("the deployment is not known here"),

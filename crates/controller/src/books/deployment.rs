@@ -14,6 +14,7 @@ use super::{
     cold_start::ColdStart,
     dead::{DEAD_KEPT, Dead},
     desired::Plan,
+    refusals::Refusals,
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
@@ -60,6 +61,7 @@ pub(crate) struct Deployment {
     pub(crate) cold_start: ColdStart,
     /// `None`: how many are wanted does not follow its load.
     pub(crate) autoscaling: Option<Autoscaling>,
+    pub(crate) refusals: Option<Refusals>,
 }
 
 impl Deployment {
@@ -76,6 +78,7 @@ impl Deployment {
             dead: VecDeque::new(),
             cold_start: ColdStart::default(),
             autoscaling: None,
+            refusals: None,
         }
     }
 

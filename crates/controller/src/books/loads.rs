@@ -100,7 +100,11 @@ impl Loads {
             let before = if nothing {
                 router.loads.remove(&key)
             } else {
-                router.loads.insert(key.clone(), load.clone())
+                let kept = control::Load {
+                    refused: 0,
+                    ..load.clone()
+                };
+                router.loads.insert(key.clone(), kept)
             };
             change(&mut self.totals, &key, before.as_ref(), Some(load));
             changed.push(key);

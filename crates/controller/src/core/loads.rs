@@ -11,6 +11,7 @@ use super::Core;
 use crate::books::{
     deployment::Deployment,
     loads::{self, Load, Speaker},
+    refusals::Refusals,
 };
 
 impl Core {
@@ -21,6 +22,13 @@ impl Core {
         from: Speaker,
         now: Duration,
     ) -> Vec<DeploymentKey> {
+        for load in said.loads.iter().filter(|load| load.refused > 0) {
+            let application = self.books.applications.get_mut(&load.application);
+            let deployment = application.and_then(|one| one.deployments.get_mut(&load.deployment));
+            if let Some(one) = deployment {
+                one.refusals = Some(Refusals::with(one.refusals, load.refused.into(), now));
+            }
+        }
         self.books.loads.hear(said, from, now)
     }
 

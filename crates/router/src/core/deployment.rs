@@ -34,6 +34,8 @@ pub(super) struct Deployment {
     pub(super) scales: bool,
     /// So, and it has not changed since it was looked at.
     pub(super) quiet: bool,
+    /// Requests that the full queue has refused since that was said.
+    pub(super) refused: u32,
     pub(super) versions: Vec<Version>,
     pub(super) replicas: Vec<ReplicaIndex>,
     /// How many of them take requests and turn. With none left, requests go to those that do not turn.
@@ -71,6 +73,7 @@ impl Deployment {
             removed: false,
             scales: false,
             quiet: false,
+            refused: 0,
             versions: Vec::new(),
             replicas: Vec::new(),
             sound: 0,

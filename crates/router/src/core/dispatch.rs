@@ -54,6 +54,7 @@ impl<C: Claims> Core<C> {
             return Ok(key);
         }
         if !deployment.queued.try_add(1, deployment.max_queued) {
+            self.count_refused(index);
             return Err(Refused::BackPressure);
         }
         if !self.limits.try_add_bytes(request.bytes) {
@@ -111,6 +112,8 @@ impl<C: Claims> Core<C> {
         } else {
             // It skipped the queue when it came, so what bounds the queue is asked now.
             if !deployment.queued.try_add(1, deployment.max_queued) {
+                let owner = request.deployment;
+                self.count_refused(owner);
                 self.fail(index, ErrorCode::BackPressure);
                 return;
             }

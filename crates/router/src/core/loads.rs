@@ -95,6 +95,27 @@ impl<C: Claims> Core<C> {
         }
     }
 
+    /// The full queue has refused a request. That is news of any deployment, whether it scales or not.
+    pub(super) fn count_refused(&mut self, index: DeploymentIndex) {
+        let Some(deployment) = self.deployments.get_mut(index) else {
+            return;
+        };
+        deployment.refused = deployment.refused.saturating_add(1);
+        if deployment.refused == 1 {
+            deployment.quiet = false;
+            self.marked.push((index, deployment.key.clone()));
+        }
+    }
+
+    /// How many requests the full queue has refused, of which nobody was told. They are told now.
+    pub fn take_refused(&mut self, key: &DeploymentKey) -> u32 {
+        let deployment = self
+            .by_key
+            .get(key)
+            .and_then(|index| self.deployments.get_mut(*index));
+        deployment.map_or(0, |one| std::mem::take(&mut one.refused))
+    }
+
     /// Whether it scales is another now.
     pub(super) fn set_scales(&mut self, index: DeploymentIndex, scales: bool) {
         if let Some(deployment) = self.deployments.get_mut(index)

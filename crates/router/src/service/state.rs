@@ -192,9 +192,7 @@ impl State {
         while let Some(event) = self.core.poll_event() {
             self.on_event(event);
         }
-        if self.core.has_news_of_loads() {
-            self.news.tell();
-        }
+        self.tell_news();
         // A timer that rings early is cheaper than one that is set for every request.
         if let Some(timeout) = self.core.poll_timeout()
             && self.armed.is_none_or(|armed| timeout < armed)

@@ -33,6 +33,9 @@ pub struct Load {
     /// Replicas that it would cost something to stop; of the others there is nothing to say.
     #[prost(message, repeated, tag = "5")]
     pub replicas: Vec<ReplicaLoad>,
+    /// Requests refused since its last word, because as many waited as may. Of deployments that do not scale, too.
+    #[prost(uint32, tag = "6")]
+    pub refused: u32,
 }
 
 /// What one router knows of one replica.

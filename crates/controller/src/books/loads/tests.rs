@@ -9,6 +9,7 @@ fn said(router: &str, whole: bool, loads: &[(&str, u32, u32)]) -> control::Loads
         queued: *queued,
         running: *running,
         replicas: Vec::new(),
+        refused: 0,
     };
     control::Loads {
         router: router.to_owned(),

@@ -35,6 +35,7 @@ impl World {
             queued: ongoing / 2,
             running: ongoing.div_ceil(2),
             replicas: Vec::new(),
+            refused: 0,
         };
         let said = control::Loads {
             router: "proxy 10/0".to_owned(),

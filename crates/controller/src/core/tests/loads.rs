@@ -28,6 +28,7 @@ fn loads(router: &str, queued: u32, running: u32) -> control::Loads {
             queued,
             running,
             replicas: Vec::new(),
+            refused: 0,
         }],
         ..control::Loads::default()
     }
@@ -78,4 +79,33 @@ fn a_controller_that_has_just_started_does_not_know_all() {
     assert!(!world.load("d").unwrap().whole, "handles may not have come");
     world.run_for(Duration::from_secs(3));
     assert!(world.load("d").unwrap().whole);
+}
+
+#[test]
+fn a_full_queue_is_said_while_it_refuses_requests_of_one_that_does_not_scale_too() {
+    let mut world = scaling();
+    let refused = |count| {
+        let mut said = loads("proxy 10/0", 5, 1);
+        said.loads[0].deployment = "e".to_owned();
+        said.loads[0].refused = count;
+        said
+    };
+    world.run_for(Duration::from_secs(60));
+    let began_s = world.wall_time_s();
+    for count in [7, 1] {
+        world.proxy_says(refused(count));
+        world.run_for(Duration::from_secs(4));
+    }
+    let status = world.status("a");
+    assert!(status.deployments[0].why.is_empty(), "{status:?}");
+    let [why] = status.deployments[1].why.as_slice() else {
+        panic!("one reason: {status:?}");
+    };
+    assert_eq!(why.code, "queue_full");
+    let words = "8 requests were refused with 503 within 8 s";
+    assert!(why.sentence.contains(words), "{why:?}");
+    assert!(why.help.contains("eagleray scale a/e +1"), "{why:?}");
+    assert!((why.since_s - began_s).abs() < 0.1, "{why:?}");
+    world.run_for(Duration::from_secs(10));
+    assert!(world.status("a").deployments[1].why.is_empty());
 }

@@ -9,6 +9,7 @@ pub(in crate::core) fn of_deployment(deployment: &Deployment, moment: Moment<'_>
     let mut all: Vec<Why> = Vec::new();
     all.extend(starts_fail(deployment, moment));
     all.extend(config_refused(deployment, moment));
+    all.extend(queue_full(deployment, moment));
     let replicas = deployment.replicas.values();
     all.extend(replicas.filter_map(|one| replica::of_replica(one, moment)));
     all.extend(unsteady(deployment, moment).filter(|_| all.is_empty()));
@@ -117,6 +118,32 @@ fn next_start(
         Some(at) => format!("The next start is in {}.", left(at)),
         None => "The next start is under way.".to_owned(),
     }
+}
+
+/// Requests are refused, since as many wait as may.
+fn queue_full(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
+    let refusals = deployment.refusals.filter(|one| one.goes_on(moment.now))?;
+    let options = deployment.answering()?.options();
+    let status = match options.backpressure_status {
+        0 => 503,
+        status => status,
+    };
+    let refused = match refusals.count {
+        1 => "1 request was".to_owned(),
+        count => format!("{count} requests were"),
+    };
+    let seconds = moment.now.saturating_sub(refusals.since).as_secs().max(1);
+    let sentence = format!(
+        "Its queue is full: {refused} refused with {status} within {seconds} s, since no more than {} may wait in a \
+         process (max_queued_requests).",
+        options.max_queued_requests
+    );
+    let key = &deployment.key;
+    let help = format!(
+        "Give it more replicas (eagleray scale {}/{} +1), or raise max_queued_requests.",
+        key.application, key.deployment
+    );
+    Some(moment.why("queue_full", Some(refusals.since), sentence, help))
 }
 
 /// Replicas keep an older `user_config` than the one that is wanted.

@@ -94,7 +94,7 @@ fn replicas_are_named_that_it_would_cost_something_to_stop() {
     let connection = bench.connections[holder].0;
     bench.core.on_models(bench.now, connection, vec![model]);
     let mut named = bench.core.load(&bench.key).replicas;
-    named.sort_by(|one, other| one.running.cmp(&other.running));
+    named.sort_by_key(|one| one.running);
     let named: Vec<_> = named
         .into_iter()
         .map(|one| {

@@ -227,9 +227,15 @@ fn the_queue_is_bounded_in_number_over_all_routers_of_a_process() {
         two.core.submit(two.now, &two.key, ONCE),
         Err(Refused::BackPressure)
     );
+    // Somebody is told, although the deployment does not scale: once of each.
+    assert!(two.core.has_news_of_loads() && !one.core.has_news_of_loads());
+    assert_eq!(two.core.take_marked(), std::slice::from_ref(&two.key));
+    assert_eq!(two.core.take_refused(&two.key), 1);
+    assert_eq!(two.core.take_refused(&two.key), 0);
     one.core.cancel(one.now, first);
     assert_eq!(one.outcomes(), [Event::Cancelled { request: first }]);
     two.submit(ONCE);
+    assert!(!two.core.has_news_of_loads());
 }
 
 #[test]

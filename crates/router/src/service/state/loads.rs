@@ -27,6 +27,13 @@ impl News {
 }
 
 impl State {
+    /// Has the reporter come if there is something for it.
+    pub(in super::super) fn tell_news(&mut self) {
+        if self.core.has_news_of_loads() {
+            self.news.tell();
+        }
+    }
+
     pub(in super::super) fn has_news_of_loads(&self) -> bool {
         self.core.has_news_of_loads()
     }
@@ -50,11 +57,13 @@ impl State {
             let before = if is_nothing(&load) {
                 self.news.said.remove(&key)
             } else {
-                self.news.said.insert(key, load.clone())
+                self.news.said.insert(key.clone(), load.clone())
             };
             let news = before.map_or(!is_nothing(&load), |before| before != load);
-            if news {
-                changed.push(load);
+            // Not part of what is kept: each is said once.
+            let refused = self.core.take_refused(&key);
+            if news || refused > 0 {
+                changed.push(Load { refused, ..load });
             }
         }
         changed
