@@ -6,6 +6,7 @@ import re
 import signal
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +198,27 @@ def test_a_build_outlives_its_controller_and_prints_what_it_likes(declaring: Dec
     (work / "go").write_text("")
     assert declaring.settled(applied["deploy"])["status"] == "RUNNING"
     assert declaring.answer()["text"] == "bound"
+
+
+def test_a_controller_that_dies_while_it_is_told_the_result_is_told_again(declaring: Declaring) -> None:
+    machine = declaring.machine
+    (socket,) = machine.runtime.glob("*/controller.sock")
+
+    def connections() -> int:
+        return Path("/proc/net/unix").read_text().count(f" {socket}\n")
+
+    machine.write("helper.py", "import os, time\nwhile not os.path.exists('gate'): time.sleep(0.01)\nNAME = 'late'\n")
+    applied = declaring.apply({})
+    eventually(lambda: declaring.status().get("deploy", {}).get("state") == "building", "it is being built")
+    (controller,) = machine.pids("eagleray: controller")
+    os.kill(controller, signal.SIGSTOP)
+    before = connections()
+    machine.write("gate", "")
+    eventually(lambda: connections() > before, "the build is at the controller's door")
+    os.kill(controller, signal.SIGKILL)
+    status = declaring.settled(applied["deploy"])
+    assert status["status"] == "RUNNING", status["message"]
+    assert request("GET", declaring.address + "/").json()["helper"] == "late"
 
 
 def test_a_newer_config_a_delete_and_the_end_of_the_node_end_a_build(declaring: Declaring) -> None:

@@ -56,6 +56,7 @@ pub(crate) struct Deploy {
     pub(crate) state: String,
     pub(crate) number: Option<u64>,
     pub(crate) from: Option<u64>,
+    pub(crate) began_at_s: Option<f64>,
     pub(crate) failure: Option<Failure>,
     pub(crate) receipt: Option<Receipt>,
     pub(crate) printed: Vec<String>,

@@ -14,7 +14,7 @@ use eagleray_supervisor::{
 
 use crate::{
     exit::Exit,
-    socket,
+    output, socket,
     trouble::{Outcome, Trouble},
 };
 
@@ -54,6 +54,11 @@ impl Where {
     }
 
     pub(crate) fn find(&self) -> Outcome<Found> {
+        if let Some(node) = &self.node {
+            output::meant(format!(" --node {node}"));
+        } else if let Some(address) = &self.address {
+            output::meant(format!(" --address {address}"));
+        }
         let given = self.address.clone().or_else(|| {
             let from_environment = || set(ADDRESS).or_else(|| set(DASHBOARD_ADDRESS));
             self.node.is_none().then(from_environment).flatten()

@@ -5,6 +5,7 @@
 
 mod lines;
 mod live;
+mod printed;
 mod rows;
 mod stage;
 mod stream;
@@ -17,6 +18,7 @@ use std::{
 
 pub(crate) use self::stage::Goal;
 use self::{
+    printed::Printed,
     rows::Row,
     stage::{Stage, Watched},
 };
@@ -25,7 +27,7 @@ use crate::{
     api::Api,
     exit::Exit,
     interrupt,
-    output::{say, say_all},
+    output::{named, say, say_all},
     receipt,
     screen::Screen,
     status,
@@ -91,7 +93,8 @@ trait Show {
 
 pub(crate) fn run(wait: &Wait<'_>) -> Outcome {
     if wait.view != View::Json {
-        interrupt::ends_with(last_words(&wait.names, &wait.before));
+        let words = last_words(&wait.names, &wait.before);
+        interrupt::ends_with(named(&words).into_owned());
     } else {
         interrupt::ends_with(String::new());
     }
@@ -132,6 +135,7 @@ fn look(wait: &Wait<'_>, show: &mut dyn Show) -> Outcome<(Status, Vec<Watched>)>
         _ => None,
     };
     let mut status = Status::default();
+    let mut printed = Printed::default();
     let mut away: Option<(Instant, Trouble)> = None;
     loop {
         match status::of(wait.api, only) {
@@ -148,6 +152,9 @@ fn look(wait: &Wait<'_>, show: &mut dyn Show) -> Outcome<(Status, Vec<Watched>)>
                 away = Some((since, trouble));
             }
             Err(trouble) => return Err(trouble),
+        }
+        if wait.view != View::Json {
+            printed.add(wait.api, &mut status);
         }
         for one in &mut watched {
             one.look(&status);

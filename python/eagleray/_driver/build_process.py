@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from eagleray._bootstrap import Paths
 
+# Between two offers of a result.
+_AGAIN_S = 0.5
+
 
 @dataclass
 class Result:
@@ -60,7 +63,7 @@ def main(paths: Paths) -> NoReturn:
     if os.getpid() != own_pid:
         os._exit(0)  # a child of the user's code that came back here
     took = round((time.monotonic() - began) * 1000)
-    code = _say(asked, result, took)
+    code = _say(asked, result, took, began + asked["limit_s"])
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -103,7 +106,7 @@ def _as_before(asked: dict[str, Any], paths: Paths) -> Result | None:
     return Result(spec, warnings=warnings, skipped=True)
 
 
-def _say(asked: dict[str, Any], result: Result, took: int) -> int:
+def _say(asked: dict[str, Any], result: Result, took: int, until: float) -> int:
     """Stores what is needed and tells the controller. Returns the exit status."""
     if result.failure is not None:
         # For the log, which has what was printed before.
@@ -125,12 +128,38 @@ def _say(asked: dict[str, Any], result: Result, took: int) -> int:
             from eagleray._driver import blobs  # it is there: who has something to store has built
 
             with blobs.stored(asked["blobs"], stored, durable=True):
-                controller.built(answer)
+                hand_over(controller.built, answer, until)
         else:
-            controller.built(answer)
+            hand_over(controller.built, answer, until)
         if asked["stores"]:
             result.keep()
     except Exception as error:
         sys.stderr.write(f"the result of the build could not be handed over: {error}\n")
         return 1
     return 0
+
+
+def hand_over(tell: Callable[[dict[str, Any]], None], answer: dict[str, Any], until: float) -> None:
+    """Says the result until it is taken; one that was taken before changes nothing.
+
+    A controller that dies at this moment is started again, and one that cannot save what it is told can soon: neither
+    is a reason to import everything once more, or to call the deploy failed. What is wrong with the result itself
+    (`ValueError`) stays wrong.
+
+    Raises:
+        ConnectionError: There was no controller until `until`, on the clock of `time.monotonic`.
+        RuntimeError: It could not take the result until then.
+    """
+    told = False
+    while True:
+        try:
+            tell(answer)
+            return
+        except (ConnectionError, RuntimeError) as error:
+            if time.monotonic() + _AGAIN_S > until:
+                raise
+            if not told:
+                told = True
+                with contextlib.suppress(Exception):  # it may be closed, or the user's own
+                    sys.stderr.write(f"the result of the build is offered again: {error}\n")
+        time.sleep(_AGAIN_S)

@@ -8,7 +8,7 @@ use std::{
 use super::{Show, rows::Row, stage::Stage};
 use crate::{
     output::remark,
-    words::{clock, duration, now},
+    words::{clock, duration, last_line, now},
 };
 
 /// Silence is not longer than this.
@@ -59,6 +59,12 @@ impl Lines {
                 format!("{title} {state}"),
                 !state.is_empty(),
             );
+            let printed = row.deploy.filter(|_| row.stage == Stage::Building);
+            if let Some(line) = printed.and_then(|deploy| deploy.printed.last()) {
+                let key = format!("{} prints", row.name);
+                let line = format!("{title} prints: {}", last_line(line));
+                self.note(&mut lines, &key, line, true);
+            }
             for part in &row.deployments {
                 let key = format!("{}/{}", row.name, part.name);
                 let ready = format!("{title} {} {}/{} ready", part.name, part.ready, part.wanted);
@@ -95,7 +101,10 @@ fn heartbeat(rows: &[Row<'_>], waited: Duration) -> Vec<String> {
             })
             .collect();
         let what = if parts.is_empty() {
-            "its build".to_owned()
+            match row.deploy.and_then(|deploy| deploy.printed.last()) {
+                Some(line) => format!("its build, which printed last: {}", last_line(line)),
+                None => "its build".to_owned(),
+            }
         } else {
             parts.join("; ")
         };
@@ -108,6 +117,30 @@ fn heartbeat(rows: &[Row<'_>], waited: Duration) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::wait::tests::rolling;
+
+    #[test]
+    fn what_a_slow_build_prints_is_said_once() {
+        let (mut status, mut watched) = rolling();
+        let deploy = status.applications[0]
+            .deploy
+            .as_mut()
+            .expect("there is one");
+        (deploy.state, deploy.number) = ("building".to_owned(), None);
+        deploy.printed = vec!["downloads weights".to_owned(), "40 % of 2 GB".to_owned()];
+        watched[0] = crate::wait::stage::Watched::new("shop", crate::wait::Goal::Deploy(7));
+        watched[0].look(&status);
+        let rows: Vec<Row<'_>> = watched.iter().map(|one| Row::of(one, &status)).collect();
+        let mut lines = Lines::default();
+        assert_eq!(
+            lines.changes(&rows),
+            ["shop is being built", "shop prints: 40 % of 2 GB"]
+        );
+        assert!(lines.changes(&rows).is_empty());
+        assert_eq!(
+            heartbeat(&rows, Duration::from_secs(32)),
+            ["shop still waits for its build, which printed last: 40 % of 2 GB (32.0 s)"]
+        );
+    }
 
     #[test]
     fn a_change_is_said_once_and_silence_names_what_is_waited_for() {

@@ -33,12 +33,15 @@ fn lines(rows: &[Row<'_>], waited: Duration, away: Option<&str>, screen: &Screen
     for row in rows {
         lines.push(title(row, waited, screen));
         if let (Stage::Building, Some(deploy)) = (row.stage, row.deploy) {
-            let printed = deploy
-                .printed
-                .last()
-                .map(|line| last_line(line))
-                .unwrap_or_default();
-            lines.push(screen.paint(format!("  building  {printed}").trim_end(), Paint::Faint));
+            let mut what = "building";
+            for line in &deploy.printed {
+                let text = format!("  {what:8}  {}", last_line(line));
+                lines.push(screen.paint(&screen.clip(&text), Paint::Faint));
+                what = "";
+            }
+            if deploy.printed.is_empty() {
+                lines.push(screen.paint("  building", Paint::Faint));
+            }
         }
         let widest = row
             .deployments

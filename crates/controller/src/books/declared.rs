@@ -193,6 +193,10 @@ impl Declarations {
                 node_options,
             } => {
                 let declared = self.applications.entry(application.clone()).or_default();
+                let is_it = declared.config == *config && declared.node_options == *node_options;
+                if is_it && declared.built.is_some() {
+                    return false;
+                }
                 let restored = Declared {
                     application: application.clone(),
                     config: config.clone(),

@@ -130,10 +130,10 @@ impl Builds {
         self.running.insert(listed.replica_id.clone(), process);
     }
 
-    /// A build has said its result.
+    /// A build has said its result. It says it again until it is taken.
     pub(super) fn said(&mut self, build: u64, now: Duration) {
         for process in self.running.values_mut() {
-            if process.build == build && !process.said {
+            if process.build == build {
                 process.said = true;
                 process.ends_at = now + END_WITHIN;
             }
@@ -263,6 +263,7 @@ fn command(declared: &Declared, stores: bool, id: &str, out: &Outbox) -> Spawn {
         "environment": place.environment,
         "rebuild": declared.rebuild,
         "stores": stores,
+        "limit_s": BUILD_TIMEOUT.as_secs(),
         "controller": out.options.run_directory.join("controller.sock"),
         "blobs": out.options.blob_directory,
     });

@@ -18,7 +18,7 @@ use prost::Message as _;
 
 use super::{
     CoreOptions,
-    clip::{IN_LOG, clip},
+    clip::{IN_LOG, clip, one_line},
     command::{Command, Level},
     event::CallId,
 };
@@ -234,7 +234,7 @@ impl Outbox {
             application: what.application.to_owned(),
             deployment: what.deployment.to_owned(),
             replica_id: what.replica_id.to_owned(),
-            message: clip(message, IN_LOG).into_owned(),
+            message: one_line(message, what.application),
         });
     }
 

@@ -443,3 +443,37 @@ fn a_build_that_ends_while_its_result_is_being_saved_has_not_failed() {
         assert_eq!(world.stored.root, world.core.books.desired.root());
     }
 }
+
+#[test]
+fn a_result_that_could_not_be_kept_is_said_again_and_one_that_was_changes_nothing() {
+    let mut world = World::new(1);
+    world.apply(apply(vec![config("a", 1)]));
+    world.run();
+    let build = world.building()[0];
+    world.fail_saves = true;
+    // As long as its process offers the result, that is not ended.
+    for _ in 0..40 {
+        let call = world.built(done(build, simple("v1", 1)));
+        world.run_for(Duration::from_millis(500));
+        assert_eq!(world.error(call).0, "internal");
+    }
+    assert_eq!(world.deploy_state("a").1, "building");
+    assert_eq!(world.building(), [build]);
+    world.fail_saves = false;
+    world.run_for(Duration::from_secs(2));
+    world.built(done(build, simple("v1", 1)));
+    world.run();
+    assert_eq!(world.deploy_state("a").1, "done");
+    // The answer was lost with a controller: the next one is told the same.
+    world.restart_controller(2);
+    world.start();
+    world.run();
+    let call = world.built(done(build, simple("v1", 1)));
+    world.run();
+    assert!(matches!(
+        world.reply(call),
+        Some(api_response::Body::Done(_))
+    ));
+    assert_eq!(world.history("a").len(), 1);
+    assert_eq!(world.running("v1").len(), 1);
+}

@@ -331,6 +331,10 @@ fn a_rollback_brings_back_what_was_declared_and_so_does_one_of_a_deleted_applica
     let declared = |world: &World| world.status("a").config;
     let (first, second) = (config("a", 1).config, config("a", 2).config);
     assert_eq!(declared(&world), second);
+    let call = world.rollback("a", "r2");
+    world.run();
+    assert_eq!(world.notes(call), ["d keeps its replicas"]);
+    assert_eq!(world.history("a").len(), 2, "it is there already");
     world.rollback("a", "r1");
     world.run();
     assert_eq!(declared(&world), first);
