@@ -27,7 +27,7 @@ pub use event::{Event, Serving};
 pub use handle::{Handle, build};
 pub use metrics::Metrics;
 pub use pool::{Next, Pool};
-pub use request::{BadAnswer, Body, Message, Payload, Request, Room, Value};
+pub use request::{BadAnswer, Body, Message, Payload, Pieces, Request, Room, Value};
 pub use service::{Ended, Service};
 pub use stacks::Stacks;
 pub use turn::{Wake, Work};

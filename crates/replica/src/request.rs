@@ -31,6 +31,7 @@ mod cancellation;
 mod checked;
 mod end;
 mod messages;
+mod pieces;
 mod slots;
 mod values;
 
@@ -39,6 +40,7 @@ pub(crate) use body::Taken;
 pub use body::{Body, Value};
 pub use checked::BadAnswer;
 pub use messages::Message;
+pub use pieces::Pieces;
 pub(crate) use slots::Slots;
 pub use values::Payload;
 

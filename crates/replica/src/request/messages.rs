@@ -11,12 +11,10 @@ use eagleray_wire::Flags;
 
 use super::{
     BODY_WINDOW, BadAnswer, Request, Room, Runs, State, answer::SWITCHING_PROTOCOLS,
-    checked::check_fields,
+    checked::check_fields, pieces::Pieces,
 };
 use crate::event::Event;
 
-/// Messages that are shorter are copied, so that they do not keep the buffer that they were read into.
-const COPY_BELOW: usize = 4096;
 /// Credit is given in pieces of at least this size; what is not given yet is always less than the window.
 const CREDIT_STEP: u32 = BODY_WINDOW / 4;
 
@@ -29,7 +27,7 @@ const BROKEN_OFF: u16 = 1006;
 pub enum Message {
     /// UTF-8, as the proxy has checked.
     Text(Bytes),
-    Binary(Bytes),
+    Binary(Pieces),
     /// The client has closed it, or is gone (1006). Said again and again.
     Closed {
         code: u16,
@@ -43,7 +41,7 @@ pub enum Message {
 pub(super) struct Incoming {
     complete: VecDeque<Complete>,
     /// What has come of the message after them.
-    begun: BytesMut,
+    begun: Pieces,
     /// What of it costs credit that was not given back.
     owed: u32,
     /// Credit of messages that were read, not given back yet.
@@ -54,7 +52,7 @@ pub(super) struct Incoming {
 
 #[derive(Debug)]
 struct Complete {
-    data: Bytes,
+    data: Pieces,
     is_text: bool,
     owed: u32,
 }
@@ -66,22 +64,12 @@ impl Incoming {
             return;
         }
         self.owed += flags.cost(data.len()) as u32;
-        let is_complete = flags.contains(Flags::END_OF_MESSAGE);
-        if !is_complete || !self.begun.is_empty() {
-            self.begun.extend_from_slice(data);
-        }
-        if !is_complete {
+        self.begun.push(data);
+        if !flags.contains(Flags::END_OF_MESSAGE) {
             return;
         }
-        let data = if !self.begun.is_empty() {
-            std::mem::take(&mut self.begun).freeze()
-        } else if data.len() < COPY_BELOW {
-            Bytes::copy_from_slice(data)
-        } else {
-            data.clone()
-        };
         self.complete.push_back(Complete {
-            data,
+            data: std::mem::take(&mut self.begun),
             is_text: flags.contains(Flags::TEXT),
             owed: std::mem::take(&mut self.owed),
         });
@@ -138,7 +126,7 @@ impl Request {
                 self.give_credit(&mut state, credit);
             }
             return if is_text {
-                Message::Text(data)
+                Message::Text(data.join())
             } else {
                 Message::Binary(data)
             };

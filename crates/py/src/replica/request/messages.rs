@@ -50,7 +50,11 @@ impl Request {
             }
             Message::Binary(data) => {
                 message.set_item(kind, received)?;
-                message.set_item(intern!(py, "bytes"), PyBytes::new(py, &data))?;
+                let bytes = PyBytes::new_with(py, data.len(), |room| {
+                    data.copy_to(room);
+                    Ok(())
+                })?;
+                message.set_item(intern!(py, "bytes"), bytes)?;
             }
             Message::Closed { code, reason } => {
                 message.set_item(kind, intern!(py, "websocket.disconnect"))?;
