@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility fastapi-suite fastapi-generated fuzz lock clean
+.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility reference fastapi-suite fastapi-generated fuzz lock clean
 
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
@@ -19,6 +19,7 @@ make weights      install the weights that examples use (80 MB; `make test` and 
 make chaos        kill processes at random under load, for CHAOS_SECONDS (60)
 make reliability  write docs/reliability.md from what the last `make test` and `make chaos` counted
 make compatibility  write docs/compatibility.md from the contract's rows and the tests' markers
+make reference      write the pages of docs/reference that are made of tables
 make fastapi-suite  run FastAPI's own tests on compiled routes and beside it as ASGI, and compare (fetches them)
 make fastapi-generated  send GENERATED_REQUESTS (20000) generated requests to generated FastAPI applications both ways
 make fuzz         fuzz the codec under a coverage-guided fuzzer, for FUZZ_SECONDS (60)
@@ -69,6 +70,9 @@ reliability:
 
 compatibility:
 	@$(PYTHON) scripts/compatibility.py
+
+reference:
+	@$(PYTHON) scripts/reference.py
 
 fastapi-suite: setup
 	@$(VENV_PYTHON) scripts/fastapi_suite.py

@@ -16,6 +16,7 @@ CHECKS = (
     ("mypy", (PYTHON, "-m", "mypy", "--no-error-summary")),
     ("stubs of eagleray._core", (PYTHON, "-m", "mypy.stubtest", "--concise", "eagleray._core")),
     ("page of compatibility", (PYTHON, "scripts/compatibility.py", "--check")),
+    ("pages of reference", (PYTHON, "scripts/reference.py", "--check")),
     ("tree and documents", (PYTHON, "scripts/check_tree.py")),
     ("arrows and circles", (PYTHON, "scripts/check_arrows.py")),
 )

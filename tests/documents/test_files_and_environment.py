@@ -1,13 +1,17 @@
-"""`docs/files-and-environment.md` lists what there is: no more, and no less."""
+"""The pages of files and of environment variables list what there is: no more, and no less."""
 
 import json
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 from eagleray import _core
 from machine import ROOT, Machine, eventually, request
 
 PAGE = (ROOT / "docs" / "files-and-environment.md").read_text()
+REFERENCE = ROOT / "docs" / "reference"
 #: The first column of a table.
 ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 #: A name as a string in the source; those of Eagleray's own tests are for contributors.
@@ -24,9 +28,16 @@ def sources() -> list[Path]:
     return [*ROOT.glob("crates/*/src/**/*.rs"), *ROOT.glob("python/eagleray/**/*.py")]
 
 
+def test_the_pages_are_what_their_tables_make() -> None:
+    made = subprocess.run(
+        [sys.executable, "scripts/reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stdout
+
+
 def test_every_variable_that_the_code_names_is_on_the_page() -> None:
-    told = set(ROW.findall(section("Environment variables you can set")))
-    told |= set(ROW.findall(section("Variables that Eagleray sets for its own processes")))
+    table = tomllib.loads((REFERENCE / "environment-variables.toml").read_text())
+    told = {one["name"] for kind in ("variable", "own") for one in table[kind]}
     texts = [path.read_text() for path in sources()]
     named = {name for text in texts for pattern in (VARIABLE, READ) for name in pattern.findall(text)}
     named = {name for name in named if not name.startswith(("EAGLERAY_TEST_", "EAGLERAY_WRITE_"))}
@@ -53,6 +64,9 @@ def declare(machine: Machine, import_path: str) -> None:
 
 
 def test_every_file_that_a_node_writes_is_on_the_page(machine: Machine) -> None:
+    logs = tomllib.loads((REFERENCE / "log-files.toml").read_text())["file"]
+    # In the run directory `logs` is a link, in the state directory it has these.
+    rows = [*ROW.findall(section("Files")), *(f"logs/{one['name']}" for one in logs)]
     patterns = {
         row: re.compile(
             re.escape(row)
@@ -64,7 +78,7 @@ def test_every_file_that_a_node_writes_is_on_the_page(machine: Machine) -> None:
             .replace("FILE", r"[\w.]+")
             .replace("N", r"\d+")
         )
-        for row in ROW.findall(section("Files"))
+        for row in rows
     }
     # Two files to set aside, and a failure by which the logs of a script stay.
     machine.environment |= {"EAGLERAY_ROTATION_MAX_BYTES": "65536"}
