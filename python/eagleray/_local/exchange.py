@@ -209,6 +209,9 @@ class Request:
     def move_to_loop(self) -> None:
         """Its thread gave the rest to the loop."""
 
+    def note_failure(self, name: str) -> None:
+        """Nothing is counted in local testing mode."""
+
     def done(self) -> None:
         """Nothing more will come."""
         self.finished = True
@@ -266,9 +269,6 @@ class CallRequest(Request):
     def regions(self) -> list[Any]:
         """As the native request's: nothing comes beside a body."""
         return []
-
-    def note_failure(self, name: str) -> None:
-        """Nothing is counted in local testing mode."""
 
     def respond_value(self, data: bytes, error: bool = False) -> None:
         """The whole answer, or the exception after some items."""
