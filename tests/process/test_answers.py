@@ -196,6 +196,7 @@ local = serve.run(Decorated.bind(), name="local", local_testing_mode=True)""",
 
 
 @pytest.mark.contract("4.4/root_path", "1.5/delete", "1.5/run")
+@pytest.mark.contract("10.2/prefix", "10.2/healthz")
 def test_applications_are_found_by_their_longest_route_prefix(machine: Machine) -> None:
     script = machine.serve(
         """

@@ -98,6 +98,7 @@ def test_what_is_not_fine_is_explained_and_is_the_exit_status(machine: Machine) 
 
 
 @pytest.mark.contract("G/27")
+@pytest.mark.contract("6/status-unknown", better="each is a status of its own, with the next step")
 def test_no_node_no_application_no_answer_and_a_wrong_token_are_told_apart(machine: Machine) -> None:
     none = machine.cli("status")
     assert none.returncode == 3
@@ -124,7 +125,7 @@ def test_no_node_no_application_no_answer_and_a_wrong_token_are_told_apart(machi
     assert "begins with http://" in scheme.stderr
 
 
-@pytest.mark.contract("6/address")
+@pytest.mark.contract("6/address", "10.1/address")
 def test_an_address_and_a_token_are_found_by_our_names_and_by_ray_s(machine: Machine) -> None:
     machine.start_resident()
     address, token = control(machine)

@@ -122,6 +122,7 @@ def test_unchanged_code_keeps_its_replicas_and_changed_code_rolls(declaring: Dec
     assert declaring.answer()["helper"] == "two"
 
 
+@pytest.mark.contract("8/build-failed")
 def test_a_broken_module_leaves_what_runs_and_says_what_is_wrong(declaring: Declaring) -> None:
     declaring.deployed({})
     before = declaring.answer()["pid"]
@@ -254,6 +255,10 @@ def builds(machine: Machine) -> list[str]:
     return re.findall(r"application 'default' (is built|is as it was), in", machine.logs("controller.log"))
 
 
+@pytest.mark.contract(
+    "8/build-again",
+    better="nothing is imported where nothing has changed that was read; `--rebuild` forces it",
+)
 def test_what_is_as_it_was_is_not_imported_again(declaring: Declaring) -> None:
     marks = declaring.machine.work / "marks"
     declaring.machine.write("shop.py", f"open({str(marks)!r}, 'a').write('x')\n{textwrap.dedent(SHOP)}")

@@ -137,6 +137,7 @@ def follower(machine: Machine) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("encoding", ["TEXT", "JSON"])
+@pytest.mark.contract("10.3/traceparent")
 def test_requests_are_found_by_application_and_deployment(machine: Machine, encoding: str) -> None:
     machine.environment["EAGLERAY_SERVE_LOG_ENCODING"] = encoding
     script = machine.serve(SPEAKS)

@@ -164,6 +164,7 @@ def test_a_replica_that_drops_its_privileges_is_reached_as_before(machine: Machi
     assert script.get("/").text == "65534"
 
 
+@pytest.mark.contract("8/proxy", better="it is UNHEALTHY with what to do, and is not ended: it may go on")
 def test_a_proxy_that_stands_still_shows_in_the_status(machine: Machine) -> None:
     machine.start_resident()
     script = machine.serve(APP)

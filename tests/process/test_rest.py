@@ -48,6 +48,7 @@ def shop(machine: Machine) -> Control:
     return Control(machine, owner=script.pid)
 
 
+@pytest.mark.contract("7/access", better="a token always")
 def test_nobody_is_let_in_without_the_token(control: Control) -> None:
     def status(**headers: str) -> int:
         return request("GET", control.address + "/api/v1/status", headers=headers).status
@@ -179,6 +180,7 @@ def test_the_network_is_refused(machine: Machine) -> None:
     ],
     ids=range(16),
 )
+@pytest.mark.contract("7/malformed", better="malformed JSON is 400 too")
 def test_what_is_no_config_is_400_and_changes_nothing(control: Control, path: str, body: bytes) -> None:
     answer = control.ask("POST" if "/v1/" in path else "PUT", path, body)
     assert answer.status == 400, answer.text
@@ -261,6 +263,7 @@ def test_status_has_all_that_there_is(machine: Machine, shop: Control) -> None:
 
 
 @pytest.mark.contract("7/details")
+@pytest.mark.contract("7/filter")
 def test_details_are_those_of_ray_serve(shop: Control) -> None:
     details = shop.get("/api/serve/applications/").json()
     assert set(details) <= {

@@ -77,6 +77,7 @@ def test_a_put_declares_everything(machine: Machine, control: Control) -> None:
     eventually(lambda: not machine.replicas(), "no replica is left")
 
 
+@pytest.mark.contract("7/operator")
 def test_the_two_calls_of_rays_operator(machine: Machine, control: Control) -> None:
     """What its client for Kubernetes sends and reads. Ready: at least one application, and all of them RUNNING."""
     headers = {"x-ray-authorization": f"Bearer {control.token}", "Content-Type": "application/json"}
@@ -109,6 +110,7 @@ def test_what_cannot_be_imported_is_said_and_the_old_serves_on(machine: Machine,
     assert request("GET", machine.address(name="default") + "/shop").text == "hello"
 
 
+@pytest.mark.contract("7/secrets", better="masked for everybody")
 def test_what_a_node_has_printed_is_not_deployed_without_its_secrets(machine: Machine, control: Control) -> None:
     put(control, shop())
     is_up(control, machine)

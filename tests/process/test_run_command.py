@@ -120,6 +120,7 @@ def test_a_builder_gets_the_arguments(machine: Machine, arguments: list[str], an
         ([], 2, "MODULE:NAME"),
     ],
 )
+@pytest.mark.contract("6/usage")
 def test_what_is_wrong_is_said_in_words(machine: Machine, arguments: list[str], status: int, words: str) -> None:
     machine.write("builders.py", BUILDERS)
     machine.write("broken_import.py", "import json\nimport nowhere_at_all\n")

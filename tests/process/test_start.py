@@ -55,6 +55,7 @@ def test_a_resident_node_is_joined_by_scripts_and_outlives_them(machine: Machine
     eventually(lambda: not machine.left(), f"nothing runs after stop: {machine.left()}")
 
 
+@pytest.mark.contract("6/start", better="it says where to ask, and what to do next")
 def test_start_says_where_to_ask_and_what_to_do_next(machine: Machine) -> None:
     up = machine.cli("start", "--http-port", "0", "--name", "blue")
     assert up.returncode == 0, up.stderr

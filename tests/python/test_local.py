@@ -142,6 +142,7 @@ def test_the_same_application_twice_is_one_deployment() -> None:
     assert handle.names.remote().result() == ["Child", "Child"]
 
 
+@pytest.mark.contract("10.1/local-testing", better="its name is `EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE`")
 @pytest.mark.contract("1.5/local-run")
 def test_the_environment_makes_every_run_local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EAGLERAY_SERVE_FORCE_LOCAL_TESTING_MODE", "1")

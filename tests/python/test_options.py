@@ -12,7 +12,14 @@ from eagleray.serve._limits import LIMITS
 from eagleray.serve.config import BackpressureConfig, HTTPOptions
 from eagleray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
 from eagleray.serve.handle import DeploymentHandle
-from eagleray.serve.schema import ApplicationStatus, LoggingConfig
+from eagleray.serve.schema import (
+    ApplicationStatus,
+    DeploymentStatus,
+    DeploymentStatusTrigger,
+    LoggingConfig,
+    ProxyStatus,
+    ReplicaState,
+)
 
 
 class Target:
@@ -255,6 +262,7 @@ def test_the_page_of_limits_has_what_python_checks() -> None:
         assert tuple(map(float, numbers)) == LIMITS[key][:3], key
 
 
+@pytest.mark.contract("10.1/http-host", better="`EAGLERAY_SERVE_DEFAULT_HTTP_HOST`, and one for the port")
 @pytest.mark.contract("G/23")
 def test_http_defaults_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EAGLERAY_SERVE_DEFAULT_HTTP_PORT", raising=False)
@@ -286,8 +294,22 @@ def test_exceptions_survive_pickling() -> None:
         assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
+@pytest.mark.contract("8/words")
 def test_status_words_are_strings() -> None:
     assert ApplicationStatus("RUNNING") == "RUNNING"
+    words = {
+        ApplicationStatus: "NOT_STARTED DEPLOYING DEPLOY_FAILED RUNNING UNHEALTHY DELETING",
+        DeploymentStatus: "UPDATING HEALTHY UNHEALTHY DEPLOY_FAILED UPSCALING DOWNSCALING",
+        DeploymentStatusTrigger: (
+            "UNSPECIFIED CONFIG_UPDATE_STARTED CONFIG_UPDATE_COMPLETED UPSCALE_COMPLETED DOWNSCALE_COMPLETED "
+            "AUTOSCALING REPLICA_STARTUP_FAILED DEPLOYMENT_ACTOR_FAILED HEALTH_CHECK_FAILED INTERNAL_ERROR DELETING"
+        ),
+        ReplicaState: "STARTING UPDATING RECOVERING RUNNING STOPPING STOPPED PENDING_MIGRATION",
+        ProxyStatus: "STARTING HEALTHY UNHEALTHY DRAINING DRAINED",
+    }
+    for kind, expected in words.items():
+        assert {one.value for one in kind} == set(expected.split())
+        assert all(one.name == one.value and isinstance(one, str) for one in kind)
 
 
 @pytest.mark.contract("3.1/options", "3.1/attributes")

@@ -159,6 +159,7 @@ const fn transition(from: Status, input: StatusInput) -> Option<(Status, Trigger
 mod tests {
     use super::*;
 
+    // contract: 8/deployment
     #[test]
     fn statuses_follow_the_published_table() {
         use {Status as S, StatusInput as I, Trigger as T};

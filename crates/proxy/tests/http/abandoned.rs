@@ -29,6 +29,7 @@ fn begun(connection: &mut Connection) -> Frame {
     request
 }
 
+// contract: 10.3/disconnect
 #[test]
 fn a_request_that_asks_for_it_outlives_its_client() {
     let replica = Replica::start("a", 10);

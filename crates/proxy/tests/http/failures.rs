@@ -16,6 +16,7 @@ fn with_timeout(seconds: &str) -> String {
     format!("GET / HTTP/1.1\r\nhost: test\r\nx-request-timeout-seconds: {seconds}\r\n\r\n")
 }
 
+// contract: 10.2/404
 #[test]
 fn a_path_without_an_application_is_404_and_says_where_to_look() {
     let replica = Replica::start("a", 10);
@@ -31,6 +32,7 @@ fn a_path_without_an_application_is_404_and_says_where_to_look() {
     assert!(response.header("x-request-id").is_some());
 }
 
+// contract: 10.2/499
 #[test]
 fn a_client_that_leaves_cancels_its_request() {
     let replica = Replica::start("a", 10);
@@ -124,6 +126,7 @@ fn a_started_get_is_repeated_elsewhere() {
     assert_eq!(client.response().text(), "again");
 }
 
+// contract: 10.2/broken-off
 #[test]
 fn an_answer_that_breaks_off_cuts_the_connection() {
     let replica = Replica::start("a", 10);
@@ -145,6 +148,7 @@ fn an_answer_that_breaks_off_cuts_the_connection() {
     assert_eq!(client.chunk(), None);
 }
 
+// contract: 10.2/500
 #[test]
 fn user_code_that_fails_is_one_500_without_its_words() {
     let replica = Replica::start("a", 10);
@@ -179,6 +183,8 @@ fn a_header_that_would_split_the_response_is_one_500() {
     assert_eq!((response.status, response.header("x-evil")), (500, None));
 }
 
+// contract: 10.2/408
+// contract: 10.3/timeout
 #[test]
 fn a_request_past_its_time_limit_is_408() {
     let replica = Replica::start("a", 10);
@@ -222,6 +228,7 @@ fn a_time_limit_covers_a_body_that_does_not_come() {
     assert_eq!(client.response().status, 408);
 }
 
+// contract: 10.2/queue
 #[test]
 fn a_full_queue_is_answered_as_the_deployment_says() {
     let replica = Replica::start("a", 1);
@@ -246,6 +253,7 @@ fn a_full_queue_is_answered_as_the_deployment_says() {
     assert_eq!(first.response().status, 200);
 }
 
+// contract: 10.2/unavailable
 #[test]
 fn a_failed_deployment_says_why() {
     let mut deployment = target("D", &[]);
@@ -392,6 +400,7 @@ fn a_request_in_progress_is_no_idle_connection() {
     assert_eq!(busy.response().status, 200);
 }
 
+// contract: 10.2/drain
 #[test]
 fn drain_finishes_requests_already_taken_and_then_ends() {
     let replica = Replica::start("a", 10);
@@ -425,6 +434,7 @@ fn requests_wait_for_the_first_replica() {
     assert_eq!(client.response().status, 200);
 }
 
+// contract: 10.2/unlogged
 #[test]
 fn every_request_leaves_one_line_in_the_access_log() {
     let folder = tempfile::tempdir().unwrap();

@@ -211,6 +211,7 @@ fn both_bodies_stream_at_the_same_time() {
     assert_eq!(client.chunk().unwrap(), b"");
 }
 
+// contract: 10.3/request-id
 #[test]
 fn the_request_id_is_the_clients_or_a_fresh_one() {
     let replica = Replica::start("a", 10);
@@ -266,6 +267,7 @@ fn headers_that_end_at_the_proxy_do_not_reach_user_code() {
     assert_eq!(head.version, 11);
 }
 
+// contract: 10.2/routes
 #[test]
 fn applications_are_told_apart_by_prefix() {
     let (one, two) = (echo("one"), echo("two"));

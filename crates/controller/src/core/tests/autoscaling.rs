@@ -91,6 +91,7 @@ fn the_guides_example_follows_a_load_as_it_says() {
     world.assert_at_rest();
 }
 
+// contract: 8/autoscaling
 #[test]
 fn while_it_scales_the_application_runs_and_the_words_say_why() {
     let mut world = scaling(r#"{"max_replicas": 3, "upscale_delay_s": 0}"#);

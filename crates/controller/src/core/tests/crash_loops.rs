@@ -86,6 +86,7 @@ fn a_crash_loop_after_ready_is_slowed_down() {
     world.assert_at_rest();
 }
 
+// contract: 8/recovers
 #[test]
 fn a_version_that_served_and_cannot_start_any_more_is_a_crash_loop_and_comes_back_by_itself() {
     let mut world = World::new(1);

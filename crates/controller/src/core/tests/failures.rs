@@ -162,6 +162,7 @@ fn one_application_that_fails_leaves_the_others_alone() {
     assert!(world.take_words().iter().all(|word| word != "spawn b/d"));
 }
 
+// contract: 8/slow-start
 #[test]
 fn a_slow_start_says_so() {
     let mut world = World::new(1);

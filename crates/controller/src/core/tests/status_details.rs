@@ -25,6 +25,7 @@ fn a_replica_says_since_when_it_runs_and_where_after_a_restart_of_the_controller
     assert!((after.started_at_s - before.started_at_s).abs() < 0.001);
 }
 
+// contract: 8/dead-replicas
 #[test]
 fn the_last_ten_dead_replicas_of_a_deployment_say_how_they_ended() {
     let mut world = World::new(1);
