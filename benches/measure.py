@@ -98,10 +98,11 @@ def wait_until(answers, tops, log):
 
 def ask(port, path, row):
     """Status and body of one request; None while nothing listens."""
-    method, below, body = request(row)
+    asked = request(row)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request(method, path + below, body, {"content-type": "application/json"})
+        headers = dict(line.split(": ") for line in asked.headers)
+        connection.request(asked.method, path + asked.path, asked.body, headers)
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):
@@ -116,9 +117,11 @@ def tail(log):
 
 def load(server, row, connections, *, seconds=None, requests=None, tally=False):
     """Runs the load generator once. Returns its report, with what servers, generator and others used meanwhile."""
-    method, below, body = request(row)
-    command = [LOAD, f"127.0.0.1:{server.port}", "--connections", connections, "--method", method, "--body", body]
-    command += ["--path", server.path + below, "--header", "content-type: application/json"]
+    asked = request(row)
+    command = [LOAD, f"127.0.0.1:{server.port}", "--connections", connections, "--method", asked.method]
+    command += ["--body", asked.body, "--path", server.path + asked.path]
+    for line in asked.headers:
+        command += ["--header", line]
     command += ["--requests", requests] if requests else ["--seconds", seconds]
     if tally:
         command.append("--tally")
@@ -200,8 +203,8 @@ def measure_handles():
 
 
 def measure_asgi_alone():
-    """CPU microseconds a call of the FastAPI rows' application with nothing around it, by row."""
-    return script("asgi_alone")
+    """CPU microseconds a call of the FastAPI rows' application with nothing around it, by row; what compiling costs."""
+    return script("asgi_alone") | {"compiled": script("compiled_alone")}
 
 
 def measure_bodies():

@@ -38,6 +38,7 @@ class Row:
     method: str = "POST"
     path: str = ""
     body: str = "{}"
+    headers: tuple = ("content-type: application/json",)
 
 
 # What one request of a streaming row brings.
@@ -45,6 +46,7 @@ CHUNKS_PER_RESPONSE = 100
 # What `target_latency_ms` is in the batched iris row: several times a lone prediction, and less than a user notices.
 IRIS_TARGET_MS = 50
 _OPENED = ("opened",)
+_KEY = ("authorization: token",)
 ROWS = {
     row.name: row
     for row in (
@@ -55,6 +57,15 @@ ROWS = {
         # A FastAPI application as the ingress: a GET of a dict, a POST of a model that is answered with a model.
         Row("fastapi_get", application="routes", method="GET", path="dict", body=""),
         Row("fastapi_post", application="routes", path="model", body=ORDER_BODY),
+        # A dependency with `yield`, a security header and a response model; the same below CORS middleware.
+        Row(
+            *("fastapi_user", 64, _OPENED, "routes", "GET", "user", ""),
+            headers=_KEY,
+        ),
+        Row(
+            *("fastapi_cors", 64, _OPENED, "routes_cors", "GET", "user", ""),
+            headers=(*_KEY, "origin: http://here"),
+        ),
         # An ingress that calls A, then B.
         Row("composition", modes=_OPENED),
         # A model that sleeps 10 ms a call, whatever the batch: 32 at a time.
@@ -66,7 +77,9 @@ ROWS = {
     )
 }
 PLAIN_ROWS = ("noop_async", "noop_sync", "two_replicas", "iris")
-FASTAPI_ROWS = ("fastapi_get", "fastapi_post")
+FASTAPI_ROWS = ("fastapi_get", "fastapi_post", "fastapi_user", "fastapi_cors")
+# By application, for servers that are told a module.
+MODULES = {"routes": "routes_app", "routes_cors": "routes_cors_app"}
 STREAM_ROWS = ("stream_8", "stream_16")
 
 
@@ -75,9 +88,8 @@ def application(row):
 
 
 def request(row):
-    """Method, path below the system's own, and body of a request of this row, which may be one without a cell."""
-    found = ROWS.get(row, Row(row))
-    return found.method, found.path, found.body
+    """A request of this row, which may be one without a cell."""
+    return ROWS.get(row, Row(row))
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ class FastApi(System):
         return None if venv_python("fastapi").exists() else "not installed: make bench-setup"
 
     def command(self, row, mode, port, scratch):
-        module = "routes_app" if row in FASTAPI_ROWS else "fastapi_app"
+        module = MODULES.get(application(row), "fastapi_app")
         arguments = [
             *(venv_python("fastapi"), "-m", "uvicorn", f"{module}:app", "--app-dir", APPS),
             *("--host", "127.0.0.1", "--port", port, "--loop", "uvloop", "--http", "httptools"),
@@ -163,7 +175,7 @@ class Granian(System):
         return None if venv_python("fastapi").exists() else "not installed: make bench-setup"
 
     def command(self, row, mode, port, scratch):
-        module = "routes_app" if row in FASTAPI_ROWS else "fastapi_app"
+        module = MODULES.get(application(row), "fastapi_app")
         arguments = [
             *(venv_python("fastapi").parent / "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", port),
             *("--workers", "1", "--loop", "uvloop", "--no-access-log", "--log-level", "warning", f"{module}:app"),

@@ -1,6 +1,7 @@
 """Composition, batching and streaming under test: what `eagleray_app.py` serves beside the plain rows."""
 
 import asyncio
+import importlib
 import os
 import time
 
@@ -74,8 +75,8 @@ class Stream:
         return StreamingResponse(self.chunks(), media_type="text/plain")
 
 
-def routes():
-    from routes_app import app
+def routes(module):
+    app = importlib.import_module(module).app
 
     @serve.ingress(app)
     class Routes:
@@ -95,5 +96,6 @@ def applications(options):
         "batch": lambda: bind(Batch),
         "iris_batched": lambda: bind(IrisBatched),
         "stream": lambda: bind(Stream),
-        "routes": lambda: bind(routes()),
+        "routes": lambda: bind(routes("routes_app")),
+        "routes_cors": lambda: bind(routes("routes_cors_app")),
     }

@@ -127,3 +127,42 @@ def test_middleware_that_is_built_anew_after_the_start_is_called():
     app.middleware_stack = app.build_middleware_stack()
     assert compiled.find(scope) is None
     assert compiled.why_not(scope) == "changed after the start"
+
+
+def test_a_path_gets_to_the_route_that_the_router_would_take():
+    from eagleray._user_code.compiled import serve
+
+    app = FastAPI()
+
+    async def get():
+        return {}
+
+    paths = ("/a/{x}", "/{y}/b", "/a.c/{x}", "/a{z}", "/a/{x}/b", "/files/{rest:path}", "/a", "/{y}", "//{x}")
+    for path in paths:
+        app.get(path)(get)
+    app.middleware_stack = app.build_middleware_stack()
+    compiled = serve.compile_routes(app)
+    assert len(compiled.plans) == len(paths)
+    asked = (
+        "/a/1",
+        "/x/b",
+        "/a/b",
+        "/a.c/1",
+        "/axc/1",
+        "/az",
+        "/a/1/b",
+        "/files/",
+        "/files/a/b",
+        "/a",
+        "/q",
+        "//1",
+        "/",
+        "",
+    )
+    for path in asked:
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": ""}
+        full = next((route for route in app.routes if route.matches(dict(scope))[0].value == 2), None)
+        found = compiled.find(scope)
+        assert (None if found is None else found[0].original) is (
+            full if full in app.routes[-len(paths) :] else None
+        ), path

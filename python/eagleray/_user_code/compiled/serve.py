@@ -15,6 +15,11 @@ from eagleray._user_code.compiled.table import Table
 
 same_items = _core.same_items
 
+Report = tuple[int, int, str, list[tuple[str, str]]]
+"""How many routes are compiled and how many are not, why none is, and the first of the others with why not."""
+# Of others in a report, and characters of a path.
+MOST, LONGEST = 50, 200
+
 
 def compile_routes(app: Any) -> Compiled:
     """What can be compiled of a FastAPI application that has started."""
@@ -41,7 +46,10 @@ class Compiled:
         self._layers = layers[:-1] if layers else []
         self._telemetry_is_off = framework.telemetry_check(app)
         # One that is put in the place of another leaves the number of routes as it was, so each is looked at.
-        self._watched = [(one, one.routes, tuple(one.routes), _version(one)) for one in framework.watched(app.router)]
+        self._watched = [
+            (one, one.routes, tuple(one.routes), getattr(one, "_routes_version", None))
+            for one in framework.watched(app.router)
+        ]
 
     @property
     def plans(self) -> list[Plan]:
@@ -63,12 +71,20 @@ class Compiled:
             text += f" and {len(compiled) - 20} more"
         return f"{text}; called as ASGI: {', '.join(others[:20])}" if others else text
 
+    def report(self) -> Report:
+        """The same for the status, where it is short."""
+        if self._table is None:
+            return 0, 0, self.reason, []
+        others = [(one.path[:LONGEST], one.reason) for one in self._table.entries if one is not None and one.reason]
+        return len(self.plans), len(others), "", others[:MOST]
+
     def find(self, scope: dict[str, Any]) -> tuple[Plan, dict[str, Any]] | None:
         """The plan for a request and its path parameters; None: the application is to be called as ASGI."""
         if self._table is None or not self.is_current():
             return None
         try:
-            plan, values = self._table.find(scope["method"], self._path(scope))
+            path = self._path(scope) if scope.get("root_path") else scope["path"]
+            plan, values = self._table.find(scope["method"], path)
         except Exception:
             return None  # a converter of the user's raised: it does so again where FastAPI expects it
         return None if plan is None or plan.overridden() else (plan, values)
@@ -106,7 +122,9 @@ class Compiled:
         if app.middleware_stack is not self._stack:
             return False
         for router, routes, known, version in self._watched:
-            if router.routes is not routes or not same_items(routes, known) or _version(router) != version:
+            if router.routes is not routes or not same_items(routes, known):
+                return False
+            if getattr(router, "_routes_version", None) != version:
                 return False
         return True
 
@@ -256,10 +274,6 @@ async def _made_and_left(run: Run) -> Any:
                 finally:
                     failure = None  # as in `_answer`
     return response
-
-
-def _version(router: Any) -> Any:
-    return getattr(router, "_routes_version", None)
 
 
 async def _made(run: Run) -> Any:

@@ -1,6 +1,7 @@
 """Which route takes a request: the first that matches path and method, as Starlette's router finds it.
 
-Paths without parameters, which are most, are looked up; only the routes with parameters are tried one after the other.
+Paths without parameters, which are most, are looked up; only the routes with parameters are tried one after the other,
+and of these only those that have the first segment of the path, or a parameter in its place.
 The routes of included routers stand where their router stands, since the first full match wins at every depth. A path
 that several routes match only in part, and one that none matches, is for the router itself to answer. So is a path that
 gets to a route of another kind than those known here: what that would do with it is not known.
@@ -8,6 +9,7 @@ gets to a route of another kind than those known here: what that would do with i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,11 +24,12 @@ _ANY: frozenset[str] = frozenset()
 class Entry:
     """A route, in the order of the router."""
 
-    __slots__ = ("convert", "match", "methods", "path", "plan", "reason")
+    __slots__ = ("convert", "first", "match", "methods", "path", "plan", "reason")
 
     def __init__(self, route: Any, methods: Any, plan: Plan | None, reason: str) -> None:
         self.path: str = route.path
         self.match = route.path_regex.match
+        self.first = _first_segment(route)
         # Empty: all.
         self.methods = frozenset(methods or ())
         self.convert = {name: convertor.convert for name, convertor in route.param_convertors.items()}
@@ -51,6 +54,7 @@ class Table:
         self._static: dict[tuple[str, str], Entry | None] = {}
         self._dynamic: list[Entry | None] = []
         self._arrange()
+        self._by_segment, self._others = self._sort()
 
     def _add(self, app: Any, route: Any, context: Any, inclusion: Any, probed: bool) -> None:
         kind = type(route)
@@ -93,6 +97,16 @@ class Table:
                 # Seldom: tried in its place.
                 self._dynamic.append(entry)
 
+    def _sort(self) -> tuple[dict[str, list[Entry | None]], list[Entry | None]]:
+        """What is tried, by the first segment of a path, and for all other paths."""
+        firsts = [None if entry is None else entry.first for entry in self._dynamic]
+        found: dict[str, list[Entry | None]] = {first: [] for first in firsts if first is not None}
+        others: list[Entry | None] = []
+        for first, entry in zip(firsts, self._dynamic, strict=True):
+            for entries in (*found.values(), others) if first is None else (found[first],):
+                entries.append(entry)
+        return found, others
+
     def _before(self, entry: Entry, method: str) -> Entry | None:
         """The entry, or the one before it that takes its path."""
         for earlier in self._dynamic:
@@ -113,7 +127,8 @@ class Table:
         if path.endswith("\n"):
             # Python's `$` matches before it, also of a path without parameters.
             return None, _NONE
-        for entry in self._dynamic:
+        end = path.find("/", 1)
+        for entry in self._by_segment.get(path if end < 0 else path[:end], self._others):
             if entry is None:
                 break
             if entry.methods and method not in entry.methods:
@@ -127,6 +142,15 @@ class Table:
                     values[name] = entry.convert[name](text)
                 return entry.plan, values
         return None, _NONE
+
+
+def _first_segment(route: Any) -> str | None:
+    """What a path has to begin with, up to its second slash; None: the pattern does not say."""
+    end = route.path.find("/", 1)
+    first: str = route.path if end < 0 else route.path[:end]
+    pattern: str = route.path_regex.pattern
+    begins = "^" + re.escape(first)
+    return first if first and pattern.startswith((begins + "/", begins + "$")) else None
 
 
 _MISSING: Any = object()
