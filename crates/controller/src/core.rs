@@ -414,7 +414,7 @@ impl Core {
         for deployment in application.deployments.values_mut() {
             autoscale::look(deployment, desired, loads, now, &mut self.out);
         }
-        reconcile::reconcile(application, desired, register, now, &mut self.out);
+        reconcile::reconcile(application, desired, register, loads, now, &mut self.out);
         self.timers.set_of_application(application);
     }
 

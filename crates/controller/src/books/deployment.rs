@@ -299,6 +299,11 @@ impl Deployment {
         }
     }
 
+    /// How many replicas it has follows from its load.
+    pub(crate) fn scales(&self) -> bool {
+        self.answering().is_some_and(VersionSpec::scales)
+    }
+
     /// Replicas that serve, as `spec` wants them.
     pub(crate) fn running(&self, spec: &VersionSpec) -> usize {
         let running = |replica: &&Replica| {

@@ -30,6 +30,14 @@ pub(crate) struct Load {
     pub(crate) running: u64,
 }
 
+/// What is known of one replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReplicaLoad {
+    pub(crate) running: u64,
+    /// As the router says that knows of most.
+    pub(crate) models: u32,
+}
+
 /// Where a report came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaker {
@@ -120,6 +128,23 @@ impl Loads {
     /// What there is to do of a deployment.
     pub(crate) fn of(&self, key: &DeploymentKey) -> Load {
         self.totals.get(key).copied().unwrap_or_default()
+    }
+
+    /// What is known of the replicas of a deployment, by their ids; one that is not there has nothing to do.
+    pub(crate) fn replicas_of(&self, key: &DeploymentKey) -> BTreeMap<&str, ReplicaLoad> {
+        let mut replicas: BTreeMap<&str, ReplicaLoad> = BTreeMap::new();
+        for load in self
+            .routers
+            .values()
+            .filter_map(|router| router.loads.get(key))
+        {
+            for one in &load.replicas {
+                let known = replicas.entry(&one.replica_id).or_default();
+                known.running += u64::from(one.running);
+                known.models = known.models.max(one.models);
+            }
+        }
+        replicas
     }
 
     /// The routers that have something of a deployment, and when each spoke last.

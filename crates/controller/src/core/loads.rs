@@ -44,7 +44,7 @@ pub(super) fn shown(
     loads: &loads::Loads,
     now: Duration,
 ) -> Option<DeploymentLoad> {
-    if !deployment.answering()?.scales() {
+    if !deployment.scales() {
         return None;
     }
     let Load { queued, running } = loads.of(&deployment.key);

@@ -3,7 +3,7 @@
 //! Idempotent: with nothing new, it gives no commands. Decisions are [`super::rollout`]'s; this file carries them
 //! into state and commands, and notices what has come true (a deployment at full size).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     cold_start, configure, departure, lifecycle,
@@ -16,6 +16,7 @@ use crate::books::{
     application::Application,
     deployment::Deployment,
     desired::{Change, Desired},
+    loads::Loads,
     replica::Replica,
     replica_state::ReplicaState,
     revision::VersionSpec,
@@ -27,13 +28,14 @@ pub(super) fn reconcile(
     application: &mut Application,
     desired: &mut Desired,
     register: &mut Register,
+    loads: &Loads,
     now: Duration,
     out: &mut Outbox,
 ) {
     let planned = desired.plan(&application.name).is_some();
     if planned {
         for deployment in application.deployments.values_mut() {
-            reconcile_deployment(deployment, desired, register, now, out);
+            reconcile_deployment(deployment, desired, register, loads, now, out);
         }
     }
     let settled = |one: &Deployment| match (&one.target, &one.failed) {
@@ -43,7 +45,7 @@ pub(super) fn reconcile(
     };
     // Deployments that the new revision does not have go last: what called them is replaced by then.
     if !planned || application.deployments.values().all(settled) {
-        dismiss(application, desired, register, now, out);
+        dismiss(application, desired, register, loads, now, out);
     }
     application.deployments.retain(|_, one| {
         let stays = one.target.is_some() || one.serving.is_some() || one.failed.is_some();
@@ -63,6 +65,7 @@ fn dismiss(
     application: &mut Application,
     desired: &mut Desired,
     register: &mut Register,
+    loads: &Loads,
     now: Duration,
     out: &mut Outbox,
 ) {
@@ -76,7 +79,7 @@ fn dismiss(
             let key = deployment.key.clone();
             learn(desired, &Change::Dismiss { deployment: key }, out);
             deployment.follow(desired.plan(&application.name));
-            reconcile_deployment(deployment, desired, register, now, out);
+            reconcile_deployment(deployment, desired, register, loads, now, out);
         } else if deployment.serving.is_none() {
             departure::stop_starting(deployment, out);
         }
@@ -87,13 +90,14 @@ fn reconcile_deployment(
     deployment: &mut Deployment,
     desired: &mut Desired,
     register: &mut Register,
+    loads: &Loads,
     now: Duration,
     out: &mut Outbox,
 ) {
     cold_start::look(deployment, now);
     configure::reconfigure(deployment, now, out);
     configure::give_up_ranks(deployment, out);
-    let plan = rollout::plan(&fleet(deployment, now));
+    let plan = rollout::plan(&fleet(deployment, loads, now));
     for id in &plan.stop {
         if let Some(replica) = deployment.replica_mut(id) {
             lifecycle::stop(replica, out);
@@ -178,7 +182,12 @@ fn want(deployment: &Deployment, spec: &VersionSpec, now: Duration) -> Want {
     }
 }
 
-fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
+fn fleet<'a>(deployment: &'a Deployment, loads: &Loads, now: Duration) -> Fleet<'a> {
+    let of_replicas = if deployment.scales() {
+        loads.replicas_of(&deployment.key)
+    } else {
+        BTreeMap::new()
+    };
     let member = |replica: &Replica| {
         let version = replica.spec.version();
         let version = if deployment.is_target(version) {
@@ -208,6 +217,10 @@ fn fleet(deployment: &Deployment, now: Duration) -> Fleet<'_> {
             order: replica.order,
             version,
             phase,
+            load: of_replicas
+                .get(replica.id.as_str())
+                .copied()
+                .unwrap_or_default(),
         })
     });
     Fleet {

@@ -9,7 +9,11 @@
 //! Later rules (health windows, canaries) are other inputs or other functions beside this one;
 //! nothing else decides about starts and stops.
 
+use std::cmp::Reverse;
+
 use eagleray_types::control::DeploymentOptions;
+
+use crate::books::loads::ReplicaLoad;
 
 /// Which version a replica runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +39,8 @@ pub(crate) struct Member<'a> {
     pub(crate) order: u64,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
+    /// What routers say of it; of a deployment whose number is stated, nothing.
+    pub(crate) load: ReplicaLoad,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +162,13 @@ impl Fleet<'_> {
             .iter()
             .filter(|one| one.version == Version::Target && one.phase != Phase::Replaced)
             .collect();
-        kept.sort_by_key(|one| (one.phase == Phase::Starting, one.order));
+        // Kept longest: what serves, what holds models that another would have to load, what has most to do, the oldest.
+        kept.sort_by_key(|one| {
+            let ReplicaLoad { running, models } = one.load;
+            let serves = one.phase != Phase::Starting;
+            let cost = (serves, models > 0, running, models);
+            (Reverse(cost), one.order)
+        });
         stop.extend(kept.iter().skip(count).rev().map(|one| one.id.to_owned()));
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eagleray_types::control::{DeploymentStatus, ReplicaStatus};
+use eagleray_types::control::{DeploymentLoad, DeploymentStatus, ReplicaStatus};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -24,11 +24,37 @@ pub(crate) struct Deployment {
     pub(crate) target_replicas: u32,
     /// Requests that run although nobody waits for their answer.
     pub(crate) abandoned_requests: u32,
+    /// Of one that follows its load: what there is to do of it.
+    pub(crate) load: Option<Load>,
     /// All options, as keys of a config.
     #[schema(value_type = Object)]
     pub(crate) options: Map<String, Value>,
     /// One for each thing that is not fine.
     pub(crate) why: Vec<Why>,
+}
+
+/// What proxies and processes with handles have said of a deployment.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Load {
+    /// Requests that wait for a replica.
+    pub(crate) queued: u64,
+    /// Requests that replicas have.
+    pub(crate) running: u64,
+    /// Proxy threads and processes with handles that have any of them.
+    pub(crate) routers: u32,
+    /// Everybody who may have some has spoken since the controller started.
+    pub(crate) whole: bool,
+}
+
+impl From<DeploymentLoad> for Load {
+    fn from(load: DeploymentLoad) -> Self {
+        Self {
+            queued: load.queued,
+            running: load.running,
+            routers: load.routers,
+            whole: load.whole,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,6 +88,7 @@ impl From<DeploymentStatus> for Deployment {
             dead_replicas: status.dead_replicas.into_iter().map(Into::into).collect(),
             target_replicas: status.target_replicas,
             abandoned_requests: status.abandoned_requests,
+            load: status.load.map(Into::into),
             options: status.options.as_ref().map(config_keys).unwrap_or_default(),
             why: status.why.into_iter().map(Into::into).collect(),
         }

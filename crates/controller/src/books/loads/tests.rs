@@ -108,6 +108,31 @@ fn routers_without_end_do_not_fill_the_memory() {
     assert_eq!(loads.routers_of(&key("d")).count(), MOST_ROUTERS);
 }
 
+#[test]
+fn what_replicas_have_is_added_up() {
+    let mut loads = Loads::default();
+    let with = |router: &str, running, models| {
+        let mut loads = said(router, true, &[("d", 0, running)]);
+        loads.loads[0].replicas = vec![control::ReplicaLoad {
+            replica_id: "r1".to_owned(),
+            running,
+            models,
+        }];
+        loads
+    };
+    loads.hear(&with("proxy 1/0", 2, 1), Speaker::Node, NOW);
+    loads.hear(&with("proxy 1/1", 3, 2), Speaker::Node, NOW);
+    let expected = ReplicaLoad {
+        running: 5,
+        models: 2,
+    };
+    assert_eq!(
+        loads.replicas_of(&key("d")),
+        BTreeMap::from([("r1", expected)])
+    );
+    assert!(loads.replicas_of(&key("e")).is_empty());
+}
+
 /// Whatever is said in whatever order, a total is the sum of the last words of those who are there.
 #[test]
 fn totals_are_the_sum_of_the_last_words() {

@@ -14,6 +14,7 @@ fn fleet(target: Want, fallback: Option<usize>, members: &[(Version, Phase)]) ->
             order: order as u64,
             version,
             phase,
+            load: ReplicaLoad::default(),
         })
         .collect();
     let fallback = fallback.map(|count| Want {
@@ -67,6 +68,40 @@ fn the_share_that_is_replaced_at_a_time_is_the_users() {
         ..want(3, false)
     };
     assert_eq!(fleet(all, Some(3), &[OLD, OLD, OLD]).start_target, 3);
+}
+
+/// Whom fewer replicas stop: of the last that are left, who would cost most to stop.
+#[test]
+fn fewer_replicas_stop_those_first_that_cost_least() {
+    let load = |running, models| ReplicaLoad { running, models };
+    let rows = [
+        ("starting", Phase::Starting, load(0, 0)),
+        ("idle, newer", Phase::Serving, load(0, 0)),
+        ("idle", Phase::Serving, load(0, 0)),
+        ("two", Phase::Serving, load(2, 0)),
+        ("seven", Phase::Serving, load(7, 0)),
+        ("model, one", Phase::Serving, load(1, 1)),
+        ("model, three", Phase::Serving, load(3, 1)),
+    ];
+    let member = |(order, &(id, phase, load)): (usize, &(&'static str, Phase, ReplicaLoad))| {
+        Member {
+            id,
+            // The first are the newest.
+            order: 100 - order as u64,
+            version: Version::Target,
+            phase,
+            load,
+        }
+    };
+    for count in 0..rows.len() {
+        let fleet = Fleet {
+            target: Some(want(count, true)),
+            fallback: None,
+            members: rows.iter().enumerate().map(member).collect(),
+        };
+        let expected: Vec<_> = rows.iter().map(|(id, ..)| (*id).to_owned()).collect();
+        assert_eq!(plan(&fleet).stop, expected[..rows.len() - count]);
+    }
 }
 
 const NEW: (Version, Phase) = (Version::Target, Phase::Serving);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{self, DeploymentLoad, node_event};
+use eagleray_types::{
+    DeploymentKey,
+    control::{self, DeploymentLoad, ReplicaLoad, node_event},
+};
 
 use super::{
     super::Event,
@@ -108,4 +111,31 @@ fn a_full_queue_is_said_while_it_refuses_requests_of_one_that_does_not_scale_too
     assert!((why.since_s - began_s).abs() < 0.1, "{why:?}");
     world.run_for(Duration::from_secs(10));
     assert!(world.status("a").deployments[1].why.is_empty());
+}
+
+#[test]
+fn a_smaller_number_stops_who_has_least_to_do() {
+    let mut world = scaling();
+    let scale = |world: &mut World, count| {
+        let key = DeploymentKey::new("a", "d");
+        world.core.books.deployment_mut(&key).unwrap().scale(count);
+        world.core.touched.insert("a".to_owned());
+        world.feed(Event::Timeout);
+        world.run();
+    };
+    scale(&mut world, 3);
+    let replicas: Vec<_> = world.routed_to("d").into_iter().collect();
+    assert_eq!(replicas.len(), 3);
+    // The newest, which would be the first to go.
+    let newest = |id: &&String| world.core.books.replica(id).map(|one| one.order);
+    let busy = replicas.iter().max_by_key(newest).cloned().unwrap();
+    let mut said = loads("proxy 10/0", 0, 1);
+    said.loads[0].replicas = vec![ReplicaLoad {
+        replica_id: busy.clone(),
+        running: 1,
+        models: 0,
+    }];
+    world.proxy_says(said);
+    scale(&mut world, 1);
+    assert_eq!(world.routed_to("d").into_iter().collect::<Vec<_>>(), [busy]);
 }
