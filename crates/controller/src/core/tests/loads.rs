@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use eagleray_types::{
-    DeploymentKey,
-    control::{self, DeploymentLoad, ReplicaLoad, node_event},
-};
+use eagleray_types::control::{self, DeploymentLoad, ReplicaLoad, node_event};
 
 use super::{
     super::Event,
@@ -115,15 +112,16 @@ fn a_full_queue_is_said_while_it_refuses_requests_of_one_that_does_not_scale_too
 
 #[test]
 fn a_smaller_number_stops_who_has_least_to_do() {
-    let mut world = scaling();
-    let scale = |world: &mut World, count| {
-        let key = DeploymentKey::new("a", "d");
-        world.core.books.deployment_mut(&key).unwrap().scale(count);
-        world.core.touched.insert("a".to_owned());
-        world.feed(Event::Timeout);
-        world.run();
-    };
-    scale(&mut world, 3);
+    let mut world = World::new(1);
+    let mut spec = deployment("d", "v1", 1);
+    spec.autoscaling_config =
+        r#"{"max_replicas": 3, "target_ongoing_requests": 1, "upscale_delay_s": 0,
+        "downscale_delay_s": 1, "look_back_period_s": 0.01}"#
+            .to_owned();
+    world.deploy(application("a", vec![spec]));
+    world.run_for(Duration::from_secs(5));
+    world.proxy_says(loads("proxy 10/0", 0, 3));
+    world.run_for(Duration::from_secs(5));
     let replicas: Vec<_> = world.routed_to("d").into_iter().collect();
     assert_eq!(replicas.len(), 3);
     // The newest, which would be the first to go.
@@ -136,6 +134,6 @@ fn a_smaller_number_stops_who_has_least_to_do() {
         models: 0,
     }];
     world.proxy_says(said);
-    scale(&mut world, 1);
+    world.run_for(Duration::from_secs(30));
     assert_eq!(world.routed_to("d").into_iter().collect::<Vec<_>>(), [busy]);
 }
