@@ -138,7 +138,7 @@ impl World {
         if !core.has_news_of_loads() {
             assert_eq!(router.said, now, "a change that is no news");
         } else if router.looks.is_multiple_of(3) {
-            assert_eq!(core.take_marked(), std::slice::from_ref(key));
+            assert!(core.take_marked().iter().all(|marked| marked == key));
             router.said = now;
         }
     }
