@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility reference fastapi-suite fastapi-generated fuzz lock clean
+.PHONY: help setup weights demo test lint fmt bench bench-setup examples chaos reliability compatibility reference rest-fuzz fastapi-suite fastapi-generated fuzz lock clean
 
 define HELP
 make setup        build everything into .venv: tools from the lock file, Eagleray from this checkout
@@ -22,6 +22,7 @@ make compatibility  write docs/compatibility.md from the contract's rows and the
 make reference      write the pages of docs/reference that are made of tables
 make fastapi-suite  run FastAPI's own tests on compiled routes and beside it as ASGI, and compare (fetches them)
 make fastapi-generated  send GENERATED_REQUESTS (20000) generated requests to generated FastAPI applications both ways
+make rest-fuzz    send the control API REST_CASES (2000) requests that Schemathesis draws from its description
 make fuzz         fuzz the codec under a coverage-guided fuzzer, for FUZZ_SECONDS (60)
 make lock         resolve requirements/*.in anew
 make clean        remove everything that was built
@@ -73,6 +74,9 @@ compatibility:
 
 reference:
 	@$(PYTHON) scripts/reference.py
+
+rest-fuzz: setup
+	@EAGLERAY_TEST_REST_CASES=$${REST_CASES:-2000} $(VENV_PYTHON) -m pytest -q -s tests/process/test_rest_schema.py
 
 fastapi-suite: setup
 	@$(VENV_PYTHON) scripts/fastapi_suite.py

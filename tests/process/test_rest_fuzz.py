@@ -1,6 +1,6 @@
 """The control port under what strangers send, drawn from its own description: no error of ours, and nobody gets in.
 
-`schemathesis run` with the same description does this at length; this is the short form that every run affords.
+What is drawn here is wrong in ways that no schema knows; `test_rest_schema.py` draws by the schema, and at length.
 """
 
 import json
