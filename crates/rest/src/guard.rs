@@ -5,25 +5,51 @@
 use std::sync::Arc;
 
 use axum::{
+    body::{Body, to_bytes},
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
 
 use crate::{errors::Refusal, state};
 
 /// Ray's clients send the token under this name.
 const RAY_AUTHORIZATION: &str = "x-ray-authorization";
 
+/// What is read even for who is not let in.
+const SMALL_BODY: usize = 64 * 1024;
+
 pub(crate) async fn check(
     State(state): State<Arc<state::State>>,
     request: Request,
     next: Next,
 ) -> Response {
-    match verdict(&state, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+    let verdict = verdict(&state, request.headers());
+    match (verdict, with_small_body(request).await) {
+        (Ok(()), Ok(request)) => next.run(request).await,
+        (Err(refusal), _) | (Ok(()), Err(refusal)) => refusal.into_response(),
+    }
+}
+
+/// A small body is read before anything is answered. An answer to a body that nobody reads ends the connection, and the node,
+/// which is still sending that, may see the end and not the answer: it would say that nobody is here. A client that is slow
+/// with its body is the node's to end.
+async fn with_small_body(request: Request) -> Result<Request, Refusal> {
+    let length = request.body().size_hint().upper();
+    if length.is_none_or(|length| length == 0 || length > SMALL_BODY as u64) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    match to_bytes(body, SMALL_BODY).await {
+        Ok(bytes) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Err(error) => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "body",
+            format!("the body did not come whole: {error}"),
+            "",
+        )),
     }
 }
 

@@ -539,3 +539,25 @@ async fn logs_are_found_by_the_number_of_a_revision_and_what_is_no_parameter_is_
         assert!(message.contains(words), "{query}: {message}");
     }
 }
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_so_after_its_body_and_may_ask_again() {
+    let api = Api::new(|_| DONE);
+    let mut stream = UnixStream::connect(api.socket()).await.unwrap();
+    let head = "POST /api/v1/deploys HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 4\r\n\r\n";
+    let mut text = String::new();
+    for _ in 0..2 {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // By then the head has been read.
+        exchange(&api.socket(), "GET", "/nowhere", "", "").await;
+        let early = stream.try_read(&mut [0; 1]);
+        assert_eq!(early.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        stream.write_all(b"null").await.unwrap();
+        let mut buffer = [0; 4096];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await;
+        text.push_str(std::str::from_utf8(&buffer[..read.unwrap().unwrap()]).unwrap());
+    }
+    assert_eq!(text.matches("HTTP/1.1 401 ").count(), 2, "{text}");
+    assert!(!text.contains("connection: close"), "{text}");
+    assert!(api.calls.asked.lock().unwrap().is_empty());
+}
