@@ -29,7 +29,7 @@ ARROWS = {
     "client": ("types", "wire", "router"),
     "proxy": ("types", "wire", "router", "logs", "metrics"),
     "replica": ("types", "wire", "metrics"),
-    "controller": ("types", "autoscaler", "config", "wire"),
+    "controller": ("types", "autoscaler", "config", "wire", "metrics"),
     "rest": ("types", "config", "wire", "logs"),
     "supervisor": ("types", "wire", "logs"),
     "cli": ("types", "wire", "config", "supervisor"),

@@ -74,6 +74,7 @@ def test_every_file_that_a_node_writes_is_on_the_page(machine: Machine) -> None:
             .replace("APP_ID", r"\w+")
             .replace("KEY", "[0-9a-f]{32}")
             .replace("REPLICA", "[a-z0-9]+")
+            .replace("ROLE", "[a-z]+")
             .replace("SHA256", "[0-9a-f]{64}")
             .replace("FILE", r"[\w.]+")
             .replace("N", r"\d+")

@@ -1,8 +1,12 @@
 """`/metrics` of a node: what it counts, who has to live for that, and what it does not say."""
 
+import contextlib
 import gzip
 import os
 import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -210,3 +214,104 @@ def test_replicas_count_what_user_code_ran(machine: Machine, counting: Script) -
         "the next replica has started, and the start of the first is still counted",
     )
     assert scrape(address).sum("serve_deployment_processing_latency_ms_count", **MINE) >= 3
+
+
+WELL = """
+import asyncio, os
+from eagleray import serve
+
+@serve.deployment(num_replicas=2, max_ongoing_requests=1, health_check_period_s=0.2)
+class Slow:
+    async def check_health(self):
+        if os.path.exists("sick"):
+            raise RuntimeError("sick")
+
+    async def __call__(self, request):
+        while not os.path.exists("open"):
+            await asyncio.sleep(0.01)
+        return "made"
+
+app = Slow.bind()
+"""
+SLOW = {"deployment": "Slow", "application": "shop"}
+
+
+@pytest.mark.contract("9.5/serve_application_status")
+@pytest.mark.contract("9.5/serve_deployment_status")
+@pytest.mark.contract("9.5/serve_deployment_replica_healthy")
+@pytest.mark.contract("9.5/serve_replica_initialization_latency_ms")
+@pytest.mark.contract("9.2/serve_deployment_queued_queries")
+@pytest.mark.contract("9.2/serve_num_ongoing_requests_at_replicas")
+def test_what_should_run_what_does_and_what_waits(machine: Machine) -> None:
+    script = machine.serve(WELL, run='serve.run(app, name="shop", route_prefix="/shop")')
+    address = Control(machine, owner=script.pid).address
+    name = "eagleray_deployment_replicas"
+    eventually(lambda: scrape(address).sum(name, state="RUNNING", **SLOW) == 2, "two replicas run")
+    found = scrape(address)
+    assert found.sum("eagleray_deployment_replicas_wanted", **SLOW) == 2
+    assert found.sum("serve_application_status", application="shop") == 6
+    assert found.sum("serve_deployment_status", **SLOW) == 6
+    assert sorted(found.of("serve_deployment_replica_healthy", **SLOW).values()) == [1, 1]
+    assert found.sum("serve_replica_initialization_latency_ms_count", **SLOW) == 2
+    assert found.sum("eagleray_events_total", kind="deploy") >= 1
+    assert found.sum("eagleray_process_starts_total", process="proxy") == 1
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(script.get, "/shop") for _ in range(5)]
+        eventually(
+            lambda: (
+                (
+                    scrape(address).sum("serve_deployment_queued_queries", **SLOW),
+                    scrape(address).sum("serve_num_ongoing_requests_at_replicas", **SLOW),
+                    scrape(address).sum("serve_replica_processing_queries", **SLOW),
+                    scrape(address).sum("serve_num_ongoing_http_requests"),
+                )
+                == (3, 2, 2, 5)
+            ),
+            "three wait and two run",
+        )
+        (machine.work / "open").touch()
+        assert {one.result().status for one in waiting} == {200}
+    eventually(lambda: scrape(address).sum("serve_deployment_queued_queries", **SLOW) == 0, "nothing waits any more")
+
+
+@pytest.mark.contract("9.5/serve_health_check_failures_total")
+def test_failed_health_checks_are_counted_also_of_a_replica_that_is_gone(machine: Machine) -> None:
+    script = machine.serve(WELL, run='serve.run(app, name="shop", route_prefix="/shop")')
+    address = Control(machine, owner=script.pid).address
+    sick = machine.work / "sick"
+    sick.touch()
+    eventually(lambda: scrape(address).sum("serve_health_check_failures_total", **SLOW) >= 2, "checks fail")
+    sick.unlink()
+
+
+def test_the_port_for_metrics_answers_them_and_health_and_nothing_else(machine: Machine) -> None:
+    started = machine.cli("start", "--http-port", "0", "--metrics-port", "0", "--metrics-prefix", "ray_")
+    assert started.returncode == 0, started.stdout + started.stderr
+    (node,) = machine.nodes()
+    address = node["metrics_address"]
+    eventually(lambda: scrape(address).sum("ray_eagleray_process_starts_total") >= 2, "proxy and controller count")
+    assert request("GET", address + "/-/healthz").text == "success"
+    for path in ("/", "/api/v1/status", "/api/serve/applications/", "/metrics/", "/token"):
+        assert request("GET", address + path).status == 404, path
+    assert request("PUT", address + "/api/serve/applications/", {}).status == 404
+    refused = machine.cli(
+        "start", "--name", "other", "--http-port", "0", "--metrics-port", "0", "--metrics-prefix", "7-"
+    )
+    assert refused.returncode != 0
+    assert "cannot stand before the names of metrics" in refused.stderr
+
+
+def test_a_scraper_that_never_reads_holds_nobody_up(machine: Machine, script: Script, address: str) -> None:
+    parts = urlsplit(address)
+    with contextlib.ExitStack() as opened:
+        for _ in range(20):
+            idle = opened.enter_context(socket.create_connection((parts.hostname, parts.port)))
+            idle.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        script.get("/shop")
+        eventually(lambda: answers(address), "others are answered")
+        assert script.get("/shop").status == 200
+
+
+def answers(address: str) -> bool:
+    """Whether `/metrics` is answered now."""
+    return request("GET", address + "/metrics").status == 200

@@ -50,6 +50,7 @@ mod rollout;
 mod routed;
 mod scaling;
 mod stacks;
+mod summary;
 mod timers;
 mod validate;
 mod waits;
@@ -71,6 +72,7 @@ use eagleray_types::{
 pub use command::{Command, Level, Save};
 pub use event::{CallId, Event, Origin, Reached, Request, SaveError, Source};
 pub use label::Label;
+pub use summary::{ApplicationSummary, DeploymentSummary};
 
 pub use crate::books::{
     events::EVENTS_KEPT,

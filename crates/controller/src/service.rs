@@ -7,6 +7,7 @@
 
 mod journal;
 mod keeper;
+mod metrics;
 
 use std::{
     fs::{self, Permissions},
@@ -44,6 +45,7 @@ use crate::{
 };
 use journal::Journal;
 use keeper::{Everything, Keeper};
+use metrics::Metrics;
 
 /// Bytes that may wait for a node that does not read.
 const UNSENT_BYTES: usize = 64 * 1024 * 1024;
@@ -110,6 +112,7 @@ pub fn run_with(
         let clients = Clients::new(listener);
         beside(clients.local());
         let (journal, kept) = Journal::open(&options.checkpoint_path.with_file_name("events"));
+        let metrics = Metrics::new(&options.run_directory);
         let mut core = Core::new(core_options, &loaded);
         core.remember(kept);
         core.know_sizes(keeper.sizes());
@@ -123,6 +126,7 @@ pub fn run_with(
             reaching: Reaching::new(),
             clients,
             journal,
+            metrics,
             unsent: BytesMut::new(),
         };
         service.run(node).await
@@ -140,6 +144,7 @@ struct Service {
     reaching: Reaching,
     clients: Clients,
     journal: Journal,
+    metrics: Metrics,
     /// Commands that the node has not taken yet.
     unsent: BytesMut,
 }
@@ -186,6 +191,9 @@ impl Service {
                 saved = self.keeper.saved() => {
                     let result = saved.map_err(|error| Error::Runtime(io::Error::other(error)))?;
                     let done = result.is_ok();
+                    if !done {
+                        self.metrics.count_checkpoint_failure();
+                    }
                     let result = result.map(|sizes| self.core.know_sizes(sizes));
                     self.take(Event::Saved(result))?;
                     if done {
@@ -198,6 +206,7 @@ impl Service {
                     self.take_all(reached)?;
                 }
                 Some(event) = self.clients.next() => self.on_client(event)?,
+                () = self.metrics.due() => self.metrics.show(&self.core.summary()),
                 () = until(timeout), if timeout.is_some() => self.take(Event::Timeout)?,
             }
         }
@@ -349,6 +358,7 @@ impl Service {
         let now = self.began.elapsed();
         self.core.set_wall_time_s(wall_time_s(), now);
         let commands = self.core.on_events(events, now);
+        self.metrics.touch();
         self.carry_out(commands)
     }
 
@@ -373,7 +383,10 @@ impl Service {
                     };
                     self.keeper.save(save, all);
                 }
-                Command::Keep(event) => self.journal.add(event),
+                Command::Keep(event) => {
+                    self.metrics.count_event(&event);
+                    self.journal.add(event);
+                }
                 Command::Listen => self.listen(),
                 Command::Reach {
                     replica_id,

@@ -43,7 +43,7 @@ impl Collector {
     ///
     /// # Errors
     /// The directory cannot be read. A sheet that cannot is left out.
-    pub fn text(&mut self, options: text::Options) -> io::Result<String> {
+    pub fn text(&mut self, options: text::Options<'_>) -> io::Result<String> {
         let living = self.living()?;
         let mut all = All::default();
         for read in living.iter().filter_map(|bytes| reader::read(bytes)) {

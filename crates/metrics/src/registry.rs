@@ -21,6 +21,12 @@ pub const REQUEST_MS: &[f64] = &[
     10_000.0, 60_000.0, 120_000.0, 300_000.0, 600_000.0,
 ];
 
+/// Milliseconds, as Ray Serve has them for what happens once in the life of a replica.
+pub const STARTUP_MS: &[f64] = &[
+    5.0, 20.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 30_000.0,
+    60_000.0, 120_000.0, 240_000.0,
+];
+
 /// One metric.
 #[derive(Debug)]
 pub struct Definition {
@@ -33,6 +39,10 @@ pub struct Definition {
     pub help: &'static str,
     /// Which part of Eagleray counts it.
     pub from: Source,
+    /// What boards show of it.
+    pub panels: &'static [Panel],
+    /// When it wakes somebody.
+    pub alerts: &'static [Alert],
 }
 
 /// Who counts.
@@ -40,7 +50,38 @@ pub struct Definition {
 pub enum Source {
     Proxy,
     Replica,
+    Controller,
     Node,
+}
+
+/// A graph on a board.
+#[derive(Debug)]
+pub struct Panel {
+    pub board: Board,
+    pub title: &'static str,
+    /// As Grafana names it.
+    pub unit: &'static str,
+    /// `PromQL`. Boards of deployments and replicas have the variables `$application` and `$deployment`.
+    pub expression: &'static str,
+}
+
+/// The boards there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Board {
+    Overview,
+    Deployment,
+    Replica,
+}
+
+/// A rule of Prometheus.
+#[derive(Debug)]
+pub struct Alert {
+    pub name: &'static str,
+    /// `PromQL`; it fires when this has a result for so long.
+    pub expression: &'static str,
+    pub for_time: &'static str,
+    /// What has happened and what to look at.
+    pub summary: &'static str,
 }
 
 impl Definition {
@@ -58,7 +99,11 @@ impl Definition {
 }
 
 macro_rules! metrics {
-    ($($constant:ident: $from:ident $kind:ident $name:literal [$($label:literal),*] $(in $bounds:ident)?, $help:literal;)*) => {
+    ($(
+        $constant:ident: $from:ident $kind:ident $name:literal [$($label:literal),*] $(in $bounds:ident)?, $help:literal
+        $(, panel $board:ident $title:literal $unit:literal $shown:literal)*
+        $(, alert $alert:literal $for_time:literal $fires:literal $summary:literal)*;
+    )*) => {
         $(
             #[doc = $help]
             pub const $constant: Definition = Definition {
@@ -68,6 +113,8 @@ macro_rules! metrics {
                 bounds: metrics!(@bounds $($bounds)?),
                 help: $help,
                 from: Source::$from,
+                panels: &[$(Panel { board: Board::$board, title: $title, unit: $unit, expression: $shown }),*],
+                alerts: &[$(Alert { name: $alert, expression: $fires, for_time: $for_time, summary: $summary }),*],
             };
         )*
 
@@ -80,27 +127,126 @@ macro_rules! metrics {
 
 metrics! {
     HTTP_REQUESTS: Proxy Count "serve_num_http_requests" ["route", "method", "application", "status_code"],
-        "HTTP requests that have ended, however they did.";
+        "HTTP requests that have ended, however they did.",
+        panel Overview "Requests a second" "reqps"
+        "sum by (application) (rate(serve_num_http_requests_total[1m]))",
+        panel Overview "Requests a second by status" "reqps"
+        "sum by (status_code) (rate(serve_num_http_requests_total[1m]))";
     HTTP_ERROR_REQUESTS: Proxy Count "serve_num_http_error_requests" ["route", "error_code", "method", "application"],
-        "HTTP requests that ended with a status from 400 on, and WebSockets that closed with another code than 1000 or 1001.";
+        "HTTP requests that ended with a status from 400 on, and WebSockets that closed with another code than 1000 or 1001.",
+        panel Overview "Share of requests that fail (5xx)" "percentunit"
+        "sum by (application) (rate(serve_num_http_error_requests_total{error_code=~\"5..\"}[1m])) / sum by (application) (rate(serve_num_http_requests_total[1m]))",
+        alert "EaglerayRequestsFail" "5m"
+        "sum by (application) (rate(serve_num_http_error_requests_total{error_code=~\"5..\"}[5m])) / sum by (application) (rate(serve_num_http_requests_total[5m])) > 0.01"
+        "More than 1 % of the requests of {{ $labels.application }} fail with 5xx; `eagleray logs` of its deployments says why.";
     HTTP_DEPLOYMENT_ERROR_REQUESTS: Proxy Count "serve_num_deployment_http_error_requests"
         ["deployment", "error_code", "method", "route", "application"],
-        "The same by the deployment that HTTP reaches.";
+        "The same by the deployment that HTTP reaches.",
+        panel Deployment "Errors a second by status" "reqps"
+        "sum by (deployment, error_code) (rate(serve_num_deployment_http_error_requests_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
     HTTP_LATENCY: Proxy Histogram "serve_http_request_latency_ms" ["method", "route", "application", "status_code"]
         in REQUEST_MS,
-        "Milliseconds from the head of an HTTP request to the end of its answer, at the proxy.";
+        "Milliseconds from the head of an HTTP request to the end of its answer, at the proxy.",
+        panel Overview "Latency, 50 % of requests" "ms"
+        "histogram_quantile(0.5, sum by (application, le) (rate(serve_http_request_latency_ms_bucket[1m])))",
+        panel Overview "Latency, 99 % of requests" "ms"
+        "histogram_quantile(0.99, sum by (application, le) (rate(serve_http_request_latency_ms_bucket[1m])))";
     HTTP_ONGOING: Proxy Level "serve_num_ongoing_http_requests" ["node_id", "node_ip_address"],
-        "HTTP requests that are under way at the proxies of a node.";
+        "HTTP requests that are under way at the proxies of a node.",
+        panel Overview "Requests under way" "short"
+        "sum by (node_id) (serve_num_ongoing_http_requests)";
     REPLICA_STARTS: Replica Count "serve_deployment_replica_starts" ["deployment", "replica", "application"],
-        "Replicas that have begun to serve.";
+        "Replicas that have begun to serve.",
+        panel Deployment "Replicas started, last hour" "short"
+        "sum by (application, deployment) (increase(serve_deployment_replica_starts_total{application=~\"$application\",deployment=~\"$deployment\"}[1h]))";
     REPLICA_REQUESTS: Replica Count "serve_deployment_request_counter" ["deployment", "replica", "application", "route"],
-        "Requests and calls that user code has answered without raising.";
+        "Requests and calls that user code has answered without raising.",
+        panel Replica "Requests a second" "reqps"
+        "sum by (replica) (rate(serve_deployment_request_counter_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))",
+        panel Deployment "Requests a second" "reqps"
+        "sum by (application, deployment) (rate(serve_deployment_request_counter_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
     REPLICA_ERRORS: Replica Count "serve_deployment_error_counter"
         ["deployment", "replica", "application", "route", "exception_type"],
-        "Requests and calls in which user code has raised, or which nobody waited for any more.";
+        "Requests and calls in which user code has raised, or which nobody waited for any more.",
+        panel Deployment "Exceptions a second" "reqps"
+        "sum by (deployment, exception_type) (rate(serve_deployment_error_counter_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))",
+        panel Replica "Exceptions a second" "reqps"
+        "sum by (replica) (rate(serve_deployment_error_counter_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
     REPLICA_LATENCY: Replica Histogram "serve_deployment_processing_latency_ms" ["deployment", "application", "route"]
         in REQUEST_MS,
-        "Milliseconds from when user code is called to the end of its answer, at the replica.";
+        "Milliseconds from when user code is called to the end of its answer, at the replica.",
+        panel Deployment "Time in user code, 50 % of requests" "ms"
+        "histogram_quantile(0.5, sum by (application, deployment, le) (rate(serve_deployment_processing_latency_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1m])))",
+        panel Deployment "Time in user code, 99 % of requests" "ms"
+        "histogram_quantile(0.99, sum by (application, deployment, le) (rate(serve_deployment_processing_latency_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1m])))";
     REPLICA_PROCESSING: Replica Level "serve_replica_processing_queries" ["deployment", "replica", "application"],
-        "Requests and calls that user code runs now.";
+        "Requests and calls that user code runs now.",
+        panel Replica "Requests that run" "short"
+        "sum by (replica) (serve_replica_processing_queries{application=~\"$application\",deployment=~\"$deployment\"})",
+        panel Deployment "Requests that run" "short"
+        "sum by (application, deployment) (serve_replica_processing_queries{application=~\"$application\",deployment=~\"$deployment\"})";
+    REPLICA_HEALTHY: Replica Level "serve_deployment_replica_healthy" ["deployment", "replica", "application"],
+        "1 for a replica that serves and whose last health check succeeded, 0 after one that failed.",
+        panel Replica "Healthy" "bool"
+        "max by (replica) (serve_deployment_replica_healthy{application=~\"$application\",deployment=~\"$deployment\"})";
+    HEALTH_CHECK_FAILURES: Replica Count "serve_health_check_failures_total" ["deployment", "replica", "application"],
+        "Health checks that failed.",
+        panel Replica "Failed health checks a minute" "short"
+        "sum by (replica) (increase(serve_health_check_failures_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
+    REPLICA_INITIALIZATION: Replica Histogram "serve_replica_initialization_latency_ms" ["deployment", "application"]
+        in STARTUP_MS,
+        "Milliseconds that a replica took to import the code and construct the deployment.",
+        panel Deployment "Start of a replica, 90 %" "ms"
+        "histogram_quantile(0.9, sum by (application, deployment, le) (increase(serve_replica_initialization_latency_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1h])))";
+    QUEUED: Proxy Level "serve_deployment_queued_queries" ["deployment", "application", "handle"],
+        "Requests that wait in a proxy for a replica, as of a second ago at most.",
+        panel Deployment "Requests that wait" "short"
+        "sum by (application, deployment) (serve_deployment_queued_queries{application=~\"$application\",deployment=~\"$deployment\"})",
+        alert "EaglerayRequestsWait" "5m"
+        "sum by (application, deployment) (serve_deployment_queued_queries) > 100"
+        "More than 100 requests wait for {{ $labels.application }}/{{ $labels.deployment }}; it needs more replicas, or `max_queued_requests`.";
+    RUNNING: Proxy Level "serve_num_ongoing_requests_at_replicas" ["deployment", "application", "handle"],
+        "Requests that a proxy has sent to replicas and that are not over, as of a second ago at most.",
+        panel Deployment "Requests at replicas" "short"
+        "sum by (application, deployment) (serve_num_ongoing_requests_at_replicas{application=~\"$application\",deployment=~\"$deployment\"})";
+    PROCESS_STARTS: Node Count "eagleray_process_starts" ["process"],
+        "Proxies and controllers that have started: more than one of a kind is a restart.",
+        panel Overview "Starts of proxy and controller, last hour" "short"
+        "sum by (process) (increase(eagleray_process_starts_total[1h]))",
+        alert "EaglerayProcessRestarts" "0m"
+        "sum by (process) (increase(eagleray_process_starts_total[15m])) > 2"
+        "The {{ $labels.process }} has started several times in 15 minutes; its log in the log directory of the node says why.";
+    APPLICATION_STATUS: Controller Level "serve_application_status" ["application"],
+        "1 deploy failed, 2 unhealthy, 3 not started, 4 deleting, 5 deploying, 6 running, 0 anything else.",
+        panel Overview "Status of applications (6 runs)" "short"
+        "max by (application) (serve_application_status)",
+        alert "EaglerayApplicationUnwell" "5m"
+        "max by (application) (serve_application_status) <= 2"
+        "{{ $labels.application }} is not well; `eagleray status` says what and why.";
+    DEPLOYMENT_STATUS: Controller Level "serve_deployment_status" ["deployment", "application"],
+        "1 deploy failed, 2 unhealthy, 3 updating, 4 upscaling, 5 downscaling, 6 healthy, 0 anything else.",
+        panel Deployment "Status (6 is healthy)" "short"
+        "max by (application, deployment) (serve_deployment_status{application=~\"$application\",deployment=~\"$deployment\"})";
+    REPLICAS_WANTED: Controller Level "eagleray_deployment_replicas_wanted" ["deployment", "application"],
+        "Replicas that a deployment should have.",
+        panel Deployment "Replicas wanted" "short"
+        "sum by (application, deployment) (eagleray_deployment_replicas_wanted{application=~\"$application\",deployment=~\"$deployment\"})",
+        alert "EaglerayReplicasMissing" "10m"
+        "sum by (application, deployment) (eagleray_deployment_replicas_wanted) - (sum by (application, deployment) (eagleray_deployment_replicas{state=\"RUNNING\"}) or sum by (application, deployment) (eagleray_deployment_replicas_wanted) * 0) > 0"
+        "{{ $labels.application }}/{{ $labels.deployment }} has had fewer replicas than it should for ten minutes; `eagleray status` says what they wait for.";
+    REPLICAS: Controller Level "eagleray_deployment_replicas" ["deployment", "application", "state"],
+        "Replicas that a deployment has, by state.",
+        panel Deployment "Replicas by state" "short"
+        "sum by (application, deployment, state) (eagleray_deployment_replicas{application=~\"$application\",deployment=~\"$deployment\"})";
+    EVENTS: Controller Count "eagleray_events" ["kind", "level"],
+        "What `eagleray events` shows: deploys, builds, ends of replicas, health, scaling.",
+        panel Overview "Events, last hour" "short"
+        "sum by (kind) (increase(eagleray_events_total[1h]))";
+    CHECKPOINT_FAILURES: Controller Count "eagleray_checkpoint_failures" [],
+        "Checkpoints that could not be written: deploys are refused meanwhile.",
+        panel Overview "Checkpoints that failed, last hour" "short"
+        "sum(increase(eagleray_checkpoint_failures_total[1h]))",
+        alert "EaglerayCheckpointFails" "0m"
+        "sum(increase(eagleray_checkpoint_failures_total[5m])) > 0"
+        "The state of the node cannot be written, so deploys are refused; look at the disk of its state directory.";
 }

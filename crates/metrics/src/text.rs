@@ -53,13 +53,13 @@ impl Format {
 
 /// How the text is to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     pub format: Format,
     /// Stands before every name: `ray_`, or nothing.
-    pub prefix: &'static str,
+    pub prefix: &'a str,
 }
 
-pub(crate) fn write(all: &All<'_>, options: Options) -> String {
+pub(crate) fn write(all: &All<'_>, options: Options<'_>) -> String {
     let mut out = String::with_capacity(256 * 1024);
     for (name, named) in &all.by_name {
         Writer {
@@ -78,7 +78,7 @@ pub(crate) fn write(all: &All<'_>, options: Options) -> String {
 /// Writes the families of one name.
 struct Writer<'o> {
     out: &'o mut String,
-    options: Options,
+    options: Options<'o>,
     name: String,
 }
 

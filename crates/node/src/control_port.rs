@@ -7,8 +7,6 @@
 //! connection may be idle; each part of a body within [`PART_WITHIN`]; bodies pass through, part by part; and a client takes
 //! something of its answer within [`TAKES_WITHIN`], or its connection ends.
 
-mod taking;
-
 use std::{
     io,
     net::TcpListener as StdTcpListener,
@@ -26,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use eagleray_cli::socket;
 use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request, node_response};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, client, server, service::service_fn};
@@ -39,8 +37,11 @@ use tokio::{
     time::{self, Instant, Sleep},
 };
 
-use crate::metrics::{self, Metrics};
-use taking::Taking;
+use crate::{
+    metrics::{self, Metrics},
+    metrics_port::{self, health},
+    taking::Taking,
+};
 
 const CONNECTIONS: usize = 256;
 /// One reads metrics, the others ask the node.
@@ -86,7 +87,9 @@ pub(crate) struct ControlPort {
     pub(crate) node_socket: PathBuf,
     /// For messages that name it.
     pub(crate) log_directory: PathBuf,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where metrics and health alone are served too.
+    pub(crate) metrics_listener: Option<StdTcpListener>,
 }
 
 impl ControlPort {
@@ -112,11 +115,19 @@ impl ControlPort {
             rest_socket: self.rest_socket,
             node_socket: self.node_socket,
             log_directory: self.log_directory,
-            ending,
-            metrics: self.metrics,
+            ending: Arc::clone(&ending),
+            metrics: Arc::clone(&self.metrics),
         });
-        let buries = Arc::clone(&forward);
-        tokio::spawn(async move { buries.metrics.bury().await });
+        let buries = Arc::clone(&self.metrics);
+        tokio::spawn(async move { buries.bury().await });
+        if let Some(listener) = self.metrics_listener {
+            let served = metrics_port::serve(listener, self.metrics, ending);
+            tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the port for metrics is not served");
+                }
+            });
+        }
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.accept().await {
@@ -145,7 +156,7 @@ struct Forward {
     log_directory: PathBuf,
     /// The node ends.
     ending: Arc<AtomicBool>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 impl Forward {
@@ -167,7 +178,7 @@ impl Forward {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let ends = self.ending.load(Ordering::Relaxed);
         if HEALTH.contains(&request.uri().path()) {
-            return health(request.method(), ends);
+            return health(request.method(), ends).map(Either::Left);
         }
         if request.uri().path() == metrics::PATH {
             let answer = self.metrics.answer(request.method(), request.headers());
@@ -278,19 +289,6 @@ fn json(status: StatusCode, object: &serde_json::Value) -> Answer {
     let mut answer = text(status, object.to_string());
     let json = http::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
-    answer
-}
-
-fn health(method: &Method, ends: bool) -> Answer {
-    if method == Method::GET || method == Method::HEAD {
-        if ends {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "ending".to_owned());
-        }
-        return text(StatusCode::OK, "success".to_owned());
-    }
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, String::new());
-    let methods = http::HeaderValue::from_static("GET, HEAD");
-    answer.headers_mut().insert(header::ALLOW, methods);
     answer
 }
 

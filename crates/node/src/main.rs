@@ -8,11 +8,13 @@ mod cli;
 mod control_port;
 mod inherited;
 mod metrics;
+mod metrics_port;
 mod node;
 mod reaper;
 mod rest;
 mod roles;
 mod settings;
+mod taking;
 mod telemetry;
 
 use std::process::ExitCode;

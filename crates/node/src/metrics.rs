@@ -34,7 +34,7 @@ const BURY_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Metrics {
     collector: Arc<Mutex<Collector>>,
     places: Arc<Semaphore>,
-    prefix: &'static str,
+    prefix: Arc<str>,
 }
 
 /// An answer, and its place among those that are held.
@@ -51,11 +51,11 @@ impl AsRef<[u8]> for Held {
 
 impl Metrics {
     /// Of the sheets in `directory`. `prefix` stands before every name.
-    pub(crate) fn new(directory: &Path, prefix: &'static str) -> Self {
+    pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
         Self {
             collector: Arc::new(Mutex::new(Collector::new(directory))),
             places: Arc::new(Semaphore::new(ANSWERS)),
-            prefix,
+            prefix: prefix.into(),
         }
     }
 
@@ -74,13 +74,11 @@ impl Metrics {
         };
         let format = Format::accepted(&all(headers, &header::ACCEPT));
         let compresses = takes_gzip(&all(headers, &header::ACCEPT_ENCODING));
-        let options = TextOptions {
-            format,
-            prefix: self.prefix,
-        };
+        let prefix = Arc::clone(&self.prefix);
         let collector = Arc::clone(&self.collector);
         let made = tokio::task::spawn_blocking(move || {
-            let text = collector.lock().text(options)?;
+            let prefix = &*prefix;
+            let text = collector.lock().text(TextOptions { format, prefix })?;
             if compresses {
                 gzip(text.as_bytes())
             } else {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File, net::TcpListener, os::fd::OwnedFd, os::unix::fs::symlink, path::Path,
-    process::ExitCode,
+    process::ExitCode, sync::Arc,
 };
 
 use eagleray_logs::Writer;
@@ -121,6 +121,13 @@ impl Start {
             let (listener, control) = listen_for_control(options, &root)?;
             let programs = programs(options, &log_options, &places, &listener.address, http_port)?;
             listeners.insert(listeners::CONTROL, listener);
+            let metrics_listener = match listen_for_metrics(options, &root)? {
+                Some((listener, socket)) => {
+                    listeners.insert(listeners::METRICS, listener);
+                    Some(socket)
+                }
+                None => None,
+            };
             if let Some(token) = &options.control.token_file {
                 symlink(token, places.run.path().join("token"))?;
             }
@@ -129,7 +136,11 @@ impl Start {
                 rest_socket: places.run.path().join("rest.sock"),
                 node_socket: places.run.path().join("node.sock"),
                 log_directory: places.state.logs(),
-                metrics: Metrics::new(&places.run.metrics(), ""),
+                metrics: Arc::new(Metrics::new(
+                    &places.run.metrics(),
+                    &options.control.metrics.prefix,
+                )),
+                metrics_listener,
             };
             Ok((logs, programs, listeners, control, warning))
         });
@@ -235,6 +246,22 @@ fn listen_for_control(
         socket: socket.try_clone()?.into(),
     };
     Ok((listener, socket))
+}
+
+/// The port for metrics and health alone, where one is wanted.
+fn listen_for_metrics(
+    options: &NodeOptions,
+    root: &Path,
+) -> Result<Option<(Listener, TcpListener)>, Failure> {
+    let Some(wanted) = &options.control.metrics.listen else {
+        return Ok(None);
+    };
+    let socket = listen_on(root, Whom::Metrics, &wanted.host, wanted.port)?;
+    let listener = Listener {
+        address: format!("http://{}", socket.local_addr()?),
+        socket: socket.try_clone()?.into(),
+    };
+    Ok(Some((listener, socket)))
 }
 
 /// What each process of the node is told.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use eagleray_logs::{Indexer, Writer};
+use eagleray_metrics::{Sheet, registry};
 use eagleray_supervisor::{
     environment::{CONTROL_FD, LISTENERS, set},
     listeners,
@@ -161,12 +162,25 @@ fn begin<const N: usize>(role: &'static str, names: [&str; N]) -> Result<Begun<N
     let control = inherited::from_environment(CONTROL_FD).map_err(|error| error.to_string())?;
     let options: ChildOptions = settings::own_options()?;
     let logs = telemetry::start(role, role, &options.logs).map_err(|error| error.to_string())?;
+    count_start(role, &options);
     Ok(Begun {
         options,
         listeners,
         control,
         logs,
     })
+}
+
+/// Counts this process, for good: the file stays when it ends, until the node has taken over what it says.
+fn count_start(role: &'static str, options: &ChildOptions) {
+    let directory = options.run_directory.join(eagleray_metrics::DIRECTORY);
+    match Sheet::create(&directory, role) {
+        Ok(sheet) => registry::PROCESS_STARTS
+            .family(&sheet)
+            .count(&[role])
+            .add(1),
+        Err(error) => tracing::warn!(%error, "the start of this process is not counted"),
+    }
 }
 
 /// Those that the node gave to this process, by name.

@@ -18,6 +18,11 @@ pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
 pub(crate) const CONTROL_HOST: &str = "EAGLERAY_CONTROL_HOST";
 pub(crate) const CONTROL_PORT: &str = "EAGLERAY_CONTROL_PORT";
 pub(crate) const CONTROL_TOKEN_FILE: &str = "EAGLERAY_CONTROL_TOKEN_FILE";
+pub(crate) const METRICS_HOST: &str = "EAGLERAY_METRICS_HOST";
+pub(crate) const METRICS_PORT: &str = "EAGLERAY_METRICS_PORT";
+pub(crate) const METRICS_PREFIX: &str = "EAGLERAY_METRICS_PREFIX";
+/// Where exporters of OpenTelemetry answer Prometheus.
+const STANDARD_METRICS_PORT: u16 = 9464;
 /// Where Ray's dashboard is, and its clients look.
 const STANDARD_CONTROL_PORT: u16 = 8265;
 /// Named by uvicorn.
@@ -93,6 +98,26 @@ pub(crate) struct ControlOptions {
     pub(crate) port: u16,
     /// The file of the token; `None`: one that is made in the run directory.
     pub(crate) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) metrics: MetricsOptions,
+}
+
+/// How metrics are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsOptions {
+    /// Stands before every name.
+    pub(crate) prefix: String,
+    /// A port for them and for health alone.
+    pub(crate) listen: Option<MetricsListen>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsListen {
+    pub(crate) host: String,
+    /// 0 takes any free port.
+    pub(crate) port: u16,
 }
 
 /// What a proxy is told besides its address.
@@ -277,6 +302,43 @@ pub(crate) fn default_control_port() -> Result<u16, String> {
 
 pub(crate) fn control_token_file() -> Option<PathBuf> {
     set(CONTROL_TOKEN_FILE).map(PathBuf::from)
+}
+
+impl MetricsOptions {
+    /// From arguments, and variables where there are none. Naming a host or a port opens the port.
+    ///
+    /// # Errors
+    /// What cannot be a port, or stand before a name.
+    pub(crate) fn new(
+        host: Option<String>,
+        port_given: Option<u16>,
+        prefix: Option<String>,
+    ) -> Result<Self, String> {
+        let host = host.or_else(|| set(METRICS_HOST));
+        let is_wanted = host.is_some() || port_given.is_some() || set(METRICS_PORT).is_some();
+        let port = match port_given {
+            Some(port) => port,
+            None => port(METRICS_PORT, STANDARD_METRICS_PORT)?,
+        };
+        let prefix = prefix.or_else(|| set(METRICS_PREFIX)).unwrap_or_default();
+        let mut bytes = prefix.bytes();
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if prefix.len() > 64
+            || prefix.starts_with(|first: char| first.is_ascii_digit())
+            || !bytes.all(fits)
+        {
+            return Err(format!(
+                "{prefix:?} cannot stand before the names of metrics: use letters, digits and `_`, no digit first, as in ray_"
+            ));
+        }
+        Ok(Self {
+            prefix,
+            listen: is_wanted.then(|| MetricsListen {
+                host: host.unwrap_or_else(|| "127.0.0.1".to_owned()),
+                port,
+            }),
+        })
+    }
 }
 
 fn port(variable: &str, otherwise: u16) -> Result<u16, String> {

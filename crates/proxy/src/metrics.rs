@@ -11,12 +11,15 @@ use std::{
 };
 
 use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
+use eagleray_router::service::Handle;
 use eagleray_types::DeploymentKey;
 use http::Method;
 use rustc_hash::FxHashMap;
 
 use crate::{options::MetricsOptions, tally::Outcome};
 
+/// Who calls, in metrics of routers.
+const HANDLE: &str = "http";
 /// Close codes of a WebSocket that ended as it should.
 const CLOSED_WELL: &[u16] = &[1000, 1001];
 /// Close codes begin here, and no status of HTTP is as high.
@@ -27,8 +30,18 @@ const FIRST_CLOSE_CODE: u16 = 1000;
 pub(crate) struct Metrics {
     families: Rc<Families>,
     ongoing: Level,
+    /// Of each deployment that has had something to do here.
+    loads: RefCell<FxHashMap<DeploymentKey, Load>>,
     /// Of requests that no route covers; made for the first.
     unrouted: OnceCell<Rc<RouteMetrics>>,
+}
+
+/// What the router of the thread has of one deployment.
+#[derive(Debug)]
+struct Load {
+    queued: Level,
+    running: Level,
+    is_there: bool,
 }
 
 #[derive(Debug)]
@@ -37,6 +50,8 @@ struct Families {
     errors: Family,
     deployment_errors: Family,
     latency: Family,
+    queued: Family,
+    running: Family,
 }
 
 impl Metrics {
@@ -56,11 +71,50 @@ impl Metrics {
                 errors: registry::HTTP_ERROR_REQUESTS.family(&sheet),
                 deployment_errors: registry::HTTP_DEPLOYMENT_ERROR_REQUESTS.family(&sheet),
                 latency: registry::HTTP_LATENCY.family(&sheet),
+                queued: registry::QUEUED.family(&sheet),
+                running: registry::RUNNING.family(&sheet),
             }),
             ongoing: registry::HTTP_ONGOING
                 .family(&sheet)
                 .level(&[node_id, address]),
+            loads: RefCell::default(),
             unrouted: OnceCell::new(),
+        }
+    }
+
+    /// Says what the router has to do; called now and again, so that no request pays for it.
+    pub(crate) fn look_at(&self, router: &Handle) {
+        let mut loads = self.loads.borrow_mut();
+        #[expect(clippy::iter_over_hash_type, reason = "each by itself")]
+        for load in loads.values_mut() {
+            load.is_there = false;
+        }
+        router.each_load(|key, queued, running| {
+            if !loads.contains_key(key) {
+                if queued == 0 && running == 0 {
+                    return;
+                }
+                loads.insert(key.clone(), self.load(key));
+            }
+            if let Some(load) = loads.get_mut(key) {
+                load.is_there = true;
+                load.queued.set(queued.into());
+                load.running.set(running.into());
+            }
+        });
+        loads.retain(|_, load| {
+            load.queued.hide(!load.is_there);
+            load.running.hide(!load.is_there);
+            load.is_there
+        });
+    }
+
+    fn load(&self, key: &DeploymentKey) -> Load {
+        let labels = [&*key.deployment, &*key.application, HANDLE];
+        Load {
+            queued: self.families.queued.level(&labels),
+            running: self.families.running.level(&labels),
+            is_there: true,
         }
     }
 

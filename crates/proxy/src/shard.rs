@@ -158,6 +158,7 @@ impl Shard {
     pub(crate) fn sweep(&self, patience: &Patience) {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
+        self.metrics.look_at(&self.router);
         let memory_is_short = self.memory.drains_idle();
         for (_key, connection) in self.connections.borrow().iter() {
             connection.sweep(tick, patience, memory_is_short, &self.counters);

@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     sync::{Arc, OnceLock},
     thread::{self, JoinHandle, ThreadId},
+    time::Duration,
 };
 
 use eagleray_client::Orders;
@@ -246,6 +247,9 @@ impl Replica {
         start_microseconds: u64,
         docs_path: String,
     ) -> PyResult<()> {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.count_initialization(Duration::from_micros(start_microseconds));
+        }
         self.tell(
             py,
             Body::Ready(Ready {
@@ -261,6 +265,9 @@ impl Replica {
     }
 
     fn tell_health(&self, py: Python<'_>, id: u64, failure: String) -> PyResult<()> {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.count_health(failure.is_empty());
+        }
         let mut outcome = outcome(id, failure);
         outcome.accepted = self.handle.accepted();
         self.tell(py, Body::Health(outcome))

@@ -4,7 +4,10 @@
 //! by the route that it entered by, and travels with it; at its end, on whichever thread that is, it costs a few atomic steps.
 //! Routes are those that proxies know: a prefix for each application. Even so they are bounded here, since they come from peers.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
 use parking_lot::Mutex;
@@ -25,6 +28,9 @@ pub struct Metrics {
     latency: Family,
     processing: Level,
     starts: Count,
+    healthy: Level,
+    health_failures: Count,
+    initialization: Histogram,
 }
 
 impl Metrics {
@@ -37,6 +43,11 @@ impl Metrics {
             latency: registry::REPLICA_LATENCY.family(sheet),
             processing: registry::REPLICA_PROCESSING.family(sheet).level(&labels),
             starts: registry::REPLICA_STARTS.family(sheet).count(&labels),
+            healthy: registry::REPLICA_HEALTHY.family(sheet).level(&labels),
+            health_failures: registry::HEALTH_CHECK_FAILURES.family(sheet).count(&labels),
+            initialization: registry::REPLICA_INITIALIZATION
+                .family(sheet)
+                .histogram(&[deployment, application]),
             labels: labels.map(Into::into),
         })
     }
@@ -44,6 +55,20 @@ impl Metrics {
     /// The replica serves.
     pub fn count_start(&self) {
         self.starts.add(1);
+        self.healthy.set(1);
+    }
+
+    /// How long it took until it could.
+    pub fn count_initialization(&self, took: Duration) {
+        self.initialization.observe_time(took);
+    }
+
+    /// What a health check has found.
+    pub fn count_health(&self, is_healthy: bool) {
+        self.healthy.set(is_healthy.into());
+        if !is_healthy {
+            self.health_failures.add(1);
+        }
     }
 
     fn route(self: &Arc<Self>, route: &str) -> RouteMetrics {

@@ -42,6 +42,7 @@ pub enum Error {
 pub enum Whom {
     Http,
     Control,
+    Metrics,
 }
 
 impl Whom {
@@ -49,6 +50,7 @@ impl Whom {
         match self {
             Self::Http => "HTTP",
             Self::Control => "the control port",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -57,6 +59,7 @@ impl Whom {
         match self {
             Self::Http => &node.http_address,
             Self::Control => &node.control_address,
+            Self::Metrics => &node.metrics_address,
         }
     }
 
@@ -64,6 +67,7 @@ impl Whom {
         match self {
             Self::Http => "serve.start(http_options={\"port\": N}) in the script, or --http-port N",
             Self::Control => "eagleray start --control-port N (0 for any that is free)",
+            Self::Metrics => "eagleray start --metrics-port N (0 for any that is free)",
         }
     }
 }
@@ -197,6 +201,7 @@ mod tests {
         for (whom, option) in [
             (Whom::Http, "--http-port"),
             (Whom::Control, "--control-port"),
+            (Whom::Metrics, "--metrics-port"),
         ] {
             let error = listen_on(root.path(), whom, "127.0.0.1", port)
                 .unwrap_err()
@@ -217,6 +222,7 @@ mod tests {
             node_id: String::new(),
             http_address: "http://127.0.0.1:8000".into(),
             control_address: String::new(),
+            metrics_address: String::new(),
             owner_pid: 77,
             argv: vec!["python".into(), "app.py".into()],
             log_directory: "/state/logs".into(),

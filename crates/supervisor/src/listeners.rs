@@ -14,6 +14,8 @@ use std::{
 pub const HTTP: &str = "http";
 /// The control port, on TCP: people, the command line, and what deploys by REST. The node itself accepts from it.
 pub const CONTROL: &str = "control";
+/// Metrics and health, on TCP, for scrapers on other machines. The node itself accepts from it.
+pub const METRICS: &str = "metrics";
 /// Drivers and the command line, on a unix socket.
 pub const CONTROLLER: &str = "controller";
 /// What each proxy of the node gets, as far as it is there.

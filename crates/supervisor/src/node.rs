@@ -273,6 +273,7 @@ impl Node {
             node_id: self.places.node_id.to_string(),
             http_address: self.address(listeners::HTTP),
             control_address: self.address(listeners::CONTROL),
+            metrics_address: self.address(listeners::METRICS),
             owner_pid: self.identity.owner_pid,
             argv: self.identity.argv.clone(),
             log_directory: self.places.state.logs(),

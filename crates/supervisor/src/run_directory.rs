@@ -46,6 +46,9 @@ pub struct NodeRecord {
     /// The control port; empty: none.
     #[serde(default)]
     pub control_address: String,
+    /// Where metrics and health are answered to other machines; empty: nowhere.
+    #[serde(default)]
+    pub metrics_address: String,
     /// The script that owns the node; 0 for a resident one.
     pub owner_pid: u32,
     pub argv: Vec<String>,

@@ -7,13 +7,9 @@ use std::{
 
 use clap::Args;
 
-use crate::settings::{self, ControlOptions};
+use crate::settings::{self, ControlOptions, MetricsOptions};
 
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "an argument is known by its field's name, among all of its command"
-)]
 pub(super) struct ControlArguments {
     /// Where the control port listens: REST, and this command line [default: 127.0.0.1, or `EAGLERAY_CONTROL_HOST`].
     #[arg(long, value_name = "HOST")]
@@ -25,6 +21,27 @@ pub(super) struct ControlArguments {
     /// run directory at each start, or `EAGLERAY_CONTROL_TOKEN_FILE`].
     #[arg(long, value_name = "FILE")]
     control_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    metrics: MetricsArguments,
+}
+
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "an argument is known by its field's name, among all of its command"
+)]
+struct MetricsArguments {
+    /// Opens a port that answers `/metrics` and `/-/healthz` only, without a token, for a Prometheus on another machine
+    /// [default: none, or `EAGLERAY_METRICS_HOST`].
+    #[arg(long, value_name = "HOST")]
+    metrics_host: Option<String>,
+    /// Its port, 0 for any; opens it on 127.0.0.1 if no host is given [default: 9464, or `EAGLERAY_METRICS_PORT`].
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+    /// Stands before the name of every metric, such as `ray_` for boards made for Ray [default: nothing, or
+    /// `EAGLERAY_METRICS_PREFIX`].
+    #[arg(long, value_name = "PREFIX")]
+    metrics_prefix: Option<String>,
 }
 
 impl ControlArguments {
@@ -47,6 +64,11 @@ impl ControlArguments {
                 None => settings::default_control_port()?,
             },
             token_file,
+            metrics: MetricsOptions::new(
+                self.metrics.metrics_host.clone(),
+                self.metrics.metrics_port,
+                self.metrics.metrics_prefix.clone(),
+            )?,
         })
     }
 }

@@ -76,6 +76,18 @@ impl<C: Claims> Core<C> {
         }
     }
 
+    /// What waits here of each deployment, and what was sent and is not over, whether it scales or not.
+    pub fn each_load(&self, mut say: impl FnMut(&DeploymentKey, u32, u32)) {
+        for (_, deployment) in self.deployments.iter() {
+            let links = deployment
+                .replicas
+                .iter()
+                .filter_map(|replica| self.replicas.get(*replica)?.link.as_ref());
+            let running = links.map(Link::busy).sum();
+            say(&deployment.key, deployment.queued_here(), running);
+        }
+    }
+
     /// Of all that scale, by name: those that have been removed and not ended, too.
     pub fn scaling(&self) -> Vec<DeploymentKey> {
         let scaling = self.deployments.iter().filter(|(_, one)| one.scales);

@@ -5,7 +5,10 @@
 
 use std::{cell::Cell, time::Duration};
 
-use eagleray_types::control::{Load, Loads};
+use eagleray_types::{
+    DeploymentKey,
+    control::{Load, Loads},
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::Handle;
@@ -64,6 +67,11 @@ impl Reporter {
 }
 
 impl Handle {
+    /// What waits here of each deployment, and what was sent and is not over.
+    pub fn each_load(&self, say: impl FnMut(&DeploymentKey, u32, u32)) {
+        self.state.borrow().each_load(say);
+    }
+
     /// Waits until some load may have changed. For one task; cancel safe.
     async fn load_changed(&self) {
         loop {

@@ -15,6 +15,7 @@ fn a_directory_that_is_held_is_refused_and_free_again_when_the_holder_is_gone() 
         node_id: "id-1".into(),
         http_address: String::new(),
         control_address: String::new(),
+        metrics_address: String::new(),
         owner_pid: 0,
         argv: Vec::new(),
         log_directory: "/state/logs".into(),

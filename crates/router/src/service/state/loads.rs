@@ -69,6 +69,10 @@ impl State {
         changed
     }
 
+    pub(in super::super) fn each_load(&self, say: impl FnMut(&DeploymentKey, u32, u32)) {
+        self.core.each_load(say);
+    }
+
     pub(in super::super) fn all_loads(&mut self) -> Vec<Load> {
         self.news.told = false;
         drop(self.core.take_marked());

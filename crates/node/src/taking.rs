@@ -15,7 +15,7 @@ use tokio::{
     time::{self, Sleep},
 };
 
-pub(super) struct Taking<S> {
+pub(crate) struct Taking<S> {
     stream: S,
     within: Duration,
     /// Runs while nothing can be written.
@@ -23,7 +23,7 @@ pub(super) struct Taking<S> {
 }
 
 impl<S> Taking<S> {
-    pub(super) const fn new(stream: S, within: Duration) -> Self {
+    pub(crate) const fn new(stream: S, within: Duration) -> Self {
         Self {
             stream,
             within,
