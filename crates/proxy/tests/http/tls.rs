@@ -122,8 +122,8 @@ fn answer_one(replica: &Replica, version: u8) {
     connection.answer(&request, 200, &[], b"a whole answer");
 }
 
-/// Reads until these bytes have come.
-fn read_until(stream: &mut impl Read, wanted: &[u8]) {
+/// Reads until these bytes have come; returns all that has.
+fn read_until(stream: &mut impl Read, wanted: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !bytes.windows(wanted.len()).any(|window| window == wanted) {
         let mut chunk = [0; 4096];
@@ -131,6 +131,18 @@ fn read_until(stream: &mut impl Read, wanted: &[u8]) {
         assert_ne!(length, 0, "{:?}", String::from_utf8_lossy(&bytes));
         bytes.extend(&chunk[..length]);
     }
+    bytes
+}
+
+/// The longest of these frames of HTTP/2, with its header.
+fn longest_frame(mut bytes: &[u8]) -> usize {
+    let mut longest = 0;
+    while let [high, middle, low, rest @ ..] = bytes {
+        let length = 9 + u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        longest = longest.max(length);
+        bytes = rest.get(length - 3..).unwrap_or_default();
+    }
+    longest
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -161,7 +173,7 @@ fn alpn_chooses_the_protocol() {
     }
 }
 
-/// Over HTTP/2 the frames of a piece are gathered below h2. None of them may be left there.
+/// Over HTTP/2 the frames of a piece are gathered below h2. None of them may be left there, and each fits a record of TLS.
 #[test]
 fn each_long_piece_of_an_answer_is_at_the_client_before_the_next_is_made() {
     const ROOM: u32 = 10 << 20;
@@ -191,7 +203,11 @@ fn each_long_piece_of_an_answer_is_at_the_client_before_the_next_is_made() {
             let mut piece = vec![b'x'; length];
             piece.extend(end.as_bytes());
             connection.respond(&request, Flags::NONE, &piece);
-            read_until(&mut client, end.as_bytes());
+            let bytes = read_until(&mut client, end.as_bytes());
+            if alpn == b"h2" {
+                let longest = (9 + piece.len()).min(16 * 1024);
+                assert_eq!(longest_frame(&bytes), longest, "piece {number}");
+            }
         }
     }
 }

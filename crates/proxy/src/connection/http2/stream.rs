@@ -39,6 +39,9 @@ use crate::{
     shard::Shard,
 };
 
+/// Data of a frame over TLS, at most: with its header it fills a record. h2 makes frames of 16 KiB for most clients, and each
+/// would take a second record for its last nine bytes, which costs both sides as much as a long one beside its data.
+const RECORD_DATA: usize = 16 * 1024 - 9;
 /// Bytes of an answer that a client must take within the time of a stall.
 const PROGRESS: usize = 1024;
 
@@ -240,7 +243,10 @@ impl Sending {
                     }
                 }
             }
-            let room = self.out.capacity().min(self.chunk.len());
+            let mut room = self.out.capacity().min(self.chunk.len());
+            if shard.tls.is_some() {
+                room = room.min(RECORD_DATA);
+            }
             let part = self.chunk.split_to(room);
             self.stall.took(room);
             let is_last = self.chunk.is_empty() && self.body.is_end_stream();
