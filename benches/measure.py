@@ -222,6 +222,11 @@ def measure_startup():
     return script("startup", limit_s=900)
 
 
+def measure_scaling():
+    """Seconds until a burst has its replicas, and until the first answer from none, by system."""
+    return script("scaling", limit_s=900)
+
+
 def measure_control():
     """Milliseconds of commands that look after a node, and of a search in its logs."""
     return script("control", limit_s=900)

@@ -123,7 +123,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, control):
+def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, scaling, control):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -176,6 +176,7 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, 
     found += body_bars(bodies)
     found += echo_bars(echoes)
     found += startup_bars(startup)
+    found += scaling_bars(scaling)
     found += control_bars(control)
     found += baseline_bars(results, instructions)
     return found
@@ -280,6 +281,20 @@ def startup_bars(startup):
     yield Bar("run: iris, cold shell to the first 200, s", iris, "<=", 1.5)
     yield Bar("the same without the model's own import, s", iris - startup["model_s"], "<=", 1)
     yield Bar("reload, above a bare import, s", reload - startup["import_s"], "<=", 0.3, f"{reload:.2f} s in all")
+
+
+def scaling_bars(scaling):
+    """How long more replicas, and the first one, are waited for; Ray Serve beside it where it is installed."""
+    own, other = scaling.get("eagleray", {}), scaling.get("ray", {})
+    for key, work, bound in (
+        ("burst_s", "burst of 1 to 200 requests: four replicas ready, s", 1),
+        ("from_zero_s", "from zero: first answer, s", 0.3),
+    ):
+        worst = own.get(f"worst_{key}")
+        note = f"worst {worst:.2f}" if worst is not None else ""
+        if other.get(key) is not None:
+            note += f", Ray Serve {other[key]:.2f}"
+        yield Bar(work, own.get(key), "<=", bound, note)
 
 
 def control_bars(control):

@@ -30,15 +30,19 @@ from measure import (
     measure_echoes,
     measure_handles,
     measure_memory,
+    measure_scaling,
     measure_startup,
 )
 from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
 from setup import iris_model, train
 from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
-PARTS = ("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup", "control")
+PARTS = (
+    *("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup", "scaling"),
+    "control",
+)
 # Those that need neither the load generator nor the limit program.
-WITHOUT_LOAD = ("handles", "asgi", "startup", "control")
+WITHOUT_LOAD = ("handles", "asgi", "startup", "scaling", "control")
 
 
 def options():
@@ -165,9 +169,11 @@ def main():
     wanted = part("startup") or part("control")
     startup = attempt(wanted, "cold starts and reloads", measure_startup, {})
 
+    scaling = attempt(part("scaling"), "bursts, and the first request to none", measure_scaling, {})
+
     control = attempt(part("control"), "status, deploy and logs at a prompt", measure_control, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup, control)
+    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup, scaling, control)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -191,6 +197,7 @@ def main():
         "bodies": bodies,
         "echoes": echoes,
         "startup": startup,
+        "scaling": scaling,
         "control": control,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")

@@ -58,7 +58,8 @@ pub fn decide(
     let asked = if load.more > measured.wanted {
         load.more
     } else {
-        load.fewer
+        // What is smoothed may still be high when the load is not.
+        load.fewer.min(measured.wanted)
     };
     let (replicas, reason, hold) = number(config, bounds, state, measured, &load, now);
     if replicas != measured.wanted {

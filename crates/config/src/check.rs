@@ -158,13 +158,7 @@ impl Check {
             }
             Takes::Option { as_text, .. } => self.number(takes, key, node, path, *as_text),
             Takes::OptionOrAuto => match &node.value {
-                Value::Text(word) if word == "auto" => {
-                    let message = "kept, and without effect in this release".to_owned();
-                    let help =
-                        "the deployment holds at the least of its replicas, and one at least";
-                    self.warn(path, node.place, message, help.to_owned());
-                    Some(Json::from("auto"))
-                }
+                Value::Text(word) if word == "auto" => Some(Json::from("auto")),
                 _ => self.number(takes, key, node, path, false),
             },
             Takes::Choice(numbers) => match node.value {

@@ -52,7 +52,7 @@ applications:
   args: {model: small, size: 010, nested: {list: [1, 2.5, ~]}}
   runtime_env: {env_vars: {A: \"1\"}}
   external_scaler_enabled: false
-  autoscaling_policy: {policy_function: \"m:f\", policy_kwargs: {a: 1}}
+  autoscaling_policy: {policy_function: \"ray.serve.autoscaling_policy:default_autoscaling_policy\", policy_kwargs: {a: 1}}
   logging_config: {log_level: 10}
   deployments:
   - name: Model
@@ -65,7 +65,7 @@ applications:
       metrics_interval_s: 10, look_back_period_s: 30, upscale_delay_s: 0, downscale_delay_s: 600,
       downscale_to_zero_delay_s: null, upscaling_factor: 1, downscaling_factor: null, smoothing_factor: 1,
       upscale_smoothing_factor: null, downscale_smoothing_factor: null, aggregation_function: max,
-      policy: {policy_function: \"m:f\", policy_kwargs: {}}}
+      policy: {policy_function: \"ray.serve.autoscaling_policy:default_autoscaling_policy\", policy_kwargs: {}}}
     graceful_shutdown_wait_loop_s: 2
     health_check_timeout_s: 30
     max_replicas_per_node: 4
@@ -112,8 +112,6 @@ fn every_key_of_a_file_of_ray_serve_is_taken() {
             "logging_config",
             "target_capacity",
             "applications[0].autoscaling_policy",
-            "applications[0].deployments[0].num_replicas",
-            "applications[0].deployments[0].autoscaling_config",
             "applications[0].deployments[0].ray_actor_options.num_cpus",
             "applications[0].deployments[0].ray_actor_options.memory",
         ]

@@ -251,6 +251,12 @@ impl Core {
                 Ok(planned) => self.out.reply(call, api_response::Body::Planned(planned)),
                 Err(error) => self.out.refuse(call, error),
             },
+            Event::WhatIf { call, question } => {
+                match autoscale::what_if(&self.books, &question, now) {
+                    Ok(answer) => self.out.reply(call, api_response::Body::WhatIf(answer)),
+                    Err(error) => self.out.refuse(call, error),
+                }
+            }
             Event::Events { call, request } => {
                 let events = self.events.answer(&request);
                 self.out.reply(call, api_response::Body::Events(events));

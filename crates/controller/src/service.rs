@@ -338,6 +338,9 @@ impl Service {
             api_request::Body::Unreachable(report) => {
                 return self.take(Event::Unreachable(report));
             }
+            api_request::Body::WhatIf(question) => {
+                return self.take(Event::WhatIf { call, question });
+            }
             api_request::Body::Loads(loads) => {
                 let connection = call.connection;
                 return self.take(Event::Loads { connection, loads });

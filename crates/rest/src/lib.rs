@@ -9,6 +9,7 @@
 //! its handler, and `view` turns messages into JSON: the one place that knows both.
 
 mod applications;
+mod autoscaling;
 mod calls;
 mod contract;
 mod deploys;

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::{applications, contract, deploys, events, logs, node, replicas, status};
+use crate::{applications, autoscaling, contract, deploys, events, logs, node, replicas, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +26,7 @@ use crate::{applications, contract, deploys, events, logs, node, replicas, statu
         applications::diff,
         applications::rollback,
         applications::delete,
+        autoscaling::autoscaling,
         events::events,
         logs::logs,
         replicas::list,

@@ -11,8 +11,8 @@ use axum::{
 use http::{Method, StatusCode, Uri};
 
 use crate::{
-    MOST_BODY_BYTES, applications, contract, deploys, errors::Refusal, events, guard, logs, node,
-    openapi, replicas, state::State, status,
+    MOST_BODY_BYTES, applications, autoscaling, contract, deploys, errors::Refusal, events, guard,
+    logs, node, openapi, replicas, state::State, status,
 };
 
 pub(crate) fn router(state: Arc<State>) -> Router {
@@ -51,6 +51,10 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route(
             "/api/v1/applications/{application}/rollback",
             post(applications::rollback),
+        )
+        .route(
+            "/api/v1/autoscaling/{application}/{deployment}",
+            get(autoscaling::autoscaling),
         )
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/logs", get(logs::logs))

@@ -2,6 +2,7 @@
 //! there is none is null or left out; JSON within a message is JSON here, with the values of `env_vars` masked.
 
 mod application;
+mod autoscaling;
 mod declared;
 mod deployment;
 mod history;
@@ -11,6 +12,7 @@ mod options;
 mod why;
 
 pub(crate) use application::Application;
+pub(crate) use autoscaling::{Autoscaling, Supposed, detail as autoscaling_detail};
 pub(crate) use declared::{Applied, Failure, Planned, PlannedDeployment};
 pub(crate) use deployment::{Deployment, Replica};
 pub(crate) use history::{Events, Receipt, Revision, Revisions};

@@ -3,10 +3,11 @@
 //! Four conversations. Controller and node: [`NodeCommand`], [`NodeEvent`]. Controller and replica, relayed by
 //! the node: [`ReplicaCommand`], [`ReplicaEvent`]. Node and proxy: [`ProxyCommand`], [`ProxyEvent`]. Drivers and
 //! the command line: [`ApiRequest`] to the controller, [`NodeRequest`] to the node. A file for each, by the names of the
-//! two who speak, and the rest for what more than one conversation carries: `application`, `declared`, `history`, `load`, `status`, `targets`. Commands are
+//! two who speak, and the rest for what more than one conversation carries: `application`, `autoscaling`, `declared`, `history`, `load`, `status`, `targets`. Commands are
 //! idempotent by replica id and epoch.
 
 mod application;
+mod autoscaling;
 mod controller_node;
 mod controller_replica;
 mod declared;
@@ -20,6 +21,7 @@ mod targets;
 
 pub use crate::options::DeploymentOptions;
 pub use application::*;
+pub use autoscaling::*;
 pub use controller_node::*;
 pub use controller_replica::*;
 pub use declared::*;

@@ -1,6 +1,6 @@
 """The hooks of user code: metadata, reconfigure, check_health. Replicas run them, and so does local testing mode.
 
-`record_autoscaling_stats` and `record_routing_stats` are not called: autoscaling and custom routers, which would ask,
+`record_autoscaling_stats` and `record_routing_stats` are not called: policies and routers of users, which would ask,
 come later. Whoever deploys a class that has one is told so (`_driver/engine.py`).
 """
 

@@ -84,6 +84,7 @@ impl Scene {
 const GUIDE: &str = r#"{"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 5, "upscale_delay_s": 10,
     "downscale_delay_s": 60}"#;
 
+// contract: 5/autoscaling-delay better: to the highest number that was needed during the delay, so what goes was not needed for all of it
 #[test]
 fn the_guides_example_follows_a_load_as_it_says() {
     let mut scene = Scene::new(GUIDE);
@@ -140,6 +141,7 @@ fn without_a_delay_more_start_at_the_moment_of_the_burst() {
     assert_eq!(scene.steps, [(50.0, 4)]);
 }
 
+// contract: 5/autoscaling-present better: only where look_back_period_s is stated; else it is the load of the moment
 #[test]
 fn a_stated_look_back_smooths_the_wish_for_more() {
     let json = r#"{"max_replicas": 10, "upscale_delay_s": 0, "look_back_period_s": 30, "metrics_interval_s": 1}"#;
@@ -218,6 +220,7 @@ fn until_all_routers_have_spoken_nothing_goes_and_more_may_come() {
     assert_eq!(scene.measured.wanted, 1);
 }
 
+// contract: 5/autoscaling-number
 #[test]
 fn factors_multiply_the_distance_from_what_runs() {
     let mut scene = Scene::new(

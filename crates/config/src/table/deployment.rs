@@ -57,14 +57,11 @@ pub static DEPLOYMENT: Object = Object {
             NULL,
             "Argument of the callable's `reconfigure`.",
         ),
-        kept(
-            key(
-                "autoscaling_config",
-                OrNull(&Takes::Object(&AUTOSCALING)),
-                NULL,
-                "Between which numbers of replicas the deployment moves.",
-            ),
-            "the deployment holds at initial_replicas, or min_replicas, and one at least",
+        key(
+            "autoscaling_config",
+            OrNull(&Takes::Object(&AUTOSCALING)),
+            NULL,
+            "Between which numbers of replicas the deployment moves.",
         ),
         option("graceful_shutdown_wait_loop_s"),
         option("graceful_shutdown_timeout_s"),
@@ -341,11 +338,15 @@ pub(super) static POLICY: Object = Object {
     name: "an autoscaling policy",
     help: "What decides on a number of replicas.",
     keys: &[
-        key(
-            "policy_function",
-            Text(Rule::ImportPath),
-            Is("\"eagleray.serve.autoscaling_policy:default_autoscaling_policy\""),
-            "Import path of a function or class.",
+        later_unless(
+            key(
+                "policy_function",
+                Text(Rule::ImportPath),
+                Is("\"eagleray.serve.autoscaling_policy:default_autoscaling_policy\""),
+                "Import path of a function or class.",
+            ),
+            &["ray.serve.autoscaling_policy:default_autoscaling_policy"],
+            "leave it out, and the number of replicas follows target_ongoing_requests",
         ),
         key(
             "policy_kwargs",

@@ -89,6 +89,17 @@ impl Autoscaling {
         &self.last.insert((measured, decision)).1
     }
 
+    /// What would be decided of the same load by another configuration. Nothing changes.
+    pub(crate) fn what_if(&self, config: &Config, measured: Measured, now: Duration) -> Decision {
+        let bounds = config.bounds(Capacity::default());
+        decide(config, bounds, &mut self.state.clone(), measured, now)
+    }
+
+    /// As JSON, the stated keys.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn note(&mut self, decided: Decided) {
         self.untold.get_or_insert(decided.from);
         self.decided.push_front(decided);

@@ -8,14 +8,19 @@
 
 use std::{cmp::Ordering, time::Duration};
 
-use eagleray_autoscaler::{Hold, Measured};
-use eagleray_types::DeploymentKey;
+use eagleray_autoscaler::{Capacity, Config, Decision, Hold, Measured};
+use eagleray_types::{
+    DeploymentKey,
+    control::{ApiError, AutoscalingDecision, AutoscalingStatus, Supposed, WhatIf, WhatIfAnswer},
+};
+use serde_json::{Map, Value};
 
 use super::{
     Core,
     command::Level,
     outbox::{About, EventLevel, Outbox},
     timers::Timer,
+    validate::api_error,
 };
 use crate::books::{
     Books,
@@ -135,6 +140,99 @@ pub(super) fn look(
     }
     tell(deployment, now, out);
     scales
+}
+
+/// What the status says of it; `None`: its number is stated.
+pub(super) fn shown(
+    deployment: &Deployment,
+    loads: &Loads,
+    now: Duration,
+) -> Option<AutoscalingStatus> {
+    let autoscaling = deployment.autoscaling.as_ref()?;
+    let measured = measured(deployment, loads, now);
+    let bounds = autoscaling.bounds();
+    let last = autoscaling.last.as_ref().map(|(_, decision)| decision);
+    let decisions = autoscaling.decided.iter().map(|one| AutoscalingDecision {
+        at_s: one.at_s,
+        from: one.from,
+        to: one.to,
+        reason: one.reason.clone(),
+    });
+    Some(AutoscalingStatus {
+        config: autoscaling.text().to_owned(),
+        min_replicas: bounds.low,
+        max_replicas: bounds.high,
+        target_ongoing_requests: autoscaling.config.target_ongoing_requests,
+        replicas: measured.wanted,
+        ready: measured.ready,
+        asked: last.map_or(measured.wanted, |one| one.asked),
+        queued: measured.queued,
+        running: measured.running,
+        heard_all: measured.heard_all,
+        hold: last.map_or_else(String::new, |one| words(one, now)),
+        decisions: decisions.collect(),
+    })
+}
+
+/// What holds it, in words; empty: nothing does.
+pub(super) fn words(decision: &Decision, now: Duration) -> String {
+    let hold = decision.hold.as_ref();
+    hold.map(|hold| hold.words(now)).unwrap_or_default()
+}
+
+/// The same load by another configuration: the function is run again, on a copy of what it keeps.
+pub(super) fn what_if(
+    books: &Books,
+    question: &WhatIf,
+    now: Duration,
+) -> Result<WhatIfAnswer, ApiError> {
+    let WhatIf {
+        application,
+        deployment,
+        changes,
+    } = question;
+    let found = books.applications.get(application);
+    let found = found.and_then(|one| one.deployments.get(deployment));
+    let Some(found) = found else {
+        let message =
+            format!("there is no deployment '{deployment}' of an application '{application}'");
+        return Err(api_error("not_found", message));
+    };
+    let (Some(autoscaling), Some(status)) = (&found.autoscaling, shown(found, &books.loads, now))
+    else {
+        let message = format!(
+            "{application}/{deployment} runs a stated number of replicas: it has no autoscaling_config, so its load \
+             changes nothing"
+        );
+        return Err(api_error("conflict", message));
+    };
+    let what_if = match changes.as_str() {
+        "" => None,
+        changes => {
+            let config = changed(autoscaling.text(), changes)?;
+            let bounds = config.bounds(Capacity::default());
+            let measured = measured(found, &books.loads, now);
+            let decision = autoscaling.what_if(&config, measured, now);
+            Some(Supposed {
+                replicas: decision.asked.clamp(bounds.low, bounds.high),
+                replicas_now: decision.replicas,
+                asked: decision.asked,
+                hold: words(&decision, now),
+            })
+        }
+    };
+    Ok(WhatIfAnswer { status, what_if })
+}
+
+/// A configuration with other keys in it.
+fn changed(text: &str, changes: &str) -> Result<Config, ApiError> {
+    let invalid = |error: String| api_error("invalid", error);
+    let read = |text: &str| -> Result<Map<String, Value>, ApiError> {
+        serde_json::from_str(text).map_err(|error| invalid(error.to_string()))
+    };
+    let mut keys = read(text)?;
+    keys.extend(read(changes)?);
+    Config::of_json(&Value::from(keys).to_string()).map_err(|error| invalid(error.to_string()))
 }
 
 /// It is between two versions, of which the new one may still come up.

@@ -4,7 +4,7 @@ use eagleray_types::{
     NodeId,
     control::{
         ApplicationSpec, Apply, AwaitApplication, Built, Compare, EventsRequest, Loads, Rollback,
-        Scale, Unreachable, node_event,
+        Scale, Unreachable, WhatIf, node_event,
     },
 };
 
@@ -139,6 +139,11 @@ pub enum Event {
     },
     /// A router that is not the proxy's cannot connect to a replica.
     Unreachable(Unreachable),
+    /// How a deployment follows its load, and what would be.
+    WhatIf {
+        call: CallId,
+        question: WhatIf,
+    },
     /// What a router that is not a proxy's has to do. It counts until the connection ends.
     Loads {
         connection: u64,

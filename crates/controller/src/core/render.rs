@@ -10,11 +10,11 @@ use eagleray_types::control::{
 };
 
 use super::{
-    configure,
+    autoscale, configure,
     hung::hung_text,
     loads,
     outbox::Outbox,
-    why::{Moment, of_application, of_deployment},
+    why::{HELD_BACK, Moment, of_application, of_deployment},
 };
 use crate::books::{
     Books, application::Application, deployment::Deployment, desired::Plan, history::Record,
@@ -39,6 +39,7 @@ pub(super) fn render(
         .values()
         .map(|one| DeploymentStatus {
             load: loads::shown(one, &books.loads, now),
+            autoscaling: autoscale::shown(one, &books.loads, now),
             ..render_deployment(one, plan, moment)
         })
         .collect();
@@ -168,6 +169,14 @@ fn render_deployment(
     if let Some(progress) = configure::progress(deployment, now).filter(|_| message.is_empty()) {
         message = progress;
     }
+    let why = of_deployment(deployment, moment);
+    if let Some(held) = why
+        .iter()
+        .find(|one| one.code == HELD_BACK)
+        .filter(|_| message.is_empty())
+    {
+        message.clone_from(&held.sentence);
+    }
     for hung in deployment
         .replicas
         .values()
@@ -204,8 +213,9 @@ fn render_deployment(
             .target
             .as_ref()
             .map_or(0, |_| deployment.wanted.target),
-        why: of_deployment(deployment, moment),
+        why,
         load: None,
+        autoscaling: None,
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) use application::{of_application, of_declared};
 pub(super) use deployment::of_deployment;
 pub(super) use store::of_store;
 
+/// Its load asks for more than shall run.
+pub(super) const HELD_BACK: &str = "held_back";
 /// Characters of somebody else's words in a sentence.
 const QUOTED: usize = 300;
 

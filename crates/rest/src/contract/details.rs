@@ -10,6 +10,7 @@ use crate::view;
 /// The options of a deployment that Ray's schema has.
 const DEPLOYMENT_KEYS: &[&str] = &[
     "num_replicas",
+    "autoscaling_config",
     "max_ongoing_requests",
     "max_queued_requests",
     "user_config",
@@ -116,16 +117,23 @@ fn deployment(status: &DeploymentStatus) -> Value {
         "status": status.status,
         "status_trigger": status.status_trigger,
         "message": status.message,
-        "deployment_config": config(&status.name, &options),
+        "deployment_config": config(status, &options),
         "target_num_replicas": status.target_replicas,
         "required_resources": resources(&options),
         "replicas": replicas(&status.replicas),
         "recent_dead_replicas": replicas(&status.dead_replicas),
+        "autoscaling_detail": status.autoscaling.as_ref().map(view::autoscaling_detail),
     })
 }
 
-fn config(name: &str, options: &DeploymentOptions) -> Value {
+fn config(status: &DeploymentStatus, options: &DeploymentOptions) -> Value {
     let mut keys = view::config_keys(options);
+    if let Some(autoscaling) = &status.autoscaling {
+        // Its schema knows either the one or the other.
+        keys.remove("num_replicas");
+        let stated = view::json(&autoscaling.config);
+        keys.insert("autoscaling_config".to_owned(), stated);
+    }
     keys.retain(|key, value| DEPLOYMENT_KEYS.contains(&key.as_str()) && !value.is_null());
     if options.max_surge_percent > 0 {
         keys.insert(
@@ -133,7 +141,7 @@ fn config(name: &str, options: &DeploymentOptions) -> Value {
             options.max_surge_percent.into(),
         );
     }
-    keys.insert("name".to_owned(), name.into());
+    keys.insert("name".to_owned(), status.name.as_str().into());
     keys.into()
 }
 

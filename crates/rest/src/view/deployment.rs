@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Why, config_keys, number, some, time};
+use super::{Autoscaling, Why, config_keys, number, some, time};
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Deployment {
@@ -31,6 +31,8 @@ pub(crate) struct Deployment {
     pub(crate) options: Map<String, Value>,
     /// One for each thing that is not fine.
     pub(crate) why: Vec<Why>,
+    /// Of one that follows its load.
+    pub(crate) autoscaling: Option<Autoscaling>,
 }
 
 /// What proxies and processes with handles have said of a deployment.
@@ -91,6 +93,7 @@ impl From<DeploymentStatus> for Deployment {
             load: status.load.map(Into::into),
             options: status.options.as_ref().map(config_keys).unwrap_or_default(),
             why: status.why.into_iter().map(Into::into).collect(),
+            autoscaling: status.autoscaling.map(Into::into),
         }
     }
 }

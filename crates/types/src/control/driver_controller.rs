@@ -2,7 +2,7 @@
 
 use super::{
     ApplicationSpec, ApplicationStatus, Applied, Apply, Built, Empty, Events, EventsRequest,
-    History, Loads, Planned, Scale, Status, TargetUpdate, Unreachable,
+    History, Loads, Planned, Scale, Status, TargetUpdate, Unreachable, WhatIf, WhatIfAnswer,
 };
 
 /// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
@@ -10,7 +10,7 @@ use super::{
 pub struct ApiRequest {
     #[prost(
         oneof = "api_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     )]
     pub body: Option<api_request::Body>,
 }
@@ -74,6 +74,9 @@ pub mod api_request {
         /// it counts until the connection ends.
         #[prost(message, tag = "19")]
         Loads(super::Loads),
+        /// Answered by `WhatIf`. Changes nothing.
+        #[prost(message, tag = "20")]
+        WhatIf(super::WhatIf),
     }
 }
 
@@ -113,7 +116,7 @@ pub struct Compare {
 pub struct ApiResponse {
     #[prost(
         oneof = "api_response::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
     )]
     pub body: Option<api_response::Body>,
 }
@@ -148,6 +151,8 @@ pub mod api_response {
         Events(super::Events),
         #[prost(message, tag = "11")]
         Stacks(super::ReplicaStacks),
+        #[prost(message, tag = "12")]
+        WhatIf(super::WhatIfAnswer),
     }
 }
 

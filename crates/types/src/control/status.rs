@@ -1,6 +1,6 @@
 //! What the controller says of applications: the answer to a question for their status.
 
-use super::{DeploymentOptions, Failure, Receipt};
+use super::{AutoscalingStatus, DeploymentOptions, Failure, Receipt};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Status {
@@ -135,6 +135,9 @@ pub struct DeploymentStatus {
     /// Of one that scales: what routers have to do of it.
     #[prost(message, optional, tag = "12")]
     pub load: Option<DeploymentLoad>,
+    /// Of one that scales.
+    #[prost(message, optional, tag = "13")]
+    pub autoscaling: Option<AutoscalingStatus>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{self, ApplicationSpec, node_event};
+use eagleray_types::control::{self, ApplicationSpec, WhatIf, api_response::Body, node_event};
 
 use super::{
     super::Event,
@@ -147,6 +147,7 @@ fn another_controller_keeps_the_number_until_it_has_heard_of_the_load() {
     world.assert_at_rest();
 }
 
+// contract: G/5
 #[test]
 fn deploys_and_rollbacks_keep_the_number_within_the_new_bounds() {
     let mut world = scaling(r#"{"max_replicas": 8, "initial_replicas": 2, "upscale_delay_s": 0}"#);
@@ -175,12 +176,19 @@ fn deploys_and_rollbacks_keep_the_number_within_the_new_bounds() {
     assert_eq!(world.running("v1").len(), 1, "a stated number");
     world.scale("d", 5);
     world.run();
+    let started = world.ids.len();
     world.deploy(spec("v1", r#"{"min_replicas": 2, "max_replicas": 3}"#));
     world.run();
     assert_eq!(world.running("v1").len(), 3);
+    assert_eq!(
+        world.ids.len(),
+        started,
+        "to follow a load is no new version"
+    );
     world.assert_at_rest();
 }
 
+// contract: G/32
 #[test]
 fn between_two_versions_the_number_stays_and_after_a_failed_update_what_serves_follows() {
     let json = r#"{"max_replicas": 8, "upscale_delay_s": 0, "downscale_delay_s": 5, "look_back_period_s": 1}"#;
@@ -267,4 +275,108 @@ fn an_idle_deployment_costs_no_look() {
     let deployment = world.core.books.deployment_mut(&key).unwrap();
     let next = deployment.autoscaling.as_ref().unwrap().next_timeout();
     assert_eq!(next, None);
+}
+
+#[test]
+fn the_status_says_what_is_measured_and_what_holds_it_back() {
+    let mut world = scaling(GUIDE);
+    world.carry(30);
+    world.wait(3.0);
+    let status = world.status("a").deployments.remove(0);
+    let scaling = status.autoscaling.unwrap();
+    assert_eq!(
+        (
+            scaling.queued,
+            scaling.running,
+            scaling.asked,
+            scaling.replicas
+        ),
+        (15, 15, 6, 1)
+    );
+    assert_eq!(scaling.hold, "held by upscale_delay_s, 8 s left");
+    assert_eq!(status.why[0].code, "held_back");
+    assert_eq!(
+        status.message,
+        "Its load asks for 6 replicas instead of 1: held by upscale_delay_s, 8 s left (30 requests ongoing)."
+    );
+    world.wait(20.0);
+    let status = world.status("a").deployments.remove(0);
+    let scaling = status.autoscaling.unwrap();
+    assert_eq!(
+        (scaling.hold.as_str(), scaling.replicas, scaling.ready),
+        ("at max_replicas 4", 4, 4)
+    );
+    assert!(status.why[0].help.contains("max_replicas"));
+    let decision = &scaling.decisions[0];
+    assert_eq!((decision.from, decision.to), (1, 4));
+    world.carry(6);
+    world.wait(30.0);
+    let status = world.status("a").deployments.remove(0);
+    let hold = status.autoscaling.unwrap().hold;
+    assert!(hold.starts_with("held by downscale_delay_s"), "{hold}");
+    assert!(
+        status.why.is_empty() && status.message.is_empty(),
+        "more than enough is no trouble"
+    );
+}
+
+#[test]
+fn what_if_is_answered_and_changes_nothing() {
+    let mut world =
+        scaling(r#"{"max_replicas": 4, "target_ongoing_requests": 2, "upscale_delay_s": 60}"#);
+    world.carry(12);
+    world.wait(4.0);
+    let what_if = |changes: &str| WhatIf {
+        application: "a".to_owned(),
+        deployment: "d".to_owned(),
+        changes: changes.to_owned(),
+    };
+    let mut ask = |question: WhatIf| {
+        let call = world.call();
+        world.feed(Event::WhatIf { call, question });
+        world.reply(call).cloned()
+    };
+    let Some(Body::WhatIf(answer)) = ask(what_if("")) else {
+        panic!("no answer");
+    };
+    assert_eq!((answer.status.asked, answer.what_if), (6, None));
+    let Some(Body::WhatIf(answer)) = ask(what_if(r#"{"target_ongoing_requests": 4}"#)) else {
+        panic!("no answer");
+    };
+    let supposed = answer.what_if.unwrap();
+    assert_eq!(
+        (supposed.asked, supposed.replicas, supposed.replicas_now),
+        (3, 3, 1)
+    );
+    assert!(
+        supposed.hold.starts_with("held by upscale_delay_s"),
+        "{}",
+        supposed.hold
+    );
+    for (changes, part) in [
+        (
+            r#"{"target_ongoing_requests": 0}"#,
+            "target_ongoing_requests",
+        ),
+        (r#"{"max_replicas": 0}"#, "max_replicas"),
+        ("no", "expected"),
+    ] {
+        let Some(Body::Error(error)) = ask(what_if(changes)) else {
+            panic!("{changes} was taken");
+        };
+        assert!(
+            error.kind == "invalid" && error.message.contains(part),
+            "{error:?}"
+        );
+    }
+    let Some(Body::Error(error)) = ask(WhatIf::default()) else {
+        panic!("nothing was found");
+    };
+    assert_eq!(error.kind, "not_found");
+    world.deploy(spec("v1", ""));
+    world.run();
+    let call = world.call();
+    let question = what_if("");
+    world.feed(Event::WhatIf { call, question });
+    assert_eq!(world.error(call).0, "conflict");
 }

@@ -1,8 +1,9 @@
 //! What is not fine of a deployment: who answers, what fails, what is on its way; then each of its replicas.
 
+use eagleray_autoscaler::Hold;
 use eagleray_types::control::Why;
 
-use super::{Moment, counted, gist, replica};
+use super::{HELD_BACK, Moment, counted, gist, replica};
 use crate::books::{attempts::Attempts, deployment::Deployment, status::Status};
 
 pub(in crate::core) fn of_deployment(deployment: &Deployment, moment: Moment<'_>) -> Vec<Why> {
@@ -13,6 +14,7 @@ pub(in crate::core) fn of_deployment(deployment: &Deployment, moment: Moment<'_>
     let replicas = deployment.replicas.values();
     all.extend(replicas.filter_map(|one| replica::of_replica(one, moment)));
     all.extend(unsteady(deployment, moment).filter(|_| all.is_empty()));
+    all.extend(held(deployment, moment));
     // Nobody answers: that is said first, with whatever is the reason after it.
     let nobody = no_replica(deployment, moment);
     nobody.into_iter().chain(all).collect()
@@ -42,6 +44,30 @@ fn no_replica(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
         )
     };
     Some(moment.why("no_replica", None, sentence.to_owned(), help))
+}
+
+/// Its load asks for more than shall run.
+fn held(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
+    let (measured, decision) = deployment.autoscaling.as_ref()?.last.as_ref()?;
+    let hold = decision.hold.as_ref()?;
+    let wanted = deployment.wanted.target;
+    if decision.asked <= wanted {
+        return None;
+    }
+    let ongoing = measured.queued.saturating_add(measured.running);
+    let sentence = format!(
+        "Its load asks for {} instead of {wanted}: {} ({} ongoing).",
+        counted(decision.asked as usize, "replica"),
+        hold.words(moment.now),
+        counted(ongoing as usize, "request")
+    );
+    let help = match hold {
+        Hold::MaxReplicas { .. } => {
+            "Raise autoscaling_config.max_replicas, or target_ongoing_requests, and deploy."
+        }
+        _ => "",
+    };
+    Some(moment.why(HELD_BACK, None, sentence, help.to_owned()))
 }
 
 /// Starting the newest version, or what runs of it, keeps failing.
