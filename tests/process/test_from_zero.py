@@ -47,6 +47,8 @@ def test_requests_wait_for_the_first_replica_and_are_told_when_it_does_not_come(
     assert [getattr(answer, "status", answer) for answer in requests.join()] == [200] * 3
     assert control.status("default")["status"] == "RUNNING"
     eventually(lambda: not machine.replicas(), "nobody asks any more", 60)
+    assert script.do("handle.remote(None).result()") == "done", "a call waits as a request does"
+    eventually(lambda: not machine.replicas(), "nobody asks any more", 60)
 
     broken = machine.work / "broken"
     broken.touch()
@@ -55,6 +57,9 @@ def test_requests_wait_for_the_first_replica_and_are_told_when_it_does_not_come(
     assert "default/FromZero is not available" in answer.text
     assert "the first one keeps failing to start" in answer.text
     assert "1234" not in answer.text, "what user code says is for its log"
+
+    said = script.ask("handle.remote(None).result()")["text"]
+    assert "the first one keeps failing to start" in said, said
 
     broken.unlink()
     eventually(lambda: request("POST", script.address + "/", b"").status == 200, "the next start goes well", 60)
