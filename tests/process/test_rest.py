@@ -84,8 +84,30 @@ def test_a_token_of_ones_own_outlives_the_node(machine: Machine) -> None:
     assert started.returncode == 0, started.stderr
     control = Control(machine)
     assert control.ask("GET", "/api/v1/status", Authorization="Bearer mine").status == 200
+    # Somebody tidies up: what comes back is the link, not a copy of what it led to.
+    (control.directory / "token").unlink()
+    eventually((control.directory / "token").is_symlink, "the link is there again")
+    file.write_text("new\n")
+    assert control.ask("GET", "/api/v1/status", Authorization="Bearer new").status == 200
     assert machine.cli("stop").returncode == 0
-    assert file.read_text() == "mine\n"
+    assert file.read_text() == "new\n"
+
+
+def test_the_token_of_a_resident_node_is_that_of_its_next_start(machine: Machine) -> None:
+    machine.start_resident()
+    first = Control(machine).token
+    assert machine.cli("stop").returncode == 0
+    machine.start_resident()
+    control = Control(machine)
+    assert control.token == first
+    (control.directory / "token").write_text("rotated\n")
+    eventually(lambda: control.get("/api/v1/status").status == 200, "the new one is known")
+    kept = machine.runtime / "state" / "eagleray" / "default" / "token"
+    eventually(lambda: kept.read_text() == "rotated\n", "and kept")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert machine.cli("stop").returncode == 0
+    machine.start_resident()
+    assert Control(machine).token == "rotated"
 
 
 def test_pages_of_other_origins_are_refused(control: Control) -> None:

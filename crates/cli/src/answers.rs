@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) proxy_status: String,
     pub(crate) why: Vec<Why>,
     pub(crate) log_directory: String,
+    /// Null from a node of an older release.
+    pub(crate) http_options: Value,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -29,6 +29,9 @@ pub struct ConfigArguments {
     /// Of this application only.
     #[arg(short, long, value_name = "APPLICATION")]
     name: Option<String>,
+    /// What holds of `http_options` instead: what the node was started with, and over it what was submitted.
+    #[arg(long, conflicts_with = "name")]
+    http: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -62,6 +65,15 @@ pub(crate) fn run(arguments: &ConfigArguments, program: Program) -> Outcome {
 fn submitted(arguments: &ConfigArguments) -> Outcome {
     let api = Api::of(&arguments.place)?;
     let status = status::of(&api, arguments.name.as_deref())?;
+    if arguments.http {
+        let held = json!({"http_options": status.node.http_options});
+        if arguments.json {
+            say(&held.to_string());
+        } else {
+            say(Tree::of_json(&held).yaml(false).trim_end());
+        }
+        return Ok(Exit::Done);
+    }
     let declared = status
         .applications
         .iter()

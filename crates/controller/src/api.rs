@@ -33,7 +33,7 @@ use crate::core::CallId;
 
 mod local;
 
-pub use local::{Ended, LocalCalls};
+pub use local::{LocalCalls, NoAnswer};
 
 const CONNECTIONS: usize = 1024;
 const EVENTS: usize = 256;

@@ -93,6 +93,7 @@ use crate::{
     targets::{ApplicationTargets, Targets},
 };
 use builds::Builds;
+use http_options::Settings;
 use outbox::Outbox;
 use planning::Plannings;
 use requests::{Saving, Unsaved};
@@ -142,6 +143,7 @@ pub struct Core {
     plannings: Plannings,
     /// Every router has said what it has, since this controller began.
     heard_all: bool,
+    settings: Settings,
 }
 
 impl Core {
@@ -166,6 +168,7 @@ impl Core {
             events: Events::default(),
             plannings: Plannings::default(),
             heard_all: false,
+            settings: Settings::default(),
         }
     }
 
@@ -238,7 +241,12 @@ impl Core {
                     },
                 );
                 let why = why.into_iter().collect();
-                let status = Status { applications, why };
+                let http_options = http_options::shown(&self.books, &self.out);
+                let status = Status {
+                    applications,
+                    why,
+                    http_options,
+                };
                 self.out.reply(call, api_response::Body::Status(status));
             }
             Event::History { call, application } => {
@@ -353,6 +361,8 @@ impl Core {
             if self.begins_to_hear_all(now) {
                 self.touch_all();
             }
+            let stated = self.books.desired.declared.node_options();
+            self.settings.tell(stated, &mut self.out);
             self.publish(now);
             if self.settle_records() {
                 self.publish(now);

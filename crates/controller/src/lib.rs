@@ -15,7 +15,7 @@ mod service;
 pub mod store;
 pub mod targets;
 
-pub use api::{Ended, LocalCalls};
+pub use api::{LocalCalls, NoAnswer};
 pub use error::Error;
 pub use options::Options;
 pub use service::{run, run_with};

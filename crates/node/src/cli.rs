@@ -24,7 +24,7 @@ mod run;
 mod start;
 mod stop;
 
-pub(crate) use judge::http_options;
+pub(crate) use judge::http_options_and_files;
 
 /// What the verbs take from here.
 const PROGRAM: Program = Program {

@@ -282,6 +282,9 @@ fn programs(
         node_id: places.node_id.to_string(),
         control_address: control_address.to_owned(),
         http_options: http_options(options, http_port),
+        // A script's node comes back by no one's wish, and a file of the user's is its own keeper.
+        kept_token: (options.owner_pid.is_none() && options.control.token_file.is_none())
+            .then(|| places.state.path().join("token")),
     };
     let reaper = ReaperOptions {
         node_id: places.node_id.to_string(),

@@ -36,10 +36,11 @@ impl Rest {
             options: eagleray_rest::Options {
                 socket: directory.join("rest.sock"),
                 token: directory.join("token"),
+                kept_token: options.kept_token.clone(),
                 logs: options.logs.directory.clone(),
                 control_address: options.control_address.clone(),
                 version: env!("CARGO_PKG_VERSION"),
-                judge: cli::http_options,
+                judge: cli::http_options_and_files,
             },
             node_socket: directory.join("node.sock"),
         }
@@ -84,7 +85,7 @@ impl Calls for Asked {
     fn call(&self, request: api_request::Body) -> Answer<'_, api_response::Body> {
         Box::pin(async move {
             let answer = self.controller.call(request).await;
-            answer.map_err(|ended| Away(format!("{ended}; the node starts another")))
+            answer.map_err(|error| Away(error.to_string()))
         })
     }
 

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     inherited, rest,
-    settings::{self, ChildOptions},
+    settings::{self, ChildOptions, ProxyOptions},
     telemetry,
 };
 
@@ -80,6 +80,11 @@ pub(crate) fn proxy() -> Result<ExitCode, String> {
             return Ok(end(&logs, Err(io::Error::other(problems.join("; ")))));
         }
     };
+    let read = |text: &str| {
+        let config = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let options = ProxyOptions::of_config(&config);
+        options.check().map_err(|problems| problems.join("; "))
+    };
     let proxy = eagleray_proxy::Options {
         access_log: Some(logs.open(&options.logs.path("access"))),
         access_log_encoding: options.logs.encoding,
@@ -94,6 +99,7 @@ pub(crate) fn proxy() -> Result<ExitCode, String> {
         http.map(TcpListener::from),
         UnixStream::from(control),
         proxy,
+        &read,
     );
     Ok(end(&logs, result))
 }

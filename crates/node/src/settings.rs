@@ -180,6 +180,38 @@ impl ProxyOptions {
         config
     }
 
+    /// The other way round. What is not there is as by default; what is nothing of the proxy's is left out.
+    pub(crate) fn of_config(config: &Map<String, Value>) -> Self {
+        let text = |key: &str| config.get(key)?.as_str().map(str::to_owned);
+        let number = |key: &str| config.get(key)?.as_f64();
+        let texts = |key: &str| -> Vec<String> {
+            let list = config.get(key).and_then(Value::as_array);
+            let texts = list.into_iter().flatten().filter_map(Value::as_str);
+            texts.map(str::to_owned).collect()
+        };
+        let limits = config.get("limits").and_then(Value::as_object);
+        let limits = limits.into_iter().flatten();
+        let tls = || {
+            Some(TlsFiles {
+                certificate: text("ssl_certfile")?.into(),
+                key: text("ssl_keyfile")?.into(),
+                client_authorities: text("ssl_ca_certs").map(PathBuf::from),
+            })
+        };
+        Self {
+            root_path: text("root_path").unwrap_or_default(),
+            // Below zero: no limit, in a config.
+            request_timeout_s: number("request_timeout_s").filter(|seconds| *seconds >= 0.0),
+            keep_alive_timeout_s: number("keep_alive_timeout_s"),
+            trusted_proxies: texts("trusted_proxies"),
+            allowed_hosts: texts("allowed_hosts"),
+            limits: limits
+                .filter_map(|(key, value)| Some((key.clone(), value.as_f64()?)))
+                .collect(),
+            tls: tls(),
+        }
+    }
+
     /// What clients call the protocol.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
@@ -269,6 +301,8 @@ pub(crate) struct ChildOptions {
     pub(crate) control_address: String,
     /// `http_options` as the node runs with them, by the keys of a config.
     pub(crate) http_options: Map<String, Value>,
+    /// Where the token of the control port is kept for the next start of the node; `None`: it is not.
+    pub(crate) kept_token: Option<PathBuf>,
 }
 
 /// What the reaper is told.
@@ -378,6 +412,29 @@ pub(crate) fn own_options<T: serde::de::DeserializeOwned>() -> Result<T, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_config_says_is_what_it_was_made_of() {
+        let options = ProxyOptions {
+            root_path: "/a".into(),
+            request_timeout_s: Some(1.5),
+            keep_alive_timeout_s: Some(7.0),
+            trusted_proxies: vec!["10.0.0.0/8".into()],
+            allowed_hosts: vec!["a.example".into()],
+            limits: [("header_count".to_owned(), 7.0)].into(),
+            tls: Some(TlsFiles {
+                certificate: "/c".into(),
+                key: "/k".into(),
+                client_authorities: Some("/a".into()),
+            }),
+        };
+        assert_eq!(ProxyOptions::of_config(&options.as_config()), options);
+        let least = ProxyOptions::default();
+        assert_eq!(ProxyOptions::of_config(&least.as_config()), least);
+        let stated = json!({"request_timeout_s": -1, "host": null, "ssl_certfile": "/c"});
+        let read = ProxyOptions::of_config(stated.as_object().expect("an object"));
+        assert_eq!(read, least);
+    }
 
     #[test]
     fn networks_of_the_environment_are_those_that_can_be_read() {

@@ -46,21 +46,20 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
     if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
         tracing::debug!(%error, "the kernel buffers answers as it likes");
     }
-    let peers = Peers::of(&stream, client, &shard.trusted_proxies);
-    let is_tls = shard.tls.is_some();
-    let hears_half_closes = !shard.limits.half_close_s.is_zero();
-    let state = Rc::new(Connection::new(
-        peers,
-        is_tls,
-        hears_half_closes,
-        shard.tick(),
-    ));
+    let (state, tls) = {
+        let settings = shard.settings();
+        let peers = Peers::of(&stream, client, &settings.trusted_proxies);
+        let hears_half_closes = !settings.limits.half_close_s.is_zero();
+        let tls = settings.tls.clone();
+        let state = Connection::new(peers, tls.is_some(), hears_half_closes, shard.tick());
+        (Rc::new(state), tls)
+    };
     let _listed = Listed {
         key: shard.list(&state),
         shard: Rc::clone(&shard),
         _place: place,
     };
-    match shard.tls.clone() {
+    match tls {
         None => {
             let socket = Socket::new(stream, Rc::clone(&state), true);
             speak(shard, state, socket, Protocol::Unknown).await;
@@ -79,7 +78,8 @@ async fn secure(
 ) {
     let socket = Socket::new(stream, Rc::clone(&state), false);
     let handshake = TlsAcceptor::from(tls).accept(socket);
-    let mut stream = match tokio::time::timeout(shard.limits.tls_handshake_s, handshake).await {
+    let limit = shard.settings().limits.tls_handshake_s;
+    let mut stream = match tokio::time::timeout(limit, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shard.counters.tls_handshakes_failed.add();

@@ -178,7 +178,8 @@ impl Service {
     /// What is wrong with a head by itself, counted.
     fn check(&self, parts: &Parts) -> Result<(), rules::Broken> {
         let counters = &self.shard.counters;
-        rules::check(parts, self.shard.limits.uri_bytes as usize).inspect_err(|broken| {
+        let uri_bytes = self.shard.settings().limits.uri_bytes as usize;
+        rules::check(parts, uri_bytes).inspect_err(|broken| {
             if broken.0 == StatusCode::URI_TOO_LONG {
                 counters.uris_too_long.add();
             } else {
@@ -194,7 +195,8 @@ impl Service {
 
     /// Whether the request names a host that is served here, or does not have to.
     fn is_for_us(&self, parts: &Parts) -> bool {
-        let allowed = &self.shard.allowed_hosts;
+        let settings = self.shard.settings();
+        let allowed = &settings.allowed_hosts;
         if allowed.is_empty() {
             return true;
         }
@@ -229,7 +231,7 @@ impl Service {
             return Ok(None);
         }
         let has_body = !http_body::Body::is_end_stream(incoming);
-        let compresses = self.shard.limits.websocket_compress_bytes > 0;
+        let compresses = self.shard.settings().limits.websocket_compress_bytes > 0;
         let handshake = Handshake::check(parts, has_body, compresses).inspect_err(|_| {
             self.shard.counters.heads_refused.add();
             self.connection.is_last.set(true);
@@ -288,12 +290,13 @@ impl Service {
             self.connection.is_last.set(true);
             return Err(Failure::new(ErrorCode::PayloadTooLarge));
         }
+        let settings = self.shard.settings();
         let encoded = head::encode_request(
             &mut self.shard.scratch.borrow_mut(),
             parts,
             ingress,
             &self.connection,
-            &self.shard.trusted_proxies,
+            &settings.trusted_proxies,
             &record.request_id,
             record.is_websocket,
         )
@@ -303,7 +306,7 @@ impl Service {
         })?;
         let expects = length != Some(0) && parts.headers.contains_key(header::EXPECT);
         record.outlives_client = encoded.outlives_client && !record.is_websocket;
-        let timeout = head::own_timeout(&parts.headers).unwrap_or(self.shard.request_timeout);
+        let timeout = head::own_timeout(&parts.headers).unwrap_or(settings.request_timeout);
         let deadline = timeout.and_then(|timeout| record.started.checked_add(timeout));
         Ok(Gather::new(
             encoded,

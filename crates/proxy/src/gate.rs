@@ -6,7 +6,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -16,9 +19,10 @@ use crate::{counters::Counters, limits::Limits, memory::Memory};
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    most: u64,
-    per_source: u64,
-    per_loopback_source: u64,
+    most: AtomicU64,
+    /// Places that were taken while there was no such limit are not counted.
+    per_source: AtomicU64,
+    per_loopback_source: AtomicU64,
     sources: Mutex<HashMap<IpAddr, u64>>,
     counters: Arc<Counters>,
     memory: Arc<Memory>,
@@ -33,15 +37,28 @@ pub(crate) struct Place {
 
 impl Gate {
     pub(crate) fn new(limits: &Limits, counters: Arc<Counters>, memory: Arc<Memory>) -> Self {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Self {
-            most: limits.connections.min((descriptors / 2).max(1)),
-            per_source: limits.connections_per_source,
-            per_loopback_source: limits.connections_per_loopback_source,
+        let gate = Self {
+            most: AtomicU64::default(),
+            per_source: AtomicU64::default(),
+            per_loopback_source: AtomicU64::default(),
             sources: Mutex::default(),
             counters,
             memory,
-        }
+        };
+        gate.configure(limits);
+        gate
+    }
+
+    /// Takes other limits. Who is in stays in.
+    pub(crate) fn configure(&self, limits: &Limits) {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = limits.connections.min((descriptors / 2).max(1));
+        // Relaxed: the numbers guard nothing but themselves.
+        self.most.store(most, Ordering::Relaxed);
+        self.per_source
+            .store(limits.connections_per_source, Ordering::Relaxed);
+        self.per_loopback_source
+            .store(limits.connections_per_loopback_source, Ordering::Relaxed);
     }
 
     /// Takes a connection from `client`, or says by a counter why not.
@@ -50,7 +67,11 @@ impl Gate {
             self.counters.connections_refused_memory.add();
             return None;
         }
-        if !self.counters.connections_open.add_below(self.most) {
+        if !self
+            .counters
+            .connections_open
+            .add_below(self.most.load(Ordering::Relaxed))
+        {
             self.counters.connections_refused.add();
             return None;
         }
@@ -61,10 +82,11 @@ impl Gate {
         };
         let client = client.to_canonical();
         let limit = if client.is_loopback() {
-            self.per_loopback_source
+            &self.per_loopback_source
         } else {
-            self.per_source
+            &self.per_source
         };
+        let limit = limit.load(Ordering::Relaxed);
         if limit > 0 {
             let source = source(client);
             let mut sources = self.sources.lock();

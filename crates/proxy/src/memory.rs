@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
 use crate::{counters::Counters, limits::Limits};
@@ -58,6 +59,7 @@ impl Memory {
 pub(crate) struct Watch {
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    marks: Arc<Mutex<Marks>>,
 }
 
 impl Watch {
@@ -67,14 +69,21 @@ impl Watch {
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let (end, ended) = channel();
-        let marks = Marks::new(limits);
+        let marks = Arc::new(Mutex::new(Marks::new(limits)));
+        let looks_at = Arc::clone(&marks);
         let thread = std::thread::Builder::new()
             .name("eagleray-proxy-memory".to_owned())
-            .spawn(move || look_until(&ended, &marks, &memory, &counters))?;
+            .spawn(move || look_until(&ended, &looks_at, &memory, &counters))?;
         Ok(Self {
             end: Some(end),
             thread: Some(thread),
+            marks,
         })
+    }
+
+    /// Takes other watermarks.
+    pub(crate) fn configure(&self, limits: &Limits) {
+        *self.marks.lock() = Marks::new(limits);
     }
 }
 
@@ -135,7 +144,7 @@ pub(crate) fn most_bytes(limits: &Limits) -> u64 {
     }
 }
 
-fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory, counters: &Counters) {
+fn look_until(ended: &Receiver<()>, marks: &Mutex<Marks>, memory: &Memory, counters: &Counters) {
     let file = match File::open("/proc/self/status") {
         Ok(file) => file,
         Err(error) => return tracing::warn!(%error, "memory is not watched"),
@@ -145,7 +154,7 @@ fn look_until(ended: &Receiver<()>, marks: &Marks, memory: &Memory, counters: &C
         let Some((size, resident)) = sizes(&file) else {
             continue;
         };
-        let level = marks.level(size, resident);
+        let level = marks.lock().level(size, resident);
         let before = memory.0.swap(level, Ordering::Relaxed);
         if level > before {
             tracing::warn!(level, resident_bytes = resident, "memory is short");

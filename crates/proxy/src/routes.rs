@@ -63,6 +63,15 @@ impl Routes {
         }
     }
 
+    /// Takes another root path.
+    pub(crate) fn set_root_path(&mut self, root_path: &str, metrics: &Metrics) {
+        let root_path = root_path.trim_end_matches('/');
+        if self.root_path != root_path {
+            root_path.clone_into(&mut self.root_path);
+            self.rebuild(metrics);
+        }
+    }
+
     /// The deployment for a raw path.
     pub(crate) fn find(&self, path: &str) -> Option<&Rc<Ingress>> {
         let path = self.strip_root(path)?;

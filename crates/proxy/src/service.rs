@@ -4,6 +4,8 @@
 //! whoever waits for it knows that no thread routes by older targets. When the node is gone the proxy ends too:
 //! the listening socket is the node's, and so is the duty to start the next proxy.
 
+mod configure;
+
 use std::{io, os::unix::net::UnixStream, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::BytesMut;
@@ -19,16 +21,18 @@ use tokio::{
     sync::mpsc,
 };
 
+use self::configure::Looks;
 use crate::{
+    configuring::{Configuring, ReadOptions},
     counters::Counters,
     gate::Gate,
     loads::Loads,
-    memory::{self, Memory, Watch},
+    memory::{Memory, Watch},
     options::Options,
     shard::Shared,
     tally::Tallies,
     thread::{self, Done, Order, Start},
-    tls::{TlsError, TlsOptions},
+    tls::TlsError,
 };
 
 /// Updates that may wait at a thread; more wait in the control socket.
@@ -54,7 +58,7 @@ pub enum Error {
 }
 
 /// Serves the listener until the node says `Drain` and the last request is answered, or the node is gone. Without a
-/// listener there is no HTTP: no client can come, and the rest goes on as ever.
+/// listener there is no HTTP: no client can come, and the rest goes on as ever. `read` is for settings that come later.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the proxy owns its sockets and options until it ends"
@@ -63,15 +67,19 @@ pub fn run(
     listener: Option<std::net::TcpListener>,
     control: UnixStream,
     options: Options,
+    read: &ReadOptions<'_>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Thread)?;
-    let mut threads = Threads::start(listener.as_ref(), &options)?;
+    let mut configuring = Configuring::new(&options, read);
+    let mut threads = Threads::start(listener.as_ref(), &options, &configuring)?;
     // The threads have their own, and close them when they drain: then new clients are refused, not left waiting.
     drop(listener);
-    let result = runtime.block_on(converse(control, &mut threads));
+    let result = runtime.block_on(converse(control, &mut threads, &mut configuring));
+    // A look at a file that the disk does not give may last for ever.
+    runtime.shutdown_background();
     // Without orders, threads that still run end at once.
     threads.orders.clear();
     drop(threads.done);
@@ -93,11 +101,16 @@ struct Threads {
     counters: Arc<Counters>,
     tallies: Arc<Tallies>,
     loads: Arc<Loads>,
-    _watch: Watch,
+    shared: Shared,
+    watch: Watch,
 }
 
 impl Threads {
-    fn start(listener: Option<&std::net::TcpListener>, options: &Options) -> Result<Self, Error> {
+    fn start(
+        listener: Option<&std::net::TcpListener>,
+        options: &Options,
+        configuring: &Configuring<'_>,
+    ) -> Result<Self, Error> {
         let count = options.threads.get();
         let counters = Arc::new(Counters::default());
         let tallies: Arc<Tallies> = Arc::default();
@@ -105,12 +118,9 @@ impl Threads {
         let memory = Arc::new(Memory::default());
         let watch = Watch::start(&options.limits, Arc::clone(&memory), Arc::clone(&counters))
             .map_err(Error::Thread)?;
-        // Where memory is small, what waits must leave room for what goes on.
-        let most = memory::most_bytes(&options.limits);
-        let queued = options.limits.queued_bytes.min(most / 4).max(64 * 1024);
+        let settings = configuring.settings();
         let shared = Shared {
-            window_bytes: options.limits.h2_windows_bytes.min(most / 8),
-            router_limits: Arc::new(RouterLimits::with_max_queued_bytes(queued as usize)),
+            router_limits: Arc::new(RouterLimits::with_max_queued_bytes(settings.queued_bytes())),
             gate: Arc::new(Gate::new(
                 &options.limits,
                 Arc::clone(&counters),
@@ -121,7 +131,6 @@ impl Threads {
             tallies: Arc::clone(&tallies),
             loads: Arc::clone(&loads),
             memory,
-            tls: options.tls.as_ref().map(TlsOptions::server).transpose()?,
         };
         let (done_sender, done) = mpsc::channel(count * 2);
         let (unreachable_sender, unreachable) = mpsc::channel(REPORTS);
@@ -137,6 +146,7 @@ impl Threads {
                     .map_err(Error::Thread)?,
                 options: options.clone(),
                 seed: fastrand::u64(..),
+                settings: settings.clone(),
                 shared: shared.clone(),
                 orders: receiver,
                 done: done_sender.clone(),
@@ -157,7 +167,8 @@ impl Threads {
             counters,
             tallies,
             loads,
-            _watch: watch,
+            shared,
+            watch,
         })
     }
 
@@ -188,13 +199,18 @@ fn thread_ended() -> Error {
     Error::ThreadEnded("its log line says why".to_owned())
 }
 
-async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Error> {
+async fn converse(
+    control: UnixStream,
+    threads: &mut Threads,
+    configuring: &mut Configuring<'_>,
+) -> Result<(), Error> {
     control.set_nonblocking(true)?;
     let mut control = tokio::net::UnixStream::from_std(control)?;
     threads.collect().await?;
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     let mut report = tokio::time::interval(REPORT_EVERY);
     report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks = Looks::new();
     loop {
         while let Some(frame) = Decoder::control()
             .decode(&mut buffer)
@@ -211,9 +227,12 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
                         .map_err(|error| Error::Protocol(error.to_string()))?;
                     update_all(threads, &mut control, update).await?;
                 }
+                Some(proxy_command::Body::Configure(told)) => {
+                    let step = configuring.configure(&told);
+                    configure::take(threads, &mut control, step).await?;
+                }
                 Some(proxy_command::Body::Accept(Empty {})) => {
-                    threads.order(Order::Accept).await?;
-                    send(&mut control, proxy_event::Body::Ready(Empty {})).await?;
+                    configure::accept(threads, &mut control, configuring).await?;
                 }
                 Some(proxy_command::Body::LookWhetherItTurns(Empty {})) => {
                     threads.order(Order::Turn).await?;
@@ -250,6 +269,10 @@ async fn converse(control: UnixStream, threads: &mut Threads) -> Result<(), Erro
             }
             _tick = report.tick(), if !threads.tallies.is_empty() => {
                 tell_tallies(&threads.tallies, &mut control).await?;
+                continue;
+            }
+            (of, found) = looks.next(configuring.files()) => {
+                configure::take(threads, &mut control, configuring.looked(&of, found)).await?;
                 continue;
             }
             read = control.read_buf(&mut buffer) => read?,

@@ -23,15 +23,13 @@ use crate::{
     counters::Counters,
     gate::Gate,
     head::Scratch,
-    hosts::Host,
-    limits::Limits,
     loads::Loads,
     memory::Memory,
     metrics::Metrics,
     options::Options,
     routes::Routes,
+    settings::Settings,
     tally::Tallies,
-    trust::Network,
     websocket::deflate::Deflaters,
 };
 
@@ -45,8 +43,10 @@ pub(crate) struct Shard {
     pub(crate) routes: RefCell<Routes>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) random: RefCell<fastrand::Rng>,
-    pub(crate) request_timeout: Option<Duration>,
     access_log_is_json: bool,
+    settings: RefCell<Rc<Settings>>,
+    /// Others hold from now on.
+    settings_changed: Notify,
     access_log: RefCell<AccessLog>,
     access_log_is_enabled: bool,
     access_log_has_lines: Notify,
@@ -61,29 +61,31 @@ pub(crate) struct Shard {
     closing: Cell<bool>,
     /// Tells the accepting task to end.
     drains: Notify,
-    pub(crate) limits: Limits,
-    pub(crate) trusted_proxies: Vec<Network>,
-    pub(crate) allowed_hosts: Vec<Host>,
     pub(crate) counters: Arc<Counters>,
     tallies: Arc<Tallies>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) metrics: Metrics,
     pub(crate) router_limits: Arc<RouterLimits>,
-    pub(crate) window_bytes: u64,
     /// Compressors of WebSockets.
     pub(crate) deflaters: Rc<Deflaters>,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Shard {
-    pub(crate) fn new(router: Handle, options: &Options, seed: u64, shared: Shared) -> Self {
+    pub(crate) fn new(
+        router: Handle,
+        options: &Options,
+        seed: u64,
+        settings: Settings,
+        shared: Shared,
+    ) -> Self {
         Self {
             router,
-            routes: RefCell::new(Routes::new(&options.root_path)),
+            routes: RefCell::new(Routes::new(&settings.root_path)),
             scratch: RefCell::new(Scratch::new()),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
-            request_timeout: options.request_timeout,
+            settings: RefCell::new(Rc::new(settings)),
+            settings_changed: Notify::new(),
             access_log_is_enabled: options.access_log.is_some(),
             access_log_is_json: options.access_log.is_some()
                 && options.access_log_encoding == Encoding::Json,
@@ -100,19 +102,37 @@ impl Shard {
             draining: Cell::new(false),
             closing: Cell::new(false),
             drains: Notify::new(),
-            limits: options.limits.clone(),
-            trusted_proxies: options.trusted_proxies.clone(),
-            allowed_hosts: options.allowed_hosts.clone(),
             counters: shared.counters,
             tallies: shared.tallies,
             memory: shared.memory,
             metrics: Metrics::new(options.metrics.as_ref()),
             router_limits: shared.router_limits,
-            window_bytes: shared.window_bytes,
             deflaters: Rc::default(),
             gate: shared.gate,
-            tls: shared.tls,
         }
+    }
+
+    /// What holds now. Whoever goes by several of them takes them together.
+    pub(crate) fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// From here on these hold: for connections that begin, and for what connections that live begin. Time that one of
+    /// them has used up counts no more, since it was measured against what held before.
+    pub(crate) fn configure(&self, settings: Settings) {
+        self.routes
+            .borrow_mut()
+            .set_root_path(&settings.root_path, &self.metrics);
+        self.settings.replace(Rc::new(settings));
+        for (_key, connection) in self.connections.borrow().iter() {
+            connection.begin_anew(self.tick.get());
+        }
+        self.settings_changed.notify_one();
+    }
+
+    /// Waits for [`Self::configure`]; for one task.
+    pub(crate) async fn settings_changed(&self) {
+        self.settings_changed.notified().await;
     }
 
     pub(crate) fn tick(&self) -> u32 {
@@ -244,14 +264,10 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) router_limits: Arc<RouterLimits>,
-    /// What the windows of HTTP/2 connections may have together beyond their own.
-    pub(crate) window_bytes: u64,
     pub(crate) abandoned_by_deployment: Arc<ByDeployment>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) gate: Arc<Gate>,
-    /// `None`: plain TCP.
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }

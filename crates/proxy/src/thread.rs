@@ -19,6 +19,7 @@ use crate::{
     connection::Patience,
     loads::Loads,
     options::Options,
+    settings::Settings,
     shard::{Shard, Shared},
 };
 
@@ -33,6 +34,8 @@ pub(crate) enum Order {
     Accept,
     /// Say something.
     Turn,
+    /// These hold from now on.
+    Configure(Arc<Settings>),
     Drain,
 }
 
@@ -42,6 +45,7 @@ pub(crate) enum Done {
     Started,
     Accepting,
     Turned,
+    Configured,
     Update(Applied),
     Drained,
     Failed,
@@ -55,6 +59,7 @@ pub(crate) struct Start {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) options: Options,
     pub(crate) seed: u64,
+    pub(crate) settings: Settings,
     pub(crate) shared: Shared,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) done: mpsc::Sender<Done>,
@@ -88,6 +93,7 @@ async fn serve(start: Start) -> io::Result<()> {
         listener,
         options,
         seed,
+        settings,
         shared,
         mut orders,
         done,
@@ -103,7 +109,7 @@ async fn serve(start: Start) -> io::Result<()> {
     let name = format!("proxy {}/{index}", std::process::id());
     let reporter = Rc::new(Reporter::new(router.clone(), name));
     let loads = Arc::clone(&shared.loads);
-    let shard = Rc::new(Shard::new(router, &options, seed, shared));
+    let shard = Rc::new(Shard::new(router, &options, seed, settings, shared));
     // Dropped with this function, and its tasks with it. None of them ends by itself.
     let mut tasks = JoinSet::new();
     tasks.spawn_local(async {
@@ -111,7 +117,7 @@ async fn serve(start: Start) -> io::Result<()> {
             tracing::error!(%error, "the router's driver ended");
         }
     });
-    tasks.spawn_local(sweep(Rc::clone(&shard), options));
+    tasks.spawn_local(sweep(Rc::clone(&shard)));
     tasks.spawn_local(write_access_log(Rc::clone(&shard)));
     tasks.spawn_local(read_abandoned(Rc::clone(&shard)));
     tasks.spawn_local(report(index, Rc::clone(&reporter), Arc::clone(&loads)));
@@ -143,6 +149,11 @@ async fn serve(start: Start) -> io::Result<()> {
                 tell(&done, Done::Accepting).await;
             }
             Some(Order::Turn) => tell(&done, Done::Turned).await,
+            Some(Order::Configure(settings)) => {
+                // Its own: those of another thread would share the count of who uses them.
+                shard.configure(Settings::clone(&settings));
+                tell(&done, Done::Configured).await;
+            }
             Some(Order::Drain) => {
                 drop(listener.take());
                 shard.begin_drain();
@@ -168,10 +179,26 @@ async fn tell(done: &mpsc::Sender<Done>, what: Done) {
     }
 }
 
-async fn sweep(shard: Rc<Shard>, options: Options) {
-    let limits = &options.limits;
+async fn sweep(shard: Rc<Shard>) {
+    loop {
+        let (patience, period) = patience(&shard.settings());
+        let mut interval = tokio::time::interval(period);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shard.settings_changed() => break,
+                _ = interval.tick() => shard.sweep(&patience),
+            }
+        }
+    }
+}
+
+/// The time limits of connections, and how often they are looked at.
+fn patience(settings: &Settings) -> (Patience, Duration) {
+    let limits = &settings.limits;
     let shortest = [
-        options.keep_alive,
+        settings.keep_alive,
         limits.header_read_s,
         limits.body_idle_s,
         limits.answer_idle_s,
@@ -183,13 +210,7 @@ async fn sweep(shard: Rc<Shard>, options: Options) {
         period = period.min(limits.half_close_s);
     }
     let period = period.max(Duration::from_millis(1));
-    let patience = Patience::new(options.keep_alive, limits, period);
-    let mut interval = tokio::time::interval(period);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        shard.sweep(&patience);
-    }
+    (Patience::new(settings.keep_alive, limits, period), period)
 }
 
 async fn report(index: usize, reporter: Rc<Reporter>, loads: Arc<Loads>) {

@@ -3,6 +3,8 @@
 //! rustls with ring; TLS 1.2 and 1.3; ALPN offers HTTP/2 and HTTP/1.1, and takes HTTP/1.0 for the latter. With `client_authorities` every client must show
 //! a certificate that they signed.
 
+mod pem;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -15,6 +17,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+
+pub(crate) use pem::Pem;
 
 /// What ALPN calls HTTP/2.
 pub(crate) const HTTP2: &[u8] = b"h2";
@@ -57,12 +61,13 @@ impl TlsOptions {
     /// # Errors
     /// The first file that cannot be used.
     pub fn check(&self) -> Result<(), TlsError> {
-        self.server().map(|_| ())
+        self.server(&Pem::read(self)?).map(|_| ())
     }
 
-    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let certificates = certificates("ssl_certfile", &self.certificate)?;
-        let key = key(&self.key)?;
+    /// A server that shows what was read of the files.
+    pub(crate) fn server(&self, pem: &Pem) -> Result<Arc<ServerConfig>, TlsError> {
+        let certificates = certificates("ssl_certfile", &self.certificate, &pem.certificate)?;
+        let key = key(&self.key, &pem.key)?;
         let provider = Arc::new(ring::default_provider());
         if provider
             .key_provider
@@ -74,11 +79,10 @@ impl TlsOptions {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable("ssl_certfile", &self.certificate, &error))?;
-        let builder = match &self.client_authorities {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
+        let builder = match (&self.client_authorities, &pem.authorities) {
+            (Some(path), Some(pem)) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in self::certificates("ssl_ca_certs", path)? {
+                for certificate in self::certificates("ssl_ca_certs", path, pem)? {
                     roots
                         .add(certificate)
                         .map_err(|error| unusable("ssl_ca_certs", path, &error))?;
@@ -89,6 +93,11 @@ impl TlsOptions {
                         .map_err(|error| unusable("ssl_ca_certs", path, &error))?;
                 builder.with_client_cert_verifier(verifier)
             }
+            (Some(path), None) => {
+                let problem = "was not read with the certificate that is in force";
+                return Err(unusable("ssl_ca_certs", path, &problem));
+            }
+            (None, _) => builder.with_no_client_auth(),
         };
         let mut config = builder
             .with_single_cert(certificates, key)
@@ -101,20 +110,12 @@ impl TlsOptions {
     }
 }
 
-fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Unreadable {
-        option,
-        path: path.display().to_string(),
-        source,
-    })
-}
-
 fn certificates(
     option: &'static str,
     path: &Path,
+    pem: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(option, path)?;
-    let certificates = CertificateDer::pem_slice_iter(&pem)
+    let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unusable(option, path, &error))?;
     if certificates.is_empty() {
@@ -124,8 +125,7 @@ fn certificates(
     Ok(certificates)
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = read("ssl_keyfile", path)?;
+fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     let is_encrypted = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"]
         .iter()
         .any(|mark| pem.windows(mark.len()).any(|at| at == mark.as_bytes()));
@@ -137,7 +137,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         );
         return Err(unusable("ssl_keyfile", path, &problem));
     }
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
         let problem = "has no private key; it must be PEM, with `-----BEGIN PRIVATE KEY-----`";
         unusable("ssl_keyfile", path, &problem)
     })

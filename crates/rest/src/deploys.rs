@@ -1,6 +1,6 @@
 //! Deploys and plans: a config becomes what the controller is asked for.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
 use eagleray_config::{Config, Format, Problem, Problems, Stage};
@@ -125,7 +125,7 @@ impl Deploy {
             &self.file
         };
         let refused = |problems: Problems| Refusal::config(&problems, file);
-        let config = match (&self.config, &self.text) {
+        let mut config = match (&self.config, &self.text) {
             (Some(config), None) => Config::of_json(config).map_err(refused)?,
             (None, Some(text)) => {
                 let format = match self.format {
@@ -136,6 +136,7 @@ impl Deploy {
             }
             _ => return Err(Refusal::invalid("either `config` or `text` is needed")),
         };
+        find_files(&mut config, &self.place.app_directory);
         let declared = declared(state, &config).map_err(refused)?;
         Ok(Apply {
             applications: declared,
@@ -152,6 +153,27 @@ impl Deploy {
             plan: self.plan,
             whole: self.whole,
         })
+    }
+}
+
+/// Files that are named by half their path are looked for where the code is.
+fn find_files(config: &mut Config, directory: &str) {
+    if directory.is_empty() {
+        return;
+    }
+    let options = config.node.get_mut("http_options");
+    let Some(options) = options.and_then(Value::as_object_mut) else {
+        return;
+    };
+    for key in ["ssl_certfile", "ssl_keyfile", "ssl_ca_certs"] {
+        if let Some(Value::String(file)) = options.get_mut(key) {
+            let joined = Path::new(directory).join(&*file);
+            // Without `./`. The directory is whole.
+            *file = std::path::absolute(&joined)
+                .unwrap_or(joined)
+                .display()
+                .to_string();
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The file of the token; made if it is not there.
     pub token: PathBuf,
+    /// Where it is kept for the next start of the node, if it is.
+    pub kept_token: Option<PathBuf>,
     /// Where the logs of this node are.
     pub logs: PathBuf,
     /// As clients see the port: `http://127.0.0.1:8265`.
@@ -71,7 +73,7 @@ impl Api {
     /// # Errors
     /// When one of them cannot be made.
     pub fn bind(options: Options, calls: Arc<dyn Calls>) -> io::Result<Self> {
-        let token = token::Token::open(options.token)?;
+        let token = token::Token::open(options.token, options.kept_token)?;
         let listener = listen::Listener::bind(options.socket)?;
         let state = state::State::new(
             token,

@@ -2,13 +2,16 @@
 //!
 //! The file is looked at on every request, and every second, and read again when it has changed, so a token is replaced by writing the file, with
 //! no restart. Somebody may remove the file while the node lives (`rm -rf`, whatever tidies `/tmp`): then the token that was
-//! read last is written again, so that clients find what works.
+//! read last is written again, so that clients find what works; a link is made again as a link.
+//!
+//! The file is in the run directory, which goes with the node. A node that is started again, and keeps what it knows, keeps
+//! its token too, in a second file beside the checkpoint: scripts and operators of clusters are given one once.
 
 use std::{
     fmt::{self, Write as _},
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, symlink},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -34,6 +37,10 @@ struct Known {
 /// The token, as its file says it.
 pub(crate) struct Token {
     path: PathBuf,
+    /// Where the path leads, if it is a link.
+    link: Option<PathBuf>,
+    /// For the next start of the node.
+    kept: Option<PathBuf>,
     known: Mutex<Known>,
 }
 
@@ -48,15 +55,20 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads the file, or makes it with a token that nobody can guess.
+    /// Reads the file, or makes it: with the token that was kept, or with one that nobody can guess. `kept`: where it is
+    /// kept for the next start, if it is.
     ///
     /// # Errors
     /// When it can be neither read nor made, or holds nothing.
-    pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(path: PathBuf, kept: Option<PathBuf>) -> io::Result<Self> {
         let text = match read(&path) {
             Ok((text, _)) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = random()?;
+                let before = kept.as_deref().and_then(|kept| read(kept).ok());
+                let text = match before {
+                    Some((text, _)) => text,
+                    None => random()?,
+                };
                 write(&path, &text)?;
                 text
             }
@@ -65,9 +77,17 @@ impl Token {
                 return Err(io::Error::new(error.kind(), message));
             }
         };
+        let link = fs::read_link(&path).ok();
         // The stamp is taken at the first look, which reads the file once more.
         let known = Mutex::new(Known { text, stamp: None });
-        Ok(Self { path, known })
+        let token = Self {
+            path,
+            link,
+            kept,
+            known,
+        };
+        token.keep();
+        Ok(token)
     }
 
     /// Whether this is the token of now. Takes as long for a wrong one as for the right one.
@@ -81,6 +101,11 @@ impl Token {
     pub(crate) fn keep(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.look(&mut known);
+        let Some(kept) = &self.kept else { return };
+        let is_kept = read(kept).is_ok_and(|(text, _)| text == known.text);
+        if !is_kept && let Err(error) = write(kept, &known.text) {
+            tracing::debug!(%error, "the token cannot be kept for the next start");
+        }
     }
 
     fn look(&self, known: &mut Known) {
@@ -107,7 +132,11 @@ impl Token {
                     && fs::symlink_metadata(&self.path).is_err() =>
             {
                 known.stamp = None;
-                if let Err(error) = write(&self.path, &known.text) {
+                let made = match &self.link {
+                    Some(to) => symlink(to, &self.path),
+                    None => write(&self.path, &known.text),
+                };
+                if let Err(error) = made {
                     tracing::debug!(%error, "the token was removed and cannot be written again");
                 }
             }
@@ -186,7 +215,7 @@ mod tests {
     fn a_token_is_made_once_for_its_user_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let token = Token::open(path.clone()).unwrap();
+        let token = Token::open(path.clone(), None).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.trim().len(), 2 * RANDOM_BYTES);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -195,7 +224,7 @@ mod tests {
         for wrong in ["", "x", &text.trim()[1..], &format!("{}0", text.trim())] {
             assert!(!token.is(wrong), "{wrong:?}");
         }
-        let again = Token::open(path).unwrap();
+        let again = Token::open(path, None).unwrap();
         assert!(again.is(text.trim()));
         assert!(!format!("{again:?}").contains(text.trim()));
     }
@@ -205,7 +234,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         fs::write(&path, "first\n").unwrap();
-        let token = Token::open(path.clone()).unwrap();
+        let token = Token::open(path.clone(), None).unwrap();
         assert!(token.is("first"));
         fs::write(&path, "second\n").unwrap();
         assert!(token.is("second") && !token.is("first"));
@@ -224,13 +253,43 @@ mod tests {
         let (path, file) = (directory.path().join("token"), directory.path().join("own"));
         fs::write(&file, "first\n").unwrap();
         std::os::unix::fs::symlink(&file, &path).unwrap();
-        let token = Token::open(path.clone()).unwrap();
+        let token = Token::open(path.clone(), None).unwrap();
         assert!(token.is("first"));
         fs::remove_file(&file).unwrap();
         assert!(token.is("first"), "until there is another");
         fs::write(&file, "second\n").unwrap();
         assert!(token.is("second") && !token.is("first"));
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        // Somebody tidies up.
+        fs::remove_file(&path).unwrap();
+        token.keep();
+        assert_eq!(fs::read_link(&path).unwrap(), file, "a link again");
+        fs::write(&file, "third\n").unwrap();
+        assert!(token.is("third"), "and followed");
+    }
+
+    #[test]
+    fn what_is_kept_is_the_token_of_the_next_start_and_follows_each_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, kept) = (
+            directory.path().join("token"),
+            directory.path().join("kept"),
+        );
+        let token = Token::open(path.clone(), Some(kept.clone())).unwrap();
+        let first = fs::read_to_string(&path).unwrap();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), first);
+        let mode = fs::metadata(&kept).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(token);
+        fs::remove_file(&path).unwrap();
+        let token = Token::open(path.clone(), Some(kept.clone())).unwrap();
+        assert!(token.is(first.trim()));
+        fs::write(&path, "second\n").unwrap();
+        token.keep();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "second\n");
+        fs::remove_file(&kept).unwrap();
+        token.keep();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "second\n");
     }
 
     #[test]
@@ -238,6 +297,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         fs::write(&path, "  \n").unwrap();
-        assert!(Token::open(path).unwrap_err().to_string().contains("token"));
+        assert!(
+            Token::open(path, None)
+                .unwrap_err()
+                .to_string()
+                .contains("token")
+        );
     }
 }

@@ -69,6 +69,7 @@ impl Api {
         let options = Options {
             socket: directory.path().join("rest.sock"),
             token,
+            kept_token: None,
             logs: directory.path().join("logs"),
             control_address: "http://127.0.0.1:8265".to_owned(),
             version: "0.0.0",
@@ -447,6 +448,7 @@ async fn an_error_of_the_controller_has_its_status() {
 async fn an_application_is_deleted_if_it_is_there() {
     let api = Api::new(|request| match request {
         api_request::Body::Status(_) => api_response::Body::Status(Status {
+            http_options: r#"{"port":8000}"#.to_owned(),
             applications: vec![ApplicationStatus {
                 name: "a b/c".to_owned(),
                 ..ApplicationStatus::default()

@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use eagleray_types::{
     NodeId,
-    control::{Empty, node_event::Body},
+    control::{ConfigureProxy, Empty, node_event::Body},
 };
 
 use self::{
@@ -80,6 +80,8 @@ pub struct Core {
     proxy: Service,
     replicas: Replicas,
     publisher: Publisher,
+    /// What the proxy was told to go by beside how it was started.
+    proxy_settings: ConfigureProxy,
     watch: ProxyWatch,
     troubles: Troubles,
     accepting: Accepting,
@@ -107,6 +109,7 @@ impl Core {
             proxy: Service::new(Role::Proxy),
             replicas: Replicas::default(),
             publisher: Publisher::default(),
+            proxy_settings: ConfigureProxy::default(),
             watch: ProxyWatch::default(),
             troubles: Troubles::new(log_directory),
             accepting: Accepting::NotYet,

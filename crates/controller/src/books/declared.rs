@@ -88,6 +88,8 @@ pub(crate) struct Declarations {
     applications: BTreeMap<String, Declared>,
     last_deploy: u64,
     last_build: u64,
+    /// What is stated beside the applications, as JSON, by the last config that says so or was gone back to; empty: none.
+    node_options: String,
 }
 
 /// One step of what is declared.
@@ -97,6 +99,8 @@ pub(crate) enum Step {
     Declare {
         deploy: u64,
         applications: Vec<Declared>,
+        /// `None`: as before.
+        node_options: Option<String>,
     },
     /// A revision has come of this build.
     Built {
@@ -136,6 +140,10 @@ impl Step {
 }
 
 impl Declarations {
+    pub(crate) fn node_options(&self) -> &str {
+        &self.node_options
+    }
+
     pub(crate) fn get(&self, application: &str) -> Option<&Declared> {
         self.applications.get(application)
     }
@@ -168,8 +176,12 @@ impl Declarations {
             Step::Declare {
                 deploy,
                 applications,
+                node_options,
             } => {
                 self.last_deploy = self.last_deploy.max(*deploy);
+                if let Some(stated) = node_options {
+                    self.node_options.clone_from(stated);
+                }
                 for one in applications {
                     self.last_build = self.last_build.max(one.build);
                     self.applications
@@ -192,6 +204,8 @@ impl Declarations {
                 config,
                 node_options,
             } => {
+                let is_new = self.node_options != *node_options;
+                self.node_options.clone_from(node_options);
                 let declared = self.applications.entry(application.clone()).or_default();
                 let is_it = declared.config == *config && declared.node_options == *node_options;
                 if is_it && declared.built.is_some() {
@@ -205,7 +219,7 @@ impl Declarations {
                     failure: None,
                     ..declared.clone()
                 };
-                std::mem::replace(declared, restored.clone()) != restored
+                std::mem::replace(declared, restored.clone()) != restored || is_new
             }
             Step::Forget { application } => self.forget(application),
         }
@@ -232,8 +246,9 @@ impl Declarations {
     }
 
     pub(crate) fn forget_all(&mut self) -> bool {
-        let any = !self.applications.is_empty();
+        let any = !self.applications.is_empty() || !self.node_options.is_empty();
         self.applications.clear();
+        self.node_options.clear();
         any
     }
 
@@ -243,12 +258,18 @@ impl Declarations {
         (all, self.last_deploy, self.last_build)
     }
 
-    pub(crate) fn restore(stored: &[Declared], last_deploy: u64, last_build: u64) -> Self {
+    pub(crate) fn restore(
+        stored: &[Declared],
+        last_deploy: u64,
+        last_build: u64,
+        node_options: String,
+    ) -> Self {
         let by_name = |one: &Declared| (one.application.clone(), one.clone());
         Self {
             applications: stored.iter().map(by_name).collect(),
             last_deploy,
             last_build,
+            node_options,
         }
     }
 }
@@ -269,6 +290,7 @@ mod tests {
         Step::Declare {
             deploy: build,
             applications: vec![declared(build)],
+            node_options: None,
         }
     }
 
@@ -304,7 +326,7 @@ mod tests {
         };
         assert!(all.apply(&forget) && !all.apply(&forget));
         let (stored, deploy, build) = all.root();
-        let restored = Declarations::restore(&stored, deploy, build);
+        let restored = Declarations::restore(&stored, deploy, build, String::new());
         assert_eq!((&restored, restored.next_build()), (&all, 8));
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 use eagleray_types::control::{Receipt, RevisionRecord};
 use prost::Message as _;
+use serde_json::{Map, Value};
 
 use super::{revision::Revision, tallies::Counts};
 use crate::store::{
@@ -52,6 +53,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// What was stated beside it of HTTP.
+    pub(crate) fn http_options(&self) -> Map<String, Value> {
+        let all: Value = serde_json::from_str(&self.entry.record.node_options).unwrap_or_default();
+        let stated = all.get("http_options").and_then(Value::as_object);
+        stated.cloned().unwrap_or_default()
+    }
+
     pub(crate) fn new(entry: Arc<Entry>, revision: Arc<Revision>) -> Self {
         Self {
             entry,
@@ -228,8 +236,9 @@ impl History {
             return Some(last);
         }
         let others = || {
-            self.newest_first()
-                .filter(|one| one.revision != last.revision)
+            self.newest_first().filter(|one| {
+                one.revision != last.revision || one.http_options() != last.http_options()
+            })
         };
         others().find(|one| one.ran()).or_else(|| others().next())
     }

@@ -47,6 +47,7 @@ impl Desired {
             declared,
             last_deploy,
             last_build,
+            node_options: self.declared.node_options().to_owned(),
         }
     }
 
@@ -67,7 +68,12 @@ impl Desired {
                 .filter_map(|stored| Some((stored.name.clone(), restore_plan(stored, &blobs)?)))
                 .collect(),
             deleted: deleted.collect(),
-            declared: Declarations::restore(&root.declared, root.last_deploy, root.last_build),
+            declared: Declarations::restore(
+                &root.declared,
+                root.last_deploy,
+                root.last_build,
+                root.node_options.clone(),
+            ),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     command::Level,
     effect::Answer,
     event::{CallId, Origin, Request, Source},
-    http_options::warning,
+    http_options,
     outbox::{About, EventLevel},
     planning::{judged, leaves},
     requests::{deploy, unchanged},
@@ -42,6 +42,19 @@ impl Core {
         let deleted: Vec<String> = left_out.collect();
         check_declared_routes(&self.books, &config, &deleted)?;
 
+        let stated = http_options::stated(&config.node);
+        http_options::check(&stated, &self.out.options.http)
+            .map_err(|message| api_error("invalid", message))?;
+        let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(http_options::warning(&stated, &self.out.options.http));
+        // Part of a config says nothing of what it leaves out.
+        let says = apply.whole || config.node.contains_key("http_options");
+        let node_options = says.then(|| apply.node_options.clone());
+        let options_then = match &node_options {
+            Some(stated) => stated,
+            None => before.node_options(),
+        };
+
         let deploy = before.next_deploy();
         let mut build = before.next_build();
         let mut applications = Vec::new();
@@ -50,7 +63,7 @@ impl Core {
                 application: one.name.clone(),
                 config: one.canonical(),
                 place: apply.place.clone(),
-                node_options: apply.node_options.clone(),
+                node_options: options_then.to_owned(),
                 author: apply.author.clone(),
                 message: apply.message.clone(),
                 deploy,
@@ -69,10 +82,6 @@ impl Core {
             }
             applications.push(declared);
         }
-        let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-        if let Some(Value::Object(stated)) = config.node.get("http_options") {
-            warnings.extend(warning(stated, &self.out.options.http));
-        }
         let answer = Applied {
             deploy,
             building: names.into_iter().map(str::to_owned).collect(),
@@ -87,6 +96,7 @@ impl Core {
             step: Step::Declare {
                 deploy,
                 applications,
+                node_options,
             },
             beside: deleted.into_iter().map(delete).collect(),
         };
@@ -148,7 +158,9 @@ impl Core {
         built: Built,
     ) -> (BuildResult, Option<Change>) {
         let spec = built.spec.unwrap_or_default();
-        let unchanged = unchanged(&self.books, &spec).is_some();
+        // What is stated beside it goes with its revision, so that a rollback can take it back.
+        let unchanged = unchanged(&self.books, &spec).is_some()
+            && !http_options::are_new(&self.books, &spec.name, &declared.node_options);
         let wall_time_s = self.out.wall_now_s;
         let result = BuildResult {
             skipped: built.skipped,
@@ -179,6 +191,14 @@ impl Core {
         answer: Answer,
     ) {
         self.books.desired.declared.apply(step);
+        if let Step::Declare {
+            node_options: Some(_),
+            ..
+        } = step
+        {
+            // Whoever deploys the same again has renewed a certificate, perhaps.
+            self.settings.say_again();
+        }
         let mut deployed = None;
         for change in beside {
             match change {

@@ -162,7 +162,9 @@ impl Core {
         } = planning;
         // The same apply again may have been carried out meanwhile: numbers are given now.
         let Step::Declare {
-            mut applications, ..
+            mut applications,
+            node_options,
+            ..
         } = step
         else {
             return Err(api_error("internal", "an apply declares"));
@@ -192,6 +194,7 @@ impl Core {
             step: Step::Declare {
                 deploy,
                 applications,
+                node_options,
             },
             beside,
         };

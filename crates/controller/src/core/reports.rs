@@ -13,7 +13,7 @@ use super::{
     command::{Command, Level},
     configure,
     failures::{self, Death, SIGKILL},
-    health, hung, lifecycle,
+    health, http_options, hung, lifecycle,
     outbox::{About, EventLevel, Outbox},
     reaching,
 };
@@ -78,6 +78,9 @@ impl Core {
                 if let Some((deployment, out)) = self.owner(&report.replica_id) {
                     reaching::on_unreachable(deployment, &report, now, out);
                 }
+            }
+            node_event::Body::ProxyConfigured(said) => {
+                http_options::on_configured(&said, &mut self.out);
             }
             node_event::Body::ControllerSocketLost(_) => self.out.push(Command::Listen),
             // The store makes itself again with the next save.

@@ -15,7 +15,7 @@ use super::{
     command::{Command, Level, Save},
     effect::{Answer, Pending},
     event::{CallId, Origin, Request, SaveError},
-    notes, plan, rollback, scaling,
+    http_options, notes, plan, rollback, scaling,
     validate::{api_error, validate},
 };
 use crate::books::{
@@ -258,6 +258,10 @@ pub(super) fn deploy(
             one.replicas_after = plan.would_want(&revision, rollback, &one.name);
         }
     }
+    let mut changed = plan::summary(&planned);
+    if http_options::are_new(books, &spec.name, &origin.node_options) {
+        changed.push("http_options".to_owned());
+    }
     let history = books.desired.history(&spec.name);
     let record = RevisionRecord {
         application: spec.name.clone(),
@@ -266,7 +270,7 @@ pub(super) fn deploy(
         deployed_at_s: wall_time_s,
         author: origin.author,
         message: origin.message,
-        changed: plan::summary(&planned),
+        changed,
         source: origin.source.word().to_owned(),
         config: origin.config,
         rollback_of: origin.rollback_of,

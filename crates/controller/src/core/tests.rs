@@ -25,6 +25,7 @@ mod rolled_back;
 mod routes;
 mod saving;
 mod scaling;
+mod settings;
 mod sickness;
 mod specs;
 mod stacks;

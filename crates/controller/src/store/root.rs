@@ -22,6 +22,9 @@ pub struct Root {
     pub last_deploy: u64,
     #[prost(uint64, tag = "12")]
     pub last_build: u64,
+    /// What is stated beside the applications, as JSON; empty: none.
+    #[prost(string, tag = "13")]
+    pub node_options: String,
     /// Applications that are gone and can be brought back.
     #[prost(message, repeated, tag = "20")]
     pub deleted: Vec<RootDeleted>,

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::settings::ProxyOptions;
 
+/// The keys that name files.
+const FILES: [&str; 3] = ["ssl_certfile", "ssl_keyfile", "ssl_ca_certs"];
+
 /// All that it does not take, each at its place.
 pub(crate) fn http_options(config: &Config) -> Problems {
     let options = config.node.get("http_options");
@@ -61,6 +64,35 @@ pub(crate) fn http_options(config: &Config) -> Problems {
     found
 }
 
+/// The same, and what is wrong with the files that it names: for the machine where they are read.
+pub(crate) fn http_options_and_files(config: &Config) -> Problems {
+    let mut found = http_options(config);
+    let options = config.node.get("http_options").and_then(Value::as_object);
+    let Some(stated) = options.filter(|_| found.is_empty()) else {
+        return found;
+    };
+    let files: Vec<_> = FILES
+        .iter()
+        .filter_map(|key| stated.get(*key)?.as_str())
+        .collect();
+    // What is named by half its path is the controller's to judge.
+    if !files.iter().all(|file| file.starts_with('/')) {
+        return found;
+    }
+    if let Err(message) = ProxyOptions::of_config(stated).check_files() {
+        let key = FILES.iter().find(|key| message.starts_with(**key));
+        let path = format!("http_options.{}", key.unwrap_or(&"ssl_certfile"));
+        found.push(Problem {
+            stage: Stage::Schema,
+            place: config.place(&path),
+            path,
+            message,
+            help: "nothing was changed; mend the file, or name another".to_owned(),
+        });
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use eagleray_config::Format;
@@ -86,6 +118,17 @@ mod tests {
                 "3:45 http_options.limits.header_cuont",
                 "3:59 http_options.limits.uri_bytes",
             ]
+        );
+        let files =
+            "applications: []\nhttp_options: {ssl_certfile: /none/c.pem, ssl_keyfile: /none/k.pem}";
+        let config = Config::parse(files, Format::Yaml).expect("right, without the files");
+        assert!(http_options(&config).is_empty());
+        let found = http_options_and_files(&config);
+        let problem = found.iter().next().expect("one");
+        assert_eq!(problem.path, "http_options.ssl_certfile");
+        assert!(
+            problem.message.contains("/none/c.pem: cannot be read"),
+            "{problem:?}"
         );
         let right = "applications: []\nhttp_options: {limits: {memory_drain_percent: 50, memory_shed_percent: 60}}";
         assert!(http_options(&Config::parse(right, Format::Yaml).expect("right")).is_empty());

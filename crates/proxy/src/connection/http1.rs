@@ -30,18 +30,23 @@ where
 {
     let service = Service::new(Rc::clone(&shard), Rc::clone(&state));
     let io = Io::new(stream, is_known, Rc::clone(&shard), Rc::clone(&state));
+    let (header_bytes, header_count) = {
+        let settings = shard.settings();
+        let limits = &settings.limits;
+        (limits.header_bytes as usize, limits.header_count as usize)
+    };
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         // What is buffered of a body and of an answer. It is not exact, so heads (and trailers, which are dropped)
         // have their own.
-        .max_buf_size(shard.limits.header_bytes as usize)
-        .max_header_size(shard.limits.header_bytes as usize)
+        .max_buf_size(header_bytes)
+        .max_header_size(header_bytes)
         // A client that closes its sending half is a client that left: most that leave can be told by nothing else.
         .half_close(false)
         .header_read_timeout(None);
     // Given to hyper only if it differs: its own default is as much, and kept on the stack.
-    if shard.limits.header_count != 100 {
-        builder.max_headers(shard.limits.header_count as usize);
+    if header_count != 100 {
+        builder.max_headers(header_count);
     }
     let mut task = Task {
         connection: Some(builder.serve_connection(io, service)),

@@ -78,7 +78,9 @@ where
         PREFACE.len(),
     ));
     let io = Io::new(stream, first, Rc::clone(&meter));
-    let mut handshake = builder(&shard.limits).handshake(io);
+    // What h2 is told holds as long as the connection does.
+    let settings = shard.settings();
+    let mut handshake = builder(&settings.limits).handshake(io);
     let connection = poll_fn(|context| {
         state.wake_by(context.waker());
         if state.end.get().is_some() {
@@ -100,7 +102,7 @@ where
         streams: JoinSet::new(),
         service: Service::new(Rc::clone(&shard), Rc::clone(&state)),
         date: Rc::new(Date::new()),
-        windows: Rc::new(Windows::new(Rc::clone(&shard), Rc::clone(&state))),
+        windows: Rc::new(Windows::new(Rc::clone(&shard), Rc::clone(&state), settings)),
         meter,
         shard,
         state,
@@ -240,7 +242,7 @@ where
             Rc::clone(&self.state),
             Rc::clone(&self.meter),
         );
-        let checked = rules::http2::check(&mut parts, &self.shard.limits);
+        let checked = rules::http2::check(&mut parts, &self.shard.settings().limits);
         let stream = match checked {
             Ok(()) => {
                 let expects = expects.then(Rc::<Cell<bool>>::default);

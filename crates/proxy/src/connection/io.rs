@@ -116,7 +116,7 @@ impl<S: Transport> Io<S> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
         let filled = buffer.filled();
         if is_end(&read, filled.len()) {
-            let at_once = self.heard.elapsed() <= self.shard.limits.half_close_within_s;
+            let at_once = self.heard.elapsed() <= self.shard.settings().limits.half_close_within_s;
             if self.state.holds_end(self.shard.tick(), at_once) {
                 return Poll::Pending;
             }

@@ -45,6 +45,28 @@ impl Patience {
 }
 
 impl Connection {
+    /// Other limits, and ticks of another length, hold from now on. What was counted by the old ones would be too much or
+    /// too little by the new, so that each wait is counted from now: once longer than it should be, and never shorter.
+    pub(crate) fn begin_anew(&self, tick: u32) {
+        self.phase.set(match self.phase.get() {
+            Phase::Idle(_) => Phase::Idle(tick),
+            Phase::Head(_) => Phase::Head(tick),
+            Phase::Busy => Phase::Busy,
+            Phase::WebSocket(_) => Phase::WebSocket(tick),
+            Phase::Lingering(_) => Phase::Lingering(tick),
+        });
+        if self.slow_head.get().is_some() {
+            self.slow_head.set(Some(tick));
+        }
+        if let HalfClosed::Since(_) = self.half_closed.get() {
+            self.half_closed.set(HalfClosed::Since(tick));
+        }
+        self.answer.begin_anew();
+        for (_key, body) in self.bodies.borrow().iter() {
+            body.begin_anew();
+        }
+    }
+
     /// Called once a tick: ends the connection, or the request whose body does not come, if it takes longer than it
     /// may.
     pub(crate) fn sweep(

@@ -82,6 +82,11 @@ impl Progress {
         self.too_slow.get()
     }
 
+    /// What is owed counts no more: another pace holds from now on.
+    pub(super) fn begin_anew(&self) {
+        self.owed.set(0);
+    }
+
     /// Called once a tick; true when the client has just become too slow.
     pub(crate) fn tick(&self, pace: Pace) -> bool {
         let moved = self.moved.take();

@@ -44,8 +44,14 @@ impl Record {
             debug_assert!(false, "what no deployment answers has no exchange");
             return;
         };
-        let (abandoned, limits) = (&self.shard.abandoned, &self.shard.limits);
-        abandoned.add(exchange, has_begun, &self.connection, &ingress.key, limits);
+        let settings = self.shard.settings();
+        self.shard.abandoned.add(
+            exchange,
+            has_begun,
+            &self.connection,
+            &ingress.key,
+            &settings.limits,
+        );
     }
 
     /// What the access log will say.

@@ -110,7 +110,7 @@ pub(crate) async fn serve<S>(
         record: accepted.record,
         first: accepted.first,
         decoder: Some(Decoder::new(
-            shard.limits.websocket_message_bytes,
+            shard.settings().limits.websocket_message_bytes,
             accepted.agreed.map(Inflater::new),
         )),
         input: BytesMut::from(&input[..]),
@@ -118,7 +118,7 @@ pub(crate) async fn serve<S>(
         outgoing: Outgoing::new(accepted.agreed.map(|agreed| Compression {
             deflaters: Rc::clone(&shard.deflaters),
             window_bits: agreed.server_bits(),
-            from_bytes: shard.limits.websocket_compress_bytes,
+            from_bytes: shard.settings().limits.websocket_compress_bytes,
         })),
         output: Output::default(),
         stage: Stage::Open,

@@ -77,7 +77,9 @@ fn server() -> &'static Server {
             threads: 1.try_into().expect("one is not zero"),
             ..Options::default()
         };
-        std::thread::spawn(move || run(Some(listener), theirs, options));
+        std::thread::spawn(move || {
+            run(Some(listener), theirs, options, &|_| Err("none".to_owned()))
+        });
         let mut control = Control {
             stream,
             buffer: BytesMut::new(),

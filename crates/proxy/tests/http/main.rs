@@ -19,6 +19,7 @@ mod loads;
 mod panics;
 mod requests;
 mod rules;
+mod settings;
 mod streams;
 mod support;
 mod tallies;

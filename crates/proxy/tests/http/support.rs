@@ -24,8 +24,8 @@ use eagleray_proxy::{Error, Options, run};
 use eagleray_types::{
     DeploymentKey,
     control::{
-        DeploymentTarget, Empty, Loads, ProxyCommand, ProxyEvent, ReplicaTarget, Route, RouteTable,
-        Tally, TargetUpdate, VersionTarget, proxy_command, proxy_event,
+        ConfigureProxy, DeploymentTarget, Empty, Loads, ProxyCommand, ProxyEvent, ReplicaTarget,
+        Route, RouteTable, Tally, TargetUpdate, VersionTarget, proxy_command, proxy_event,
     },
 };
 use eagleray_wire::{Decoder, Frame};
@@ -81,7 +81,9 @@ impl Proxy {
             });
         let (control, theirs) = UnixStream::pair().unwrap();
         control.set_read_timeout(Some(PATIENCE)).unwrap();
-        let thread = std::thread::spawn(move || run(Some(listener), theirs, options));
+        let first = options.clone();
+        let read = move |text: &str| with_limits(first.clone(), text);
+        let thread = std::thread::spawn(move || run(Some(listener), theirs, options, &read));
         let mut proxy = Self {
             address,
             http2,
@@ -112,6 +114,8 @@ impl Proxy {
                 match ProxyEvent::decode(frame.payload).unwrap().body.unwrap() {
                     proxy_event::Body::Tallied(said) => self.tallied.extend(said.tallies),
                     proxy_event::Body::Loads(said) => self.hear_loads(said),
+                    // What a successor may need; nobody has told it anything.
+                    proxy_event::Body::Configured(said) if said.number == 0 => {}
                     other => return other,
                 }
                 continue;
@@ -171,6 +175,20 @@ impl Proxy {
         );
     }
 
+    /// Other limits, as `KEY=NUMBER` and spaces. Returns what it says is wrong.
+    pub(crate) fn configure(&mut self, limits: &str) -> String {
+        self.number += 1;
+        self.command(proxy_command::Body::Configure(ConfigureProxy {
+            settings: limits.to_owned(),
+            number: self.number,
+            kept: Vec::new(),
+        }));
+        match self.event() {
+            proxy_event::Body::Configured(said) if said.number == self.number => said.problem,
+            other => panic!("not configured: {other:?}"),
+        }
+    }
+
     /// What one counter shows.
     pub(crate) fn counter(&mut self, name: &str) -> u64 {
         self.command(proxy_command::Body::Count(Empty {}));
@@ -201,6 +219,16 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+fn with_limits(mut options: Options, text: &str) -> Result<Options, String> {
+    let given = text
+        .split_whitespace()
+        .filter_map(|one| one.split_once('='));
+    let given = given.map(|(key, number)| (key, number.parse().unwrap()));
+    let set = options.limits.set(given);
+    set.map_err(|problems| problems.join("; "))?;
+    Ok(options)
 }
 
 /// A deployment with these replicas.

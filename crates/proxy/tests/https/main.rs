@@ -23,6 +23,7 @@ mod http {
     pub(super) mod panics;
     pub(super) mod requests;
     pub(super) mod rules;
+    pub(super) mod settings;
     pub(super) mod streams;
     pub(super) mod support;
     pub(super) mod tallies;

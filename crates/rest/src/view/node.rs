@@ -2,9 +2,11 @@
 
 use eagleray_types::control::{NodeInfo, Status as StatusMessage};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Application, Why};
+use crate::view;
 
 /// What a node serves.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,11 +32,16 @@ pub(crate) struct Node {
     /// What is not fine of its own processes and of what they keep.
     pub(crate) why: Vec<Why>,
     pub(crate) log_directory: String,
+    /// `http_options` that hold: what the node was started with, and over it what the last config states. Of `limits`
+    /// those that were set.
+    #[schema(value_type = Object)]
+    pub(crate) http_options: Value,
 }
 
 impl Status {
     pub(crate) fn new(node: NodeInfo, version: &str, status: StatusMessage) -> Self {
-        let mut node = Node::new(node, version);
+        let http_options = view::json(&status.http_options);
+        let mut node = Node::new(node, version, http_options);
         node.why.extend(status.why.into_iter().map(Into::into));
         Self {
             node,
@@ -44,7 +51,7 @@ impl Status {
 }
 
 impl Node {
-    pub(crate) fn new(info: NodeInfo, version: &str) -> Self {
+    fn new(info: NodeInfo, version: &str, http_options: Value) -> Self {
         Self {
             name: info.name,
             id: info.node_id,
@@ -56,6 +63,7 @@ impl Node {
             proxy_status: info.proxy_status,
             why: info.why.into_iter().map(Into::into).collect(),
             log_directory: info.log_directory,
+            http_options,
         }
     }
 }

@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 #[derive(Debug)]
 pub struct Limits {
     queued_bytes: Counter,
-    max_queued_bytes: usize,
+    max_queued_bytes: AtomicUsize,
     deployments: Mutex<FxHashMap<DeploymentKey, Weak<Counter>>>,
 }
 
@@ -33,9 +33,15 @@ impl Limits {
     pub fn with_max_queued_bytes(max_queued_bytes: usize) -> Self {
         Self {
             queued_bytes: Counter::default(),
-            max_queued_bytes,
+            max_queued_bytes: AtomicUsize::new(max_queued_bytes),
             deployments: Mutex::default(),
         }
+    }
+
+    /// Takes another bound. What waits already stays.
+    pub fn set_max_queued_bytes(&self, max_queued_bytes: usize) {
+        self.max_queued_bytes
+            .store(max_queued_bytes, Ordering::Relaxed);
     }
 
     /// Bytes that wait in the whole process.
@@ -52,7 +58,8 @@ impl Limits {
     }
 
     pub(super) fn try_add_bytes(&self, bytes: usize) -> bool {
-        self.queued_bytes.try_add(bytes, self.max_queued_bytes)
+        let most = self.max_queued_bytes.load(Ordering::Relaxed);
+        self.queued_bytes.try_add(bytes, most)
     }
 
     /// For a request that moves: it was taken once and is not refused now.
@@ -149,5 +156,9 @@ mod tests {
         assert_eq!(limits.queued_bytes(), 100);
         drop(first);
         assert_eq!(limits.queued_bytes(), 40);
+        limits.set_max_queued_bytes(30);
+        assert!(!limits.reserve().grow_to(1), "what waits stays");
+        limits.set_max_queued_bytes(41);
+        assert!(limits.reserve().grow_to(1));
     }
 }

@@ -42,6 +42,7 @@ impl Core {
                 self.replicas.note_epoch(publish.epoch);
                 self.publish(publish.snapshot, &publish.update.into());
             }
+            node_command::Body::ConfigureProxy(told) => self.configure_proxy(told),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagleray_types::control::{
-    Empty, Loads, NodeCounters, ProxyEvent, Tallies, node_event::Body, proxy_command, proxy_event,
+    ConfigureProxy, Empty, Loads, NodeCounters, ProxyConfigured, ProxyEvent, Tallies,
+    node_event::Body, proxy_command, proxy_event,
 };
 use prost::Message;
 
@@ -14,9 +15,16 @@ use super::{
     publisher::Published,
 };
 
+/// What the proxy's settings are called among troubles.
+const HTTP_OPTIONS: &str = "http_options";
+
 impl Core {
     /// A new proxy is told all that its predecessor was.
     pub(super) fn greet_proxy(&mut self) {
+        let told = self.proxy_settings.clone();
+        if told != ConfigureProxy::default() {
+            self.out.tell_proxy(proxy_command::Body::Configure(told));
+        }
         for update in self.publisher.replay() {
             let update = proxy_command::Body::Update(update.to_vec());
             self.out.tell_proxy(update);
@@ -47,6 +55,45 @@ impl Core {
         self.out.push(Command::Counted(None));
     }
 
+    /// The proxy is to go by other settings, and so is each after it.
+    pub(super) fn configure_proxy(&mut self, told: ConfigureProxy) {
+        // What a proxy serves with is its own word alone.
+        let kept = std::mem::take(&mut self.proxy_settings.kept);
+        self.proxy_settings = ConfigureProxy { kept, ..told };
+        if self.proxy.is_running() {
+            let told = ConfigureProxy {
+                kept: Vec::new(),
+                ..self.proxy_settings.clone()
+            };
+            self.out.tell_proxy(proxy_command::Body::Configure(told));
+        }
+    }
+
+    /// What the proxy goes by, and what it serves with, which its successor may need.
+    fn on_configured(&mut self, mut said: ProxyConfigured, now: Duration) {
+        let kept = std::mem::take(&mut said.kept);
+        if !kept.is_empty() {
+            self.proxy_settings.kept = kept;
+        }
+        if said.problem.is_empty() {
+            self.troubles.clear(HTTP_OPTIONS);
+        } else {
+            let trouble = Trouble {
+                code: "http_options_not_taken".to_owned(),
+                sentence: format!(
+                    "What the proxy had before is in force, since {}.",
+                    said.problem
+                ),
+                help: "Mend the file, which is noticed within seconds, or deploy other http_options; nothing has to be \
+                       started again."
+                    .to_owned(),
+                since: now,
+            };
+            self.troubles.set(HTTP_OPTIONS, trouble);
+        }
+        self.out.report(Body::ProxyConfigured(said));
+    }
+
     pub(super) fn publish(&mut self, snapshot: bool, update: &Bytes) {
         if self.publisher.publish(snapshot, update.clone()) == Published::SnapshotWanted {
             self.out.report(Body::SnapshotWanted(Empty {}));
@@ -67,7 +114,7 @@ impl Core {
         }
     }
 
-    pub(super) fn on_proxy(&mut self, message: Bytes) {
+    pub(super) fn on_proxy(&mut self, message: Bytes, now: Duration) {
         match ProxyEvent::decode(message).map(|event| event.body) {
             Ok(Some(proxy_event::Body::Ready(Empty {}))) => {
                 self.accepting = Accepting::Yes;
@@ -93,6 +140,7 @@ impl Core {
             Ok(Some(proxy_event::Body::Loads(loads))) => {
                 self.out.report(Body::Loads(loads));
             }
+            Ok(Some(proxy_event::Body::Configured(said))) => self.on_configured(said, now),
             Ok(Some(proxy_event::Body::Unreachable(report))) => {
                 self.out.report(Body::Unreachable(report));
             }

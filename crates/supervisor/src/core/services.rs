@@ -52,7 +52,7 @@ impl Core {
                 }
             }
             (Role::Controller, ServiceNews::Said(message)) => self.on_controller(message, now),
-            (Role::Proxy, ServiceNews::Said(message)) => self.on_proxy(message),
+            (Role::Proxy, ServiceNews::Said(message)) => self.on_proxy(message, now),
             (Role::Reaper, ServiceNews::Said(_)) => {}
         }
     }

@@ -16,6 +16,7 @@ mod ending;
 mod replicas;
 mod schedules;
 mod services;
+mod settings;
 
 const SECOND: Duration = Duration::from_secs(1);
 

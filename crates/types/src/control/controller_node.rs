@@ -1,12 +1,12 @@
 //! Controller and node: [`NodeCommand`], [`NodeEvent`], and what they carry.
 
-use super::{AppliedUpdate, Empty, Loads, Tallies, Unreachable};
+use super::{AppliedUpdate, ConfigureProxy, Empty, Loads, ProxyConfigured, Tallies, Unreachable};
 use crate::DeploymentKey;
 
 /// Controller to node.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeCommand {
-    #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5, 7")]
     pub body: Option<node_command::Body>,
     /// [`NodeId`](crate::NodeId) of the node that it is for. A node ignores a command for another one; empty: for whoever
     /// reads it.
@@ -31,6 +31,9 @@ pub mod node_command {
         Relay(super::Relay),
         #[prost(message, tag = "5")]
         Publish(super::Publish),
+        /// For every proxy. The node keeps the last one, and hands it to a restarted proxy.
+        #[prost(message, tag = "7")]
+        ConfigureProxy(super::ConfigureProxy),
     }
 }
 
@@ -113,7 +116,7 @@ pub struct Publish {
 pub struct NodeEvent {
     #[prost(
         oneof = "node_event::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14"
     )]
     pub body: Option<node_event::Body>,
     /// [`NodeId`](crate::NodeId) of the node where it happened; empty: at the other end of the connection.
@@ -158,6 +161,9 @@ pub mod node_event {
         /// As the proxy says it, in its order among `Published`.
         #[prost(message, tag = "13")]
         Loads(super::Loads),
+        /// As the proxy says it, without what is secret.
+        #[prost(message, tag = "14")]
+        ProxyConfigured(super::ProxyConfigured),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Node and proxy: [`ProxyCommand`], [`ProxyEvent`], and what they carry.
 
+use std::fmt;
+
 use super::{AppliedUpdate, Empty, Loads, Unreachable};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyCommand {
-    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "proxy_command::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: Option<proxy_command::Body>,
 }
 
@@ -27,12 +29,16 @@ pub mod proxy_command {
         /// Answered by `Turns`.
         #[prost(message, tag = "5")]
         LookWhetherItTurns(super::Empty),
+        /// Answered by `Configured`. Sent before `Accept`, so that nobody is answered by what a predecessor had been told
+        /// anew.
+        #[prost(message, tag = "6")]
+        Configure(super::ConfigureProxy),
     }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyEvent {
-    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "proxy_event::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: Option<proxy_event::Body>,
 }
 
@@ -64,6 +70,61 @@ pub mod proxy_event {
         /// within 50 ms.
         #[prost(message, tag = "8")]
         Loads(super::Loads),
+        /// The answer to `Configure`, and sent unasked when files that belong to the settings have changed.
+        #[prost(message, tag = "9")]
+        Configured(super::ProxyConfigured),
+    }
+}
+
+/// What a proxy goes by from now on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct ConfigureProxy {
+    /// The keys of `http_options` as JSON, whole; empty: as the proxy was started.
+    #[prost(string, tag = "1")]
+    pub settings: String,
+    /// For the answer.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// The last `kept` of a predecessor, for files that cannot be used any more.
+    #[prost(bytes = "vec", tag = "3")]
+    pub kept: Vec<u8>,
+}
+
+impl fmt::Debug for ConfigureProxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("ConfigureProxy");
+        shown.field("settings", &self.settings);
+        shown.field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// What a proxy goes by.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct ProxyConfigured {
+    /// Of the `Configure` that was carried out last; 0: none was.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// What of it could not be, for people; what held before holds then. Empty: all could.
+    #[prost(string, tag = "2")]
+    pub problem: String,
+    /// Files have changed, and were taken.
+    #[prost(string, tag = "3")]
+    pub renewed: String,
+    /// Secret: for a successor, as `ConfigureProxy` has it. Empty: as it was.
+    #[prost(bytes = "vec", tag = "4")]
+    pub kept: Vec<u8>,
+}
+
+impl fmt::Debug for ProxyConfigured {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("ProxyConfigured");
+        shown.field("number", &self.number);
+        shown.field("problem", &self.problem);
+        shown
+            .field("renewed", &self.renewed)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,9 @@ pub struct Status {
     /// What is not fine of the controller itself.
     #[prost(message, repeated, tag = "2")]
     pub why: Vec<Why>,
+    /// What the proxies go by: the keys of `http_options` as JSON.
+    #[prost(string, tag = "3")]
+    pub http_options: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

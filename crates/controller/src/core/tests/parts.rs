@@ -70,6 +70,7 @@ impl World {
             }
             node_command::Body::Relay(relay) => self.on_relay(&relay),
             node_command::Body::Publish(_) => panic!("the service publishes"),
+            node_command::Body::ConfigureProxy(told) => self.settings.push(told.settings),
         }
     }
 

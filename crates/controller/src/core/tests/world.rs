@@ -102,6 +102,8 @@ pub(super) struct World {
     pub(super) missing_files: bool,
     /// Commands since the last `take_commands`, as words.
     pub(super) words: Vec<String>,
+    /// What the proxy was told to go by, by this controller.
+    pub(super) settings: Vec<String>,
     pub(super) pending: VecDeque<Event>,
     pub(super) replies: BTreeMap<CallId, Vec<api_response::Body>>,
     pub(super) number: u64,
@@ -158,6 +160,7 @@ impl World {
             fail_saves: false,
             missing_files: false,
             words: Vec::new(),
+            settings: Vec::new(),
             pending: VecDeque::new(),
             replies: BTreeMap::new(),
             number: 0,

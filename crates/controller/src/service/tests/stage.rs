@@ -155,6 +155,7 @@ pub(super) fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
                 }));
             }
             node_command::Body::Relay(relay) => answers.extend(play_replica(&relay)),
+            node_command::Body::ConfigureProxy(_) => {}
             node_command::Body::Publish(publish) => {
                 let update = TargetUpdate::decode(publish.update.as_slice()).unwrap();
                 assert_eq!(publish.snapshot, update.snapshot);

@@ -188,7 +188,8 @@ impl Meter {
         let tick = self.shard.tick();
         let inner = &mut *self.inner.borrow_mut();
         let now = Instant::now();
-        if now.duration_since(inner.window.since) > self.shard.limits.h2_resets_window_s {
+        if now.duration_since(inner.window.since) > self.shard.settings().limits.h2_resets_window_s
+        {
             inner.window = Window::new(now);
         }
         let mut frames = std::mem::take(&mut inner.read);
@@ -207,7 +208,7 @@ impl Meter {
             .is_inside()
             .then(|| inner.part_since.unwrap_or(tick));
         if inner.excess.is_none() {
-            inner.excess = inner.window.excess(&self.shard.limits);
+            inner.excess = inner.window.excess(&self.shard.settings().limits);
         }
         // A part of a request's body is for the limits of bodies; a part of anything else is a slow head.
         let is_of_head = matches!(inner.last_kind, HEADERS | CONTINUATION)

@@ -198,7 +198,7 @@ impl Sending {
             }
             if let Some(delivered) = &mut self.broken_off {
                 if delivered.poll(context).is_pending() {
-                    let limit = shard.limits.h2_streaming_stall_s;
+                    let limit = shard.settings().limits.h2_streaming_stall_s;
                     ready!(self.stall.poll(limit, context));
                     shard.counters.h2_streams_stalled.add();
                 }
@@ -224,7 +224,7 @@ impl Sending {
                 }
                 continue;
             }
-            let most = shard.limits.h2_send_buffer_bytes as usize;
+            let most = shard.settings().limits.h2_send_buffer_bytes as usize;
             self.out.reserve_capacity(self.chunk.len().min(most));
             while self.out.capacity() == 0 {
                 match self.out.poll_capacity(context) {
@@ -232,9 +232,9 @@ impl Sending {
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                     Poll::Pending => {
                         let limit = if self.body.is_end_stream() {
-                            shard.limits.h2_stall_s
+                            shard.settings().limits.h2_stall_s
                         } else {
-                            shard.limits.h2_streaming_stall_s
+                            shard.settings().limits.h2_streaming_stall_s
                         };
                         ready!(self.stall.poll(limit, context));
                         shard.counters.h2_streams_stalled.add();
@@ -244,7 +244,7 @@ impl Sending {
                 }
             }
             let mut room = self.out.capacity().min(self.chunk.len());
-            if shard.tls.is_some() {
+            if shard.settings().tls.is_some() {
                 room = room.min(RECORD_DATA);
             }
             let part = self.chunk.split_to(room);

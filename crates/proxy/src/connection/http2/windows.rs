@@ -24,7 +24,7 @@ use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::piece::Piece;
-use crate::{connection::Connection, limits::Limits, shard::Shard};
+use crate::{connection::Connection, limits::Limits, settings::Settings, shard::Shard};
 
 /// The window of a connection that has not grown.
 const FIRST: u64 = 256 * 1024;
@@ -40,6 +40,7 @@ const PART: u64 = 8;
 pub(crate) struct Windows {
     shard: Rc<Shard>,
     state: Rc<Connection>,
+    settings: Rc<Settings>,
     inner: RefCell<Inner>,
 }
 
@@ -80,11 +81,13 @@ struct Body {
 }
 
 impl Windows {
-    pub(super) fn new(shard: Rc<Shard>, state: Rc<Connection>) -> Self {
-        let target = first(&shard.limits);
+    /// `settings`: those that the connection has begun with, which h2 goes by.
+    pub(super) fn new(shard: Rc<Shard>, state: Rc<Connection>, settings: Rc<Settings>) -> Self {
+        let target = first(&settings.limits);
         Self {
             shard,
             state,
+            settings,
             inner: RefCell::new(Inner {
                 bodies: Slab::new(),
                 changed: false,
@@ -139,7 +142,7 @@ impl Windows {
     {
         let inner = &mut *self.inner.borrow_mut();
         inner.received += received;
-        let first = first(&self.shard.limits);
+        let first = first(&self.settings.limits);
         if !inner.changed && inner.received < first / 4 {
             return false;
         }
@@ -150,7 +153,7 @@ impl Windows {
         let was_narrow = inner.is_narrow;
         inner.wants_narrow = is_crowded || inner.wants_narrow && !has_grown;
         if inner.wants_narrow != inner.is_narrow {
-            let wide = self.shard.limits.h2_stream_window_bytes as u32;
+            let wide = self.settings.limits.h2_stream_window_bytes as u32;
             let size = if inner.wants_narrow {
                 NARROW.min(wide)
             } else {
@@ -179,12 +182,12 @@ impl Windows {
     /// Gives bodies what they ask for, as far as there is some. Whether one got any.
     fn grow(&self, inner: &mut Inner) -> bool {
         let total = &self.shard.counters.h2_window_bytes_open;
-        let widest = self.shard.limits.h2_stream_window_bytes;
+        let widest = self.settings.limits.h2_stream_window_bytes;
         let mut has_grown = false;
         for (_key, body) in &mut inner.bodies {
             let asks = std::mem::take(&mut body.asks).min(widest.saturating_sub(body.given));
             let given = asks.min(self.left() / PART);
-            if given > 0 && total.add_many_below(given, self.shard.window_bytes) {
+            if given > 0 && total.add_many_below(given, self.shard.settings().window_bytes) {
                 inner.taken += given;
                 inner.room += given;
                 body.given += given;
@@ -197,7 +200,7 @@ impl Windows {
     /// What is left of the total of the process.
     fn left(&self) -> u64 {
         let taken = self.shard.counters.h2_window_bytes_open.get();
-        self.shard.window_bytes.saturating_sub(taken)
+        self.shard.settings().window_bytes.saturating_sub(taken)
     }
 
     /// As much of the wanted target as the total has room for. Takes that from it, or gives back what is not needed.
@@ -208,7 +211,7 @@ impl Windows {
         let read = std::mem::take(&mut inner.read);
         inner.excess = inner.excess.saturating_sub(read);
         inner.leftover = inner.leftover.saturating_sub(read).min(inner.excess);
-        let own = self.shard.limits.h2_connection_window_bytes;
+        let own = self.settings.limits.h2_connection_window_bytes;
         let needed = (wanted + inner.excess)
             .saturating_sub(own)
             .max(inner.room + inner.leftover);
@@ -218,7 +221,7 @@ impl Windows {
             return wanted;
         }
         let more = needed - inner.taken;
-        if total.add_many_below(more, self.shard.window_bytes) {
+        if total.add_many_below(more, self.shard.settings().window_bytes) {
             inner.taken = needed;
             return wanted;
         }
