@@ -227,6 +227,11 @@ def measure_scaling():
     return script("scaling", limit_s=900)
 
 
+def measure_replicas():
+    """What one replica more costs, forked and not: seconds until it is ready, and its own memory."""
+    return script("replicas", limit_s=900)
+
+
 def measure_control():
     """Milliseconds of commands that look after a node, and of a search in its logs."""
     return script("control", limit_s=900)

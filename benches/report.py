@@ -123,7 +123,7 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, scaling, control):
+def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, scaling, control, replicas):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -178,6 +178,7 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, 
     found += startup_bars(startup)
     found += scaling_bars(scaling)
     found += control_bars(control)
+    found += replica_bars(replicas)
     found += baseline_bars(results, instructions)
     return found
 
@@ -295,6 +296,15 @@ def scaling_bars(scaling):
         if other.get(key) is not None:
             note += f", Ray Serve {other[key]:.2f}"
         yield Bar(work, own.get(key), "<=", bound, note)
+
+
+def replica_bars(replicas):
+    """What a replica that is forked costs; an interpreter of its own is the note beside it."""
+    if not replicas:
+        return
+    forked, alone = replicas["forked"], replicas["alone"]
+    yield Bar("a further replica ready, s", forked["ready_s"], "<=", 0.15, f"{alone['ready_s']:.2f} s if not forked")
+    yield Bar("its own memory, MiB", forked["uss_mib"], "<=", 25, f"{alone['uss_mib']:.0f} MiB if not forked")
 
 
 def control_bars(control):

@@ -30,6 +30,7 @@ from measure import (
     measure_echoes,
     measure_handles,
     measure_memory,
+    measure_replicas,
     measure_scaling,
     measure_startup,
 )
@@ -39,10 +40,10 @@ from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
 PARTS = (
     *("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup", "scaling"),
-    "control",
+    *("control", "replicas"),
 )
 # Those that need neither the load generator nor the limit program.
-WITHOUT_LOAD = ("handles", "asgi", "startup", "scaling", "control")
+WITHOUT_LOAD = ("handles", "asgi", "startup", "scaling", "control", "replicas")
 
 
 def options():
@@ -173,7 +174,9 @@ def main():
 
     control = attempt(part("control"), "status, deploy and logs at a prompt", measure_control, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup, scaling, control)
+    replicas = attempt(part("replicas"), "one replica more", measure_replicas, {})
+
+    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup, scaling, control, replicas)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -199,6 +202,7 @@ def main():
         "startup": startup,
         "scaling": scaling,
         "control": control,
+        "replicas": replicas,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")

@@ -225,6 +225,25 @@ def test_a_stopped_zygote_costs_a_start_and_is_replaced(machine: Machine) -> Non
     )
 
 
+def test_a_zygote_ends_with_its_revision(machine: Machine) -> None:
+    machine.start_resident()
+    machine.write("part.py", FACTS)
+    deploy = "from part import app\nfrom eagleray import serve\nserve.run(app)"
+    assert machine.script(deploy).wait() == 0
+    first = machine.one("eagleray: zygote default/App")
+    machine.write("part.py", FACTS + "changed = True\n")
+    assert machine.script(deploy).wait() == 0
+    eventually(
+        lambda: len(machine.pids("eagleray: zygote")) == 1 and not first_lives(first), "only the new one is left"
+    )
+    assert machine.script("from eagleray import serve\nserve.delete('default')").wait() == 0
+    eventually(lambda: not machine.pids("eagleray: zygote"), "it goes with its application")
+
+
+def first_lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 def test_each_is_an_interpreter_of_its_own_where_that_is_wanted(machine: Machine) -> None:
     script = machine.serve(
         "from part import app\nfrom eagleray import serve", environment={"EAGLERAY_ZYGOTE": "0"}, **with_module(machine)

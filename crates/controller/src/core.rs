@@ -31,6 +31,7 @@ mod fault;
 mod health;
 mod http_options;
 mod hung;
+mod imports;
 mod label;
 mod lifecycle;
 mod loads;

@@ -158,6 +158,11 @@ impl Replicas {
         (tasks, ends.incoming)
     }
 
+    /// No replica with these imports will be started any more.
+    pub(crate) fn forget_imports(&self, imports: &str) {
+        self.zygotes.forget_imports(imports);
+    }
+
     /// No replica is forked any more.
     pub(crate) fn end_zygotes(&self) -> Rc<Zygotes> {
         self.zygotes.end();

@@ -177,6 +177,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
             match command {
                 Command::Service(role, command) => self.command_service(role, command),
                 Command::Replica(replica_id, command) => self.command_replica(replica_id, command),
+                Command::ForgetImports(imports) => self.machine.replicas.forget_imports(&imports),
                 Command::Report(event) => self.report(&event),
                 Command::Look => self.look(),
                 Command::Announce(result) => {

@@ -1,7 +1,7 @@
 //! One deployment: what shall run, what runs, and what is known of starting it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
     time::Duration,
 };
@@ -62,6 +62,8 @@ pub(crate) struct Deployment {
     /// `None`: how many are wanted does not follow its load.
     pub(crate) autoscaling: Option<Autoscaling>,
     pub(crate) refusals: Option<Refusals>,
+    /// What replicas that were started import, while the node may fork others from what has imported it.
+    pub(crate) imports: BTreeSet<String>,
 }
 
 impl Deployment {
@@ -79,6 +81,7 @@ impl Deployment {
             cold_start: ColdStart::default(),
             autoscaling: None,
             refusals: None,
+            imports: BTreeSet::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use prost::Message as _;
 use super::{
     builds::Builds,
     command::Level,
+    imports,
     label::Label,
     outbox::{About, EventLevel, Outbox},
     reaching::reach,
@@ -153,6 +154,7 @@ fn adopt_one(
         reach(&mut replica, now, out);
     }
     deployment.attempts_of(&version).proven |= ready.is_some();
+    deployment.imports.insert(imports::of(&replica.spec));
     deployment.replicas.insert(replica.id.clone(), replica);
     books.register.enter(&listed.replica_id, &label.deployment);
     books.register.starts_before(label.order);

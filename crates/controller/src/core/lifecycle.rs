@@ -10,6 +10,7 @@ use prost::Message as _;
 use super::{
     clip::{IN_LOG, clip},
     command::Level,
+    imports,
     label::Label,
     outbox::{About, EventLevel, Outbox},
     ranks,
@@ -90,6 +91,7 @@ fn spawn_one(
     let about = About::replica(&deployment.key, &id);
     out.event(EventKind::Replica, EventLevel::Info, about, "starts");
     register.enter(&id, &deployment.key);
+    deployment.imports.insert(imports::of(&replica.spec));
     deployment.replicas.insert(id, replica);
 }
 
@@ -143,16 +145,8 @@ fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
         label: Label::of(deployment, replica).encode_to_vec(),
         bootstrap: application.bootstrap.clone(),
         build: String::new(),
-        imports: imports(replica),
+        imports: imports::of(&replica.spec),
     }
-}
-
-/// What a process of this replica imports before anything of its own.
-fn imports(replica: &Replica) -> String {
-    let (application, spec) = (replica.spec.application(), replica.spec.deployment());
-    let (code, callable) = (&application.code_blob, &spec.callable_blob);
-    let names = (&application.name, &spec.name, &spec.version);
-    format!("{:?}", (names, code, callable, &application.sys_path))
 }
 
 /// Drain, then leave the routers, then stop: in this order. One that is not ready has nothing to drain, but its

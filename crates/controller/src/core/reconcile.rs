@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    cold_start, configure, departure, lifecycle,
+    cold_start, configure, departure, imports, lifecycle,
     outbox::Outbox,
     ranks,
     rollout::{self, Fleet, Member, Phase, Version, Want},
@@ -47,6 +47,7 @@ pub(super) fn reconcile(
     if !planned || application.deployments.values().all(settled) {
         dismiss(application, desired, register, loads, now, out);
     }
+    imports::forget(application, out);
     application.deployments.retain(|_, one| {
         let stays = one.target.is_some() || one.serving.is_some() || one.failed.is_some();
         stays || !one.replicas.is_empty()

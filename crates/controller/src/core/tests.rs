@@ -13,6 +13,7 @@ mod deploys;
 mod events;
 mod failures;
 mod history;
+mod imports;
 mod loads;
 mod options;
 mod parts;

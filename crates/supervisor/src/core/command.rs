@@ -41,6 +41,8 @@ impl Role {
 pub enum Command {
     Service(Role, ServiceCommand),
     Replica(String, ReplicaCommand),
+    /// What replicas with these imports are forked from ends.
+    ForgetImports(String),
     /// For the controller that runs now.
     Report(NodeEvent),
     /// Look whether all is there; answered by [`Event::Looked`](super::Event::Looked).

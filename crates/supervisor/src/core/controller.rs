@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eagleray_types::control::{Empty, NodeCommand, node_command};
 use prost::Message;
 
-use super::{Core, Level, Role};
+use super::{Command, Core, Level, Role};
 
 impl Core {
     pub(super) fn on_controller(&mut self, message: Bytes, now: Duration) {
@@ -43,6 +43,9 @@ impl Core {
                 self.publish(publish.snapshot, &publish.update.into());
             }
             node_command::Body::ConfigureProxy(told) => self.configure_proxy(told),
+            node_command::Body::ForgetImports(forget) => {
+                self.out.push(Command::ForgetImports(forget.imports));
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! They are a way to start replicas and nothing that anybody asks for: what is not here is made with the next replica that
 //! could use it, and one that dies is missed by nobody. So there is a bound on how many there are, and the one that was
-//! used longest ago makes room.
+//! used longest ago makes room. So it is with their memory. The controller says when there will be no further replica of
+//! a kind, which is when its revision is over.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,13 +25,15 @@ use super::{
     nest::{Line, Word},
 };
 use crate::{
-    environment,
+    environment, memory,
     processes::{self, Belongs},
     spawn::{Expecting, Process},
 };
 
 /// Zygotes of a node, and kinds of replica that are known not to fork.
 const MOST: usize = 64;
+/// And of the machine's memory they have this part at most, all together.
+const MEMORY_SHARE: u64 = 4;
 /// Forks that may wait for one zygote.
 const WAITING: usize = 256;
 /// A fork takes milliseconds; a zygote that was stopped takes for ever.
@@ -57,10 +60,22 @@ struct Kind {
 
 #[derive(Debug)]
 enum State {
-    /// The first replica imports; these wait for its word.
-    Importing(Vec<oneshot::Sender<()>>),
+    /// The first replica imports, and others wait for its word. It may be that no more of them will come.
+    Importing {
+        waiting: Vec<oneshot::Sender<()>>,
+        is_wanted: bool,
+    },
     Ready(Requests),
     CannotFork,
+}
+
+/// What zygotes have in memory, though most of it may be their forks' too.
+fn memory_of(kinds: &BTreeMap<String, Kind>) -> u64 {
+    let pids = kinds.values().filter_map(|kind| match &kind.state {
+        State::Ready(requests) => Some(requests.pid),
+        _ => None,
+    });
+    pids.map(memory::of_process).sum()
 }
 
 /// What a replica that is to be started does.
@@ -71,9 +86,18 @@ pub(super) enum Turn {
     Alone,
 }
 
+/// What the keys of these imports begin with.
+fn prefix(imports: &str) -> String {
+    format!("{}:{imports}", imports.len())
+}
+
 /// Where a zygote is asked for forks. When the last is dropped it ends.
 #[derive(Clone, Debug)]
-pub(super) struct Requests(mpsc::Sender<Request>);
+pub(super) struct Requests {
+    sender: mpsc::Sender<Request>,
+    /// Of the zygote.
+    pid: u32,
+}
 
 #[derive(Debug)]
 struct Request {
@@ -112,7 +136,8 @@ impl Zygotes {
         let can = enabled && !spawn.imports.is_empty() && !spawn.bootstrap.is_empty();
         can.then(|| {
             let place = (&spawn.python, &spawn.bootstrap, &spawn.working_directory);
-            format!("{:?}", (&spawn.imports, place, &spawn.environment))
+            let environment = &spawn.environment;
+            format!("{}{:?}", prefix(&spawn.imports), (place, environment))
         })
     }
 
@@ -120,7 +145,10 @@ impl Zygotes {
         let now = self.tick();
         let mut kinds = self.kinds.borrow_mut();
         let Some(kind) = kinds.get_mut(key) else {
-            let state = State::Importing(Vec::new());
+            let state = State::Importing {
+                waiting: Vec::new(),
+                is_wanted: true,
+            };
             kinds.insert(
                 key.to_owned(),
                 Kind {
@@ -132,7 +160,7 @@ impl Zygotes {
         };
         kind.used_at = now;
         match &mut kind.state {
-            State::Importing(waiting) => {
+            State::Importing { waiting, .. } => {
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);
                 Turn::Wait(receiver)
@@ -140,6 +168,19 @@ impl Zygotes {
             State::Ready(requests) => Turn::Fork(requests.clone()),
             State::CannotFork => Turn::Alone,
         }
+    }
+
+    pub(super) fn forget_imports(&self, imports: &str) {
+        let prefix = prefix(imports);
+        self.kinds.borrow_mut().retain(|key, kind| {
+            let of_these = key.starts_with(&prefix);
+            if of_these && let State::Importing { is_wanted, .. } = &mut kind.state {
+                // Somebody waits for its word.
+                *is_wanted = false;
+                return true;
+            }
+            !of_these
+        });
     }
 
     fn tick(&self) -> u64 {
@@ -162,7 +203,7 @@ impl Zygotes {
     /// The zygote of this kind has ended, unless another one has taken its place.
     fn forget_closed(&self, key: &str) {
         let mut kinds = self.kinds.borrow_mut();
-        if matches!(kinds.get(key), Some(Kind { state: State::Ready(Requests(sender)), .. }) if sender.is_closed())
+        if matches!(kinds.get(key), Some(Kind { state: State::Ready(requests), .. }) if requests.sender.is_closed())
         {
             kinds.remove(key);
         }
@@ -180,10 +221,12 @@ impl Zygotes {
         let mut kinds = self.kinds.borrow_mut();
         kinds.insert(key.to_owned(), Kind { used_at, state });
         let settled =
-            |kind: &Kind| (!matches!(kind.state, State::Importing(_))).then_some(kind.used_at);
-        while kinds.len() > MOST {
+            |kind: &Kind| (!matches!(kind.state, State::Importing { .. })).then_some(kind.used_at);
+        let most_memory = memory::of_machine().map_or(u64::MAX, |bytes| bytes / MEMORY_SHARE);
+        while kinds.len() > MOST || memory_of(&kinds) > most_memory {
             let oldest = kinds
                 .iter()
+                .filter(|(other, _)| *other != key)
                 .filter_map(|(key, kind)| Some((settled(kind)?, key.clone())))
                 .min();
             match oldest {
@@ -203,8 +246,25 @@ impl Zygotes {
         line: Line,
     ) -> Requests {
         let (sender, requests) = mpsc::channel(WAITING);
-        let requests_of = Requests(sender);
-        self.enter(key, State::Ready(requests_of.clone()));
+        let requests_of = Requests {
+            sender,
+            pid: process.pid(),
+        };
+        let unwanted = |kind: &Kind| {
+            matches!(
+                kind.state,
+                State::Importing {
+                    is_wanted: false,
+                    ..
+                }
+            )
+        };
+        if self.kinds.borrow().get(key).is_some_and(unwanted) {
+            // It ends when it has forked the one that is asked for now.
+            self.forget(key);
+        } else {
+            self.enter(key, State::Ready(requests_of.clone()));
+        }
         self.alive.set(self.alive.get() + 1);
         tracing::info!(pid = process.pid(), "replicas of {deployment} are forked");
         let zygote = Zygote {
@@ -241,7 +301,7 @@ impl Requests {
             expecting: Expecting::one(),
             answer,
         };
-        if let Err(mpsc::error::SendError(request)) = self.0.send(request).await {
+        if let Err(mpsc::error::SendError(request)) = self.sender.send(request).await {
             return Err(NoFork::Untouched(request.berth, ENDED.to_owned()));
         }
         answered.await.unwrap_or(Err(NoFork::Half))

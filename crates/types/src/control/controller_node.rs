@@ -6,7 +6,7 @@ use crate::DeploymentKey;
 /// Controller to node.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeCommand {
-    #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5, 7")]
+    #[prost(oneof = "node_command::Body", tags = "1, 2, 3, 4, 5, 7, 8")]
     pub body: Option<node_command::Body>,
     /// [`NodeId`](crate::NodeId) of the node that it is for. A node ignores a command for another one; empty: for whoever
     /// reads it.
@@ -34,7 +34,16 @@ pub mod node_command {
         /// For every proxy. The node keeps the last one, and hands it to a restarted proxy.
         #[prost(message, tag = "7")]
         ConfigureProxy(super::ConfigureProxy),
+        #[prost(message, tag = "8")]
+        ForgetImports(super::ForgetImports),
     }
+}
+
+/// No replica with these [`Spawn::imports`] will be started any more. One that is started all the same starts as the first.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ForgetImports {
+    #[prost(string, tag = "1")]
+    pub imports: String,
 }
 
 /// Starts a replica process. A second `Spawn` with a known id does nothing.

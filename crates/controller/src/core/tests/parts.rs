@@ -27,6 +27,8 @@ impl World {
                     return;
                 }
                 self.words.push(format!("spawn {}", spawn.deployment));
+                assert!(!spawn.imports.is_empty());
+                self.imports.insert(spawn.imports.clone());
                 let Ok(ReplicaCommand {
                     body: Some(replica_command::Body::Start(config)),
                 }) = ReplicaCommand::decode(spawn.first_command.as_slice())
@@ -53,6 +55,9 @@ impl World {
                     .insert(process.spawn.replica_id.clone(), process);
             }
             node_command::Body::Stop(stop) => self.on_stop(stop),
+            node_command::Body::ForgetImports(forget) => {
+                self.imports.remove(&forget.imports);
+            }
             node_command::Body::List(_) => {
                 let listed = self.listed();
                 self.pending

@@ -87,6 +87,8 @@ pub(super) struct World {
     pub(super) processes: BTreeMap<String, Process>,
     /// Builds that run, by the ids of their processes.
     pub(super) builds: BTreeMap<String, Spawn>,
+    /// What replicas may still be forked from.
+    pub(super) imports: BTreeSet<String>,
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) routed: BTreeMap<DeploymentKey, DeploymentTarget>,
     pub(super) routes: RouteTable,
@@ -152,6 +154,7 @@ impl World {
             now: Duration::from_secs(1000),
             processes: BTreeMap::new(),
             builds: BTreeMap::new(),
+            imports: BTreeSet::new(),
             behaviours: BTreeMap::new(),
             routed: BTreeMap::new(),
             routes: RouteTable::default(),

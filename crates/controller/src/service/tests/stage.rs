@@ -154,6 +154,7 @@ pub(super) fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
                     newest_epoch: machine.newest_epoch,
                 }));
             }
+            node_command::Body::ForgetImports(_) => {}
             node_command::Body::Relay(relay) => answers.extend(play_replica(&relay)),
             node_command::Body::ConfigureProxy(_) => {}
             node_command::Body::Publish(publish) => {
