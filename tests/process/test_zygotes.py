@@ -59,7 +59,11 @@ FORKS = {
     "logs": "import logging; logging.basicConfig(level='INFO'); logging.info('imported')",
     "loop_of_nobody": "import asyncio; lock, queue = asyncio.Lock(), asyncio.Queue()",
     "finished": "import threading; one = threading.Thread(target=len, args=('',)); one.start(); one.join()",
-    "run": "import subprocess; subprocess.run(['true'], check=True)",
+    "run": (
+        "import os, subprocess\n"
+        "n = subprocess.run(['ls', '/proc/self/fd'], stdout=-1, close_fds=False).stdout.split()\n"
+        "assert 'EAGLERAY_REPLICA' not in os.environ or len(n) == 4, n"
+    ),
 }
 
 APP = """

@@ -22,7 +22,9 @@ use std::{
 
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{Pid, Signal, WaitOptions, getpid, set_child_subreaper, setsid, waitpid},
+    process::{
+        Pid, Signal, WaitOptions, child_subreaper, getpid, set_child_subreaper, setsid, waitpid,
+    },
 };
 
 use crate::{
@@ -159,6 +161,11 @@ fn before_exec(command: &mut Command, numbers: Vec<RawFd>, mark: Option<Mark>) {
 pub(crate) fn adopt_orphans() {
     // Old kernels and sandboxes refuse; then orphans are process 1's, as ever.
     set_child_subreaper(Some(getpid())).ok();
+}
+
+/// Whether that is so: what another process forks and leaves is this one's child.
+pub(crate) fn adopts_orphans() -> bool {
+    matches!(child_subreaper(), Ok(Some(_))) || getpid().is_init()
 }
 
 /// Waits for what was left to this process and has ended. Reads all of `/proc`: for when a child has ended, and then now

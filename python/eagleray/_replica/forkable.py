@@ -242,6 +242,7 @@ class Again:
     """How this process was started, to start it again as a replica that nothing was imported in."""
 
     def __init__(self, control: int, listener: int) -> None:
+        self._descriptors = control, listener
         self._environment = dict(os.environ)
         self._environment["EAGLERAY_CONTROL_FD"] = str(control)
         self._environment["EAGLERAY_LISTEN_FD"] = str(listener)
@@ -255,4 +256,6 @@ class Again:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        for descriptor in self._descriptors:
+            os.set_inheritable(descriptor, True)
         os.execve(self._arguments[0], self._arguments, self._environment)

@@ -51,6 +51,7 @@ def begin(paths: Paths, variable: str, control: int, listener: int) -> Begun:
     """
     of_socket, of_command, name = variable.split(":")
     node = socket.socket(fileno=int(of_socket))
+    _keep_from_programs(node.fileno(), control, listener)
     with open(int(of_command), "rb") as file:  # noqa: PTH123 - a descriptor
         config = _core.read_command(file.read())
     again = forkable.Again(control, listener)
@@ -84,6 +85,12 @@ def _load(paths: Paths, config: dict[str, Any], settings: str) -> loading.Loaded
         return loading.Loaded(settings, loading.load(config), None)
     except BaseException as error:
         return loading.Loaded(settings, None, error)
+
+
+def _keep_from_programs(*descriptors: int) -> None:
+    """No program that user code starts gets these."""
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
 
 
 def _say(node: socket.socket, kind: str, text: str = "") -> None:
@@ -167,6 +174,7 @@ def _become(
     """In a fork of `parent`: becomes the replica."""
     stdout, stderr, control, listener = descriptors
     try:
+        _keep_from_programs(control, listener)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.close(stdout)

@@ -98,8 +98,8 @@ impl Questions {
     pub(super) fn on_timeout(&mut self, now: Duration, out: &mut Outbox) {
         for question in self.0.extract_if(.., |one| one.until <= now) {
             let message = format!(
-                "replica '{}' has not answered within {} s: it has only just begun to start, or its whole process \
-                 stands still, as after SIGSTOP; kill -CONT with its pid lets it go on",
+                "replica '{}' has not answered within {} s: it has only just begun to start, or still imports \
+                 its code, or its whole process stands still, as after SIGSTOP; kill -CONT with its pid lets it go on",
                 question.replica_id,
                 ANSWERS_WITHIN.as_secs()
             );

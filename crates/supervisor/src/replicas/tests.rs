@@ -10,10 +10,12 @@ use prost::Message as _;
 
 use self::bench::{Bench, run};
 use super::*;
+use crate::core::ReplicaCommand as CoreCommand;
 use crate::processes;
 
 mod bench;
 mod builds;
+mod zygotes;
 
 #[test]
 fn a_replica_gets_its_command_and_is_listed_with_what_it_said() {

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     environment, memory,
     processes::{self, Belongs},
-    spawn::{Expecting, Process},
+    spawn::{Expecting, Process, adopts_orphans},
 };
 
 /// Zygotes of a node, and kinds of replica that are known not to fork.
@@ -134,6 +134,7 @@ impl Zygotes {
         let switch = spawn.environment.get(environment::ZYGOTES);
         let enabled = switch.map_or(self.enabled, |value| value != "0");
         let can = enabled && !spawn.imports.is_empty() && !spawn.bootstrap.is_empty();
+        let can = can && adopts_orphans();
         can.then(|| {
             let place = (&spawn.python, &spawn.bootstrap, &spawn.working_directory);
             let environment = &spawn.environment;

@@ -45,7 +45,7 @@ pub(super) struct Bench {
     pub(super) directory: tempfile::TempDir,
     began: Instant,
     pub(super) core: Core,
-    replicas: Replicas,
+    pub(super) replicas: Replicas,
     news: mpsc::Receiver<Event>,
     /// For the controller.
     reports: VecDeque<Body>,
