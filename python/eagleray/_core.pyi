@@ -142,6 +142,9 @@ class Sheet:
     """Where this process counts. Without a directory that is memory which nobody reads."""
 
     def __new__(cls, directory: str, role: str) -> Sheet: ...
+    def own(self, name: str) -> MetricFamily:
+        """One of Eagleray's own that Python counts."""
+
     def family(
         self, kind: str, name: str, help: str, labels: list[str], bounds: list[float], most: int
     ) -> MetricFamily: ...

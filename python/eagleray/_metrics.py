@@ -63,3 +63,12 @@ def family(
         return None
     made = of_process.sheet.family(kind, name, description, list(labels), list(bounds), MOST_SETS)
     return of_process.families.setdefault(key, made)
+
+
+def own(name: str, *values: str) -> _core.MetricSeries:
+    """The series of a metric of Eagleray's own that Python counts, in this process."""
+    of_process = here()
+    known = of_process.families.get((name,))
+    if known is None:
+        known = of_process.families.setdefault((name,), of_process.sheet.own(name))
+    return known.series(list(values))

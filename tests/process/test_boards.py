@@ -24,7 +24,12 @@ from eagleray import serve
 
 @serve.deployment(health_check_period_s=0.3)
 class App:
+    @serve.batch(max_batch_size=4)
+    async def several(self, items):
+        return items
+
     async def __call__(self, request):
+        await self.several(1)
         if "raise" in request.query_params:
             raise KeyError("no such thing")
         return "made"

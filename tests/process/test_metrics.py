@@ -109,6 +109,9 @@ def test_who_asks_says_in_which_form(script: Script, address: str) -> None:
     assert packed.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert request("HEAD", address + "/metrics").body == b""
     assert request("POST", address + "/metrics", b"").status == 405
+    refused = request("GET", address + "/metrics", headers={"Host": "shop.example"})
+    assert refused.status == 403, "no page of another origin reads them"
+    assert "--metrics-port" in refused.text
 
 
 COUNTING = """
@@ -236,6 +239,7 @@ app = Slow.bind()
 SLOW = {"deployment": "Slow", "application": "shop"}
 
 
+@pytest.mark.contract("8/gauges")
 @pytest.mark.contract("9.5/serve_application_status")
 @pytest.mark.contract("9.5/serve_deployment_status")
 @pytest.mark.contract("9.5/serve_deployment_replica_healthy")
@@ -289,6 +293,7 @@ def test_the_port_for_metrics_answers_them_and_health_and_nothing_else(machine: 
     assert started.returncode == 0, started.stdout + started.stderr
     (node,) = machine.nodes()
     address = node["metrics_address"]
+    assert f"metrics: {address}/metrics\n" in started.stdout
     eventually(lambda: scrape(address).sum("ray_eagleray_process_starts_total") >= 2, "proxy and controller count")
     assert request("GET", address + "/-/healthz").text == "success"
     for path in ("/", "/api/v1/status", "/api/serve/applications/", "/metrics/", "/token"):
@@ -315,3 +320,61 @@ def test_a_scraper_that_never_reads_holds_nobody_up(machine: Machine, script: Sc
 def answers(address: str) -> bool:
     """Whether `/metrics` is answered now."""
     return request("GET", address + "/metrics").status == 200
+
+
+BATCHES_AND_MODELS = """
+import asyncio
+from eagleray import serve
+
+@serve.deployment(max_ongoing_requests=20)
+class App:
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.2)
+    async def several(self, items):
+        return items
+
+    @serve.multiplexed(max_num_models_per_replica=1)
+    async def model(self, name):
+        return name
+
+    async def __call__(self, request):
+        if model := request.query_params.get("model"):
+            return await self.model(model)
+        await asyncio.gather(*(self.several(number) for number in range(8)))
+        return "made"
+
+app = App.bind()
+"""
+
+
+@pytest.fixture
+def several(machine: Machine) -> Script:
+    return machine.serve(BATCHES_AND_MODELS, run='serve.run(app, name="shop", route_prefix="/shop")')
+
+
+@pytest.mark.contract("9.4/batches")
+def test_batches_are_counted(machine: Machine, several: Script) -> None:
+    assert several.get("/shop").status == 200
+    address = Control(machine, owner=several.pid).address
+    labels = {"function_name": "several", **MINE}
+    found = scrape(address)
+    assert found.sum("serve_batches_processed_total", **labels) == 2
+    assert found.sum("serve_actual_batch_size_sum", **labels) == 8
+    assert found.sum("serve_actual_batch_size_bucket", le="4.0", **labels) == 2
+    assert found.sum("serve_actual_batch_size_bucket", le="2.0", **labels) == 0
+    assert found.sum("serve_batch_utilization_percent_sum", **labels) == 200
+    assert found.sum("serve_batch_wait_time_ms_count", **labels) == 2
+    assert found.sum("serve_batch_execution_time_ms_count", **labels) == 2
+    assert found.sum("serve_batch_queue_length", **labels) == 0
+
+
+@pytest.mark.contract("9.4/models")
+def test_multiplexed_models_are_counted(machine: Machine, several: Script) -> None:
+    for model in ("a", "a", "b"):
+        assert several.get(f"/shop?model={model}").text == model
+    found = scrape(Control(machine, owner=several.pid).address)
+    assert found.sum("serve_multiplexed_get_model_requests_counter_total", **MINE) == 3
+    assert found.sum("serve_multiplexed_models_load_counter_total", **MINE) == 2
+    assert found.sum("serve_multiplexed_models_unload_counter_total", **MINE) == 1
+    assert found.sum("serve_multiplexed_model_load_latency_ms_count", **MINE) == 2
+    assert found.sum("serve_multiplexed_model_unload_latency_ms_count", **MINE) == 1
+    assert found.sum("serve_num_multiplexed_models", **MINE) == 1

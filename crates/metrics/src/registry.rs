@@ -27,6 +27,16 @@ pub const STARTUP_MS: &[f64] = &[
     60_000.0, 120_000.0, 240_000.0,
 ];
 
+/// Requests in a batch, as Ray Serve has them.
+pub const BATCH_SIZES: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
+
+/// How full a batch is, as Ray Serve has it.
+pub const PERCENT: &[f64] = &[
+    5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 99.0, 100.0,
+];
+
 /// One metric.
 #[derive(Debug)]
 pub struct Definition {
@@ -198,6 +208,37 @@ metrics! {
         "Milliseconds that a replica took to import the code and construct the deployment.",
         panel Deployment "Start of a replica, 90 %" "ms"
         "histogram_quantile(0.9, sum by (application, deployment, le) (increase(serve_replica_initialization_latency_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1h])))";
+    BATCH_WAIT: Replica Histogram "serve_batch_wait_time_ms" ["deployment", "application", "function_name"] in REQUEST_MS,
+        "Milliseconds from a batch's first request to its start.",
+        panel Deployment "Wait for a batch, 90 %" "ms"
+        "histogram_quantile(0.9, sum by (application, deployment, le) (rate(serve_batch_wait_time_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1m])))";
+    BATCH_EXECUTION: Replica Histogram "serve_batch_execution_time_ms" ["deployment", "application", "function_name"]
+        in REQUEST_MS,
+        "Milliseconds that user code took for a batch.";
+    BATCH_UTILIZATION: Replica Histogram "serve_batch_utilization_percent"
+        ["deployment", "application", "function_name"] in PERCENT,
+        "Requests in a batch, in percent of the most that it may have.";
+    BATCH_SIZE: Replica Histogram "serve_actual_batch_size" ["deployment", "application", "function_name"] in BATCH_SIZES,
+        "Requests in a batch.",
+        panel Deployment "Requests in a batch, on average" "short"
+        "sum by (application, deployment) (rate(serve_actual_batch_size_sum{application=~\"$application\",deployment=~\"$deployment\"}[1m])) / sum by (application, deployment) (rate(serve_actual_batch_size_count{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
+    BATCHES: Replica Amount "serve_batches_processed" ["deployment", "replica", "application", "function_name"],
+        "Batches that user code has run.";
+    BATCH_QUEUE: Replica Gauge "serve_batch_queue_length" ["deployment", "replica", "application", "function_name"],
+        "Requests that waited for the next batch when the last one began.";
+    MODEL_LOAD: Replica Histogram "serve_multiplexed_model_load_latency_ms" ["deployment", "application"] in REQUEST_MS,
+        "Milliseconds that loading a multiplexed model took.";
+    MODEL_UNLOAD: Replica Histogram "serve_multiplexed_model_unload_latency_ms" ["deployment", "application"]
+        in REQUEST_MS,
+        "Milliseconds that ending a multiplexed model took.";
+    MODELS: Replica Gauge "serve_num_multiplexed_models" ["deployment", "replica", "application"],
+        "Multiplexed models that a replica holds.";
+    MODEL_REQUESTS: Replica Amount "serve_multiplexed_get_model_requests_counter" ["deployment", "replica", "application"],
+        "Times that user code has asked for a multiplexed model.";
+    MODEL_LOADS: Replica Amount "serve_multiplexed_models_load_counter" ["deployment", "replica", "application"],
+        "Multiplexed models that were loaded.";
+    MODEL_UNLOADS: Replica Amount "serve_multiplexed_models_unload_counter" ["deployment", "replica", "application"],
+        "Multiplexed models that were given up.";
     QUEUED: Proxy Level "serve_deployment_queued_queries" ["deployment", "application", "handle"],
         "Requests that wait in a proxy for a replica, as of a second ago at most.",
         panel Deployment "Requests that wait" "short"

@@ -225,6 +225,42 @@ fn a_name_that_two_use_for_different_types_is_the_first_ones() {
 }
 
 #[test]
+fn names_that_are_one_in_the_text_come_once_and_ours_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let sheet = Sheet::create(directory.path(), "test").unwrap();
+    for name in [
+        "a_total",
+        "a",
+        "eagleray_events_total",
+        "serve_num_http_requests",
+    ] {
+        let family = sheet.family(&spec(Kind::Gauge, name, &[]));
+        family.gauge(&[]).set(7.0);
+    }
+    sheet
+        .family(&spec(Kind::Count, "eagleray_events", &[]))
+        .count(&[])
+        .add(1);
+    sheet
+        .family(&spec(Kind::Amount, "a", &["x"]))
+        .amount(&[])
+        .add(1.0);
+    sheet
+        .family(&spec(Kind::Histogram, "a", &["x"]))
+        .histogram(&[])
+        .observe(1.0);
+    let text = text(directory.path());
+    let mut heads: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .collect();
+    assert_eq!(heads.len(), 4, "{text}");
+    heads.dedup_by_key(|head| head.split(' ').nth(2));
+    assert_eq!(heads.len(), 4, "{text}");
+    assert!(text.contains("eagleray_events_total 1\n"), "{text}");
+}
+
+#[test]
 fn a_sheet_that_is_full_loses_what_is_new_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let sheet = Sheet::create(directory.path(), "test").unwrap();

@@ -4,10 +4,12 @@
 
 use std::fmt::Write as _;
 
+use rustc_hash::FxHashSet;
+
 use crate::{
     layout::Kind,
     merged::{All, Key, Merged, Named},
-    reader,
+    reader, registry,
 };
 
 /// Which text.
@@ -61,7 +63,7 @@ pub struct Options<'a> {
 
 pub(crate) fn write(all: &All<'_>, options: Options<'_>) -> String {
     let mut out = String::with_capacity(256 * 1024);
-    for (name, named) in &all.by_name {
+    for (name, named) in without_clashes(all) {
         Writer {
             out: &mut out,
             options,
@@ -73,6 +75,39 @@ pub(crate) fn write(all: &All<'_>, options: Options<'_>) -> String {
         out.push_str("# EOF\n");
     }
     out
+}
+
+/// All but what has, in the text, a name that another has: two of one name would be refused as a whole by who reads it. What is
+/// ours goes first.
+fn without_clashes<'a>(all: &'a All<'_>) -> Vec<(&'a str, &'a Named<'a>)> {
+    let ours: FxHashSet<&str> = registry::ALL.iter().map(|one| one.name).collect();
+    let named = all.by_name.iter().map(|(name, named)| (&**name, named));
+    let (mut shown, others): (Vec<_>, Vec<_>) = named.partition(|(name, _)| ours.contains(name));
+    let names = |name: &str, kind: Kind| -> Vec<String> {
+        let stem = name.strip_suffix("_total").unwrap_or(name);
+        match kind {
+            Kind::Count | Kind::Amount => vec![stem.to_owned(), format!("{stem}_total")],
+            Kind::Level | Kind::Gauge => vec![name.to_owned()],
+            Kind::Histogram => ["", "_bucket", "_sum", "_count"]
+                .map(|ending| format!("{name}{ending}"))
+                .into(),
+        }
+    };
+    let mut taken: FxHashSet<String> = shown
+        .iter()
+        .flat_map(|(name, named)| names(name, named.kind))
+        .collect();
+    for (name, named) in others {
+        let wanted = names(name, named.kind);
+        if wanted.iter().any(|one| taken.contains(one)) {
+            tracing::debug!(name, "a metric is not shown: another has its name");
+        } else {
+            taken.extend(wanted);
+            shown.push((name, named));
+        }
+    }
+    shown.sort_unstable_by_key(|(name, _)| *name);
+    shown
 }
 
 /// Writes the families of one name.

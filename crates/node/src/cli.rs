@@ -212,6 +212,9 @@ pub(crate) fn announce(up: &Up) {
     if !up.control_address.is_empty() {
         say(&format!("control: {}", up.control_address));
     }
+    if !up.metrics_address.is_empty() {
+        say(&format!("metrics: {}/metrics", up.metrics_address));
+    }
     say(&format!("logs: {}", up.log_directory.display()));
     let node = if name.is_empty() {
         String::new()

@@ -23,6 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use eagleray_cli::socket;
+use eagleray_rest::Hosts;
 use eagleray_types::control::{Empty, NodeRequest, NodeResponse, node_request, node_response};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
@@ -181,6 +182,11 @@ impl Forward {
             return health(request.method(), ends).map(Either::Left);
         }
         if request.uri().path() == metrics::PATH {
+            if !names_this_machine(&request) {
+                let message =
+                    "here metrics are for this machine; --metrics-port opens a port for others\n";
+                return text(StatusCode::FORBIDDEN, message.to_owned());
+            }
             let answer = self.metrics.answer(request.method(), request.headers());
             return answer.await.map(Either::Left);
         }
@@ -257,6 +263,13 @@ impl Forward {
             ],
         )
     }
+}
+
+/// A page of another origin whose name leads here cannot ask without a token either: a browser says that name.
+fn names_this_machine(request: &Request<Incoming>) -> bool {
+    let hosts = Hosts::of("");
+    let mut named = request.headers().get_all(header::HOST).iter();
+    named.all(|host| host.to_str().is_ok_and(|host| hosts.allow(host)))
 }
 
 /// What the node says of a controller that keeps dying; `None`: nothing. Blocks for as long as the node takes to answer.

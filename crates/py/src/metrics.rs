@@ -23,6 +23,16 @@ impl Sheet {
         Self(made.unwrap_or_else(|_| eagleray_metrics::Sheet::of_nobody()))
     }
 
+    /// One of Eagleray's own that Python counts, by its name.
+    fn own(&self, name: &str) -> PyResult<MetricFamily> {
+        let found = registry::ALL.iter().find(|one| one.name == name);
+        let one = found.ok_or_else(|| PyValueError::new_err(format!("{name} is not declared")))?;
+        Ok(MetricFamily {
+            family: one.family(&self.0),
+            kind: one.kind,
+        })
+    }
+
     /// `kind`: counter, gauge or histogram.
     #[expect(
         clippy::needless_pass_by_value,

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 /// The hosts that requests may name.
 #[derive(Clone, Debug)]
-pub(crate) struct Hosts {
+pub struct Hosts {
     /// The bound one, in lower case.
     bound: String,
 }
 
 impl Hosts {
     /// Loopback, and the host of `address` (`http://10.1.2.3:8265`).
-    pub(crate) fn of(address: &str) -> Self {
+    pub fn of(address: &str) -> Self {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         Self {
             bound: host(rest).to_ascii_lowercase(),
@@ -19,7 +19,7 @@ impl Hosts {
     }
 
     /// Whether a Host header may say this. Its port is not looked at: a tunnel has another one.
-    pub(crate) fn allow(&self, text: &str) -> bool {
+    pub fn allow(&self, text: &str) -> bool {
         let host = host(text).to_ascii_lowercase();
         let name = host.strip_suffix('.').unwrap_or(&host);
         let address = name

@@ -34,6 +34,7 @@ mod view;
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 pub use calls::{Answer, Away, Calls, Judge};
+pub use hosts::Hosts;
 pub use openapi::openapi;
 
 /// Longest body of a request.

@@ -288,6 +288,7 @@ impl Node {
             pid: std::process::id(),
             http_address: self.address(listeners::HTTP),
             control_address: self.address(listeners::CONTROL),
+            metrics_address: self.address(listeners::METRICS),
             node_socket: path.join("node.sock"),
             run_directory: path.to_owned(),
             log_directory: self.places.state.logs(),

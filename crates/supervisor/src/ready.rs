@@ -80,6 +80,9 @@ pub struct Up {
     pub http_address: String,
     #[serde(default)]
     pub control_address: String,
+    /// The port for metrics alone; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metrics_address: String,
     pub run_directory: PathBuf,
     pub log_directory: PathBuf,
     pub node_socket: PathBuf,
@@ -149,6 +152,7 @@ mod tests {
             pid: 1,
             http_address: "http://127.0.0.1:8000".into(),
             control_address: "http://127.0.0.1:8265".into(),
+            metrics_address: "http://127.0.0.1:9464".into(),
             run_directory: "/run".into(),
             log_directory: "/state/logs".into(),
             node_socket: "/run/node.sock".into(),

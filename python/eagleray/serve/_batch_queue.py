@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from eagleray._closing import is_closed
 from eagleray.serve._batch_item import Item
+from eagleray.serve._own_metrics import BatchMetrics, of_batches
 from eagleray.serve._shared_work import own_copy, work_for
 from eagleray.serve._turns import together_on
 from eagleray.serve.exceptions import RayServeException
@@ -79,6 +80,8 @@ class BatchQueue:
         self._go_on_together = together_on(loop)
         # Whether the function returned without giving the loop to anybody, the last time.
         self._kept_loop = False
+        # Made for the first batch.
+        self._metrics: BatchMetrics | None = None
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -179,10 +182,19 @@ class BatchQueue:
         if not batch:
             return
         self._taken(batch)
+        self._count(batch, now)
         self._running += 1
         task = self.loop.create_task(self._serve(batch), context=batch[0].context)
         self.started[task] = time.time()
         task.add_done_callback(self._forget)
+
+    def _count(self, batch: list[Item], now: float) -> None:
+        if self._metrics is None:
+            self._metrics = of_batches(self._name)
+            if self._metrics is None:
+                return
+        most = max(1, self.settings.max_batch_size)
+        self._metrics.begun(now - batch[0].arrived, len(batch), most, len(self._waiting) - self._gone)
 
     def _taken(self, batch: list[Item]) -> None:
         """These items leave the queue."""
@@ -296,7 +308,10 @@ class BatchQueue:
                 error = self._said(raised)
             marker.cancel()
         self._kept_loop = not turned
-        self._measured(group, self.clock() - began)
+        took = self.clock() - began
+        if self._metrics is not None:
+            self._metrics.ended(took)
+        self._measured(group, took)
         if last and turned:
             # The function left the loop to others: the next batch goes to it first, then the answers to the callers.
             self._release()

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from eagleray._closing import is_closed
+from eagleray.serve._own_metrics import ModelMetrics, of_models
 from eagleray.serve._shared_work import own_copy
 
 Owner = asyncio.Task[Any]
@@ -58,6 +60,8 @@ class ModelCache:
         self._owners: dict[str, set[Owner]] = {}
         self._waiting: dict[Owner, int] = {}
         self._freed: list[asyncio.Future[None]] = []
+        # Made at the first use.
+        self._metrics: ModelMetrics | None = None
 
     @property
     def model_ids(self) -> list[str]:
@@ -69,6 +73,10 @@ class ModelCache:
 
         Cancel safe: the load goes on for those that still wait for it.
         """
+        if self._metrics is None:
+            self._metrics = of_models()
+        if self._metrics is not None:
+            self._metrics.asked()
         if owner is not None:
             self._pin(model_id, owner)
         if model_id in self._models:
@@ -108,7 +116,7 @@ class ModelCache:
                 load.task.cancel()
         while self._models:
             model_id = next(iter(self._models))
-            await _unload(model_id, self._models.pop(model_id))
+            await self._unload(model_id, self._models.pop(model_id))
         self._changed()
 
     # --- loads ------------------------------------------------------------------------------------------------------
@@ -121,7 +129,10 @@ class ModelCache:
             await self._make_room()
             entered = True
             self._busy += 1
+            began = time.monotonic()
             model = await self._load(load.model_id)
+            if self._metrics is not None:
+                self._metrics.loaded(time.monotonic() - began)
         except BaseException as raised:
             if isinstance(raised, GeneratorExit) and is_closed(load.task):
                 raise
@@ -134,10 +145,12 @@ class ModelCache:
         if error is None:
             if current:
                 self._models[load.model_id] = model
+                if self._metrics is not None:
+                    self._metrics.hold(len(self._models))
             else:
                 # Nobody wants it any more, and it did not mind being cancelled.
                 self._busy += 1
-                await _unload(load.model_id, model)
+                await self._unload(load.model_id, model)
                 self._busy -= 1
         self._changed()
         self._wake()
@@ -163,10 +176,17 @@ class ModelCache:
             self._changed()
             self._busy += 1
             try:
-                await asyncio.shield(_unload(victim, model))
+                await asyncio.shield(self._unload(victim, model))
             finally:
                 self._busy -= 1
                 self._wake()
+
+    async def _unload(self, model_id: str, model: Any) -> None:
+        began = time.monotonic()
+        await _unload(model_id, model)
+        if self._metrics is not None:
+            self._metrics.unloaded(time.monotonic() - began)
+            self._metrics.hold(len(self._models))
 
     def _victim(self) -> str | None:
         """The least recently used model that may go."""
