@@ -161,6 +161,9 @@ def test_a_resident_node_with_another_name_stands_beside_the_first(machine: Mach
     script = machine.serve(HELLO, environment={"EAGLERAY_NODE_NAME": "other"})
     assert request("GET", machine.address(name="other") + "/").text == "hello"
     assert request("GET", machine.address(name="default") + "/").status == 404
+    # The commands that an answer names ask the node that was asked.
+    missing = machine.cli("status", "nothing", "--node", "other")
+    assert "`eagleray status --node other` shows those that are" in missing.stderr
     script.end()
     assert machine.cli("stop", "--name", "other").returncode == 0
 
