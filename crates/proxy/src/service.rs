@@ -77,7 +77,14 @@ pub fn run(
     let mut threads = Threads::start(listener.as_ref(), &options, &configuring)?;
     // The threads have their own, and close them when they drain: then new clients are refused, not left waiting.
     drop(listener);
-    let result = runtime.block_on(converse(control, &mut threads, &mut configuring));
+    let result = match runtime.block_on(converse(control, &mut threads, &mut configuring)) {
+        // Noticed while something was said to it.
+        Err(Error::Control(error)) if is_hang_up(error.kind()) => {
+            tracing::info!("the node is gone, so the proxy ends");
+            Ok(())
+        }
+        other => other,
+    };
     // A look at a file that the disk does not give may last for ever.
     runtime.shutdown_background();
     // Without orders, threads that still run end at once.
@@ -197,6 +204,14 @@ impl Threads {
 
 fn thread_ended() -> Error {
     Error::ThreadEnded("its log line says why".to_owned())
+}
+
+/// A node that is gone is noticed by who reads or by who writes, whoever is first.
+const fn is_hang_up(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 async fn converse(
