@@ -56,6 +56,11 @@ def ask(path):
     assert connection.getresponse().read() == b"done"
 
 
+def client(done):
+    while not done.is_set():
+        ask("/burst")
+
+
 def running(name):
     found = serve.status().applications[name].deployments[name.capitalize()].replica_states
     return {getattr(state, "value", state): count for state, count in found.items()} == {"RUNNING": running.wanted}
@@ -75,14 +80,16 @@ serve.run(deployment("Zero", quick, 0).bind(), name="zero", route_prefix="/zero"
 found = {"burst_s": [], "from_zero_s": []}
 for _ in range(rounds):
     wait("burst", 1)
-    clients = [threading.Thread(target=ask, args=("/burst",)) for _ in range(200)]
+    done = threading.Event()
+    clients = [threading.Thread(target=client, args=(done,)) for _ in range(200)]
     began = time.monotonic()
-    for client in clients:
-        client.start()
+    for one in clients:
+        one.start()
     wait("burst", 4)
     found["burst_s"].append(time.monotonic() - began)
-    for client in clients:
-        client.join()
+    done.set()
+    for one in clients:
+        one.join()
 for _ in range(rounds):
     wait("zero", 0)
     began = time.monotonic()

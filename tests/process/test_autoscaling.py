@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 from typing import Any
 
 import pytest
 
-from control import Control
+from control import RAY, Control
 from machine import Load, Machine, Script, eventually
 
 APP = """
@@ -124,3 +125,33 @@ def test_it_explains_itself(machine: Machine) -> None:
     assert control.get("/api/v1/autoscaling/default/Other").status == 404
     refused = control.ask("POST", "/api/v1/applications/default/deployments/Slow/scale", {"target_num_replicas": 3})
     assert (refused.status, "autoscaling_config" in refused.text) == (412, True)
+
+
+RAYS_SCHEMA = """
+import json, sys
+from ray.serve.schema import ServeInstanceDetails
+
+with open(sys.argv[1]) as file:
+    details = ServeInstanceDetails(**json.load(file))
+found = details.applications["default"].deployments["Slow"]
+detail = found.autoscaling_detail
+print(detail.scaling_status.value, detail.metrics_health.value, len(detail.decisions), detail.metrics["max_replicas"])
+print(found.deployment_config.autoscaling_config["max_replicas"])
+"""
+
+
+@pytest.mark.skipif(not RAY, reason="EAGLERAY_TEST_RAY names no Python with Ray Serve")
+@pytest.mark.contract("7/autoscaling")
+def test_ray_serves_own_schema_reads_the_detail(machine: Machine) -> None:
+    script = serving(machine, min_replicas=0)
+    control = Control(machine, owner=script.pid)
+    eventually(lambda: control.get(PATH).json()["heard_all"], "every router has spoken")
+    with Load(script.address, threads=1):
+        come_to(machine, 1)
+        eventually(lambda: control.get(PATH).json()["ready_replicas"] == 1, "it serves")
+        details = control.get("/api/serve/applications/").text
+    (machine.work / "details.json").write_text(details)
+    program = machine.write("schema.py", RAYS_SCHEMA)
+    command = [RAY, str(program), str(machine.work / "details.json")]
+    read = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert read.stdout.splitlines() == ["STABLE healthy 1 4", "4"], read.stderr

@@ -64,8 +64,8 @@ def _problems(config: DeploymentConfig) -> list[str]:
         )
     if config.autoscaling_config is not None and not config.autoscaling_config.policy.is_default:
         found.append(
-            "autoscaling_config policy: policies of your own are not asked yet; leave it out, and the number of "
-            "replicas follows target_ongoing_requests"
+            "autoscaling_config policy_function: policies of your own are not asked yet; leave it out, and the number "
+            "of replicas follows target_ongoing_requests"
         )
     if config.gang_scheduling_config is not None:
         found.append("gang_scheduling_config: replicas start one by one; leave it out")
