@@ -336,6 +336,43 @@ def test_the_node_ends_when_asked(machine: Machine, control: Control) -> None:
     eventually(lambda: not machine.left(), f"nothing runs: {machine.left()}")
 
 
+def test_those_that_wait_for_the_end_keep_nobody_out(machine: Machine) -> None:
+    """A DELETE is answered when all is gone. So many may wait, and whoever asks how it goes is answered meanwhile."""
+    go_on = machine.work / "go_on"
+    script = machine.serve(
+        f"""
+        import asyncio
+        from pathlib import Path
+        from eagleray import serve
+
+        @serve.deployment
+        class Waits:
+            async def __call__(self, request):
+                print("WAITS", flush=True)
+                while not Path({str(go_on)!r}).exists():
+                    await asyncio.sleep(0.01)
+                return "done"
+
+        app = Waits.bind()
+        """
+    )
+    control = Control(machine, owner=script.pid)
+    with ThreadPoolExecutor(129) as pool:
+        running = pool.submit(script.get)
+        script.wait_for_line("WAITS")
+        deletes = [pool.submit(control.ask, "DELETE", "/api/serve/applications/") for _ in range(128)]
+        refused = 128 - 32
+        eventually(lambda: sum(one.done() for one in deletes) == refused, "the rest waits")
+        assert control.get("/api/v1/status").status == 200
+        assert not go_on.exists()
+        go_on.write_text("")
+        answers = [one.result() for one in deletes]
+        assert running.result().text == "done"
+    assert sorted(answer.status for answer in answers) == [200] * 32 + [503] * refused
+    late = next(answer for answer in answers if answer.status == 503)
+    assert "32 calls wait" in late.text
+
+
 @pytest.mark.contract("G/8")
 def test_nothing_is_accepted_that_would_come_to_nothing(machine: Machine) -> None:
     """A node that ends finishes its requests first. Meanwhile a deploy would be taken and never carried out."""

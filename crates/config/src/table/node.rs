@@ -195,7 +195,7 @@ pub static APPLICATION: Object = Object {
 /// What `http_options` takes. The host differs from that of a script, which listens on loopback: a config is for a server.
 pub static HTTP_OPTIONS: Object = Object {
     name: "http_options",
-    help: "Where the HTTP proxy listens, and what it bounds. Only a node that starts can take them.",
+    help: "Where the HTTP proxy listens, and what it bounds. Host, port and whether there is TLS are as the node was started.",
     keys: &[
         key(
             "host",
