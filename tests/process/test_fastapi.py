@@ -1,10 +1,12 @@
 """`@serve.ingress` with FastAPI, end to end: what a client sees of one served application."""
 
 import pytest
+from test_receipts import ask
 
 from machine import Machine, request
 
 SERVICE = """
+from typing import Iterator
 from fastapi import FastAPI
 from eagleray import serve
 
@@ -33,6 +35,10 @@ class Shop:
     def sync(self, number: int):
         return number
 
+    @app.get("/numbers")
+    async def numbers(self) -> Iterator[int]:
+        yield 1
+
 application = Shop.bind(Prices.bind())
 """
 
@@ -50,6 +56,9 @@ def test_a_fastapi_application_answers_under_its_prefix(machine: Machine) -> Non
     assert request("HEAD", script.address + "/shop/").status == 405
     version = "[r for r in serve.status().applications['default'].deployments]"
     assert sorted(script.do(version)) == ["Prices", "Shop"]
+    (status,) = ask(machine, "GET", "/api/v1/status")["applications"]
+    other = {"path": "/numbers", "reason": "streams its answer"}
+    assert status["compiled_routes"] == {"compiled": 3, "as_asgi": 1, "reason": None, "others": [other]}
 
 
 def test_an_application_of_an_imported_module_is_served(machine: Machine) -> None:

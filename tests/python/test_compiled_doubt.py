@@ -166,3 +166,25 @@ def test_a_path_gets_to_the_route_that_the_router_would_take():
         assert (None if found is None else found[0].original) is (
             full if full in app.routes[-len(paths) :] else None
         ), path
+
+
+def test_the_status_is_told_what_is_compiled():
+    from eagleray._user_code import compiled
+
+    app, told = application(), []
+
+    @app.get("/stream")
+    async def stream():
+        yield 1
+
+    app.middleware_stack = app.build_middleware_stack()
+    assert compiled.of_application(app, told.append) is not None
+    assert compiled.of_application(app, told.append, is_on=False) is None
+    app.root_path = "/x"
+    assert compiled.of_application(app, told.append) is None
+    assert compiled.of_application(object(), told.append) is None
+    assert told == [
+        (1, 1, "", [("/stream", "streams its answer")]),
+        (0, 0, "switched off", []),
+        (0, 0, "root path set", []),
+    ]

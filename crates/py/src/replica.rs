@@ -12,7 +12,9 @@ use std::{
 
 use eagleray_client::Orders;
 use eagleray_replica::{Handle, Metrics, Next, Serving, Stacks, Wake, Work};
-use eagleray_types::control::{Failed, Outcome, Ready, ReplicaEvent, replica_event::Body};
+use eagleray_types::control::{
+    CompiledRoutes, Failed, OtherRoute, Outcome, Ready, ReplicaEvent, replica_event::Body,
+};
 use eagleray_wire::ModelKey;
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyList};
@@ -246,6 +248,7 @@ impl Replica {
         sync_bodies: bool,
         start_microseconds: u64,
         docs_path: String,
+        compiled_routes: Option<Routes>,
     ) -> PyResult<()> {
         if let Some(metrics) = self.metrics.get() {
             metrics.count_initialization(Duration::from_micros(start_microseconds));
@@ -256,6 +259,7 @@ impl Replica {
                 sync_bodies,
                 start_microseconds,
                 docs_path,
+                compiled_routes: compiled_routes.map(compiled),
             }),
         )
     }
@@ -330,6 +334,21 @@ fn own(descriptor: i32) -> PyResult<OwnedFd> {
     // SAFETY: the caller hands the descriptor over, as the method's documentation says; a wrong number is an error
     // at its first use.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// How many routes are compiled and how many are not, why none is, and the first of the others with why not.
+type Routes = (u32, u32, String, Vec<(String, String)>);
+
+fn compiled((compiled, as_asgi, reason, others): Routes) -> CompiledRoutes {
+    let others = others.into_iter();
+    CompiledRoutes {
+        compiled,
+        as_asgi,
+        reason,
+        others: others
+            .map(|(path, reason)| OtherRoute { path, reason })
+            .collect(),
+    }
 }
 
 fn outcome(id: u64, failure: String) -> Outcome {

@@ -30,6 +30,7 @@ from eagleray.serve.context import DeploymentID, ReplicaContext, ReplicaID, Repl
 if TYPE_CHECKING:
     from eagleray import _core
     from eagleray._bootstrap import Paths
+    from eagleray._user_code.compiled.serve import Report
 
 # What is left of the grace for the destructor, at least.
 _DESTRUCTOR_S = 1.0
@@ -66,6 +67,7 @@ class Lifecycle:
         self._options: dict[str, Any] = {}
         self._rank: Any = None
         self._lines = CallLines(loop)
+        self._compiled_routes: Report | None = None
         self._run_http: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
         self._run_call: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
 
@@ -159,7 +161,7 @@ class Lifecycle:
             self._loop.stop()
             return
         took = int((time.perf_counter() - began) * 1e6)
-        self._core.tell_ready(self._sync_http, took, _docs_path(self._user_code))
+        self._core.tell_ready(self._sync_http, took, _docs_path(self._user_code), self._compiled_routes)
 
     async def _construct(self, config: dict[str, Any]) -> None:
         name = f"{config['application']}/{config['deployment']}"
@@ -202,6 +204,9 @@ class Lifecycle:
     def _begin(self, user_code: UserCode) -> None:
         self._begun = user_code
 
+    def _told_routes(self, report: Report) -> None:
+        self._compiled_routes = report
+
     def _serve(self, config: dict[str, Any]) -> None:
         user_code = self._user_code
         assert user_code is not None
@@ -215,7 +220,9 @@ class Lifecycle:
             in_thread = http.in_thread(call, self._pool.hand_over)
         elif served is not None:
             asgi.limit_threads(self._options["max_ongoing_requests"])
-            self._run_http = asgi.on_loop(served.app, served.lifespan.state, may_compile=served.compiled)
+            self._run_http = asgi.on_loop(
+                served.app, served.lifespan.state, may_compile=served.compiled, told=self._told_routes
+            )
         elif call is not None:
             self._run_http = http.on_loop(call)
         self._pool.serve(in_thread, calls.in_thread, self._context)

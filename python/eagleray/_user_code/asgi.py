@@ -22,6 +22,7 @@ from eagleray._user_code.data import as_bytes
 
 if TYPE_CHECKING:
     from eagleray import _core
+    from eagleray._user_code.compiled.serve import Report
 
 _GONE, _WAIT = 0, 2
 # What the application has sent.
@@ -29,14 +30,19 @@ _NOTHING, _HEAD, _PART, _ALL = range(4)
 
 
 def on_loop(
-    app: Callable[..., Any], state: dict[str, Any], *, may_compile: bool = True
+    app: Callable[..., Any],
+    state: dict[str, Any],
+    *,
+    may_compile: bool = True,
+    told: Callable[[Report], None] | None = None,
 ) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
     """What a task runs for each request to `app`; `state` is what its lifespan left for requests.
 
-    With `may_compile`, routes of a FastAPI application are answered without its machinery, where nobody can tell.
+    With `may_compile`, routes of a FastAPI application are answered without its machinery, where nobody can tell; which
+    ones, `told` is told.
     """
     set_current = current.set
-    routes = compiled.of_application(app) if may_compile else None
+    routes = compiled.of_application(app, told, is_on=may_compile)
 
     async def run(request: _core.Request) -> None:
         scope = request.begin()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagleray_types::{
     NodeId,
-    control::{DeploymentOptions, ReplicaTarget},
+    control::{CompiledRoutes, DeploymentOptions, ReplicaTarget},
 };
 
 use super::{
@@ -73,6 +73,8 @@ pub(crate) struct Replica {
     pub(crate) sync_bodies: bool,
     /// Where `FastAPI`'s documentation is, below the route prefix; or empty.
     pub(crate) docs_path: String,
+    /// Of a `FastAPI` application: which of its routes are compiled.
+    pub(crate) compiled_routes: Option<CompiledRoutes>,
     pub(crate) spawned_at: Duration,
     /// The same by the wall clock, in seconds, only shown; 0: not known.
     pub(crate) started_at_s: f64,

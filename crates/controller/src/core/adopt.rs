@@ -136,6 +136,9 @@ fn adopt_one(
             .as_ref()
             .map(|ready| ready.docs_path.clone())
             .unwrap_or_default(),
+        compiled_routes: ready
+            .as_ref()
+            .and_then(|ready| ready.compiled_routes.clone()),
         spawned_at: now,
         started_at_s: label.started_at_s,
         ready_at: ready.as_ref().map(|_| now),

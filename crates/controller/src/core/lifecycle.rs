@@ -69,6 +69,7 @@ fn spawn_one(
         pid: 0,
         sync_bodies: false,
         docs_path: String::new(),
+        compiled_routes: None,
         spawned_at: now,
         started_at_s: out.wall_time_s(now),
         ready_at: None,

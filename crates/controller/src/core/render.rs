@@ -6,7 +6,8 @@ mod replica;
 use std::{collections::BTreeMap, time::Duration};
 
 use eagleray_types::control::{
-    ApplicationSpec, ApplicationStatus, DeploymentCalls, DeploymentOptions, DeploymentStatus,
+    ApplicationSpec, ApplicationStatus, CompiledRoutes, DeploymentCalls, DeploymentOptions,
+    DeploymentStatus,
 };
 
 use super::{
@@ -66,6 +67,7 @@ pub(super) fn render(
         docs_path: spec
             .and_then(|spec| docs_path(application, spec))
             .unwrap_or_default(),
+        compiled_routes: spec.and_then(|spec| compiled_routes(application, spec)),
         calls: spec.map(calls).unwrap_or_default(),
         why: of_application(application, plan, moment),
         source: last.map(deploy::source).unwrap_or_default(),
@@ -122,6 +124,13 @@ fn docs_path(application: &Application, spec: &ApplicationSpec) -> Option<String
     let is_routed = !spec.route_prefix.is_empty() && !newest.docs_path.is_empty();
     let prefix = spec.route_prefix.trim_end_matches('/');
     is_routed.then(|| format!("{prefix}{}", newest.docs_path))
+}
+
+/// Which routes of a `FastAPI` ingress are compiled, as its newest replica says.
+fn compiled_routes(application: &Application, spec: &ApplicationSpec) -> Option<CompiledRoutes> {
+    let ingress = application.deployments.get(&spec.ingress)?;
+    let newest = ingress.routable().max_by_key(|replica| replica.order)?;
+    newest.compiled_routes.clone()
 }
 
 fn calls(spec: &ApplicationSpec) -> Vec<DeploymentCalls> {

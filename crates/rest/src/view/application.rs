@@ -35,6 +35,8 @@ pub(crate) struct Application {
     pub(crate) why: Vec<Why>,
     /// Where the documentation of a `FastAPI` application is.
     pub(crate) docs_path: Option<String>,
+    /// Which routes of a `FastAPI` ingress are answered without its machinery; null: it is none.
+    pub(crate) compiled_routes: Option<CompiledRoutes>,
     /// By deployment, those that it calls.
     pub(crate) calls: BTreeMap<String, Vec<String>>,
     pub(crate) deployments: Vec<Deployment>,
@@ -59,6 +61,41 @@ pub(crate) struct Deploy {
     pub(crate) printed: Vec<String>,
 }
 
+/// Of a `FastAPI` ingress, as its newest replica says.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CompiledRoutes {
+    /// How many are compiled.
+    pub(crate) compiled: u32,
+    /// How many others are called as ASGI.
+    pub(crate) as_asgi: u32,
+    /// Why none is compiled; null: some may be.
+    pub(crate) reason: Option<String>,
+    /// The first of those that are called as ASGI.
+    pub(crate) others: Vec<OtherRoute>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OtherRoute {
+    pub(crate) path: String,
+    /// Why it is not compiled, in a few words.
+    pub(crate) reason: String,
+}
+
+impl From<eagleray_types::control::CompiledRoutes> for CompiledRoutes {
+    fn from(routes: eagleray_types::control::CompiledRoutes) -> Self {
+        let others = routes.others.into_iter().map(|one| OtherRoute {
+            path: one.path,
+            reason: one.reason,
+        });
+        Self {
+            compiled: routes.compiled,
+            as_asgi: routes.as_asgi,
+            reason: some(routes.reason),
+            others: others.collect(),
+        }
+    }
+}
+
 impl From<ApplicationStatus> for Application {
     fn from(status: ApplicationStatus) -> Self {
         let calls = status.calls.into_iter();
@@ -76,6 +113,7 @@ impl From<ApplicationStatus> for Application {
             deploy: status.deploy.map(Into::into),
             why: status.why.into_iter().map(Into::into).collect(),
             docs_path: some(status.docs_path),
+            compiled_routes: status.compiled_routes.map(Into::into),
             calls: calls.map(|one| (one.deployment, one.calls)).collect(),
             deployments: status.deployments.into_iter().map(Into::into).collect(),
         }

@@ -136,6 +136,35 @@ pub struct Ready {
     /// Where `FastAPI`'s documentation is, below the route prefix; or empty.
     #[prost(string, tag = "3")]
     pub docs_path: String,
+    /// None: its application is not `FastAPI`'s.
+    #[prost(message, optional, tag = "4")]
+    pub compiled_routes: Option<CompiledRoutes>,
+}
+
+/// Which routes of a `FastAPI` application are answered without its machinery.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CompiledRoutes {
+    /// How many.
+    #[prost(uint32, tag = "1")]
+    pub compiled: u32,
+    /// How many others could have been.
+    #[prost(uint32, tag = "2")]
+    pub as_asgi: u32,
+    /// Why none is; or empty.
+    #[prost(string, tag = "3")]
+    pub reason: String,
+    /// The first of the others.
+    #[prost(message, repeated, tag = "4")]
+    pub others: Vec<OtherRoute>,
+}
+
+/// A route that is called as ASGI, and why, in a few words.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OtherRoute {
+    #[prost(string, tag = "1")]
+    pub path: String,
+    #[prost(string, tag = "2")]
+    pub reason: String,
 }
 
 /// What a replica is like inside. Sent unasked when it changes, and every 5 s while its loop is hung.

@@ -1,6 +1,6 @@
 //! What the controller says of applications: the answer to a question for their status.
 
-use super::{AutoscalingStatus, DeploymentOptions, Failure, Receipt};
+use super::{AutoscalingStatus, CompiledRoutes, DeploymentOptions, Failure, Receipt};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Status {
@@ -53,6 +53,9 @@ pub struct ApplicationStatus {
     /// Calls among its deployments, as far as their arguments tell: by caller.
     #[prost(message, repeated, tag = "15")]
     pub calls: Vec<DeploymentCalls>,
+    /// Of a `FastAPI` ingress, as its newest replica says.
+    #[prost(message, optional, tag = "16")]
+    pub compiled_routes: Option<CompiledRoutes>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

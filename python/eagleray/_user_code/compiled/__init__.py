@@ -26,7 +26,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eagleray._user_code.compiled.serve import Compiled
+    from collections.abc import Callable
+
+    from eagleray._user_code.compiled.serve import Compiled, Report
 
 __all__ = ["OFF", "of_application"]
 
@@ -36,8 +38,10 @@ OFF = "EAGLERAY_COMPILED_FASTAPI"
 logger = logging.getLogger("eagleray.serve")
 
 
-def of_application(app: Any) -> Compiled | None:
-    """The compiled routes of `app`, if it is a FastAPI application that has any. Says in the log what it found.
+def of_application(app: Any, told: Callable[[Report], None] | None = None, *, is_on: bool = True) -> Compiled | None:
+    """The compiled routes of `app`, if it is a FastAPI application that has any.
+
+    Says in the log what it found, and gives it to `told` for the status.
 
     An application with middleware of the user's is called as ASGI, and None is returned: its compiled routes are put
     below the middleware.
@@ -45,7 +49,9 @@ def of_application(app: Any) -> Compiled | None:
     fastapi: Any = sys.modules.get("fastapi")
     if fastapi is None or not isinstance(app, getattr(fastapi, "FastAPI", ())):
         return None
-    if os.environ.get(OFF, "1") == "0":
+    if not is_on or os.environ.get(OFF, "1") == "0":
+        if told is not None:
+            told((0, 0, "switched off", []))
         return None
     try:
         from eagleray._user_code.compiled import serve
@@ -56,8 +62,12 @@ def of_application(app: Any) -> Compiled | None:
         logger.warning(
             "the routes of the FastAPI application could not be compiled, it is called as ASGI", exc_info=True
         )
+        if told is not None:
+            told((0, 0, "could not be compiled", []))
         return None
     logger.info("%s", compiled.summary())
+    if told is not None:
+        told(compiled.report())
     if not compiled.plans:
         return None
     if compiled.is_whole:

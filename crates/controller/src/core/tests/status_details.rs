@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eagleray_types::control::{Ready, replica_event};
+use eagleray_types::control::{CompiledRoutes, Ready, replica_event};
 
 use super::world::{Behaviour, World, application, deployment, simple, with_revision};
 
@@ -107,6 +107,29 @@ fn calls_between_deployments_are_shown_as_their_arguments_tell() {
         (calls[0].deployment.as_str(), &calls[0].calls),
         ("ingress", &vec!["model".to_owned()])
     );
+}
+
+#[test]
+fn routes_are_compiled_as_the_newest_replica_says() {
+    let mut world = World::new(1);
+    world.behaviours.insert("v1".into(), Behaviour::StartHangs);
+    world.deploy(with_revision(simple("v1", 1)));
+    world.run();
+    assert_eq!(world.status("a").compiled_routes, None);
+    let id = world.running("v1")[0].clone();
+    let routes = CompiledRoutes {
+        compiled: 3,
+        as_asgi: 1,
+        ..CompiledRoutes::default()
+    };
+    let ready = Ready {
+        compiled_routes: Some(routes.clone()),
+        ..Ready::default()
+    };
+    world.processes.get_mut(&id).unwrap().ready = true;
+    world.say(&id, replica_event::Body::Ready(ready));
+    world.run();
+    assert_eq!(world.status("a").compiled_routes, Some(routes));
 }
 
 #[test]
