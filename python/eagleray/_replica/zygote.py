@@ -64,9 +64,10 @@ def begin(paths: Paths, variable: str, control: int, listener: int) -> Begun:
     log.configure(component_of(config), settings)
     before = forkable.look()
     loaded = _load(paths, config, settings)
-    reason = "its import failed" if loaded.failed else before.reason()
-    if reason:
-        _say(node, "U", reason)
+    reason = before.reason() or _nameless(config["replica_id"])
+    if loaded.failed or reason:
+        # One whose import fails may import another time.
+        _say(node, "U", "" if loaded.failed else reason)
         node.close()
         if before.has_loop():
             # Code that asks for the event loop at import is to get the replica's, as ever.
@@ -77,6 +78,15 @@ def begin(paths: Paths, variable: str, control: int, listener: int) -> Begun:
     set_title("eagleray: zygote", f"{config['application']}/{config['deployment']}")
     _say(node, "R")
     return _forks(node, files, before, loaded)
+
+
+def _nameless(replica_id: str) -> str:
+    """Why a fork could not be given a name of its own; empty: it can, as this process now gets the one that it has."""
+    try:
+        _core.rename_process(replica_id)
+    except OSError as error:
+        return f"the environment that /proc shows cannot be changed: {error}"
+    return ""
 
 
 def _load(paths: Paths, config: dict[str, Any], settings: str) -> loading.Loaded:

@@ -146,6 +146,11 @@ impl Birth {
                 let requests = self.hand_over(key, id, process, line);
                 self.fork(&requests, berth).await
             }
+            // It imported nothing, which may be another matter next time.
+            Some(Word::CannotFork(reason)) if reason.is_empty() => {
+                self.zygotes.forget(key);
+                Ok((process, None))
+            }
             Some(Word::CannotFork(reason)) => {
                 self.zygotes
                     .cannot_fork(key, &self.command.deployment, &reason);

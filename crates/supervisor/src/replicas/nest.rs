@@ -1,10 +1,10 @@
 //! What a zygote and the node say to each other, on a socket that keeps messages apart.
 //!
 //! A replica's process that may become a zygote says one of these when it has imported the replica's code: `R`, it can be
-//! forked and is no replica any more, or `U` and why it cannot: then it is the replica that it was started as, and closes
-//! the socket. A zygote is asked for one fork at a time: the message is the replica's id, and beside it are the
-//! descriptors that the replica is to have. It answers `F` and the number of the process, or `E` and why there is none.
-//! The end of the socket is the end of the zygote.
+//! forked and is no replica any more, or `U` and why it cannot (nothing: its import failed): then it is the replica that
+//! it was started as, and closes the socket. A zygote is asked for one fork at a time: the message is the replica's id,
+//! and beside it are the descriptors that the replica is to have. It answers `F` and the number of the process, or `E` and
+//! why there is none. The end of the socket is the end of the zygote.
 
 use std::{
     fs::File,

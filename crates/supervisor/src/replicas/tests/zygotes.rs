@@ -102,6 +102,23 @@ time.sleep(1000)
 }
 
 #[test]
+fn one_whose_import_fails_says_nothing_of_the_next() {
+    let fails = r#"
+node = socket.socket(fileno=int(os.environ["EAGLERAY_ZYGOTE_FDS"].split(":")[0]))
+node.send(b"U")
+open("asked", "a").write("x")
+send(START_FAILED)
+"#;
+    run(async |bench| {
+        bench.spawn_of("one", "m", fails);
+        bench.exited().await;
+        bench.spawn_of("two", "m", fails);
+        bench.exited().await;
+        assert_eq!(bench.file("asked"), "xx");
+    });
+}
+
+#[test]
 fn one_of_a_release_that_is_never_forked_is_a_replica() {
     run(async |bench| {
         bench.spawn_of("one", "m", "send(READY)\ntime.sleep(1000)");
