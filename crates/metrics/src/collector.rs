@@ -23,12 +23,16 @@ use crate::{
 
 /// Sheets that are read, of the processes of one node.
 const MOST_SHEETS: usize = 8192;
+/// Bytes of living sheets that are read for one answer: further sheets are left out of it.
+const MOST_READ: usize = 256 * 1024 * 1024;
 
 /// What the node knows of all that was counted on it.
 #[derive(Debug)]
 pub struct Collector {
     directory: PathBuf,
     dead: Dead,
+    most_read: usize,
+    has_complained: bool,
 }
 
 impl Collector {
@@ -36,6 +40,8 @@ impl Collector {
         Self {
             directory: directory.to_owned(),
             dead: Dead::default(),
+            most_read: MOST_READ,
+            has_complained: false,
         }
     }
 
@@ -70,14 +76,35 @@ impl Collector {
     /// The bytes of those who live; of the others their totals are taken over.
     fn living(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut living = Vec::new();
+        let mut read = 0;
         for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
             let path = entry?.path();
             let Some(bytes) = self.sheet(&path) else {
                 continue;
             };
+            if read + bytes.len() > self.most_read {
+                self.complain();
+                continue;
+            }
+            read += bytes.len();
             living.push(bytes);
         }
         Ok(living)
+    }
+
+    fn complain(&mut self) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            tracing::warn!(
+                bytes = self.most_read,
+                "processes of this node count more than one answer of /metrics may have; some are left out of it"
+            );
+        }
+    }
+
+    /// For tests: as [`MOST_READ`].
+    #[cfg(test)]
+    pub(crate) fn read_at_most(&mut self, bytes: usize) {
+        self.most_read = bytes;
     }
 
     /// The sheet of a process that lives.

@@ -22,8 +22,8 @@ const OF_A_PROCESS: &[&str] = &["replica", "actor_id"];
 const MOST_SERIES: usize = 4096;
 /// Names of metrics that are kept of the dead; those beyond are of user code that makes up names.
 const MOST_NAMES: usize = 4096;
-/// Sets of label values that a family keeps of the dead.
-const MOST_SETS: usize = 16 * 1024;
+/// Sets of label values that are kept of the dead, of all metrics.
+const MOST_SETS: usize = 64 * 1024;
 
 /// A sheet of its own.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ struct Departed {
 #[derive(Debug, Default)]
 pub(crate) struct Dead {
     totals: BTreeMap<String, Named<'static>>,
+    /// In all of them.
+    sets: usize,
     departed: VecDeque<Departed>,
 }
 
@@ -83,7 +85,9 @@ impl Dead {
         let merged = named.family(&family.labels, &family.bounds, keep);
         for series in &family.series {
             let key = (Cow::Borrowed(series.values), series.is_overflow);
-            if merged.series.len() < MOST_SETS || merged.series.contains_key(&key) {
+            let is_new = !merged.series.contains_key(&key);
+            if !is_new || self.sets < MOST_SETS {
+                self.sets += usize::from(is_new);
                 merged.add(family.kind, series, |bytes| Cow::Owned(bytes.to_vec()));
             }
         }

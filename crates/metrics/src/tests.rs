@@ -261,6 +261,24 @@ fn names_that_are_one_in_the_text_come_once_and_ours_first() {
 }
 
 #[test]
+fn sheets_beyond_what_one_answer_may_have_are_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let sheets: Vec<Sheet> = (0..5)
+        .map(|_| Sheet::create(directory.path(), "test").unwrap())
+        .collect();
+    for sheet in &sheets {
+        let family = sheet.family(&spec(Kind::Count, "x", &[]));
+        family.count(&[]).add(1);
+    }
+    let mut collector = Collector::new(directory.path());
+    assert!(text_of(&mut collector).contains("x_total 5\n"));
+    let bytes = fs::read_dir(directory.path()).unwrap().next().unwrap();
+    let one = bytes.unwrap().metadata().unwrap().len() as usize;
+    collector.read_at_most(3 * one);
+    assert!(text_of(&mut collector).contains("x_total 3\n"));
+}
+
+#[test]
 fn a_sheet_that_is_full_loses_what_is_new_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let sheet = Sheet::create(directory.path(), "test").unwrap();
