@@ -29,8 +29,8 @@ impl Loads {
         };
         let mut place = place.lock();
         match &mut *place {
-            Some(before) if !said.whole => join(before, said),
-            other => *other = Some(said),
+            Some(before) => before.join(said),
+            none => *none = Some(said),
         }
         self.news.notify_one();
     }
@@ -44,23 +44,6 @@ impl Loads {
     pub(crate) fn fetch(&self) -> Vec<control::Loads> {
         let places = self.places.iter();
         places.filter_map(|place| place.lock().take()).collect()
-    }
-}
-
-/// The later word on a deployment is the one that holds.
-fn join(before: &mut control::Loads, said: control::Loads) {
-    for load in said.loads {
-        let known = before.loads.iter_mut().find(|one| {
-            (&one.application, &one.deployment) == (&load.application, &load.deployment)
-        });
-        match known {
-            Some(known) => {
-                // Each is said once, so they add up.
-                let refused = known.refused.saturating_add(load.refused);
-                *known = control::Load { refused, ..load };
-            }
-            None => before.loads.push(load),
-        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod http_listener;
 mod link;
 pub mod listeners;
+mod loads;
 mod memory;
 mod node;
 mod output;

@@ -67,6 +67,11 @@ impl Sender {
         true
     }
 
+    /// Messages that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        QUEUE.saturating_sub(self.frames.capacity())
+    }
+
     /// Waits until the peer is gone.
     pub(crate) async fn ended(&self) {
         self.frames.closed().await;

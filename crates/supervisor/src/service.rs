@@ -87,6 +87,11 @@ impl Service {
         link.send(0, message)
     }
 
+    /// Messages that it has not read.
+    pub(crate) fn waiting(&self) -> usize {
+        self.link.as_ref().map_or(0, link::Sender::waiting)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             process.signal(signal);

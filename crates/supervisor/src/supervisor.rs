@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use eagleray_types::control::{NodeCounters, NodeEvent, Why};
+use eagleray_types::control::{NodeCounters, NodeEvent, Why, node_event};
 use prost::Message;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -24,6 +24,7 @@ use crate::{
     },
     directory::Error,
     link::NotSent,
+    loads::{BEHIND, HeldLoads},
     owner,
     ready::{Failure, Kind},
     spawn,
@@ -52,6 +53,7 @@ pub(crate) struct Supervisor<Announce> {
     events: VecDeque<Event>,
     /// Who waits for what the proxy has counted; at most as many as the node has connections.
     counters_wanted: Vec<CountersWanted>,
+    held_loads: HeldLoads,
     announce: Option<Announce>,
 }
 
@@ -64,6 +66,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
             machine,
             events: VecDeque::new(),
             counters_wanted: Vec::new(),
+            held_loads: HeldLoads::default(),
             announce: Some(announce),
         }
     }
@@ -178,7 +181,7 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
                 Command::Service(role, command) => self.command_service(role, command),
                 Command::Replica(replica_id, command) => self.command_replica(replica_id, command),
                 Command::ForgetImports(imports) => self.machine.replicas.forget_imports(&imports),
-                Command::Report(event) => self.report(&event),
+                Command::Report(event) => self.report(event),
                 Command::Look => self.look(),
                 Command::Announce(result) => {
                     if result.is_ok() {
@@ -290,13 +293,42 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
         self.events.push_back(Event::Replica(replica_id, news));
     }
 
-    fn report(&mut self, event: &NodeEvent) {
+    fn report(&mut self, event: NodeEvent) {
+        match event.body {
+            Some(node_event::Body::Loads(said)) if !said.gone && self.controller_is_behind() => {
+                self.held_loads.hold(said);
+            }
+            _ => {
+                self.say_held_loads();
+                self.tell_controller(&event);
+            }
+        }
+    }
+
+    fn tell_controller(&mut self, event: &NodeEvent) {
         let message = event.encode_to_vec().into();
         self.command_service(Role::Controller, ServiceCommand::Tell(message));
     }
 
+    fn controller_is_behind(&mut self) -> bool {
+        self.machine.services.of(Role::Controller).waiting() > BEHIND
+    }
+
+    fn say_held_loads(&mut self) {
+        for said in self.held_loads.take() {
+            let event = NodeEvent {
+                body: Some(node_event::Body::Loads(said)),
+                node: self.machine.node_id.to_string(),
+            };
+            self.tell_controller(&event);
+        }
+    }
+
     /// Makes again what somebody removed, and says what others have to.
     fn look(&mut self) {
+        if !self.controller_is_behind() {
+            self.say_held_loads();
+        }
         let lost = self.machine.presence.look();
         self.events.push_back(Event::Looked(Looked {
             state_lost: lost.state,

@@ -17,6 +17,29 @@ pub struct Loads {
     pub loads: Vec<Load>,
 }
 
+impl Loads {
+    /// Takes in what the same router said after it: the later word on a deployment is the one that holds.
+    pub fn join(&mut self, said: Self) {
+        if said.whole {
+            *self = said;
+            return;
+        }
+        for load in said.loads {
+            let known = self.loads.iter_mut().find(|one| {
+                (&one.application, &one.deployment) == (&load.application, &load.deployment)
+            });
+            match known {
+                Some(known) => {
+                    // Each is said once, so they add up.
+                    let refused = known.refused.saturating_add(load.refused);
+                    *known = Load { refused, ..load };
+                }
+                None => self.loads.push(load),
+            }
+        }
+    }
+}
+
 /// What one router has of one deployment.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Load {
