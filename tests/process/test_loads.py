@@ -23,6 +23,7 @@ class Slow:
             await asyncio.sleep(0.01)
         return "done"
 
+calls = []
 app = Slow.bind()
 """
 
@@ -121,3 +122,19 @@ def test_a_controller_that_begins_anew_is_told_everything(machine: Machine) -> N
     other.process.kill()
     other.process.wait()
     script.end()
+
+
+def test_a_controller_that_was_stopped_knows_all_again_when_it_goes_on(machine: Machine) -> None:
+    script = machine.serve(APP)
+    control = Control(machine, owner=script.pid)
+    wait_for(control, 0, 0)
+    controller = machine.one("eagleray: controller")
+    os.kill(controller, signal.SIGSTOP)
+    requests = Requests(script.address, 5)
+    script.do("calls.extend(handle.remote(number) for number in range(2))")
+    os.kill(controller, signal.SIGCONT)
+    wait_for(control, 5, 2)
+    assert machine.one("eagleray: controller") == controller, "it is the same one"
+    go(machine)
+    requests.join()
+    wait_for(control, 0, 0)
