@@ -9,16 +9,20 @@ __all__ = [
     "Call",
     "Client",
     "Completions",
+    "MetricFamily",
+    "MetricSeries",
     "OutputWatch",
     "Region",
     "Replica",
     "Request",
     "Router",
+    "Sheet",
     "Timer",
     "begin_anew",
     "deployment_options",
     "in_forked_child",
     "merge_config",
+    "metric_names",
     "parse_json",
     "plain_json",
     "read_command",
@@ -138,6 +142,7 @@ class Timer:
 
 # --- metrics (crates/py/src/metrics.rs) ---------------------------------------------------------------------------
 
+@final
 class Sheet:
     """Where this process counts. Without a directory that is memory which nobody reads."""
 
@@ -149,11 +154,13 @@ class Sheet:
         self, kind: str, name: str, help: str, labels: list[str], bounds: list[float], most: int
     ) -> MetricFamily: ...
 
+@final
 class MetricFamily:
     """A metric of this process. Beyond `most` sets of values, all further ones are one series."""
 
     def series(self, values: list[str]) -> MetricSeries: ...
 
+@final
 class MetricSeries:
     """One series."""
 
