@@ -233,21 +233,7 @@ impl Core {
                     .until_running(call, wait, &self.books, &mut self.out);
             }
             Event::Status { call } => {
-                let applications = self.statuses(now);
-                let why = why::of_store(
-                    self.unsaved.as_ref(),
-                    why::Moment {
-                        now,
-                        out: &self.out,
-                    },
-                );
-                let why = why.into_iter().collect();
-                let http_options = http_options::shown(&self.books, &self.out);
-                let status = Status {
-                    applications,
-                    why,
-                    http_options,
-                };
+                let status = self.status(now);
                 self.out.reply(call, api_response::Body::Status(status));
             }
             Event::History { call, application } => {
@@ -334,6 +320,16 @@ impl Core {
     /// What routers know now, for one who begins to watch; `None` before the first update.
     pub fn snapshot(&self) -> Option<TargetUpdate> {
         self.listed.then(|| self.targets.snapshot())
+    }
+
+    fn status(&self, now: Duration) -> Status {
+        let out = &self.out;
+        let why = why::of_store(self.unsaved.as_ref(), why::Moment { now, out });
+        Status {
+            applications: self.statuses(now),
+            why: why.into_iter().collect(),
+            http_options: http_options::shown(&self.books, out),
+        }
     }
 
     /// Status of every application, in the order of their names.
