@@ -303,9 +303,9 @@ def test_a_full_queue_answers_503_and_the_limit_is_exact(machine: Machine) -> No
     eventually(lambda: len(answers) == 3, "of six more, three wait and three are refused")
     assert {status for status, _ in answers} == {503}
     why = "[(w.code, w.sentence) for w in serve.status().applications['default'].deployments['Slow'].why]"
-    ((code, sentence),) = eventually(lambda: script.do(why), "the status says that the queue is full")
-    assert code == "queue_full"
-    assert "3 requests were refused with 503" in sentence, sentence
+    # Routers say it a few times a second, so the third may be told of later.
+    refused = "3 requests were refused with 503"
+    eventually(lambda: [code for code, text in script.do(why) if refused in text] == ["queue_full"], refused)
     gate.touch()
     for thread in threads:
         thread.join(20)

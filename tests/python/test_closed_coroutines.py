@@ -46,6 +46,8 @@ class Request:
     def respond_value(self, value: Any, failed: bool = False) -> None:
         self.outcome.append("error" if failed else value)
 
+    def note_failure(self, name: str) -> None: ...
+
     def done(self) -> None:
         self.outcome.append("done")
 

@@ -33,7 +33,7 @@ fn text_of(collector: &mut Collector) -> String {
 
 /// A number that belongs to no process any more.
 fn dead_pid() -> u32 {
-    let mut child = Command::new("true").spawn().unwrap();
+    let mut child = Command::new("sh").args(["-c", ":"]).spawn().unwrap();
     child.wait().unwrap();
     child.id()
 }

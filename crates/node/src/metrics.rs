@@ -177,6 +177,8 @@ fn not_allowed() -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use eagleray_metrics::{FamilySpec, Kind, Sheet};
+
     use super::*;
 
     #[test]
@@ -189,9 +191,25 @@ mod tests {
         }
     }
 
+    /// A directory in which somebody has counted: an empty answer holds nothing.
+    fn counted() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let sheet = Sheet::create(directory.path(), "test").unwrap();
+        let spec = FamilySpec {
+            name: "requests",
+            help: "What it is.",
+            kind: Kind::Count,
+            labels: &[],
+            bounds: &[],
+            most: 1,
+        };
+        sheet.family(&spec).count(&[]).add(1);
+        directory
+    }
+
     #[tokio::test]
     async fn scrapers_that_never_read_hold_so_many_answers_and_further_ones_are_told() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = counted();
         let metrics = Metrics::new(directory.path(), "");
         let headers = HeaderMap::new();
         let ask = || metrics.answer(&Method::GET, &headers);

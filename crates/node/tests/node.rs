@@ -60,7 +60,7 @@ fn a_node_comes_up_and_stop_leaves_nothing() {
         .filter(|name| name != "checkpoint.sqlite-journal")
         .collect();
     left.sort();
-    assert_eq!(left, ["blobs", "checkpoint.sqlite", "logs"]);
+    assert_eq!(left, ["blobs", "checkpoint.sqlite", "logs", "token"]);
     assert!(
         machine
             .succeed(&["stop"])
