@@ -23,6 +23,8 @@ class Sent(NamedTuple):
     body: bytes = b""
     # The body comes in pieces of this size, and not at once.
     piece: int = 0
+    # Whether it says to which host it goes, but for what is in the headers.
+    host: bool = True
 
 
 class Seen(NamedTuple):
@@ -51,7 +53,10 @@ def _scope(sent: Sent) -> dict[str, Any]:
         "raw_path": sent.path.encode(),
         "query_string": sent.query.encode("latin-1"),
         "root_path": "",
-        "headers": [(b"host", b"here"), *((n.lower().encode(), v.encode("latin-1")) for n, v in sent.headers)],
+        "headers": [
+            *([(b"host", b"here")] if sent.host else []),
+            *((n.lower().encode(), v.encode("latin-1")) for n, v in sent.headers),
+        ],
         "client": ("127.0.0.1", 40000),
         "server": ("127.0.0.1", 8000),
         "state": {},

@@ -19,6 +19,7 @@ from fastapi import Request as FastAPIRequest
 from fastapi import Response as FastAPIResponse
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
@@ -171,6 +172,7 @@ class Application:
     of_the_router: list[Dependency]
     included: bool
     layers: tuple[str, ...]
+    cors: dict[str, Any]
 
 
 @st.composite
@@ -243,15 +245,28 @@ def routes(draw: Any) -> Route:
 
 
 @st.composite
+def cors(draw: Any) -> dict[str, Any]:
+    """Options of CORS."""
+    return {
+        "allow_origins": draw(st.sampled_from(([], ["*"], ["http://o"], ("http://o", "http://other")))),
+        "allow_origin_regex": draw(st.sampled_from((None, None, "http://.*"))),
+        "allow_credentials": draw(st.booleans()),
+        "allow_headers": draw(st.sampled_from(([], ["*"], ["x-a"]))),
+        "expose_headers": draw(st.sampled_from(([], ["x-a", "x-b"]))),
+    }
+
+
+@st.composite
 def applications(draw: Any) -> Application:
-    layers = draw(st.sampled_from(((), (), (), ("cors",), ("gzip",), ("function",), ("function", "cors"))))
+    kinds = ((), (), (), ("cors",), ("cors",), ("cors", "hosts"), ("gzip",), ("function",), ("function", "cors"))
     included = draw(st.booleans())
     return Application(
         route=draw(routes()),
         of_the_app=draw(dependencies("a", 1)),
         of_the_router=draw(dependencies("r", 1)) if included else [],
         included=included,
-        layers=layers,
+        layers=draw(st.sampled_from(kinds)),
+        cors=draw(cors()),
     )
 
 
@@ -285,7 +300,7 @@ class Maker:
         app = FastAPI(dependencies=[self._depends(one) for one in drawn.of_the_app])
         self._handlers(app)
         for layer in drawn.layers:
-            self._layer(app, layer)
+            self._layer(app, layer, drawn.cors)
         router = APIRouter(prefix="/under", dependencies=[self._depends(one) for one in drawn.of_the_router])
         target: Any = router if drawn.included else app
         path = "/it/{p_path}" if any(one.place == "path" for one in drawn.route.parameters) else "/it"
@@ -306,9 +321,11 @@ class Maker:
         def on_gone(request: FastAPIRequest, error: HTTPException) -> Any:
             raise Broken("in a handler")
 
-    def _layer(self, app: FastAPI, layer: str) -> None:
+    def _layer(self, app: FastAPI, layer: str, cors: dict[str, Any]) -> None:
         if layer == "cors":
-            app.add_middleware(CORSMiddleware, allow_origins=["http://o"], allow_credentials=True)
+            app.add_middleware(CORSMiddleware, **cors)
+        elif layer == "hosts":
+            app.add_middleware(TrustedHostMiddleware, allowed_hosts=["here", "*.o"])
         elif layer == "gzip":
             app.add_middleware(GZipMiddleware, minimum_size=10)
         else:
@@ -477,8 +494,13 @@ def requests(draw: Any, application: Application) -> Sent:
             query += [f"{one.sent_as}={value}"] * draw(st.sampled_from((1, 1, 2)))
     if cookies:
         headers.append(("cookie", "; ".join(cookies).encode().decode("latin-1")))
+    if draw(st.integers(0, 1)) == 0:
+        headers += [
+            ("origin", draw(st.sampled_from(("http://o", "http://p", "null", "")))),
+            ("accept-encoding", "gzip"),
+        ]
     if draw(st.integers(0, 3)) == 0:
-        headers += [("origin", "http://o"), ("accept-encoding", "gzip")]
+        headers += [("access-control-request-method", "POST"), ("access-control-request-headers", "x-a")]
     body, content_type = draw(bodies(application.route, likely))
     if content_type:
         headers.append(("content-type", content_type))
@@ -487,8 +509,10 @@ def requests(draw: Any, application: Application) -> Sent:
         target += "/" + path
     method = draw(st.sampled_from(("POST",) * 12 + ("GET", "HEAD", "OPTIONS", "BREW")))
     target += draw(st.sampled_from(("",) * 16 + ("/", "\n")))
+    host = draw(st.sampled_from((True,) * 9 + (False,)))
     return Sent(
-        *(method, target, "&".join(query).encode().decode("latin-1"), headers, body), draw(st.sampled_from((0, 0, 3)))
+        *(method, target, "&".join(query).encode().decode("latin-1"), headers, body),
+        *(draw(st.sampled_from((0, 0, 3))), host),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import anyio
 import pytest
 from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_serializer, field_validator
 
@@ -48,6 +49,7 @@ WAITING = (
 STEPS = (*WAITING, "validator", "output validator", "serializer")
 # The endpoint raises, so that these run.
 HANDLERS = ("handler", "handler in thread", "leave early", "leave in thread", "leave")
+LAYERS = ("", "cors", "below middleware")
 ROUTES = ("/bare", "/entered", "/whole", "/sync")
 
 
@@ -221,7 +223,9 @@ def application(steps: Steps, route: str, layer: str, *, raises: bool) -> FastAP
     endpoint: Any = {"/bare": bare, "/entered": with_yield, "/whole": with_yield, "/sync": sync}[route]
     more = [Depends(looks)] if route == "/whole" else []
     app.post(route, response_model=Receipt, dependencies=more)(endpoint)
-    if layer:
+    if layer == "cors":
+        app.add_middleware(CORSMiddleware, allow_origins=["http://o"], allow_credentials=True)
+    elif layer:
 
         @app.middleware("http")
         async def through(request: Request, call_next: Any) -> Any:
@@ -257,6 +261,7 @@ async def outcome(route: str, at: str, fault: str, layer: str, *, raises: bool, 
     app = application(steps, route, layer, raises=raises)
     app.middleware_stack = app.build_middleware_stack()
     sent = json_request("POST", route, {"name": "bolt"}, piece=5)
+    sent = sent._replace(headers=[*sent.headers, ("origin", "http://o")])
     exchange, scope, around = Waiting(sent, steps), _scope(sent), anyio.CancelScope()
     compiled = serve.compile_routes(app)
     found = compiled.find(scope)
@@ -330,7 +335,7 @@ def _quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("layer", ["", "below middleware"])
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("fault", ERRORS)
 def test_a_step_that_raises(route, fault, layer):
@@ -340,7 +345,7 @@ def test_a_step_that_raises(route, fault, layer):
         check(route, at, fault, layer, raises=True)
 
 
-@pytest.mark.parametrize("layer", ["", "below middleware"])
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("fault", LEAVING)
 def test_a_client_that_leaves_at_a_step(route, fault, layer):

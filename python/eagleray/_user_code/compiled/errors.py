@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from eagleray._user_code.compiled import framework
+from eagleray._user_code.compiled import framework, middleware
 from eagleray._user_code.compiled.run import Run
 
 
@@ -24,6 +24,8 @@ async def handle(layers: list[Any], run: Run, error: Exception) -> None:
     run.fill_scope()
     request = run.request
     began = run.started
+    # What CORS adds it adds above those layers that it is around.
+    server = run.exchange.server if type(run.exchange) is middleware.Answering else run.exchange
 
     async def endpoint(scope: Any, receive: Any, send: Any) -> None:
         if began:
@@ -36,14 +38,17 @@ async def handle(layers: list[Any], run: Run, error: Exception) -> None:
         if began and message["type"] == "http.response.start":
             began = False
             return
-        await run.exchange.send(message)
+        await server.send(message)
 
     async def router(scope: Any, receive: Any, send: Any) -> None:
         await framework.wrap_app_handling_exceptions(endpoint, request)(scope, receive, send)
 
     app: Any = router
     for layer in reversed(layers):
-        around = copy.copy(layer)
-        around.app = app
-        app = around
-    await app(run.scope, run.exchange.receive, bottom)
+        if type(layer) in middleware.KNOWN:
+            app = layer.around(app, run)
+        else:
+            around = copy.copy(layer)
+            around.app = app
+            app = around
+    await app(run.scope, server.receive, bottom)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from eagleray import _core
-from eagleray._user_code.compiled import body, errors, framework, reply
+from eagleray._user_code.compiled import body, errors, framework, middleware, reply
 from eagleray._user_code.compiled.plan import ASYNC, Plan
 from eagleray._user_code.compiled.run import Exchange, Run, in_thread
 from eagleray._user_code.compiled.solve import solve, solve_leaf
@@ -43,7 +43,10 @@ class Compiled:
         layers = framework.layers(app)
         self.is_whole = layers is not None
         """Whether a compiled route takes the place of the application, and not only of what is below its middleware."""
-        self._layers = layers[:-1] if layers else []
+        # For exceptions; what is left when files are closed needs none.
+        self._layers = [middleware.known(layer) for layer in (layers or [])[:-1]]
+        self._passing = [layer.passes for layer in self._layers if type(layer) in middleware.KNOWN]
+        self._cors = next((layer for layer in self._layers if type(layer) is middleware.Cors), None)
         self._telemetry_is_off = framework.telemetry_check(app)
         # One that is put in the place of another leaves the number of routes as it was, so each is looked at.
         self._watched = [
@@ -83,6 +86,9 @@ class Compiled:
         if self._table is None or not self.is_current():
             return None
         try:
+            for passes in self._passing:
+                if not passes(scope):
+                    return None
             path = self._path(scope) if scope.get("root_path") else scope["path"]
             plan, values = self._table.find(scope["method"], path)
         except Exception:
@@ -105,6 +111,8 @@ class Compiled:
             return self.reason
         if not self.is_current():
             return "changed after the start"
+        if not all(passes(scope) for passes in self._passing):
+            return "answered by middleware"
         for entry in self._table.entries:
             if entry is None:
                 return "unknown kind of route"
@@ -130,6 +138,8 @@ class Compiled:
 
     async def run(self, plan: Plan, path_params: dict[str, Any], scope: dict[str, Any], exchange: Exchange) -> None:
         """Answers a request; what it raises is what the application would raise."""
+        if self._cors is not None:
+            exchange = middleware.Answering(exchange, self._cors, scope)
         run = Run(plan, path_params, scope, exchange)
         if not self.is_whole:
             run.fill_scope()  # middleware looks at it too, when the answer comes

@@ -11,10 +11,12 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 
+from eagleray._user_code.compiled.framework.middleware import is_known
 from eagleray._user_code.compiled.framework.routes import is_standard_router
 
-# The layers between the application and its router when the user adds none, outermost first.
-_LAYERS = (
+# The layers between the application and its router when the user adds none, outermost first; the user's are between
+# those above and those below.
+_ABOVE = (
     ServerErrorMiddleware,
     *(
         kind
@@ -24,24 +26,26 @@ _LAYERS = (
         )
         if kind is not None
     ),
-    ExceptionMiddleware,
-    AsyncExitStackMiddleware,
 )
+_BELOW = (ExceptionMiddleware, AsyncExitStackMiddleware)
 
 # Layers that are looked through, at most.
 _DEPTH = 100
 
 
 def layers(app: Any) -> list[Any] | None:
-    """The layers of its own middleware, outermost first; None: there are others, or in another order."""
+    """All layers, outermost first; None: there are unknown ones, or in another order."""
     found: list[Any] = []
     layer = app.middleware_stack
-    for kind in _LAYERS:
-        if type(layer) is not kind:
-            return None
+    for _ in range(_DEPTH):
+        if layer is app.router:
+            break
         found.append(layer)
-        layer = layer.app
-    return found if layer is app.router else None
+        layer = getattr(layer, "app", None)
+    of_user = found[len(_ABOVE) : -len(_BELOW)]
+    is_own = layer is app.router and tuple(map(type, found)) == (*_ABOVE, *map(type, of_user), *_BELOW)
+    is_own = is_own and len(of_user) == len(set(map(type, of_user)))
+    return found if is_own and all(map(is_known, of_user)) else None
 
 
 def exception_layer(app: Any) -> Any | None:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -26,8 +27,11 @@ from starlette import responses as _responses
 from starlette import routing as _starlette_routing
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from eagleray._user_code.compiled.framework import _hashes
 
@@ -35,7 +39,7 @@ _INCLUDED: Any = getattr(routing, "_IncludedRouter", None)
 _OF_INCLUDED = ("effective_candidates", "_build_effective_context", "_match", "matches", "handle", "_handle_selected")
 
 
-def _relied_on() -> dict[str, Any]:
+def _of_routes() -> dict[str, Any]:
     """The functions that are done anew here, or whose effects are."""
     found: dict[str, Any] = {
         "FastAPI.__call__": fastapi.FastAPI.__call__,
@@ -82,6 +86,30 @@ def _relied_on() -> dict[str, Any]:
     return {name: function for name, function in found.items() if function}
 
 
+def _of_middleware() -> dict[str, Any]:
+    """The same of layers that compiled routes take the place of."""
+    found: dict[str, Any] = {
+        "CORSMiddleware.__init__": CORSMiddleware.__init__,
+        "CORSMiddleware.__call__": CORSMiddleware.__call__,
+        "CORSMiddleware.is_allowed_origin": CORSMiddleware.is_allowed_origin,
+        "CORSMiddleware.simple_response": CORSMiddleware.simple_response,
+        "CORSMiddleware.send": CORSMiddleware.send,
+        "CORSMiddleware.allow_explicit_origin": CORSMiddleware.allow_explicit_origin,
+        "Headers.__init__": Headers.__init__,
+        "Headers.__getitem__": Headers.__getitem__,
+        "Headers.getlist": Headers.getlist,
+        "MutableHeaders.__setitem__": MutableHeaders.__setitem__,
+        "MutableHeaders.update": MutableHeaders.update,
+        "TrustedHostMiddleware.__init__": TrustedHostMiddleware.__init__,
+        "TrustedHostMiddleware.__call__": TrustedHostMiddleware.__call__,
+        "parse_host_header": getattr(_starlette_utils, "parse_host_header", None),
+    }
+    return {name: function for name, function in found.items() if function}
+
+
+ROUTES, MIDDLEWARE = _of_routes, _of_middleware
+
+
 @functools.lru_cache(maxsize=1024)
 def _hash(function: Any) -> str:
     return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
@@ -89,7 +117,7 @@ def _hash(function: Any) -> str:
 
 def hashes() -> dict[str, str]:
     """Of the functions that are there now, by name."""
-    return {name: _hash(function) for name, function in _relied_on().items()}
+    return {name: _hash(function) for name, function in (_of_routes() | _of_middleware()).items()}
 
 
 @functools.lru_cache(maxsize=64)
@@ -119,10 +147,10 @@ def _is_of_known_file(name: str, function: Any) -> bool:
     return code is not None and code.co_name == name.rpartition(".")[2] and file_hash(code.co_filename) in _hashes.FILES
 
 
-def differences() -> list[str]:
+def differences(of: Callable[[], dict[str, Any]] = ROUTES) -> list[str]:
     """Names of functions whose source is not known; empty: all is as it was when the tests passed."""
     found = []
-    for name, function in _relied_on().items():
+    for name, function in of().items():
         if _is_itself(function) and _is_of_known_file(name, function):
             continue
         try:

@@ -19,16 +19,21 @@ from fastapi.security import api_key as _api_key
 from fastapi.security import http as _http
 from fastapi.security import oauth2 as _oauth2
 from fastapi.utils import is_body_allowed_for_status_code
+from starlette import _utils as _starlette_utils
 from starlette._exception_handler import wrap_app_handling_exceptions
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 __all__ = [
     "SECURITY",
     "WEBSOCKET_MATCHES",
     "APIRoute",
+    "CORSMiddleware",
     "DefaultPlaceholder",
     "IncludedRouter",
     "RequestValidationError",
     "ResponseValidationError",
+    "TrustedHostMiddleware",
     "Undefined",
     "aliases_of",
     "body_values",
@@ -46,6 +51,7 @@ __all__ = [
     "override",
     "parameter_values",
     "params",
+    "parse_host_header",
     "render_json",
     "should_embed",
     "swallowed_error",
@@ -70,6 +76,8 @@ missing_error = _fields.get_missing_field_error
 model_of = _utils._get_param_model
 aliases_of = _utils._get_param_aliases
 oauth_scopes = _models._get_oauth_scopes
+# An older Starlette has none, and its layer is not known.
+parse_host_header: Any = getattr(_starlette_utils, "parse_host_header", None)
 parameter_values = _utils.request_params_to_args
 should_embed = _utils._should_embed_body_fields
 enter_generator = _utils._solve_generator
