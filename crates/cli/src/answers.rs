@@ -30,6 +30,7 @@ pub(crate) struct Node {
     pub(crate) log_directory: String,
     /// Null from a node of an older release.
     pub(crate) http_options: Value,
+    pub(crate) target_capacity: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

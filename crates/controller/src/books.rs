@@ -7,6 +7,7 @@
 pub(crate) mod application;
 pub(crate) mod attempts;
 pub(crate) mod autoscaling;
+pub(crate) mod capacity;
 pub(crate) mod cold_start;
 pub(crate) mod condition;
 mod counts;

@@ -329,6 +329,7 @@ impl Core {
             applications: self.statuses(now),
             why: why.into_iter().collect(),
             http_options: http_options::shown(&self.books, out),
+            target_capacity: self.books.desired.declared.capacity().percent,
         }
     }
 

@@ -454,6 +454,7 @@ async fn an_application_is_deleted_if_it_is_there() {
                 ..ApplicationStatus::default()
             }],
             why: Vec::new(),
+            target_capacity: Some(62.5),
         }),
         _ => DONE,
     });

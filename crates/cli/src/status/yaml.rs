@@ -24,7 +24,10 @@ pub(super) fn whole(status: &Status) -> Tree {
     Tree::map([
         ("proxies", Tree::Map(proxies)),
         ("applications", Tree::Map(applications.collect())),
-        ("target_capacity", Tree::Null),
+        (
+            "target_capacity",
+            status.node.target_capacity.map_or(Tree::Null, Tree::Number),
+        ),
     ])
 }
 

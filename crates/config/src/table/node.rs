@@ -73,14 +73,11 @@ pub static CONFIG: Object = Object {
             Required,
             "The applications to run; may be empty.",
         ),
-        kept(
-            key(
-                "target_capacity",
-                OrNull(&Within(0.0, 100.0)),
-                NULL,
-                "Percentage of all replicas that shall run.",
-            ),
-            "all replicas run",
+        key(
+            "target_capacity",
+            OrNull(&Within(0.0, 100.0)),
+            NULL,
+            "Percentage of all replicas that shall run; null: all of them.",
         ),
     ],
     renamed: &[],

@@ -20,10 +20,10 @@ pub(crate) fn configured(spec: &DeploymentSpec) -> Option<Config> {
     Config::of_json(text).ok().filter(|_| !text.is_empty())
 }
 
-/// How many replicas a deployment begins with.
+/// How many replicas a deployment begins with, where all of them run.
 pub(crate) fn begins_with(spec: &DeploymentSpec) -> u32 {
     configured(spec).map_or(spec.options.num_replicas, |config| {
-        config.first(Capacity::default())
+        config.initial_replicas.unwrap_or(config.min_replicas)
     })
 }
 
@@ -42,6 +42,7 @@ pub(crate) struct Autoscaling {
     /// As it was deployed.
     text: String,
     pub(crate) config: Config,
+    pub(crate) capacity: Capacity,
     state: State,
     /// What the last look found.
     pub(crate) last: Option<(Measured, Decision)>,
@@ -54,7 +55,11 @@ pub(crate) struct Autoscaling {
 
 impl Autoscaling {
     /// Of a deployment whose target is this. Another configuration begins anew; the same one goes on, whatever else is new.
-    pub(crate) fn follow(before: Option<Self>, target: Option<&VersionSpec>) -> Option<Self> {
+    pub(crate) fn follow(
+        before: Option<Self>,
+        target: Option<&VersionSpec>,
+        capacity: Capacity,
+    ) -> Option<Self> {
         let spec = target?.deployment();
         let config = configured(spec)?;
         let same = before.filter(|before| before.text == spec.autoscaling_config);
@@ -62,6 +67,7 @@ impl Autoscaling {
             Some(Self {
                 text: spec.autoscaling_config.clone(),
                 config,
+                capacity,
                 state: State::default(),
                 last: None,
                 decided: VecDeque::new(),
@@ -72,7 +78,7 @@ impl Autoscaling {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        self.config.bounds(Capacity::default())
+        self.config.bounds(self.capacity)
     }
 
     /// What is decided now. `rolls`: until an update is over the number stays.
@@ -91,7 +97,7 @@ impl Autoscaling {
 
     /// What would be decided of the same load by another configuration. Nothing changes.
     pub(crate) fn what_if(&self, config: &Config, measured: Measured, now: Duration) -> Decision {
-        let bounds = config.bounds(Capacity::default());
+        let bounds = config.bounds(self.capacity);
         decide(config, bounds, &mut self.state.clone(), measured, now)
     }
 

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use eagleray_autoscaler::Capacity;
 use eagleray_types::control::{BuildPlace, Failure};
+
+use super::capacity;
 
 /// The newest config of one application; also how the checkpoint keeps it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -90,6 +93,8 @@ pub(crate) struct Declarations {
     last_build: u64,
     /// What is stated beside the applications, as JSON, by the last config that says so or was gone back to; empty: none.
     node_options: String,
+    /// Part of that, and where it is going.
+    capacity: Capacity,
 }
 
 /// One step of what is declared.
@@ -101,6 +106,8 @@ pub(crate) enum Step {
         applications: Vec<Declared>,
         /// `None`: as before.
         node_options: Option<String>,
+        /// They are all that is declared.
+        whole: bool,
     },
     /// A revision has come of this build.
     Built {
@@ -144,6 +151,11 @@ impl Declarations {
         &self.node_options
     }
 
+    /// Which share of all replicas shall run.
+    pub(crate) const fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
     pub(crate) fn get(&self, application: &str) -> Option<&Declared> {
         self.applications.get(application)
     }
@@ -177,9 +189,14 @@ impl Declarations {
                 deploy,
                 applications,
                 node_options,
+                whole,
             } => {
                 self.last_deploy = self.last_deploy.max(*deploy);
                 if let Some(stated) = node_options {
+                    let known = |one: &Declared| self.applications.contains_key(&one.application);
+                    let same = applications.iter().all(known)
+                        && (!whole || applications.len() == self.applications.len());
+                    self.capacity = capacity::next(self.capacity, same, capacity::stated(stated));
                     self.node_options.clone_from(stated);
                 }
                 for one in applications {
@@ -204,8 +221,9 @@ impl Declarations {
                 config,
                 node_options,
             } => {
-                let is_new = self.node_options != *node_options;
-                self.node_options.clone_from(node_options);
+                let kept = capacity::kept(node_options, &self.node_options);
+                let is_new = self.node_options != kept;
+                self.node_options = kept;
                 let declared = self.applications.entry(application.clone()).or_default();
                 let is_it = declared.config == *config && declared.node_options == *node_options;
                 if is_it && declared.built.is_some() {
@@ -249,6 +267,7 @@ impl Declarations {
         let any = !self.applications.is_empty() || !self.node_options.is_empty();
         self.applications.clear();
         self.node_options.clear();
+        self.capacity = Capacity::default();
         any
     }
 
@@ -263,6 +282,7 @@ impl Declarations {
         last_deploy: u64,
         last_build: u64,
         node_options: String,
+        capacity: Capacity,
     ) -> Self {
         let by_name = |one: &Declared| (one.application.clone(), one.clone());
         Self {
@@ -270,6 +290,7 @@ impl Declarations {
             last_deploy,
             last_build,
             node_options,
+            capacity,
         }
     }
 }
@@ -291,6 +312,7 @@ mod tests {
             deploy: build,
             applications: vec![declared(build)],
             node_options: None,
+            whole: false,
         }
     }
 
@@ -326,7 +348,8 @@ mod tests {
         };
         assert!(all.apply(&forget) && !all.apply(&forget));
         let (stored, deploy, build) = all.root();
-        let restored = Declarations::restore(&stored, deploy, build, String::new());
+        let restored =
+            Declarations::restore(&stored, deploy, build, String::new(), Capacity::default());
         assert_eq!((&restored, restored.next_build()), (&all, 8));
     }
 

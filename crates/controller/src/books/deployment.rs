@@ -1,11 +1,13 @@
 //! One deployment: what shall run, what runs, and what is known of starting it.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
     time::Duration,
 };
 
+use eagleray_autoscaler::Capacity;
 use eagleray_types::DeploymentKey;
 
 use super::{
@@ -61,6 +63,8 @@ pub(crate) struct Deployment {
     pub(crate) cold_start: ColdStart,
     /// `None`: how many are wanted does not follow its load.
     pub(crate) autoscaling: Option<Autoscaling>,
+    /// Which share of its replicas shall run. As the plan has it.
+    pub(crate) capacity: Capacity,
     pub(crate) refusals: Option<Refusals>,
     /// What replicas that were started import, while the node may fork others from what has imported it.
     pub(crate) imports: BTreeSet<String>,
@@ -80,6 +84,7 @@ impl Deployment {
             dead: VecDeque::new(),
             cold_start: ColdStart::default(),
             autoscaling: None,
+            capacity: Capacity::default(),
             refusals: None,
             imports: BTreeSet::new(),
         }
@@ -104,6 +109,7 @@ impl Deployment {
             self.autoscaling = None;
         }
         let Some(plan) = plan else { return };
+        self.resize(plan);
         if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
             let served = before.1.as_ref();
             let returns = plan.rolled_back_to.is_some()
@@ -114,7 +120,7 @@ impl Deployment {
                 plan.wanted(self.key.deployment.as_str())
             });
             let before = self.autoscaling.take();
-            self.autoscaling = Autoscaling::follow(before, self.target.as_ref());
+            self.autoscaling = Autoscaling::follow(before, self.target.as_ref(), plan.capacity);
         }
         if let Some(serving) = news(before.1.as_ref(), self.serving.as_ref()) {
             let target = self.target.as_ref();
@@ -124,6 +130,27 @@ impl Deployment {
                 plan.wanted_serving(self.key.deployment.as_str())
             };
         }
+    }
+
+    /// Another share of its replicas shall run. Where their number follows the load, the next look keeps it within bounds.
+    fn resize(&mut self, plan: &Plan) {
+        if std::mem::replace(&mut self.capacity, plan.capacity) == plan.capacity {
+            return;
+        }
+        if let Some(autoscaling) = &mut self.autoscaling {
+            autoscaling.capacity = plan.capacity;
+            return;
+        }
+        let before = self.wanted.target;
+        let name = self.key.deployment.as_str();
+        self.wanted.target = plan.wanted(name);
+        self.wanted.serving = plan.wanted_serving(name);
+        let input = match before.cmp(&self.wanted.target) {
+            Ordering::Less => StatusInput::ScaledUp,
+            Ordering::Greater => StatusInput::ScaledDown,
+            Ordering::Equal => return,
+        };
+        self.status.on(input, "");
     }
 
     /// In the midst of a deploy: the target does not come up, or what comes up of it dies again and again, which is not the
@@ -195,7 +222,7 @@ impl Deployment {
         {
             self.wanted.serving
         } else {
-            begins_with(spec.deployment())
+            self.capacity.of(begins_with(spec.deployment()))
         }
     }
 

@@ -202,6 +202,7 @@ impl Desired {
                 for one in beside {
                     changed |= self.apply(one);
                 }
+                self.resize();
                 changed
             }
             Change::Serve {
@@ -254,13 +255,22 @@ impl Desired {
         }
     }
 
+    /// Every plan has the capacity that is declared.
+    pub(crate) fn resize(&mut self) {
+        let capacity = self.declared.capacity();
+        for plan in self.plans.values_mut() {
+            plan.capacity = capacity;
+        }
+    }
+
     fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
         let name = &revision.spec.name;
         let deleted = self.deleted.remove(name);
         let history = deleted.map_or_else(History::default, |deleted| deleted.history);
+        let capacity = self.declared.capacity();
         self.plans
             .entry(name.clone())
-            .or_insert_with(|| Plan::new(Arc::clone(revision), history))
+            .or_insert_with(|| Plan::new(Arc::clone(revision), history, capacity))
             .deploy(revision, entry);
     }
 

@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use eagleray_autoscaler::Capacity;
-use eagleray_types::control::Route;
+use eagleray_autoscaler::{Bounds, Capacity};
+use eagleray_types::control::{DeploymentSpec, Route};
 
 use crate::store::checkpoint::Verdict;
 
@@ -30,18 +30,21 @@ pub(crate) struct Plan {
     pub(crate) serving: BTreeMap<String, Arc<Revision>>,
     /// Where it is reachable now. It follows the target once the target's ingress can answer.
     pub(crate) route: Option<Route>,
+    /// How much of all this shall run.
+    pub(crate) capacity: Capacity,
     /// How many replicas somebody asked for, by deployment.
     pub(super) counts: Counts,
 }
 
 impl Plan {
-    pub(super) fn new(target: Arc<Revision>, history: History) -> Self {
+    pub(super) fn new(target: Arc<Revision>, history: History, capacity: Capacity) -> Self {
         Self {
             target,
             rolled_back_to: None,
             history,
             serving: BTreeMap::new(),
             route: None,
+            capacity,
             counts: Counts::default(),
         }
     }
@@ -67,32 +70,49 @@ impl Plan {
 
     /// How many replicas of a deployment are wanted of what shall run.
     pub(crate) fn wanted(&self, deployment: &str) -> u32 {
-        let stated = stated(self.aim(), deployment);
-        self.counts.target(deployment).unwrap_or(stated)
+        let spec = self.aim().find_spec(deployment);
+        self.sized(spec, self.counts.target(deployment))
     }
 
     /// How many are wanted of what serves.
     pub(crate) fn wanted_serving(&self, deployment: &str) -> u32 {
         let serving = self.serving.get(deployment);
-        let stated = serving.map_or(0, |serving| stated(serving, deployment));
-        self.counts.serving(deployment).unwrap_or(stated)
+        let spec = serving.and_then(|serving| serving.find_spec(deployment));
+        self.sized(spec, self.counts.serving(deployment))
     }
 
     /// How many are wanted once `revision` is the target.
     pub(crate) fn would_want(&self, revision: &Revision, rollback: bool, deployment: &str) -> u32 {
-        let after = stated(revision, deployment);
-        let Some(before) = self.aim().find_spec(deployment) else {
-            return after;
-        };
-        if let Some(config) = revision.find_spec(deployment).and_then(configured) {
+        let asked = self.would_keep(revision, rollback, deployment);
+        self.sized(revision.find_spec(deployment), asked)
+    }
+
+    /// What of what was asked for would count once `revision` is the target; `None`: what that states.
+    fn would_keep(&self, revision: &Revision, rollback: bool, deployment: &str) -> Option<u32> {
+        let before = self.aim().find_spec(deployment)?;
+        let after = revision.find_spec(deployment)?;
+        if configured(after).is_some() {
             // Where it begins is for its first deploy. Later its load is known better than any deploy knows it.
-            let bounds = config.bounds(Capacity::default());
-            return self.wanted(deployment).clamp(bounds.low, bounds.high);
+            return Some(self.wanted(deployment));
         }
         // What somebody asked for; what a load asked for is no word on a number that is stated.
-        let keeps = (rollback || after == begins_with(before)) && configured(before).is_none();
-        let asked = self.counts.target(deployment).filter(|_| keeps);
-        asked.unwrap_or(after)
+        let same = begins_with(after) == begins_with(before);
+        let keeps = (rollback || same) && configured(before).is_none();
+        self.counts.target(deployment).filter(|_| keeps)
+    }
+
+    /// How many replicas run where so many were asked for, or none were: those that it states or begins with, within its
+    /// bounds, at the present capacity.
+    fn sized(&self, spec: Option<&DeploymentSpec>, asked: Option<u32>) -> u32 {
+        let Some(spec) = spec else {
+            return asked.unwrap_or(0);
+        };
+        let Some(config) = configured(spec) else {
+            return self.capacity.of(asked.unwrap_or_else(|| begins_with(spec)));
+        };
+        let Bounds { low, high } = config.bounds(self.capacity);
+        let first = || config.first(self.capacity);
+        asked.unwrap_or_else(first).clamp(low, high)
     }
 
     pub(super) fn scale(&mut self, deployment: &str, replicas: u32) -> bool {
@@ -106,9 +126,11 @@ impl Plan {
     }
 
     pub(super) fn autoscale(&mut self, deployment: &str, replicas: u32) -> bool {
+        // With another capacity it would begin elsewhere.
+        let whole = self.capacity.percent.is_none();
         let asked = |revision: &Revision| {
             let spec = revision.find_spec(deployment)?;
-            Some(replicas).filter(|count| *count != begins_with(spec))
+            Some(replicas).filter(|count| !whole || *count != begins_with(spec))
         };
         if self.aim().find_spec(deployment).is_none() {
             return false;
@@ -138,8 +160,13 @@ impl Plan {
     pub(super) fn deploy(&mut self, revision: &Arc<Revision>, entry: &Arc<Entry>) {
         let rollback = entry.record.rollback_of != 0;
         let kept = revision.spec.deployments.iter().filter_map(|spec| {
-            let wanted = self.would_want(revision, rollback, &spec.name);
-            (wanted != begins_with(spec)).then(|| (spec.name.clone(), wanted))
+            let asked = self.would_keep(revision, rollback, &spec.name)?;
+            let wanted = match configured(spec) {
+                Some(_) => self.sized(Some(spec), Some(asked)),
+                None => asked,
+            };
+            let states = wanted == begins_with(spec) && self.capacity.percent.is_none();
+            (!states).then(|| (spec.name.clone(), wanted))
         });
         let kept: BTreeMap<String, u32> = kept.collect();
         let came_up = |last: &Record| last.outcome.verdict() == Verdict::Running;

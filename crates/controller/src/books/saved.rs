@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use eagleray_autoscaler::Capacity;
 use eagleray_types::{DeploymentKey, control::Route};
 
 use super::{
+    capacity,
     counts::Counts,
     declared::Declarations,
     desired::{Deleted, Desired},
@@ -48,6 +50,7 @@ impl Desired {
             last_deploy,
             last_build,
             node_options: self.declared.node_options().to_owned(),
+            capacity_direction: capacity::word(self.declared.capacity().direction).to_owned(),
         }
     }
 
@@ -63,16 +66,21 @@ impl Desired {
             };
             (stored.name.clone(), deleted)
         });
+        let capacity = capacity::restore(&root.node_options, &root.capacity_direction);
+        let plan = |stored: &RootApplication| {
+            let mut plan = restore_plan(stored, &blobs)?;
+            plan.capacity = capacity;
+            Some((stored.name.clone(), plan))
+        };
         Self {
-            plans: plans
-                .filter_map(|stored| Some((stored.name.clone(), restore_plan(stored, &blobs)?)))
-                .collect(),
+            plans: plans.filter_map(plan).collect(),
             deleted: deleted.collect(),
             declared: Declarations::restore(
                 &root.declared,
                 root.last_deploy,
                 root.last_build,
                 root.node_options.clone(),
+                capacity,
             ),
         }
     }
@@ -143,6 +151,7 @@ fn restore_plan(stored: &RootApplication, blobs: &Blobs<'_>) -> Option<Plan> {
     let ingress = DeploymentKey::new(stored.name.as_str(), stored.route_ingress.as_str());
     let prefix = stored.route_prefix.clone();
     Some(Plan {
+        capacity: Capacity::default(),
         target,
         rolled_back_to: blobs.revision(&stored.rolled_back_to),
         history,

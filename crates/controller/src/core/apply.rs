@@ -24,6 +24,9 @@ use crate::books::{
     events::EventKind,
 };
 
+/// What of a config concerns more than its applications, and stays until it is stated anew.
+const KEPT_BESIDE: [&str; 2] = ["http_options", "target_capacity"];
+
 impl Core {
     /// What an apply changes, and what its client is told when that is durable.
     pub(super) fn declare(&self, apply: &Apply) -> Result<(Change, Answer), ApiError> {
@@ -47,9 +50,7 @@ impl Core {
             .map_err(|message| api_error("invalid", message))?;
         let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(http_options::warning(&stated, &self.out.options.http));
-        // Part of a config says nothing of what it leaves out.
-        let says = apply.whole || config.node.contains_key("http_options");
-        let node_options = says.then(|| apply.node_options.clone());
+        let node_options = stated_beside(apply, &config, before.node_options());
         let options_then = match &node_options {
             Some(stated) => stated,
             None => before.node_options(),
@@ -97,6 +98,7 @@ impl Core {
                 deploy,
                 applications,
                 node_options,
+                whole: apply.whole,
             },
             beside: deleted.into_iter().map(delete).collect(),
         };
@@ -190,7 +192,9 @@ impl Core {
         beside: &[Change],
         answer: Answer,
     ) {
+        let before = self.books.desired.declared.capacity();
         self.books.desired.declared.apply(step);
+        self.resize(before);
         if let Step::Declare {
             node_options: Some(_),
             ..
@@ -291,6 +295,24 @@ impl Core {
         self.out
             .event(EventKind::Build, EventLevel::Error, about, &message);
     }
+}
+
+/// What is stated beside applications from now on; `None`: part of a config says nothing of what it leaves out.
+fn stated_beside(apply: &Apply, config: &Config, before: &str) -> Option<String> {
+    if apply.whole {
+        return Some(apply.node_options.clone());
+    }
+    let mut all: Map<String, Value> = serde_json::from_str(before).unwrap_or_default();
+    let says = config
+        .node
+        .iter()
+        .filter(|(key, _)| KEPT_BESIDE.contains(&key.as_str()));
+    let said: Vec<_> = says
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let any = !said.is_empty();
+    all.extend(said);
+    any.then(|| Value::Object(all).to_string())
 }
 
 /// The config of an apply: whoever sends it has checked it, or should have.

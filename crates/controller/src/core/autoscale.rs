@@ -8,7 +8,7 @@
 
 use std::{cmp::Ordering, time::Duration};
 
-use eagleray_autoscaler::{Capacity, Config, Decision, Hold, Measured};
+use eagleray_autoscaler::{Config, Decision, Hold, Measured};
 use eagleray_types::{
     DeploymentKey,
     control::{ApiError, AutoscalingDecision, AutoscalingStatus, Supposed, WhatIf, WhatIfAnswer},
@@ -210,7 +210,7 @@ pub(super) fn what_if(
         "" => None,
         changes => {
             let config = changed(autoscaling.text(), changes)?;
-            let bounds = config.bounds(Capacity::default());
+            let bounds = config.bounds(autoscaling.capacity);
             let measured = measured(found, &books.loads, now);
             let decision = autoscaling.what_if(&config, measured, now);
             Some(Supposed {

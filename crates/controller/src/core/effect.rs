@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
+use eagleray_autoscaler::Capacity;
 use eagleray_types::{
     DeploymentKey,
     control::{Applied, Deployed, Empty, api_response},
@@ -184,6 +185,8 @@ impl Core {
 
     fn scale(&mut self, change: &Change, key: &DeploymentKey, replicas: u32) {
         self.books.desired.apply(change);
+        let plan = self.books.plan(&key.application);
+        let replicas = plan.map_or(replicas, |plan| plan.wanted(&key.deployment));
         let Some(deployment) = self.books.deployment_mut(key) else {
             return;
         };
@@ -202,6 +205,40 @@ impl Core {
         let message = format!("{key} is {message}");
         self.out.log(Level::Info, message);
         self.touched.insert(key.application.clone());
+    }
+
+    /// Another share of all replicas shall run, unless it is as `before`.
+    pub(super) fn resize(&mut self, before: Capacity) {
+        let capacity = self.books.desired.declared.capacity();
+        if capacity == before {
+            return;
+        }
+        self.books.desired.resize();
+        let Books {
+            desired,
+            applications,
+            ..
+        } = &mut self.books;
+        for (name, application) in applications {
+            application.follow(desired.plan(name));
+        }
+        self.touch_all();
+        let words = |capacity: Capacity| {
+            let percent = capacity.percent;
+            percent.map_or_else(|| "none, so all".to_owned(), |one| format!("{one} %"))
+        };
+        let message = format!(
+            "target_capacity was {} and is {}: so much of all replicas shall run",
+            words(before),
+            words(capacity)
+        );
+        self.out.event(
+            EventKind::Config,
+            EventLevel::Info,
+            About::default(),
+            &message,
+        );
+        self.out.log(Level::Info, message);
     }
 
     pub(super) fn delete(&mut self, change: &Change) {

@@ -164,6 +164,7 @@ impl Core {
         let Step::Declare {
             mut applications,
             node_options,
+            whole,
             ..
         } = step
         else {
@@ -195,6 +196,7 @@ impl Core {
                 deploy,
                 applications,
                 node_options,
+                whole,
             },
             beside,
         };

@@ -3,6 +3,7 @@
 mod adoption;
 mod autoscaling;
 mod builds;
+mod capacity;
 mod clients;
 mod cold_starts;
 mod configure;

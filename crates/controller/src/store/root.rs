@@ -25,6 +25,9 @@ pub struct Root {
     /// What is stated beside the applications, as JSON; empty: none.
     #[prost(string, tag = "13")]
     pub node_options: String,
+    /// Where `target_capacity` is going: `up`, `down` or empty.
+    #[prost(string, tag = "14")]
+    pub capacity_direction: String,
     /// Applications that are gone and can be brought back.
     #[prost(message, repeated, tag = "20")]
     pub deleted: Vec<RootDeleted>,

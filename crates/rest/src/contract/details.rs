@@ -35,7 +35,7 @@ pub(super) fn instance(node: &NodeInfo, status: &Status) -> Value {
         "proxy_location": if serves_http { "EveryNode" } else { "Disabled" },
         "proxies": {},
         "applications": applications,
-        "target_capacity": null,
+        "target_capacity": status.target_capacity,
         "target_groups": [],
         "restores_unset_config_options": true,
     });

@@ -36,12 +36,15 @@ pub(crate) struct Node {
     /// those that were set.
     #[schema(value_type = Object)]
     pub(crate) http_options: Value,
+    /// The percentage of all replicas that shall run, where a config states one.
+    pub(crate) target_capacity: Option<f64>,
 }
 
 impl Status {
     pub(crate) fn new(node: NodeInfo, version: &str, status: StatusMessage) -> Self {
         let http_options = view::json(&status.http_options);
         let mut node = Node::new(node, version, http_options);
+        node.target_capacity = status.target_capacity;
         node.why.extend(status.why.into_iter().map(Into::into));
         Self {
             node,
@@ -64,6 +67,7 @@ impl Node {
             why: info.why.into_iter().map(Into::into).collect(),
             log_directory: info.log_directory,
             http_options,
+            target_capacity: None,
         }
     }
 }

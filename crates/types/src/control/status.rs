@@ -12,6 +12,9 @@ pub struct Status {
     /// What the proxies go by: the keys of `http_options` as JSON.
     #[prost(string, tag = "3")]
     pub http_options: String,
+    /// The percentage of all replicas that shall run; none: all do.
+    #[prost(double, optional, tag = "4")]
+    pub target_capacity: Option<f64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
