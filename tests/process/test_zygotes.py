@@ -33,6 +33,14 @@ ASIDE = {
         "a file that is written to is open",
     ),
     "temporary": ("import tempfile; file = tempfile.TemporaryFile()", "a file that is written to is open"),
+    # The first replica that ends would remove it under the others.
+    "temporary_directory": (
+        "import tempfile; directory = tempfile.TemporaryDirectory()",
+        "it has made a temporary file or directory, which forks would share: /",
+    ),
+    "temporary_file": ("import os, tempfile; number, path = tempfile.mkstemp(dir='.'); os.close(number)", "temporary"),
+    "locked": ("import fcntl; file = open(__file__); fcntl.flock(file, fcntl.LOCK_SH)", "a file is locked"),
+    "itself": ("file = open('/proc/self/status')", "a file that tells of this process is open"),
     "lock_of_processes": ("import multiprocessing; lock = multiprocessing.Lock()", "memory is mapped"),
     "memory": ("import mmap; memory = mmap.mmap(-1, 4096)", "memory is mapped"),
     "child": (
@@ -53,6 +61,33 @@ FORKS = {
     "database": "import sqlite3; db = sqlite3.connect(':memory:')",
     "reader": "file = open(__file__); file.read(3)",
     "pool": "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor()",
+    "place": "import os; place = os.open('/', os.O_PATH); directory = os.open('/', os.O_RDONLY)",
+    "temporary": "import tempfile\nwith tempfile.TemporaryDirectory(), tempfile.NamedTemporaryFile():\n    pass",
+    "allocator": (
+        "import _thread, ctypes, threading\n"
+        "def named():\n"
+        "    ctypes.CDLL(None).prctl(15, b'jemalloc_bg_thd')\n"
+        "    is_named.set()\n"
+        "    threading.Event().wait()\n"
+        "is_named = threading.Event()\n"
+        "_thread.start_new_thread(named, ())\n"
+        "is_named.wait()"
+    ),
+    "children_ignored": "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "children_reaped": (
+        "import os, signal\n"
+        "def reap(*_):\n"
+        "    try:\n"
+        "        while os.waitpid(-1, os.WNOHANG)[0]:\n"
+        "            pass\n"
+        "    except ChildProcessError:\n"
+        "        pass\n"
+        "signal.signal(signal.SIGCHLD, reap)"
+    ),
+    "metric": "from eagleray.serve import metrics; counter = metrics.Counter('of_import')",
+    "batches": "from eagleray import serve\n@serve.batch\nasync def f(items):\n    return items",
+    "closed": "import os, sys; 'EAGLERAY_REPLICA' in os.environ and sys.stdout.close()",
+    "own_fork": "import os\ndef fork():\n    raise RuntimeError('not this one')\nos.fork = fork",
     "lock": "import threading; lock = threading.RLock(); here = threading.local()",
     "generator": "import random; mine, given = random.Random(), random.Random(5)",
     "restored": "import pickle, random; one = pickle.loads(pickle.dumps(random.Random()))",
@@ -124,11 +159,15 @@ def test_most_modules_are_forked(machine: Machine) -> None:
 
 FACTS = """
 import os, random, resource, secrets, threading, time, uuid
+import numpy
 from eagleray import serve
 
 at_import = uuid.uuid4().hex
 own = random.Random()
 given = random.Random(7)
+sequence, generator = numpy.random.SeedSequence(), numpy.random.default_rng()
+# As numpy's documentation has it: drawn once, and written down.
+chosen = numpy.random.default_rng(122807528840384100672342137672332424406)
 file = open(__file__)
 importer = os.getpid()
 print("imported here")
@@ -141,7 +180,11 @@ class App:
         print("asked", replica)
         return {
             "pid": os.getpid(), "replica": replica, "at_import": at_import, "importer": importer,
-            "drawn": [random.random(), own.random(), secrets.token_hex(4)], "given": given.random(),
+            "drawn": [
+                random.random(), own.random(), secrets.token_hex(4), generator.random(), numpy.random.random(),
+                numpy.random.default_rng(sequence.spawn(1)[0]).random(), generator.spawn(1)[0].random(),
+            ],
+            "given": [given.random(), chosen.random()],
             "read": len(file.read(5)), "place": file.tell(),
             "environ": [one for one in environ if one.startswith("EAGLERAY_REPLICA=")],
             "variable": os.environ["EAGLERAY_REPLICA"],
@@ -181,9 +224,9 @@ def test_a_fork_is_a_process_of_its_own(machine: Machine) -> None:
         log = machine.logs(f"*{one['replica']}*")
         assert f"source=stdout -- asked {one['replica']}" in log.replace("request_id=", "")
     assert len({one["at_import"] for one in found.values()}) == 1
-    for index in range(3):
-        assert len({one["drawn"][index] for one in found.values()}) == 3, "no two draw the same"
-    assert len({one["given"] for one in found.values()}) == 1, "who gives a seed gets the same everywhere, as ever"
+    for index in range(7):
+        assert len({one["drawn"][index] for one in found.values()}) == 3, f"no two draw the same: {index}"
+    assert len({tuple(one["given"]) for one in found.values()}) == 1, "a seed that is given is everybody's"
     environ = Path(f"/proc/{zygote}/environ").read_text()
     assert not any(one["replica"] in environ for one in found.values())
     assert machine.logs("*replica*").count("imported here") == 1
@@ -215,6 +258,59 @@ def test_a_killed_replica_comes_back_from_the_zygote_and_a_killed_zygote_from_a_
     eventually(lambda: replaced({victim}), "another one is there")
     successor = eventually(lambda: machine.pids("eagleray: zygote default/App"), "there is a zygote again")
     assert successor != {zygote}
+
+
+OF_SIGNALS = """
+import atexit, os, signal
+from pathlib import Path
+from eagleray import serve
+
+def told(*_):
+    Path(f"told-{os.getpid()}").touch()
+    raise SystemExit
+
+signal.signal(signal.SIGTERM, told)
+atexit.register(lambda: Path(f"ended-{os.getpid()}").touch())
+
+@serve.deployment(num_replicas=2)
+class App:
+    def __call__(self, request):
+        return "here"
+app = App.bind()
+"""
+
+
+def test_a_handler_of_signals_that_a_module_sets_is_a_replicas_and_exit_handlers_are_not_the_zygotes(
+    machine: Machine,
+) -> None:
+    machine.write("part.py", OF_SIGNALS)
+    machine.serve("from part import app\nfrom eagleray import serve")
+    zygote = machine.one("eagleray: zygote default/App")
+    victim = min(machine.replicas("default/App"))
+    os.kill(victim, signal.SIGTERM)
+    eventually((machine.work / f"told-{victim}").exists, "its own handler has run, not ours")
+    os.kill(zygote, signal.SIGTERM)
+    eventually(lambda: zygote not in machine.pids("eagleray: zygote"), "the zygote has ended")
+    assert (machine.work / f"told-{zygote}").exists()
+    assert not (machine.work / f"ended-{zygote}").exists(), "what it would clean up is its forks'"
+    eventually(lambda: len(machine.replicas("default/App")) == 2, "there are two again")
+
+
+def test_a_zygote_that_no_replica_tells_of_ends_with_its_revision_though_the_controller_is_another(
+    machine: Machine,
+) -> None:
+    machine.start_resident()
+    machine.write("part.py", FACTS)
+    deploy = "from part import app\nfrom eagleray import serve\nserve.run(app)"
+    assert machine.script(deploy).wait() == 0
+    zygote = machine.one("eagleray: zygote default/App")
+    assert machine.cli("scale", "default/App", "0").returncode == 0
+    eventually(lambda: not machine.replicas("default/App"), "none is left")
+    os.kill(machine.one("eagleray: controller"), signal.SIGKILL)
+    eventually(lambda: machine.cli("status").returncode == 0, "there is another controller")
+    assert machine.one("eagleray: zygote default/App") == zygote, "a replica may be asked for again"
+    assert machine.script("from eagleray import serve\nserve.delete('default')").wait() == 0
+    eventually(lambda: not machine.pids("eagleray: zygote"), "it goes with its application")
 
 
 def test_a_stopped_zygote_costs_a_start_and_is_replaced(machine: Machine) -> None:

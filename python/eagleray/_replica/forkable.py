@@ -8,18 +8,31 @@ handlers: so a fork is tried, and what is left then counts.
 
 from __future__ import annotations
 
-import gc
+import functools
 import os
-import random
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import warnings
 from typing import Any, NamedTuple, NoReturn
 
+from eagleray._replica import random_states
+
+# Of include/linux/sched.h, among the flags in proc(5)'s stat.
+_PF_EXITING = 0x4
+
+# Before user code may have replaced it.
+_waitpid = os.waitpid
+
 # Devices that are the same whoever reads them.
 _PLAIN_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+
+# Threads that stay where they are while their library's own handlers make a fork good without them. That of jemalloc,
+# which pyarrow and polars bring, gives memory back: in a fork whoever frees memory does so.
+_FORK_BY_THEMSELVES = ("jemalloc_bg_thd",)
 
 
 class File(NamedTuple):
@@ -33,28 +46,23 @@ class Before:
     """What there was before user code; what is there now is looked at beside it."""
 
     def __init__(self) -> None:
-        # So that a few numbers drawn change its place alone.
-        random.random()
-        self._random = random.getstate()[1][:-1]
-        self._generators = {id(one) for one in _generators()}
-        # By the number of a `random.Random` that was made since: whether its seed was drawn.
-        self._drawn: dict[int, bool] = {}
-        self._originals = _record_seeds(self._drawn)
-        self._to_seed: list[Any] = []
+        self._generators = random_states.Generators()
+        self._temporary = _Temporary()
         self._shared = _shared_memory()
         self._descriptors = _descriptors()
         self._reopened: list[File] = []
 
     def reason(self) -> str:
         """Why this process cannot be forked; empty: it can."""
-        random.Random.seed, random.Random.setstate = self._originals  # type: ignore[method-assign]
+        of_generators, of_temporary = self._generators.reason(), self._temporary.reason()
         return (
             _of_threads()
             or _of_children()
             or self._of_descriptors()
             or self._of_memory()
             or _of_timers()
-            or self._of_generators()
+            or of_temporary
+            or of_generators
         )
 
     def has_loop(self) -> bool:
@@ -66,8 +74,8 @@ class Before:
         return self._reopened
 
     def drawn(self) -> list[Any]:
-        """Random generators that began with a seed that was drawn, and are to begin anew in each fork."""
-        return self._to_seed
+        """Random generators that are to begin anew in each fork."""
+        return self._generators.drawn()
 
     def _of_descriptors(self) -> str:
         for number in sorted(_descriptors() - self._descriptors):
@@ -75,8 +83,14 @@ class Before:
             if target is None:
                 continue
             mode, flags = os.fstat(number).st_mode, _flags(number)
+            if flags & os.O_PATH:
+                continue  # A name for a place, in which nobody reads.
             if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and flags & os.O_ACCMODE == os.O_RDONLY:
-                self._reopened.append(File(number, flags))
+                file = File(number, flags)
+                reason = _not_alone(file, target)
+                if reason:
+                    return reason
+                self._reopened.append(file)
             elif target not in _PLAIN_DEVICES:
                 return f"{_kind(mode, target)} is open, which forks would share: {target}"
         return ""
@@ -85,23 +99,40 @@ class Before:
         new = _shared_memory() - self._shared
         return "" if not new else f"memory is mapped that forks would share: {min(new)}"
 
-    def _of_generators(self) -> str:
-        if random.getstate()[1][:-1] != self._random:
-            return "the generator of module random was seeded, or has drawn many numbers"
-        for one in _generators():
-            if id(one) in self._generators:
-                continue
-            drawn = self._drawn.get(id(one)) if isinstance(one, random.Random) else _drew(one)
-            if drawn is None:
-                return f"a random generator cannot be seeded again: {_place(one)} ({type(one).__name__})"
-            if drawn:
-                self._to_seed.append(one)
-        return ""
-
 
 def look() -> Before:
     """To be called before user code."""
     return Before()
+
+
+class _Temporary:
+    """Notes what is made for this process alone: exit handlers of one fork would remove it under the others."""
+
+    def __init__(self) -> None:
+        self._made: list[str] = []
+        self._originals = tempfile.mkdtemp, tempfile.mkstemp
+        made, (mkdtemp, mkstemp) = self._made, self._originals
+
+        @functools.wraps(mkdtemp)
+        def directory(*args: Any, **options: Any) -> Any:
+            path = mkdtemp(*args, **options)
+            made.append(os.fsdecode(path))
+            return path
+
+        @functools.wraps(mkstemp)
+        def file(*args: Any, **options: Any) -> Any:
+            descriptor, path = mkstemp(*args, **options)
+            made.append(os.fsdecode(path))
+            return descriptor, path
+
+        tempfile.mkdtemp, tempfile.mkstemp = directory, file
+
+    def reason(self) -> str:
+        tempfile.mkdtemp, tempfile.mkstemp = self._originals
+        left = [path for path in self._made if os.path.exists(path)]  # noqa: PTH110
+        # Who has taken the functions while they were ours goes on with them.
+        self._made.clear()
+        return f"it has made a temporary file or directory, which forks would share: {left[0]}" if left else ""
 
 
 def _of_threads() -> str:
@@ -114,20 +145,43 @@ def _of_threads() -> str:
             pid = os.fork()
         if pid == 0:
             os._exit(0)
-        os.waitpid(pid, 0)
-        others = _native_threads()
+        wait_for(pid)
+        others = [name for name in _native_threads() if name not in _FORK_BY_THEMSELVES]
     return f"thread {others[0]} runs" if others else ""
 
 
-def _native_threads() -> list[str]:
-    names = []
-    for task in sorted(os.listdir("/proc/self/task"), key=int)[1:]:  # noqa: PTH208
+def flush() -> None:
+    """Whatever has been printed is written now."""
+    for stream in (sys.stdout, sys.stderr):
         try:
-            with open(f"/proc/self/task/{task}/comm") as file:  # noqa: PTH123
-                names.append(file.read().strip())
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            pass  # User code has closed it.
+
+
+def wait_for(child: int) -> None:
+    """Waits until a child has ended."""
+    try:
+        _waitpid(child, 0)
+    except ChildProcessError:
+        pass  # User code has said that nobody waits for children, or waits for all of them.
+
+
+def _native_threads() -> list[str]:
+    """Names of the other threads; not of those that are ending, which /proc shows for a moment after a join."""
+    names = []
+    for task in os.listdir("/proc/self/task"):  # noqa: PTH208
+        if int(task) == threading.get_native_id():
+            continue
+        try:
+            with open(f"/proc/self/task/{task}/stat") as file:  # noqa: PTH123
+                before, _, after = file.read().rpartition(")")
         except OSError:
             continue  # It has ended.
-    return names
+        if not int(after.split()[6]) & _PF_EXITING:
+            names.append(before.partition("(")[2])
+    return sorted(names)
 
 
 def _of_children() -> str:
@@ -162,6 +216,33 @@ def _flags(number: int) -> int:
     return fcntl.fcntl(number, fcntl.F_GETFL)
 
 
+def _not_alone(file: File, target: str) -> str:
+    """Why a fork cannot have a file that is read as if it had opened it itself."""
+    if target.startswith(f"/proc/{os.getpid()}/"):
+        return f"a file that tells of this process is open: {target}"
+    with open(f"/proc/self/fdinfo/{file.descriptor}") as info:  # noqa: PTH123
+        if any(line.startswith("lock:") for line in info):
+            return f"a file is locked, which forks would share: {target}"
+    try:
+        os.close(open_again(file))
+    except OSError as error:
+        return f"a file is open, which forks would share, for it cannot be opened again: {target}: {error}"
+    return ""
+
+
+def open_again(file: File) -> int:
+    """Another descriptor for the same file, with a place of its own, which is the same."""
+    place = os.lseek(file.descriptor, 0, os.SEEK_CUR)
+    flags = file.flags & (os.O_ACCMODE | os.O_NONBLOCK | os.O_DIRECTORY)
+    descriptor = os.open(f"/proc/self/fd/{file.descriptor}", flags)
+    try:
+        os.lseek(descriptor, place, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _kind(mode: int, target: str) -> str:
     if stat.S_ISSOCK(mode):
         return "a socket"
@@ -185,56 +266,6 @@ def _shared_memory() -> set[str]:
     return found
 
 
-# --- random generators ----------------------------------------------------------------------------------------------
-
-
-def _generators() -> list[Any]:
-    """All that hold a state of their own, but the one of module `random`."""
-    kinds: list[type] = [random.Random]
-    numpy_random: Any = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        kinds += [numpy_random.Generator, numpy_random.RandomState]
-    wanted = tuple(kinds)
-    own = random._inst
-    return [
-        one
-        for one in gc.get_objects()
-        if issubclass(type(one), wanted) and one is not own and not isinstance(one, random.SystemRandom)
-    ]
-
-
-def _record_seeds(drawn: dict[int, bool]) -> Any:
-    """Notes of each `random.Random` that is made whether its seed is drawn. Returns what is to be put back."""
-    originals = random.Random.seed, random.Random.setstate
-
-    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-        drawn[id(self)] = a is None
-        originals[0](self, a, version)
-
-    def setstate(self: random.Random, state: Any) -> None:
-        drawn[id(self)] = False
-        originals[1](self, state)
-
-    random.Random.seed, random.Random.setstate = seed, setstate  # type: ignore[method-assign]
-    return originals
-
-
-def _drew(one: Any) -> bool:
-    """Whether the seed of a generator of numpy was drawn."""
-    generator = one.bit_generator if hasattr(one, "bit_generator") else one._bit_generator
-    # numpy draws 128 bits, and people give small numbers.
-    entropy = getattr(getattr(generator, "seed_seq", None), "entropy", None)
-    return isinstance(entropy, int) and entropy >= 1 << 96
-
-
-def _place(wanted: Any) -> str:
-    for name, module in list(sys.modules.items()):
-        for attribute, value in list(getattr(module, "__dict__", {}).items()):
-            if value is wanted:
-                return f"{name}.{attribute}"
-    return "one that an object holds"
-
-
 # --- a process that begins again ------------------------------------------------------------------------------------
 
 
@@ -253,9 +284,7 @@ class Again:
 
     def start(self) -> NoReturn:
         """Does not return."""
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        flush()
         for descriptor in self._descriptors:
             os.set_inheritable(descriptor, True)
         os.execve(self._arguments[0], self._arguments, self._environment)

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,6 +31,7 @@ def main(paths: Paths) -> NoReturn:
     except (KeyError, ValueError):
         sys.exit("eagleray._replica is started by a node; to serve an application call eagleray.serve.run")
     loaded = None
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     forks = os.environ.pop("EAGLERAY_ZYGOTE_FDS", None)
     if forks is not None:
         control, listener, loaded = zygote.begin(paths, forks, control, listener)
@@ -41,6 +43,11 @@ def main(paths: Paths) -> NoReturn:
     children.prepare(loop)
     # A replica leads its own session, so no terminal's Ctrl-C comes here; who sends one by hand wants an end in order.
     core.hear_signals()
+    for number, handler in handlers.items():
+        present = signal.getsignal(number)
+        if present is not None and present != handler:
+            # Of user code, imported before this process was a replica: it takes the place of ours, as ever.
+            signal.signal(number, present)
     _run(loop, lifecycle)
     core.stop()
     _exit(lifecycle.exit_code)

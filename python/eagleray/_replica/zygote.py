@@ -14,7 +14,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -25,6 +24,9 @@ from eagleray._user_code import log, streams
 
 if TYPE_CHECKING:
     from eagleray._bootstrap import Paths
+
+# Before user code may have replaced it.
+_os_fork = os.fork
 
 _MESSAGE_BYTES = 4096
 _DESCRIPTORS = 4
@@ -112,9 +114,7 @@ def _say(node: socket.socket, kind: str, text: str = "") -> None:
 
 def _leave(control: int, listener: int, name: str) -> None:
     """Is no replica any more."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    forkable.flush()
     os.close(control)
     os.close(listener)
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -128,45 +128,70 @@ def _leave(control: int, listener: int, name: str) -> None:
 
 
 def _forks(node: socket.socket, files: list[forkable.File], before: forkable.Before, loaded: loading.Loaded) -> Begun:
-    """Forks as often as the node asks, until it is gone."""
+    """Forks as often as the node asks, until it is gone. Returns in each fork.
+
+    However it ends, exit handlers of user code do not run: nothing of what they would clean up is this process's.
+    """
     parent = os.getpid()
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(node, _MESSAGE_BYTES, _DESCRIPTORS)
-        if not message:
-            os._exit(0)
-        try:
-            pid = _fork()
-        except OSError as error:
-            _say(node, "E", f"it cannot be forked: {error}")
-            pid = -1
-        if pid == 0:
-            node.close()
-            return _become(message.decode(), parent, descriptors, files, before.drawn(), loaded)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if pid > 0:
-            _say(node, "F", str(pid))
+    try:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(node, _MESSAGE_BYTES, _DESCRIPTORS)
+            if not message:
+                os._exit(0)
+            if _has_forked(node):
+                break
+            for descriptor in descriptors:
+                os.close(descriptor)
+        node.close()
+    except BaseException:
+        # The node is gone, or a handler of a signal, which is user code's, has raised.
+        os._exit(1)
+    return _become(message.decode(), parent, descriptors, files, before.drawn(), loaded)
+
+
+def _has_forked(node: socket.socket) -> bool:
+    """Forks, and tells the node. True in the fork."""
+    try:
+        pid = _fork()
+    except OSError as error:
+        _say(node, "E", f"it cannot be forked: {error}")
+        return False
+    if pid:
+        _say(node, "F", str(pid))
+    return pid == 0
 
 
 def _fork() -> int:
-    """Forks a process that is nobody's child here: the process between the two ends at once. 0 in the new one."""
+    """Forks a process that is nobody's child here: the process between the two ends at once. 0 in the new one.
+
+    Raises:
+        OSError: There is none.
+        EOFError: Nobody knows whether there is one.
+    """
     read, write = os.pipe()
-    between = os.fork()
+    try:
+        between = _os_fork()
+    except OSError:
+        os.close(read)
+        os.close(write)
+        raise
     if between:
         os.close(write)
-        number = os.read(read, 32)
+        said = os.read(read, 32)
         os.close(read)
-        os.waitpid(between, 0)
-        if not number:
+        forkable.wait_for(between)
+        if not said:
+            raise EOFError
+        if not said.isdigit():
             raise OSError("the system makes no more processes")
-        return int(number)
+        return int(said)
     try:
-        pid = os.fork()
-        if pid:
-            os.write(write, str(pid).encode())
+        pid = _os_fork()
     except BaseException:
+        os.write(write, b"none")
         os._exit(1)
     if pid:
+        os.write(write, str(pid).encode())
         os._exit(0)
     os.close(read)
     os.close(write)

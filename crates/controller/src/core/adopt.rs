@@ -38,6 +38,18 @@ pub(super) fn adopt(
     books: &mut Books,
     builds: &mut Builds,
     node: &NodeId,
+    listed: &Listed,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    adopt_replicas(books, builds, node, &listed.replicas, now, out);
+    imports::adopt(books, node, &listed.imports, out);
+}
+
+fn adopt_replicas(
+    books: &mut Books,
+    builds: &mut Builds,
+    node: &NodeId,
     replicas: &[ListedReplica],
     now: Duration,
     out: &mut Outbox,

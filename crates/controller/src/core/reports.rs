@@ -37,7 +37,7 @@ impl Core {
                 } else {
                     self.listed = true;
                     let (books, builds) = (&mut self.books, &mut self.builds);
-                    adopt::adopt(books, builds, node, &listed.replicas, now, &mut self.out);
+                    adopt::adopt(books, builds, node, &listed, now, &mut self.out);
                     self.touch_all();
                 }
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eagleray_types::control::{Empty, NodeCommand, node_command};
 use prost::Message;
 
-use super::{Command, Core, Level, Role};
+use super::{Core, Level, Role};
 
 impl Core {
     pub(super) fn on_controller(&mut self, message: Bytes, now: Duration) {
@@ -44,7 +44,7 @@ impl Core {
             }
             node_command::Body::ConfigureProxy(told) => self.configure_proxy(told),
             node_command::Body::ForgetImports(forget) => {
-                self.out.push(Command::ForgetImports(forget.imports));
+                self.replicas.forget_imports(forget.imports, &mut self.out);
             }
         }
     }

@@ -21,7 +21,7 @@ use eagleray_types::{
 };
 use prost::Message;
 
-use super::{Level, ReplicaCommand, ReplicaNews, outbox::Outbox};
+use super::{Command, Level, ReplicaCommand, ReplicaNews, outbox::Outbox};
 
 /// Time over its grace that a replica has to leave by itself after it was told to stop.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
@@ -33,6 +33,8 @@ pub(super) struct Replicas {
     known: BTreeMap<String, Replica>,
     /// When each that was told to stop is killed.
     kills: BTreeSet<(Duration, String)>,
+    /// What replicas were started with, until the controller says that no more will be.
+    imports: BTreeSet<String>,
     any_failed: bool,
 }
 
@@ -78,8 +80,17 @@ impl Replicas {
             ..Replica::default()
         };
         self.known.insert(id.clone(), replica);
+        if !command.imports.is_empty() {
+            self.imports.insert(command.imports.clone());
+        }
         let id = id.clone();
         out.replica(&id, ReplicaCommand::Start(Box::new(command)));
+    }
+
+    /// No replica that imports this will be started.
+    pub(super) fn forget_imports(&mut self, imports: String, out: &mut Outbox) {
+        self.imports.remove(&imports);
+        out.push(Command::ForgetImports(imports));
     }
 
     fn has_not_started(&mut self, id: &str, epoch: u64, message: String, out: &mut Outbox) {
@@ -224,6 +235,7 @@ impl Replicas {
         out.report(Body::Listed(Listed {
             replicas: listed.collect(),
             newest_epoch: self.newest_epoch,
+            imports: self.imports.iter().cloned().collect(),
         }));
         for (replica_id, replica) in &self.known {
             if !replica.start_failed.is_empty() {

@@ -192,6 +192,9 @@ pub struct Listed {
     /// The highest epoch that has published or started anything here.
     #[prost(uint64, tag = "2")]
     pub newest_epoch: u64,
+    /// [`Spawn::imports`] of all that was started here and was not told to be forgotten: there may be a process for them.
+    #[prost(string, repeated, tag = "3")]
+    pub imports: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

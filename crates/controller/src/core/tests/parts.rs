@@ -147,6 +147,7 @@ impl World {
         });
         Listed {
             replicas: replicas.chain(builds).collect(),
+            imports: self.imports.iter().cloned().collect(),
             ..Listed::default()
         }
     }

@@ -197,6 +197,7 @@ impl World {
         next.knows_ranks = false;
         next.processes = std::mem::take(&mut self.processes);
         next.builds = std::mem::take(&mut self.builds);
+        next.imports = std::mem::take(&mut self.imports);
         next.behaviours = std::mem::take(&mut self.behaviours);
         next.routed = std::mem::take(&mut self.routed);
         next.routes = std::mem::take(&mut self.routes);

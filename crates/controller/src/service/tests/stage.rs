@@ -152,6 +152,7 @@ pub(super) fn play_node(stream: UnixStream, machine: &Mutex<Machine>) {
                 answers.push(node_event::Body::Listed(Listed {
                     replicas: listed.collect(),
                     newest_epoch: machine.newest_epoch,
+                    ..Listed::default()
                 }));
             }
             node_command::Body::ForgetImports(_) => {}

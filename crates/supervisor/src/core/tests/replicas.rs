@@ -247,3 +247,35 @@ fn a_command_for_another_node_is_ignored_and_one_that_names_none_is_for_this() {
     world.event(command_for("", node_command::Body::List(Empty {})));
     assert!(matches!(&world.reports()[..], [Body::Listed(_)]));
 }
+
+#[test]
+fn what_replicas_were_started_with_is_listed_until_it_is_to_be_forgotten() {
+    let mut world = World::up();
+    let spawn = |world: &mut World, replica_id: &str, imports: &str| {
+        world.command(node_command::Body::Spawn(Spawn {
+            replica_id: replica_id.into(),
+            epoch: 1,
+            imports: imports.into(),
+            ..Spawn::default()
+        }));
+    };
+    spawn(&mut world, "one", "some");
+    spawn(&mut world, "two", "some");
+    spawn(&mut world, "three", "others");
+    spawn(&mut world, "four", "");
+    for id in ["one", "two", "three", "four"] {
+        world.replica_exits(id);
+    }
+    assert_eq!(
+        world.list().0.imports,
+        ["others", "some"],
+        "also when no replica is left"
+    );
+    world.take_commands();
+    let imports = "some".to_owned();
+    world.command(node_command::Body::ForgetImports(control::ForgetImports {
+        imports,
+    }));
+    assert!(matches!(&world.take_commands()[..], [Command::ForgetImports(one)] if one == "some"));
+    assert_eq!(world.list().0.imports, ["others"]);
+}
