@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::{completions::Completions, content::Content};
 
 /// Bytes of items that may wait for the caller. A producer is at most so far ahead of its consumer, and the credit of its
-/// answer (64 KiB; 512 KiB once it has taken a MiB), and one item.
+/// answer (64 KiB; 512 KiB once it has taken 8 MiB, 2 MiB after 64), and one item.
 const HELD_BYTES: usize = 64 * 1024;
 
 /// How a call ended.

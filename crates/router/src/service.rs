@@ -52,6 +52,10 @@ const PROVEN_ANSWER_CREDIT: usize = 512 * 1024;
 /// More than sockets swallow of an answer that nobody reads: Linux lets a socket hold 4 MiB that are to be sent, and the
 /// other end's holds little until somebody reads there.
 const PROVEN_BYTES: usize = 8 * 1024 * 1024;
+/// The same of an answer that is long indeed, once [`LONG_BYTES`] of it were taken: the replica's threads and ours then wake
+/// for each MiB and not for each quarter of one.
+const LONG_ANSWER_CREDIT: usize = 2 * 1024 * 1024;
+const LONG_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a router is made from.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@ use eagleray_wire::{
 };
 
 use super::{
-    Answer, Data, Failure, INITIAL_ANSWER_CREDIT, PROVEN_ANSWER_CREDIT, PROVEN_BYTES,
+    Answer, Data, Failure, INITIAL_ANSWER_CREDIT, LONG_ANSWER_CREDIT, LONG_BYTES,
+    PROVEN_ANSWER_CREDIT, PROVEN_BYTES,
     pieces::{COPY_BELOW, append},
 };
 
@@ -152,11 +153,19 @@ impl Incoming {
             return None;
         }
         let mut credit = std::mem::take(&mut self.taken);
-        if self.taken_in_all >= PROVEN_BYTES {
-            credit += PROVEN_ANSWER_CREDIT - self.window;
-            self.window = PROVEN_ANSWER_CREDIT;
-        }
+        let window = window_after(self.taken_in_all);
+        credit += window - self.window;
+        self.window = window;
         Some(credit as u32)
+    }
+}
+
+/// How far a replica may be ahead of an owner that has taken so much. It never shrinks.
+fn window_after(taken_in_all: usize) -> usize {
+    match taken_in_all {
+        LONG_BYTES.. => LONG_ANSWER_CREDIT,
+        PROVEN_BYTES.. => PROVEN_ANSWER_CREDIT,
+        _ => INITIAL_ANSWER_CREDIT,
     }
 }
 
@@ -230,14 +239,28 @@ mod tests {
     fn a_window_grows_when_more_was_taken_than_sockets_swallow() {
         let mut answer = Incoming::default();
         let chunk = INITIAL_ANSWER_CREDIT / 2;
-        let all = PROVEN_BYTES + PROVEN_ANSWER_CREDIT / 2;
-        let credits: Vec<_> = (0..all / chunk)
-            .filter_map(|_| answer.take(chunk))
-            .collect();
-        let given: usize = credits.iter().map(|credit| *credit as usize).sum();
+        let mut take = |all: usize| -> Vec<usize> {
+            (0..all / chunk)
+                .filter_map(|_| answer.take(chunk))
+                .map(|credit| credit as usize)
+                .collect()
+        };
+        let credits = take(PROVEN_BYTES + PROVEN_ANSWER_CREDIT / 2);
         let grown = PROVEN_ANSWER_CREDIT - INITIAL_ANSWER_CREDIT;
-        assert_eq!(given, all + grown);
-        assert_eq!(credits[0] as usize, chunk);
-        assert_eq!(*credits.last().unwrap() as usize, PROVEN_ANSWER_CREDIT / 2);
+        assert_eq!(
+            credits.iter().sum::<usize>(),
+            PROVEN_BYTES + PROVEN_ANSWER_CREDIT / 2 + grown
+        );
+        assert_eq!(credits[0], chunk);
+        assert_eq!(*credits.last().unwrap(), PROVEN_ANSWER_CREDIT / 2);
+
+        let rest = LONG_BYTES - PROVEN_BYTES - PROVEN_ANSWER_CREDIT / 2;
+        let credits = take(rest + LONG_ANSWER_CREDIT / 2);
+        let grown = LONG_ANSWER_CREDIT - PROVEN_ANSWER_CREDIT;
+        assert_eq!(
+            credits.iter().sum::<usize>(),
+            rest + LONG_ANSWER_CREDIT / 2 + grown
+        );
+        assert_eq!(*credits.last().unwrap(), LONG_ANSWER_CREDIT / 2);
     }
 }
