@@ -31,6 +31,8 @@ SCENARIOS = {
     18: "user code raises, recurses, returns junk",
     19: "clients leave in the middle",
     20: "a replica hangs when it is told to stop",
+    21: "an application is updated under load",
+    22: "an update does not come up, or does not live",
     31: "what killed processes leave behind; the run directory is deleted",
     32: "more requests than can be served",
     33: "all replicas fail",

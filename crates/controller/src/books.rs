@@ -31,6 +31,7 @@ pub(crate) mod sizes;
 pub(crate) mod status;
 pub(crate) mod tallies;
 pub(crate) mod told;
+pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 

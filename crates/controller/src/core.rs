@@ -53,6 +53,7 @@ mod scaling;
 mod stacks;
 mod summary;
 mod timers;
+mod trial;
 mod validate;
 mod waits;
 mod why;

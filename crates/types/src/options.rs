@@ -174,6 +174,9 @@ options! {
     #[prost(uint64, tag = "20")]
     max_requests_per_replica: u64 = 0, ANY_COUNT, Controller, "max_requests_per_replica",
         "A replica that has accepted so many requests is replaced; 0: none is.";
+    #[prost(double, tag = "21")]
+    min_ready_s: f64 = 0.0, SECONDS, Controller, "min_ready_s",
+        "How long a replica of a new version must have been ready, and well, before an update counts on it.";
 }
 
 impl DeploymentOptions {

@@ -75,6 +75,7 @@ class DeploymentConfig:
     rolling_update_percentage: float = 0.2
     max_surge_percent: int = 0
     max_requests_per_replica: int = 0
+    min_ready_s: float = 0.0
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
@@ -182,6 +183,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     ),
     "max_surge_percent": lambda value: _validate.integer("max_surge_percent", value, minimum=0, maximum=100),
     "max_requests_per_replica": lambda value: _validate.integer("max_requests_per_replica", value, minimum=0),
+    "min_ready_s": _seconds("min_ready_s", positive=False),
 }
 """By name: takes what the user gave and returns what is kept."""
 

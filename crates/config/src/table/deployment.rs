@@ -91,6 +91,7 @@ pub static DEPLOYMENT: Object = Object {
         ),
         option("max_surge_percent"),
         option("max_requests_per_replica"),
+        option("min_ready_s"),
         key(
             "ray_actor_options",
             OrNull(&Takes::Object(&RAY_ACTOR_OPTIONS)),

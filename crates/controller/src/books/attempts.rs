@@ -58,7 +58,7 @@ pub(crate) struct Attempts {
     pub(crate) failures: u32,
     /// No start before this time.
     pub(crate) next_start: Option<Duration>,
-    /// A replica of this version has been ready.
+    /// A replica of this version has been ready, for as long as its trial asks.
     pub(crate) proven: bool,
     /// It never came up and is not tried again before the next deploy.
     pub(crate) gave_up: bool,

@@ -21,6 +21,7 @@ use super::{
     replica_state::ReplicaState,
     revision::VersionSpec,
     status::{Status, StatusInfo, StatusInput, Trigger},
+    trial::Trial,
 };
 
 /// How many replicas should run: the one place that says so.
@@ -108,6 +109,7 @@ impl Deployment {
         if self.target.is_none() {
             self.autoscaling = None;
         }
+        self.end_trials_of_serving();
         let Some(plan) = plan else { return };
         self.resize(plan);
         if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
@@ -151,6 +153,28 @@ impl Deployment {
             Ordering::Equal => return,
         };
         self.status.on(input, "");
+    }
+
+    /// What has run at full size is not tried.
+    fn end_trials_of_serving(&mut self) {
+        let Some(serving) = &self.serving else { return };
+        for replica in self.replicas.values_mut() {
+            if replica.spec.version() == serving.version() {
+                replica.trial.end();
+            }
+        }
+    }
+
+    /// Of a replica of `spec` that is ready now.
+    pub(crate) fn trial_of(&self, spec: &VersionSpec, now: Duration) -> Trial {
+        let version = spec.version();
+        let serves = self.serving.as_ref();
+        let has_served = serves.is_some_and(|serving| serving.version() == version);
+        if self.is_target(version) && !has_served {
+            Trial::begin(now, spec.options())
+        } else {
+            Trial::default()
+        }
     }
 
     /// In the midst of a deploy: the target does not come up, or what comes up of it dies again and again, which is not the
@@ -419,11 +443,27 @@ impl Deployment {
             self.attempts_of(&version).slowed = None;
             news = true;
         }
+        news |= self.end_trials(now);
         news |= self.cold_start.time_passes(now);
         for attempts in self.attempts.values_mut() {
             news |= attempts.next_start.take_if(|at| *at <= now).is_some();
         }
         news
+    }
+
+    /// Returns whether there were any to end.
+    fn end_trials(&mut self, now: Duration) -> bool {
+        let mut proven = BTreeSet::new();
+        for replica in self.replicas.values_mut() {
+            if replica.trial_over_at().is_some_and(|at| at <= now) {
+                replica.trial.end();
+                proven.insert(replica.spec.version().to_owned());
+            }
+        }
+        for version in &proven {
+            self.attempts_of(version).proven = true;
+        }
+        !proven.is_empty()
     }
 
     /// Versions of which not all start again before one has settled.
@@ -447,6 +487,7 @@ impl Deployment {
         starts
             .chain(proofs.map(|(at, _)| at))
             .chain(self.slowed().filter_map(|version| self.settled_at(version)))
+            .chain(self.replicas.values().filter_map(Replica::trial_over_at))
             .chain(self.cold_start.overdue_at())
             .chain(
                 self.autoscaling

@@ -13,6 +13,7 @@ use super::{
     replica_state::{ReplicaInput, ReplicaState},
     revision::VersionSpec,
     told::Told,
+    trial::Trial,
 };
 
 /// What a replica knows of its options and of its place among its siblings, but for `user_config`: when it changes, the
@@ -79,6 +80,7 @@ pub(crate) struct Replica {
     /// The same by the wall clock, in seconds, only shown; 0: not known.
     pub(crate) started_at_s: f64,
     pub(crate) ready_at: Option<Duration>,
+    pub(crate) trial: Trial,
     /// Its start failed: nothing of user code runs there any more.
     pub(crate) failed: bool,
     pub(crate) view: Told<ReplicaView>,
@@ -132,6 +134,14 @@ impl Replica {
         self.condition
             .end_at(self.spec.options())
             .filter(|_| self.state.routable())
+    }
+
+    /// When its trial is over; `None`: it is on none, or not well.
+    pub(crate) fn trial_over_at(&self) -> Option<Duration> {
+        let well = self.health.failing().is_none() && !self.condition.is_hung();
+        self.trial
+            .over_at(self.spec.options())
+            .filter(|_| well && self.state.serving())
     }
 
     /// When it is asked, found silent, or ended.

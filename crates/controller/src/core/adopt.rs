@@ -31,6 +31,7 @@ use crate::books::{
     replica_state::ReplicaState,
     revision::VersionSpec,
     told::Told,
+    trial::Trial,
 };
 
 /// Takes over what lives. What nothing wants is stopped.
@@ -133,6 +134,10 @@ fn adopt_one(
         path => path.to_owned(),
     };
     let version = spec.version().to_owned();
+    let trial = match &ready {
+        Some(_) => deployment.trial_of(&spec, now),
+        None => Trial::default(),
+    };
     let mut replica = Replica {
         id: listed.replica_id.clone(),
         node: node.clone(),
@@ -154,6 +159,7 @@ fn adopt_one(
         spawned_at: now,
         started_at_s: label.started_at_s,
         ready_at: ready.as_ref().map(|_| now),
+        trial,
         failed: false,
         view: Told::unknown(),
         config: Told::unknown(),
@@ -168,7 +174,7 @@ fn adopt_one(
         // The last controller may have ended before it had done so.
         reach(&mut replica, now, out);
     }
-    deployment.attempts_of(&version).proven |= ready.is_some();
+    deployment.attempts_of(&version).proven |= ready.is_some() && !trial.is_on();
     deployment.imports.insert(imports::of(&replica.spec));
     deployment.replicas.insert(replica.id.clone(), replica);
     books.register.enter(&listed.replica_id, &label.deployment);

@@ -64,6 +64,53 @@ pub(super) fn start_failed(
     now: Duration,
     out: &mut Outbox,
 ) {
+    let what = What { error, hint: START };
+    book(deployment, id, spec, &what, now, out);
+}
+
+/// A replica on trial is lost: that is how it failed to start.
+pub(super) fn on_trial(
+    deployment: &mut Deployment,
+    replica: &Replica,
+    reason: &str,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let ran = now.saturating_sub(replica.ready_at.unwrap_or(now));
+    let error = format!(
+        "replica {} was ready, and lost {:.1} s later, within its min_ready_s of {} s: {}",
+        replica.id,
+        ran.as_secs_f64(),
+        replica.spec.options().min_ready_s,
+        reason.trim_end(),
+    );
+    let what = What {
+        error: &error,
+        hint: TRIAL,
+    };
+    book(deployment, &replica.id, &replica.spec, &what, now, out);
+}
+
+/// How a start failed.
+struct What<'a> {
+    error: &'a str,
+    /// Where to look first.
+    hint: &'a str,
+}
+
+const START: &str = "This may be due to a problem with its constructor, its reconfigure method or its first health \
+                     check.";
+const TRIAL: &str = "It came up, and did not live for as long as min_ready_s asks.";
+
+fn book(
+    deployment: &mut Deployment,
+    id: &str,
+    spec: &VersionSpec,
+    what: &What<'_>,
+    now: Duration,
+    out: &mut Outbox,
+) {
+    let What { error, hint } = what;
     let round = deployment.round_of(spec);
     let error = clip(error.trim_end(), IN_MESSAGE);
     let settled = deployment.has_settled(spec.version(), now);
@@ -95,8 +142,7 @@ pub(super) fn start_failed(
     };
     let loops = crash_loop.map_or_else(String::new, |words| format!("{words}, last: "));
     let message = format!(
-        "{loops}The deployment failed to start {failures} time(s) in a row. This may be due to a problem with its \
-         constructor, its reconfigure method or its first health check. {next} What replica {id} wrote, if \
+        "{loops}The deployment failed to start {failures} time(s) in a row. {hint} {next} What replica {id} wrote, if \
          anything, is in {}. Error:\n{error}",
         out.log_path(&deployment.key, id),
     );

@@ -7,8 +7,8 @@ use eagleray_types::control::{CheckHealth, Outcome, replica_command};
 use super::{
     clip::{IN_LOG, IN_MESSAGE, clip},
     command::Level,
-    lifecycle,
     outbox::Outbox,
+    trial,
 };
 use crate::books::{
     deployment::Deployment,
@@ -37,7 +37,7 @@ pub(super) fn step(
         HealthStep::TimedOut => {
             let timeout = replica.spec.options().health_check_timeout_s;
             let failure = format!("no answer within {timeout} s");
-            failed(deployment, id, &failure, out);
+            failed(deployment, id, &failure, now, out);
             true
         }
     }
@@ -56,6 +56,7 @@ pub(super) fn on_health(
     deployment: &mut Deployment,
     id: &str,
     outcome: &Outcome,
+    now: Duration,
     out: &mut Outbox,
 ) -> bool {
     let Some(replica) = deployment.replica_mut(id) else {
@@ -65,15 +66,17 @@ pub(super) fn on_health(
         return false;
     }
     if outcome.failure.is_empty() {
+        // Its trial may be over now.
+        let matters = replica.trial.is_on() && replica.health.failing().is_some();
         replica.health.passed();
-        recycle(deployment, id, outcome.accepted, out)
+        recycle(deployment, id, outcome.accepted, out) || matters
     } else {
-        failed(deployment, id, &outcome.failure, out);
+        failed(deployment, id, &outcome.failure, now, out);
         true
     }
 }
 
-fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox) {
+fn failed(deployment: &mut Deployment, id: &str, failure: &str, now: Duration, out: &mut Outbox) {
     let Some(replica) = deployment.replica_mut(id) else {
         return;
     };
@@ -83,7 +86,7 @@ fn failed(deployment: &mut Deployment, id: &str, failure: &str, out: &mut Outbox
              failure: {}",
             clip(failure, IN_MESSAGE)
         );
-        lifecycle::replace(deployment, id, &message, out);
+        trial::lost(deployment, id, &message, now, out);
     }
 }
 

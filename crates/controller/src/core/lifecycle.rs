@@ -26,6 +26,7 @@ use crate::books::{
     revision::VersionSpec,
     status::StatusInput,
     told::Told,
+    trial::Trial,
 };
 
 /// A replica that has not started gets its own grace to give back what its constructor took, but no more than this.
@@ -73,6 +74,7 @@ fn spawn_one(
         spawned_at: now,
         started_at_s: out.wall_time_s(now),
         ready_at: None,
+        trial: Trial::default(),
         failed: false,
         view: Told::known(ReplicaView::of(
             spec.options(),

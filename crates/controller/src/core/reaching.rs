@@ -13,8 +13,9 @@ use super::{
     clip::{IN_MESSAGE, clip},
     command::{Command, Level},
     event::Reached,
-    failures, lifecycle,
+    failures,
     outbox::{About, EventLevel, Outbox},
+    trial,
 };
 use crate::books::{
     deployment::Deployment,
@@ -82,7 +83,7 @@ pub(super) fn on_reached(
             let message = format!(
                 "nobody can connect to replica {id} any more, and it is being replaced: {why}"
             );
-            lifecycle::replace(deployment, id, &message, out);
+            trial::lost(deployment, id, &message, now, out);
         }
         _ => {}
     }
@@ -96,13 +97,17 @@ fn begin_to_serve(deployment: &mut Deployment, id: &str, now: Duration, out: &mu
         return;
     }
     replica.ready_at = Some(now);
+    let spec = replica.spec.clone();
     replica.health.plan(now, out.draw());
     if replica.pid == 0 {
         out.list();
     }
     let took = now.saturating_sub(replica.spawned_at).as_secs_f64();
-    let version = replica.spec.version().to_owned();
-    deployment.attempts_of(&version).proven = true;
+    let trial = deployment.trial_of(&spec, now);
+    deployment.attempts_of(spec.version()).proven |= !trial.is_on();
+    if let Some(replica) = deployment.replica_mut(id) {
+        replica.trial = trial;
+    }
     let about = About::replica(&deployment.key, id);
     let message = format!("ready after {took:.1} s");
     out.event(EventKind::Replica, EventLevel::Info, about, &message);

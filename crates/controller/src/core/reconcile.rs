@@ -154,7 +154,7 @@ fn serve(
         .retain(|version, _| version == target.version());
 }
 
-/// Full size with the wanted options, and nothing else that lives.
+/// Full size with the wanted options, nobody on trial, and nothing else that lives.
 fn is_reached(deployment: &Deployment, target: &VersionSpec) -> bool {
     let live = deployment
         .replicas
@@ -165,7 +165,9 @@ fn is_reached(deployment: &Deployment, target: &VersionSpec) -> bool {
     let loops = deployment
         .target_attempts()
         .is_some_and(|attempts| attempts.crash_loop.is_some());
+    let mut replicas = deployment.replicas.values();
     live.count() == wanted
+        && !replicas.any(|replica| replica.trial.is_on())
         && deployment.running(target) == wanted
         && !deployment.is_refused()
         && !loops
@@ -203,6 +205,7 @@ fn fleet<'a>(deployment: &'a Deployment, loads: &Loads, now: Duration) -> Fleet<
         };
         let phase = match replica.state {
             ReplicaState::Starting => Phase::Starting,
+            state if state.serving() && replica.trial.is_on() => Phase::Starting,
             ReplicaState::Running | ReplicaState::Updating | ReplicaState::Recovering => {
                 Phase::Serving
             }

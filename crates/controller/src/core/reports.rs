@@ -166,7 +166,7 @@ fn on_replica(
 ) -> bool {
     match event {
         replica_event::Body::Health(outcome) => {
-            return health::on_health(deployment, id, &outcome, out);
+            return health::on_health(deployment, id, &outcome, now, out);
         }
         replica_event::Body::Ready(ready) => on_ready(deployment, id, &ready, now, out),
         replica_event::Body::StartFailed(failed) => {
@@ -269,7 +269,12 @@ fn on_death(
         );
         configure::config_refused(deployment, &replica.id, config, &error, out)
     });
-    if !refused {
+    if refused {
+        return;
+    }
+    if replica.trial.is_on() {
+        failures::on_trial(deployment, replica, death.reason, now, out);
+    } else {
         failures::died(deployment, replica, &death, now, out);
     }
 }

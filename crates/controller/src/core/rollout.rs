@@ -6,8 +6,8 @@
 //! of a large model needs room for a fifth more, not for twice as many; or `max_surge_percent` where that is given.
 //! Replicas marked for replacement serve until the replacement does.
 //!
-//! Later rules (health windows, canaries) are other inputs or other functions beside this one;
-//! nothing else decides about starts and stops.
+//! A replica on trial ([`crate::books::trial`]) counts as one that starts: that is the health gate. Later rules (canaries)
+//! are other inputs or other functions beside this one; nothing else decides about starts and stops.
 
 use std::cmp::Reverse;
 
@@ -27,6 +27,7 @@ pub(crate) enum Version {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// It is not ready yet, or on trial.
     Starting,
     Serving,
     /// Serves until its replacement does.
@@ -46,7 +47,7 @@ pub(crate) struct Member<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {
     pub(crate) count: usize,
-    /// A replica of this version has been ready.
+    /// A replica of this version has been ready, for as long as its trial asks.
     pub(crate) proven: bool,
     /// As many as its back-off lets start now; 0 when it was given up.
     pub(crate) starts_allowed: usize,

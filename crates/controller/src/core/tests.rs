@@ -32,5 +32,6 @@ mod sickness;
 mod specs;
 mod stacks;
 mod status_details;
+mod trials;
 mod why;
 mod world;

@@ -31,6 +31,7 @@ fn disturb(world: &mut World, random: &mut fastrand::Rng) {
                     random.u32(1..3),
                 ));
             }
+            deployments[0].options.min_ready_s = [0.0, 0.5, 20.0][random.usize(..3)];
             deployments[0].options.user_config = ["", "1", "2"][random.usize(..3)].to_owned();
             world.deploy(application(name, deployments));
         }

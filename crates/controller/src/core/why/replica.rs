@@ -19,9 +19,11 @@ pub(super) fn of_replica(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
         ReplicaState::Recovering => Some(recovering(replica, moment)),
         ReplicaState::PendingMigration => Some(replaced(replica, moment)),
         ReplicaState::Stopping => stopping(replica, moment),
-        ReplicaState::Running | ReplicaState::Stopped => None,
+        ReplicaState::Running => on_trial(replica, moment),
+        ReplicaState::Stopped => None,
     };
     let why = hung(replica, moment)
+        .or_else(|| unhealthy(replica, moment).filter(|_| replica.trial.is_on()))
         .or_else(by_state)
         .or_else(|| unhealthy(replica, moment))
         .or_else(|| cannot_connect(replica, moment))
@@ -68,6 +70,16 @@ fn starting(replica: &Replica, moment: Moment<'_>) -> Why {
         id = replica.id
     );
     moment.why(code, Some(replica.spawned_at), sentence, help)
+}
+
+fn on_trial(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
+    let left = replica.trial_over_at()?.saturating_sub(moment.now);
+    let sentence = format!(
+        "It has been ready for {}, and the update counts on it in {:.0} s if it stays well (min_ready_s).",
+        moment.seconds(replica.ready_at?),
+        left.as_secs_f64().ceil()
+    );
+    Some(moment.why("on_trial", replica.ready_at, sentence, String::new()))
 }
 
 fn taking_options(replica: &Replica, moment: Moment<'_>) -> Why {
