@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from control import Control
-from machine import EXECUTABLE, Machine, eventually
-from terminal import control, on_terminal
+from machine import EXECUTABLE, Machine, eventually, request
+from terminal import Terminal, control, on_terminal
 
 APP = """
 from eagleray import serve
@@ -182,6 +182,29 @@ def test_watch_says_each_change_in_a_line(machine: Machine) -> None:
     watch.wait_for_line(r"\d\d:\d\d:\d\d shop/Model HEALTHY 1/1")
     watch.process.send_signal(2)
     assert watch.wait() == 130
+
+
+def test_watch_shows_what_was_measured(machine: Machine) -> None:
+    machine.start_resident()
+    machine.serve(APP, run='serve.run(app, name="shop")').end()
+    control = Control(machine)
+    address = machine.address(name="default")
+
+    def measured() -> bool:
+        assert request("GET", address + "/").status == 200
+        series = control.get("/api/v1/series?deployment=Model").json()["series"]
+        return bool(series) and series[0]["total"]["requests"] > 20
+
+    eventually(measured, "requests are in the series", 30)
+    line = machine.start([str(EXECUTABLE), "status", "--watch"])
+    line.wait_for_line(r"shop/Model HEALTHY 1/1  [\d.]+ req/s  fail 0 %  p50 [\d.]+ m?s  p99 [\d.]+ m?s  queue 0")
+    line.process.send_signal(2)
+    assert line.wait() == 130
+    table = Terminal(machine, "status", "--watch", columns=160)
+    for text in ("REQ/S", "QUEUE", "█", " shop "):
+        table.wait_for(text)
+    table.type("\x03")
+    assert table.close().returncode == 130
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -3,6 +3,7 @@
 //! On a terminal a table for people; elsewhere the YAML of `serve status`, which scripts read. The exit status says whether all
 //! is well, so that a script need not read at all.
 
+mod curves;
 mod table;
 mod watch;
 mod yaml;
@@ -91,7 +92,7 @@ pub(crate) fn run(arguments: &StatusArguments) -> Outcome {
     match form {
         Form::Json => say(&format!("{answer:#}")),
         Form::Yaml => say(&yaml(&status, name)),
-        Form::Table => say_all(&table::lines(&status, &screen, now())),
+        Form::Table => say_all(&table::lines(&status, None, &screen, now())),
     }
     if form != Form::Table {
         warn(&status);

@@ -7,17 +7,20 @@
 //! over ([`Dead`]) and its file removed. That happens at every collection, and [`Collector::bury`] does it where nobody scrapes.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io::{self, Read as _},
+    mem,
     path::{Path, PathBuf},
 };
 
 use crate::{
     dead::Dead,
     layout::MOST_BYTES,
-    liveness,
+    liveness::{self, Usage},
     merged::All,
     reader::{self, Read},
+    reading::Reading,
     text,
 };
 
@@ -25,6 +28,8 @@ use crate::{
 const MOST_SHEETS: usize = 8192;
 /// Bytes of living sheets that are read for one answer: further sheets are left out of it.
 const MOST_READ: usize = 256 * 1024 * 1024;
+/// Sheets of the dead that wait for a visitor; it does not hear of further ones.
+const MOST_UNSEEN: usize = 1024;
 
 /// What the node knows of all that was counted on it.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Collector {
     dead: Dead,
     most_read: usize,
     has_complained: bool,
+    /// Sheets of the dead that no visitor has seen yet, if there is one that comes back.
+    unseen: Option<Vec<(String, Vec<u8>)>>,
 }
 
 impl Collector {
@@ -42,6 +49,7 @@ impl Collector {
             dead: Dead::default(),
             most_read: MOST_READ,
             has_complained: false,
+            unseen: None,
         }
     }
 
@@ -73,13 +81,41 @@ impl Collector {
         self.living().map(drop)
     }
 
+    /// Shows each sheet: of those who live, and once more of each that has ended since the last time. At the first time there are none of
+    /// those.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A sheet that cannot is left out.
+    pub fn visit(&mut self, mut visitor: impl FnMut(&Reading<'_>)) -> io::Result<()> {
+        self.unseen.get_or_insert_default();
+        let mut read = 0;
+        for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
+            let path = entry?.path();
+            let Some((bytes, usage)) = self.sheet(&path) else {
+                continue;
+            };
+            read += bytes.len();
+            if read <= self.most_read
+                && let Some(sheet) = reader::read(&bytes)
+            {
+                visitor(&Reading::new(&name(&path), sheet, Some(usage)));
+            }
+        }
+        for (name, bytes) in self.unseen.iter_mut().flat_map(mem::take) {
+            if let Some(sheet) = reader::read(&bytes) {
+                visitor(&Reading::new(&name, sheet, None));
+            }
+        }
+        Ok(())
+    }
+
     /// The bytes of those who live; of the others their totals are taken over.
     fn living(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut living = Vec::new();
         let mut read = 0;
         for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
             let path = entry?.path();
-            let Some(bytes) = self.sheet(&path) else {
+            let Some((bytes, _)) = self.sheet(&path) else {
                 continue;
             };
             if read + bytes.len() > self.most_read {
@@ -107,15 +143,15 @@ impl Collector {
         self.most_read = bytes;
     }
 
-    /// The sheet of a process that lives.
-    fn sheet(&mut self, path: &Path) -> Option<Vec<u8>> {
+    /// The sheet of a process that lives, and what it takes of the machine.
+    fn sheet(&mut self, path: &Path) -> Option<(Vec<u8>, Usage)> {
         let bytes = read_file(path).ok()?;
         let Some(read) = reader::read(&bytes) else {
             remove_stillborn(path);
             return None;
         };
-        if is_alive(&read) {
-            return Some(bytes);
+        if let Some(usage) = usage(&read) {
+            return Some((bytes, usage));
         }
         // Again: it may have counted between the reading and its end.
         let bytes = read_file(path).ok()?;
@@ -126,6 +162,11 @@ impl Collector {
             _ => {}
         }
         self.dead.take(&bytes, &read);
+        if let Some(unseen) = &mut self.unseen
+            && unseen.len() < MOST_UNSEEN
+        {
+            unseen.push((name(path).into_owned(), bytes));
+        }
         None
     }
 }
@@ -140,8 +181,14 @@ fn remove_stillborn(path: &Path) {
     }
 }
 
-fn is_alive(read: &Read<'_>) -> bool {
-    liveness::started(read.pid) == Some(read.started)
+fn name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// `None`: the process has ended.
+fn usage(read: &Read<'_>) -> Option<Usage> {
+    let living = liveness::living(read.pid)?;
+    (living.started == read.started).then_some(living.usage)
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

@@ -20,6 +20,7 @@ mod liveness;
 mod map;
 mod merged;
 mod reader;
+mod reading;
 pub mod registry;
 mod sheet;
 mod text;
@@ -30,6 +31,8 @@ mod tests;
 pub use cell::{Amount, Count, Gauge, Histogram, Level};
 pub use collector::Collector;
 pub use layout::Kind;
+pub use liveness::Usage;
+pub use reading::{FamilyReading, Reading, SeriesReading};
 pub use sheet::{Family, FamilySpec, Sheet};
 pub use text::{Format, Options as TextOptions};
 

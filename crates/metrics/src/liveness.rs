@@ -5,21 +5,55 @@
 
 use std::fs;
 
+use rustix::param::{clock_ticks_per_second, page_size};
+
+/// What the machine says of a process that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Living {
+    /// In ticks since the machine started.
+    pub(crate) started: u64,
+    pub(crate) usage: Usage,
+}
+
+/// What a process takes of the machine, without its children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Since it started.
+    pub cpu_ms: u64,
+    /// Resident now.
+    pub memory_bytes: u64,
+}
+
 /// When a process started, in ticks since the machine did; `None`: it has ended.
 pub(crate) fn started(pid: u32) -> Option<u64> {
+    living(pid).map(|living| living.started)
+}
+
+/// `None`: it has ended.
+pub(crate) fn living(pid: u32) -> Option<Living> {
     parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The third and the twenty-second field. The second is a name in parentheses, which may itself have any character.
-fn parse(stat: &[u8]) -> Option<u64> {
+/// The third field, and the 14th, 15th, 22nd and 24th. The second is a name in parentheses, which may itself have any
+/// character.
+fn parse(stat: &[u8]) -> Option<Living> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = stat.get(end + 2..)?.split(u8::is_ascii_whitespace);
     let state = fields.next()?;
     if state == b"Z" || state == b"X" {
         return None;
     }
-    let field = fields.nth(18)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
+    let mut number =
+        |skip: usize| -> Option<u64> { std::str::from_utf8(fields.nth(skip)?).ok()?.parse().ok() };
+    let (user, system) = (number(10)?, number(0)?);
+    let started = number(6)?;
+    let pages = number(1)?;
+    let ticks = user.saturating_add(system).saturating_mul(1000);
+    let usage = Usage {
+        cpu_ms: ticks / clock_ticks_per_second().max(1),
+        memory_bytes: pages.saturating_mul(page_size() as u64),
+    };
+    Some(Living { started, usage })
 }
 
 #[cfg(test)]
@@ -28,8 +62,16 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start_whatever_its_name() {
-        let line = b"7 (a) b) S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0\n";
-        assert_eq!(parse(line), Some(4711));
+        let line = b"7 (a) b) S 1 7 7 0 -1 4194304 0 0 0 0 200 50 0 0 20 0 1 0 4711 0 3\n";
+        let living = parse(line).unwrap();
+        assert_eq!(living.started, 4711);
+        assert_eq!(
+            living.usage,
+            Usage {
+                cpu_ms: 250_000 / clock_ticks_per_second(),
+                memory_bytes: 3 * page_size() as u64,
+            }
+        );
         let zombie = b"7 (a) Z 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0\n";
         assert_eq!(parse(zombie), None);
         assert_eq!(parse(b"7 (a"), None);

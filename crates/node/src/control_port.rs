@@ -1,4 +1,5 @@
-//! The control port, as the node has it: it accepts, answers health and metrics itself, and forwards everything else to the controller.
+//! The control port, as the node has it: it accepts, answers health, metrics and series itself, and forwards everything else to the
+//! controller.
 //!
 //! So the port is there as long as the node is: a controller that is being started again costs an answer of 503 that says
 //! so, and no refused connection. What may be asked, and by whom, is judged where the answer is made (`crates/rest`).
@@ -41,12 +42,13 @@ use tokio::{
 use crate::{
     metrics::{self, Metrics},
     metrics_port::{self, health},
+    series::{self, Series},
     taking::Taking,
 };
 
 const CONNECTIONS: usize = 256;
-/// One reads metrics, the others ask the node.
-const BLOCKING_THREADS: usize = 3;
+/// One reads metrics, one takes samples, the others answer series and ask the node.
+const BLOCKING_THREADS: usize = 4;
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const PART_WITHIN: Duration = Duration::from_secs(30);
 const TAKES_WITHIN: Duration = Duration::from_secs(30);
@@ -89,6 +91,7 @@ pub(crate) struct ControlPort {
     /// For messages that name it.
     pub(crate) log_directory: PathBuf,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) series: Arc<Series>,
     /// Where metrics and health alone are served too.
     pub(crate) metrics_listener: Option<StdTcpListener>,
 }
@@ -118,9 +121,12 @@ impl ControlPort {
             log_directory: self.log_directory,
             ending: Arc::clone(&ending),
             metrics: Arc::clone(&self.metrics),
+            series: Arc::clone(&self.series),
         });
         let buries = Arc::clone(&self.metrics);
         tokio::spawn(async move { buries.bury().await });
+        let collector = self.metrics.collector();
+        tokio::spawn(async move { self.series.sample(collector).await });
         if let Some(listener) = self.metrics_listener {
             let served = metrics_port::serve(listener, self.metrics, ending);
             tokio::spawn(async move {
@@ -158,6 +164,7 @@ struct Forward {
     /// The node ends.
     ending: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
+    series: Arc<Series>,
 }
 
 impl Forward {
@@ -189,6 +196,9 @@ impl Forward {
             }
             let answer = self.metrics.answer(request.method(), request.headers());
             return answer.await.map(Either::Left);
+        }
+        if request.uri().path() == series::PATH {
+            return self.series.answer(&request).await.map(Either::Left);
         }
         if ends && !request.method().is_safe() {
             // The controller would take it, and nothing would come of it.

@@ -7,12 +7,14 @@
 mod cli;
 mod control_port;
 mod inherited;
+mod marks;
 mod metrics;
 mod metrics_port;
 mod node;
 mod reaper;
 mod rest;
 mod roles;
+mod series;
 mod settings;
 mod taking;
 mod telemetry;

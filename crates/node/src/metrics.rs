@@ -59,6 +59,11 @@ impl Metrics {
         }
     }
 
+    /// What reads the sheets, for whoever does more with them.
+    pub(crate) fn collector(&self) -> Arc<Mutex<Collector>> {
+        Arc::clone(&self.collector)
+    }
+
     pub(crate) async fn answer(
         &self,
         method: &Method,

@@ -22,6 +22,7 @@ use crate::{
     control_port, inherited,
     metrics::Metrics,
     roles,
+    series::Series,
     settings::{self, ChildOptions, LogOptions, NodeOptions, ReaperOptions},
     telemetry,
 };
@@ -120,6 +121,7 @@ impl Start {
             let (mut listeners, warning, http_port) = listen(options, &root)?;
             let (listener, control) = listen_for_control(options, &root)?;
             let programs = programs(options, &log_options, &places, &listener.address, http_port)?;
+            let control_address = listener.address.clone();
             listeners.insert(listeners::CONTROL, listener);
             let metrics_listener = match listen_for_metrics(options, &root)? {
                 Some((listener, socket)) => {
@@ -131,7 +133,13 @@ impl Start {
             if let Some(token) = &options.control.token_file {
                 symlink(token, places.run.path().join("token"))?;
             }
+            let series = Series::open(
+                &places.state.path().join(eagleray_series::FILE),
+                places.run.path(),
+                &control_address,
+            );
             let control = control_port::ControlPort {
+                series: Arc::new(series),
                 listener: control,
                 rest_socket: places.run.path().join("rest.sock"),
                 node_socket: places.run.path().join("node.sock"),

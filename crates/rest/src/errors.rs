@@ -1,9 +1,10 @@
 //! What a client is told when its request is not carried out: one object, on all paths of our own.
 
 use axum::{
-    Json,
+    body::Body,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use eagleray_config::Problems;
 use eagleray_types::control::ApiError;
 use http::{HeaderValue, StatusCode, header};
@@ -170,9 +171,14 @@ impl From<Away> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(&self)).into_response();
+impl Refusal {
+    /// For whoever answers without a router.
+    pub(crate) fn whole(&self) -> Response<Bytes> {
+        let object = serde_json::to_vec(self).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(object));
+        *response.status_mut() = self.status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -182,5 +188,11 @@ impl IntoResponse for Refusal {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        self.whole().map(Body::from)
     }
 }

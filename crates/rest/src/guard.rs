@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 
-use crate::{errors::Refusal, state};
+use crate::{errors::Refusal, hosts::Hosts, state, token::Token};
 
 /// Ray's clients send the token under this name.
 const RAY_AUTHORIZATION: &str = "x-ray-authorization";
@@ -26,7 +26,7 @@ pub(crate) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let verdict = verdict(&state, request.headers());
+    let verdict = verdict(&state.token, &state.hosts, request.headers());
     match (verdict, with_small_body(request).await) {
         (Ok(()), Ok(request)) => next.run(request).await,
         (Err(refusal), _) | (Ok(()), Err(refusal)) => refusal.into_response(),
@@ -53,10 +53,11 @@ async fn with_small_body(request: Request) -> Result<Request, Refusal> {
     }
 }
 
-fn verdict(state: &state::State, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Whether whoever sends these headers may ask.
+pub(crate) fn verdict(token: &Token, hosts: &Hosts, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let host = text("host").unwrap_or("");
-    if headers.get_all(header::HOST).iter().count() != 1 || !state.hosts.allow(host) {
+    if headers.get_all(header::HOST).iter().count() != 1 || !hosts.allow(host) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "host_refused",
@@ -75,7 +76,7 @@ fn verdict(state: &state::State, headers: &HeaderMap) -> Result<(), Refusal> {
         ));
     }
     match presented(headers) {
-        Some(token) if state.token.is(token) => Ok(()),
+        Some(presented) if token.is(presented) => Ok(()),
         Some(_) => Err(unauthorized("the token is not the one of this node")),
         None => Err(unauthorized("the request has no token")),
     }

@@ -25,6 +25,7 @@ mod openapi;
 mod readers;
 mod replicas;
 mod router;
+mod series;
 mod state;
 mod status;
 mod stream;
@@ -36,6 +37,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 pub use calls::{Answer, Away, Calls, Judge};
 pub use hosts::Hosts;
 pub use openapi::openapi;
+pub use series::Series;
 
 /// Longest body of a request.
 const MOST_BODY_BYTES: usize = 4 << 20;

@@ -2,7 +2,9 @@
 
 use utoipa::OpenApi;
 
-use crate::{applications, autoscaling, contract, deploys, events, logs, node, replicas, status};
+use crate::{
+    applications, autoscaling, contract, deploys, events, logs, node, replicas, series, status,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +34,7 @@ use crate::{applications, autoscaling, contract, deploys, events, logs, node, re
         replicas::list,
         replicas::one,
         replicas::stack,
+        series::series,
         node::shutdown,
     ),
     modifiers(&Token, &Always),

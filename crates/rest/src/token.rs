@@ -41,6 +41,8 @@ pub(crate) struct Token {
     link: Option<PathBuf>,
     /// For the next start of the node.
     kept: Option<PathBuf>,
+    /// Another process makes the file, and makes it again where somebody removes it.
+    is_anothers: bool,
     known: Mutex<Known>,
 }
 
@@ -84,10 +86,25 @@ impl Token {
             path,
             link,
             kept,
+            is_anothers: false,
             known,
         };
         token.keep();
         Ok(token)
+    }
+
+    /// The token that another process keeps: the file is read, and never written. Nothing is the token until there is one.
+    pub(crate) fn of_another(path: PathBuf) -> Self {
+        Self {
+            path,
+            link: None,
+            kept: None,
+            is_anothers: true,
+            known: Mutex::new(Known {
+                text: String::new(),
+                stamp: None,
+            }),
+        }
     }
 
     /// Whether this is the token of now. Takes as long for a wrong one as for the right one.
@@ -132,6 +149,9 @@ impl Token {
                     && fs::symlink_metadata(&self.path).is_err() =>
             {
                 known.stamp = None;
+                if self.is_anothers {
+                    return;
+                }
                 let made = match &self.link {
                     Some(to) => symlink(to, &self.path),
                     None => write(&self.path, &known.text),
@@ -290,6 +310,22 @@ mod tests {
         fs::remove_file(&kept).unwrap();
         token.keep();
         assert_eq!(fs::read_to_string(&kept).unwrap(), "second\n");
+    }
+
+    #[test]
+    fn the_token_of_another_process_is_followed_and_never_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let token = Token::of_another(path.clone());
+        assert!(!token.is("") && !token.is("first"));
+        assert!(!path.exists());
+        fs::write(&path, "first\n").unwrap();
+        assert!(token.is("first"));
+        fs::remove_file(&path).unwrap();
+        assert!(token.is("first"), "until there is another");
+        assert!(!path.exists());
+        fs::write(&path, "second\n").unwrap();
+        assert!(token.is("second") && !token.is("first"));
     }
 
     #[test]

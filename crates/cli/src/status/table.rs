@@ -1,5 +1,6 @@
 //! The status as a table: a row for each deployment, and beside each that is not fine why.
 
+use super::curves::Curves;
 use crate::{
     answers::{Application, Deployment, Status, Why},
     screen::{Paint, Screen},
@@ -8,7 +9,12 @@ use crate::{
 };
 
 /// What a person sees. `now` is the wall clock.
-pub(super) fn lines(status: &Status, screen: &Screen, now: f64) -> Vec<String> {
+pub(super) fn lines(
+    status: &Status,
+    curves: Option<&Curves>,
+    screen: &Screen,
+    now: f64,
+) -> Vec<String> {
     let mut lines = vec![screen.clip(&head(status, screen, now))];
     for why in &status.node.why {
         let text = format!("{} {}", screen.sign(Paint::Warning), plain(&why.sentence));
@@ -23,9 +29,14 @@ pub(super) fn lines(status: &Status, screen: &Screen, now: f64) -> Vec<String> {
         ));
         return lines;
     }
-    let mut table = Table::new(&["APP", "REV", "STATUS", "DEPLOYMENT", ">REPLICAS", "WHY"]);
+    let mut heads = vec!["APP", "REV", "STATUS", "DEPLOYMENT", ">REPLICAS"];
+    if curves.is_some() {
+        heads.extend(Curves::heads(screen));
+    }
+    heads.push("WHY");
+    let mut table = Table::new(&heads);
     for application in &status.applications {
-        rows(application, screen, &mut table, now);
+        rows(application, curves, screen, &mut table, now);
     }
     lines.extend(table.lines(screen));
     let unwell = status
@@ -70,7 +81,14 @@ fn next(commands: &[&str], screen: &Screen) -> String {
     )
 }
 
-fn rows(application: &Application, screen: &Screen, table: &mut Table, now: f64) {
+fn rows(
+    application: &Application,
+    curves: Option<&Curves>,
+    screen: &Screen,
+    table: &mut Table,
+    now: f64,
+) {
+    let none = || vec![Cell::new(""); curves.map_or(0, |_| Curves::heads(screen).len())];
     let paint = paint(&application.status);
     let revision = application
         .revision_number
@@ -88,8 +106,9 @@ fn rows(application: &Application, screen: &Screen, table: &mut Table, now: f64)
     let own = why(&application.why, own_message(application), now);
     if !own.is_empty() || application.deployments.is_empty() {
         let cells = start.take().into_iter().flatten();
-        let rest = [Cell::new(""), Cell::new(""), Cell::new(own)];
-        table.row(cells.chain(rest).collect());
+        let empty = [Cell::new(""), Cell::new("")];
+        let rest = cells.chain(empty).chain(none());
+        table.row(rest.chain([Cell::new(own)]).collect());
     }
     for deployment in &application.deployments {
         let cells = start.take().unwrap_or_else(empty).into_iter();
@@ -99,12 +118,16 @@ fn rows(application: &Application, screen: &Screen, table: &mut Table, now: f64)
         } else {
             self::paint(&deployment.status)
         };
-        let rest = [
+        let own = [
             Cell::new(deployment.name.clone()),
             Cell::painted(replicas, paint),
-            Cell::new(why(&deployment.why, message(deployment), now)),
         ];
-        table.row(cells.chain(rest).collect());
+        let measured = curves.map_or_else(Vec::new, |curves| {
+            curves.cells(screen, &application.name, &deployment.name)
+        });
+        let why = Cell::new(why(&deployment.why, message(deployment), now));
+        let cells = cells.chain(own).chain(measured);
+        table.row(cells.chain([why]).collect());
     }
 }
 
@@ -206,7 +229,7 @@ mod tests {
 
     #[test]
     fn each_row_that_is_not_fine_says_why() {
-        let lines = lines(&status(), &screen::plain(110), 1014.0);
+        let lines = lines(&status(), None, &screen::plain(110), 1014.0);
         assert_eq!(
             lines,
             [
@@ -230,7 +253,7 @@ mod tests {
             signs: false,
             ..screen::plain(40)
         };
-        for line in lines(&status(), &screen, 1014.0) {
+        for line in lines(&status(), None, &screen, 1014.0) {
             assert!(line.is_ascii() && line.len() <= 40, "{line:?}");
         }
     }
@@ -238,7 +261,7 @@ mod tests {
     #[test]
     fn a_node_without_applications_says_what_to_do() {
         let status = Status::default();
-        let text = lines(&status, &screen::plain(80), 0.0).join("\n");
+        let text = lines(&status, None, &screen::plain(80), 0.0).join("\n");
         assert!(
             text.ends_with(
                 "no application is deployed\nnext: eagleray deploy FILE · eagleray run MODULE:NAME"
