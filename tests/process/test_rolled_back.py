@@ -78,6 +78,15 @@ def test_all_deployments_go_back_and_no_request_fails(machine: Machine) -> None:
     assert machine.replicas() == before
     assert [answer(address) for _ in range(20)] == [(200, ["first", "first"])] * 20
 
+    # What serves is what is wanted: nothing restarts, and there is nothing more to say so of.
+    settled = machine.cli("rollback", "--ack")
+    assert settled.returncode == 0, settled.stderr
+    assert application(machine)["status"] == "RUNNING"
+    assert machine.replicas() == before
+    again = machine.cli("rollback", "--ack")
+    assert again.returncode != 0
+    assert "no deploy of default was taken back" in again.stderr
+
     # The same, corrected.
     third = machine.script(program("second", bad="none"), name="third.py")
     assert third.wait() == 0, third.output

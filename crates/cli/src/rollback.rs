@@ -19,11 +19,18 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct RollbackArguments {
     /// The application [default: the only one].
     application: Option<String>,
     /// The revision, such as r14 or its hash [default: the one before].
     revision: Option<String>,
+    /// Settle a deploy that was taken back: what serves is what you want. Nothing restarts.
+    #[arg(long, conflicts_with = "revision")]
+    ack: bool,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
@@ -50,12 +57,17 @@ pub(crate) fn run(arguments: &RollbackArguments) -> Outcome {
         Some(name) => name.clone(),
         None => history::only_application(&api)?,
     };
-    if !arguments.yes && !arguments.json {
-        confirm(&api, &name, arguments.revision.as_deref())?;
+    let revision = if arguments.ack {
+        Some(serving(&api, &name)?)
+    } else {
+        arguments.revision.clone()
+    };
+    if !arguments.yes && !arguments.json && !arguments.ack {
+        confirm(&api, &name, revision.as_deref())?;
     }
     let mut body =
         json!({"author": author(), "message": arguments.message.clone().unwrap_or_default()});
-    if let (Some(revision), Some(body)) = (&arguments.revision, body.as_object_mut()) {
+    if let (Some(revision), Some(body)) = (&revision, body.as_object_mut()) {
         body.insert("revision".to_owned(), json!(revision));
     }
     // It is for words only.
@@ -90,6 +102,22 @@ pub(crate) fn run(arguments: &RollbackArguments) -> Outcome {
         timeout,
         before,
     })
+}
+
+/// What serves in place of a deploy that was taken back.
+fn serving(api: &Api, name: &str) -> Outcome<String> {
+    let revisions = history::of(api, Some(name))?.revisions;
+    let current = revisions.iter().find(|one| one.current);
+    let taken_back = current.filter(|one| one.result == "rolled_back");
+    let ran = |one: &&Revision| one.result == "running";
+    match taken_back.and_then(|_| revisions.iter().find(ran)) {
+        Some(serves) => Ok(format!("r{}", serves.number)),
+        None => Err(Trouble::new(
+            Exit::Refused,
+            "nothing_taken_back",
+            format!("nothing was changed: no deploy of {name} was taken back"),
+        )),
+    }
 }
 
 /// On a terminal a person sees first where it goes; elsewhere the command is meant.
