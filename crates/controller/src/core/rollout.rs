@@ -4,7 +4,8 @@
 //! they are never fewer than wanted; at full size, all of them, until the first new replica is ready. At most
 //! [`surge`] replicas run above the wanted number: `rolling_update_percentage` of it, by default a fifth, so an update
 //! of a large model needs room for a fifth more, not for twice as many; or `max_surge_percent` where that is given.
-//! Replicas marked for replacement serve until the replacement does.
+//! Replicas marked for replacement serve until the replacement does. They count towards the surge too: where a check of all
+//! replicas fails at once, since what they depend on is away, they are not all there twice.
 //!
 //! A replica on trial ([`crate::books::trial`]) counts as one that starts: that is the health gate. Later rules (canaries)
 //! are other inputs or other functions beside this one; nothing else decides about starts and stops.
@@ -173,8 +174,9 @@ impl Fleet<'_> {
         stop.extend(kept.iter().skip(count).rev().map(|one| one.id.to_owned()));
     }
 
-    /// Stops replicas whose replacement serves: as many as serve beyond what is wanted without them.
-    fn stop_replaced(&self, wanted: usize, serving: usize, stop: &mut Vec<String>) {
+    /// Stops replicas whose replacement serves: as many as serve beyond what is wanted without them. Returns how many are
+    /// left.
+    fn stop_replaced(&self, wanted: usize, serving: usize, stop: &mut Vec<String>) -> usize {
         let mut replaced: Vec<&Member<'_>> = self
             .members
             .iter()
@@ -188,6 +190,7 @@ impl Fleet<'_> {
                 .skip(still_needed)
                 .map(|one| one.id.to_owned()),
         );
+        replaced.len().min(still_needed)
     }
 }
 
@@ -216,13 +219,17 @@ pub(crate) fn plan(fleet: &Fleet<'_>) -> Plan {
         old_wanted
     };
     let old_serving = fleet.count(false, Phase::Serving).min(old_wanted);
-    fleet.stop_replaced(wanted, serving + old_serving, &mut plan.stop);
+    let replaced = fleet.stop_replaced(wanted, serving + old_serving, &mut plan.stop);
 
     if let Some(target) = fleet.target {
         let missing = count.saturating_sub(serving + starting);
         let room = (count.max(serving + old_wanted) + target.surge)
             .saturating_sub(serving + starting + old);
-        let room = if old == 0 { missing } else { room };
+        let room = if old == 0 {
+            (count + target.surge).saturating_sub(serving + starting + replaced)
+        } else {
+            room
+        };
         plan.start_target = missing.min(room).min(target.starts_allowed);
     }
     plan

@@ -179,6 +179,38 @@ fn a_replica_to_be_replaced_serves_until_its_replacement_does() {
     assert_eq!(fleet(want(1, true), None, &[SICK, NEW]).stop, ["r0"]);
 }
 
+/// A check that fails everywhere at once does not make a second fleet beside the first.
+#[test]
+fn replacements_of_many_start_no_more_at_a_time_than_the_surge() {
+    const SICK: (Version, Phase) = (Version::Target, Phase::Replaced);
+    let mut members = vec![SICK; 10];
+    for _ in 0..100 {
+        let step = fleet(want(10, true), None, &members);
+        let stops = |order: usize| step.stop.contains(&format!("r{order}"));
+        let kept = members
+            .iter()
+            .enumerate()
+            .filter(|(order, _)| !stops(*order));
+        members = kept.map(|(_, one)| *one).collect();
+        members.extend(vec![NEW_STARTING; step.start_target]);
+        assert!(members.len() <= 12, "{} run", members.len());
+        let serve = members
+            .iter()
+            .filter(|one| one.1 != Phase::Starting)
+            .count();
+        assert!(serve >= 10, "{serve} serve");
+        if step == Plan::default() {
+            match members.iter_mut().find(|one| **one == NEW_STARTING) {
+                Some(one) => *one = NEW,
+                None => break,
+            }
+        }
+    }
+    assert_eq!(members, vec![NEW; 10]);
+    // Those that are dead are not waited for.
+    assert_eq!(fleet(want(10, true), None, &[SICK; 4]).start_target, 8);
+}
+
 #[test]
 fn a_starting_replica_of_an_overtaken_update_is_stopped_and_a_serving_one_is_kept() {
     let overtaken = [
