@@ -102,6 +102,8 @@ impl ReplicaState {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::{ReplicaInput as I, ReplicaState as S};
 
     #[test]
@@ -139,6 +141,49 @@ mod tests {
                 assert_eq!(state.next(input), expected, "{state:?} on {input:?}");
             }
         }
+    }
+
+    /// `EAGLERAY_WRITE_DOCS=1` writes the page anew.
+    #[test]
+    fn the_page_of_rollouts_has_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/internals/rollouts.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = page.split_once("<!-- table -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- end -->\n").unwrap();
+        let wanted = format!("{before}<!-- table -->\n{}<!-- end -->\n{after}", table());
+        if std::env::var_os("EAGLERAY_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        assert!(
+            page == wanted,
+            "docs/internals/rollouts.md is old: run this test with EAGLERAY_WRITE_DOCS=1"
+        );
+    }
+
+    fn table() -> String {
+        const COLUMNS: [(I, &str); 8] = [
+            (I::Ready, "ready and reached"),
+            (I::StartFailed, "start failed"),
+            (I::Reconfigure, "gets options"),
+            (I::Reconfigured, "has taken them"),
+            (I::ReconfigureFailed, "has not"),
+            (I::Unhealthy, "to be replaced"),
+            (I::Stop, "told to stop"),
+            (I::Exited, "dead"),
+        ];
+        let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let heads = COLUMNS.iter().map(|(_, head)| (*head).to_owned());
+        let mut text = row([String::new()].into_iter().chain(heads).collect());
+        text.push_str(&row(vec!["---".to_owned(); COLUMNS.len() + 1]));
+        for state in S::ALL {
+            let next = |(input, _): &(I, &str)| state.next(*input).map_or("", S::word).to_owned();
+            let cells = COLUMNS.iter().map(next);
+            text.push_str(&row([format!("`{}`", state.word())]
+                .into_iter()
+                .chain(cells)
+                .collect()));
+        }
+        text
     }
 
     #[test]
