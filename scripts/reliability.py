@@ -26,6 +26,7 @@ SCENARIOS = {
     10: "the controller is stopped and goes on",
     11: "told to end with requests in flight",
     12: "the event loop of a replica is blocked",
+    13: "user code leaks memory",
     15: "a replica crashes again and again",
     16: "a request kills its replica",
     18: "user code raises, recurses, returns junk",

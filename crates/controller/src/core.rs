@@ -43,6 +43,7 @@ mod ranks;
 mod reaching;
 mod reconcile;
 mod records;
+mod recycling;
 mod render;
 mod reports;
 mod requests;

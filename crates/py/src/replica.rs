@@ -27,6 +27,7 @@ mod events;
 mod headers;
 mod immediate;
 mod request;
+mod resident;
 mod scope;
 mod text;
 
@@ -260,6 +261,7 @@ impl Replica {
                 start_microseconds,
                 docs_path,
                 compiled_routes: compiled_routes.map(compiled),
+                resident_bytes: resident::bytes(),
             }),
         )
     }
@@ -274,6 +276,7 @@ impl Replica {
         }
         let mut outcome = outcome(id, failure);
         outcome.accepted = self.handle.accepted();
+        outcome.resident_bytes = resident::bytes();
         self.tell(py, Body::Health(outcome))
     }
 

@@ -173,10 +173,16 @@ options! {
         "JSON of `logging_config` as far as a replica obeys it; empty: defaults.";
     #[prost(uint64, tag = "20")]
     max_requests_per_replica: u64 = 0, ANY_COUNT, Controller, "max_requests_per_replica",
-        "A replica that has accepted so many requests is replaced; 0: none is.";
+        "A replica that has accepted so many requests, or nearly, is replaced; 0: none is.";
     #[prost(double, tag = "21")]
     min_ready_s: f64 = 0.0, SECONDS, Controller, "min_ready_s",
         "How long a replica of a new version must have been ready, and well, before an update counts on it.";
+    #[prost(uint64, tag = "22")]
+    max_rss: u64 = 0, ANY_COUNT, Controller, "max_rss",
+        "A replica that has so many bytes in memory is replaced; 0: none is.";
+    #[prost(double, tag = "23")]
+    start_timeout_s: f64 = 0.0, SECONDS, Controller, "start_timeout_s",
+        "A replica that is not ready so long after its start has failed to start; 0: it has all the time that it needs.";
 }
 
 impl DeploymentOptions {

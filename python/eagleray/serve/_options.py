@@ -75,7 +75,9 @@ class DeploymentConfig:
     rolling_update_percentage: float = 0.2
     max_surge_percent: int = 0
     max_requests_per_replica: int = 0
+    max_rss: int = 0
     min_ready_s: float = 0.0
+    start_timeout_s: float = 0.0
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
@@ -183,7 +185,9 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     ),
     "max_surge_percent": lambda value: _validate.integer("max_surge_percent", value, minimum=0, maximum=100),
     "max_requests_per_replica": lambda value: _validate.integer("max_requests_per_replica", value, minimum=0),
+    "max_rss": lambda value: _validate.integer("max_rss", value, minimum=0),
     "min_ready_s": _seconds("min_ready_s", positive=False),
+    "start_timeout_s": _seconds("start_timeout_s", positive=False),
 }
 """By name: takes what the user gave and returns what is kept."""
 

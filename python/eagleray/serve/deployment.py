@@ -233,7 +233,9 @@ def deployment(
     rolling_update_percentage: float = ...,
     max_surge_percent: int = ...,
     max_requests_per_replica: int = ...,
+    max_rss: int = ...,
     min_ready_s: float = ...,
+    start_timeout_s: float = ...,
 ) -> Callable[[Callable[..., Any]], Deployment]: ...
 @shortened
 def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
@@ -258,6 +260,10 @@ def deployment(_func_or_class: Any = None, /, **options: Any) -> Any:
 
     `max_requests_per_replica` (0: no limit) is for code that leaks: a replica that has accepted so many requests is
     replaced after its next health check, one replica of the deployment at a time, and drains once the new one serves.
+    So is one that has `max_rss` bytes in memory (0: no limit).
+
+    `start_timeout_s` (0: all the time that it needs): a replica that is not ready so long after its start has failed to
+    start.
 
     `min_ready_s` (0): an update counts on a replica of a new version when it has been ready, and well, for so long.
     Until then what ran before stays at full size, and a new replica that is lost has failed to start.

@@ -91,7 +91,9 @@ pub static DEPLOYMENT: Object = Object {
         ),
         option("max_surge_percent"),
         option("max_requests_per_replica"),
+        option("max_rss"),
         option("min_ready_s"),
+        option("start_timeout_s"),
         key(
             "ray_actor_options",
             OrNull(&Takes::Object(&RAY_ACTOR_OPTIONS)),

@@ -76,6 +76,8 @@ pub(crate) struct Replica {
     pub(crate) docs_path: String,
     /// Of a `FastAPI` application: which of its routes are compiled.
     pub(crate) compiled_routes: Option<CompiledRoutes>,
+    /// Bytes of it in memory when it was ready.
+    pub(crate) began_with_bytes: u64,
     pub(crate) spawned_at: Duration,
     /// The same by the wall clock, in seconds, only shown; 0: not known.
     pub(crate) started_at_s: f64,
@@ -144,6 +146,14 @@ impl Replica {
             .filter(|_| well && self.state.serving())
     }
 
+    /// When its start has failed because it is not over.
+    pub(crate) fn start_ends_at(&self) -> Option<Duration> {
+        let limit = self.spec.options().start_timeout_s;
+        let bounded = self.state == ReplicaState::Starting && limit > 0.0;
+        let time = Duration::try_from_secs_f64(limit).ok()?;
+        bounded.then(|| self.spawned_at + time)
+    }
+
     /// When it is asked, found silent, or ended.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         let options = self.spec.options();
@@ -151,7 +161,8 @@ impl Replica {
             .health
             .next_timeout(options, self.is_checked())
             .filter(|_| !self.condition.is_hung());
-        health.into_iter().chain(self.hang_ends_at()).min()
+        let times = health.into_iter().chain(self.hang_ends_at());
+        times.chain(self.start_ends_at()).min()
     }
 
     /// Whether it is asked for its health: `reconfigure` may take its time.

@@ -148,6 +148,7 @@ fn adopt_one(
         state,
         socket_path,
         pid: listed.pid,
+        began_with_bytes: ready.as_ref().map_or(0, |ready| ready.resident_bytes),
         sync_bodies: ready.as_ref().is_some_and(|ready| ready.sync_bodies),
         docs_path: ready
             .as_ref()

@@ -6,15 +6,13 @@ use eagleray_types::control::{CheckHealth, Outcome, replica_command};
 
 use super::{
     clip::{IN_LOG, IN_MESSAGE, clip},
-    command::Level,
     outbox::Outbox,
-    trial,
+    recycling, trial,
 };
 use crate::books::{
     deployment::Deployment,
     health::{FAILURES_UNTIL_REPLACED, HealthStep},
     replica::Replica,
-    replica_state::ReplicaInput,
 };
 
 /// Does what [`crate::books::health::Health::due`] has said. Returns whether that may have others decided otherwise.
@@ -69,7 +67,7 @@ pub(super) fn on_health(
         // Its trial may be over now.
         let matters = replica.trial.is_on() && replica.health.failing().is_some();
         replica.health.passed();
-        recycle(deployment, id, outcome.accepted, out) || matters
+        recycling::look(deployment, id, outcome, out) || matters
     } else {
         failed(deployment, id, &outcome.failure, now, out);
         true
@@ -88,29 +86,4 @@ fn failed(deployment: &mut Deployment, id: &str, failure: &str, now: Duration, o
         );
         trial::lost(deployment, id, &message, now, out);
     }
-}
-
-/// A replica that has done its share is replaced when nothing else is under way in its deployment: one at a time,
-/// and never in the middle of an update. Until then it works on. Returns whether it is replaced.
-fn recycle(deployment: &mut Deployment, id: &str, accepted: u64, out: &mut Outbox) -> bool {
-    let Some(spec) = deployment.aim() else {
-        return false;
-    };
-    let limit = spec.options().max_requests_per_replica;
-    if limit == 0 || accepted < limit {
-        return false;
-    }
-    let count = deployment.wanted_of(spec) as usize;
-    let complete = deployment.replicas.len() == count && deployment.running(spec) == count;
-    let Some(replica) = deployment.replicas.get_mut(id).filter(|_| complete) else {
-        return false;
-    };
-    if !replica.step(ReplicaInput::Unhealthy) {
-        return false;
-    }
-    let reason = format!("{accepted} requests reach max_requests_per_replica, {limit}");
-    replica.goes(out.now, &reason);
-    let message = format!("{}: replica {id} is replaced: {reason}", deployment.key);
-    out.log(Level::Info, message);
-    true
 }

@@ -254,10 +254,15 @@ fn slow_start(deployment: &Deployment, now: Duration) -> Option<String> {
             replica.state == ReplicaState::Starting && now >= replica.spawned_at + SLOW_START
         })
         .count();
+    let target = deployment.target.as_ref();
+    let limit = match target.map_or(0.0, |one| one.options().start_timeout_s) {
+        limit if limit > 0.0 => format!("Each may take {limit} s (start_timeout_s)"),
+        _ => "Constructors have no time limit".to_owned(),
+    };
     (slow > 0).then(|| {
         format!(
-            "{slow} replica(s) have been starting for more than {} s. Constructors have no time limit; if this one \
-             should be quick, look at the replica's log for what it waits for.",
+            "{slow} replica(s) have been starting for more than {} s. {limit}; if this one should be quick, look at the \
+             replica's log for what it waits for.",
             SLOW_START.as_secs()
         )
     })

@@ -11,7 +11,7 @@ use std::{
 
 use eagleray_types::DeploymentKey;
 
-use super::{Core, health, hung};
+use super::{Core, failures, health, hung};
 use crate::books::{application::Application, replica::Replica};
 
 /// Whose time it is.
@@ -105,6 +105,15 @@ impl Core {
         let Some(replica) = deployment.replica_mut(id) else {
             return;
         };
+        if replica.start_ends_at().is_some_and(|at| at <= now) {
+            let limit = replica.spec.options().start_timeout_s;
+            let error = format!(
+                "it was not ready {limit} s after its start (start_timeout_s), and was ended"
+            );
+            failures::on_start_failed(deployment, id, &error, now, &mut self.out);
+            self.touched.insert(deployment.key.application.clone());
+            return;
+        }
         if replica.hang_ends_at().is_some_and(|at| at <= now) {
             hung::end_hung(replica, now, &mut self.out);
         }

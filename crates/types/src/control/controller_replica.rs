@@ -139,6 +139,9 @@ pub struct Ready {
     /// None: its application is not `FastAPI`'s.
     #[prost(message, optional, tag = "4")]
     pub compiled_routes: Option<CompiledRoutes>,
+    /// Bytes of the replica in memory; 0: not known.
+    #[prost(uint64, tag = "5")]
+    pub resident_bytes: u64,
 }
 
 /// Which routes of a `FastAPI` application are answered without its machinery.
@@ -214,4 +217,7 @@ pub struct Outcome {
     /// Of a health check: how many requests the replica has accepted in its life.
     #[prost(uint64, tag = "3")]
     pub accepted: u64,
+    /// Of a health check: bytes of it in memory; 0: not known.
+    #[prost(uint64, tag = "4")]
+    pub resident_bytes: u64,
 }

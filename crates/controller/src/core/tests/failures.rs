@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagleray_types::control::{Failed, replica_event};
 
-use super::world::{Behaviour, World, application, deployment, simple};
+use super::world::{Behaviour, World, application, deployment, simple, with_revision};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -176,4 +176,34 @@ fn a_slow_start_says_so() {
             .message
             .contains("more than 30 s")
     );
+}
+
+#[test]
+fn a_start_that_takes_longer_than_its_time_has_failed_and_an_update_is_taken_back_for_it() {
+    let mut world = World::new(1);
+    world.deploy(simple("v1", 1));
+    world.run();
+    world.behaviours.insert("v2".into(), Behaviour::StartHangs);
+    let mut spec = simple("v2", 1);
+    spec.deployments[0].options.start_timeout_s = 5.0;
+    world.deploy(with_revision(spec));
+    world.run_for(Duration::from_millis(4_900));
+    let why = world.status("a").deployments[0].why[0].clone();
+    assert!(
+        why.sentence.contains("ended in 0 s (start_timeout_s)"),
+        "{why:?}"
+    );
+    assert_eq!(world.running("v2").len(), 1);
+    world.run_for(Duration::from_secs(55));
+    assert_eq!(world.status("a").status, "DEPLOY_FAILED");
+    assert_eq!(
+        (world.running("v1").len(), world.running("v2").len()),
+        (1, 0)
+    );
+    let message = world.status("a").message;
+    assert!(
+        message.contains("not ready 5 s after its start"),
+        "{message}"
+    );
+    world.assert_at_rest();
 }

@@ -49,6 +49,7 @@ impl World {
                     told,
                     stopping: None,
                     accepted: 0,
+                    resident_bytes: 0,
                     spawn,
                 };
                 self.processes
@@ -123,7 +124,10 @@ impl World {
 
     pub(super) fn listed(&self) -> Listed {
         let ready = ReplicaEvent {
-            body: Some(replica_event::Body::Ready(Ready::default())),
+            body: Some(replica_event::Body::Ready(Ready {
+                resident_bytes: self.begin_with_bytes,
+                ..Ready::default()
+            })),
         }
         .encode_to_vec();
         let replicas = self.processes.values().map(|process| ListedReplica {
@@ -161,11 +165,12 @@ impl World {
             .get(&process.version)
             .copied()
             .unwrap_or_default();
-        let accepted = process.accepted;
+        let (accepted, resident_bytes) = (process.accepted, process.resident_bytes);
         let answer = |id, failure: &str| Outcome {
             id,
             failure: failure.to_owned(),
             accepted,
+            resident_bytes,
         };
         match ReplicaCommand::decode(relay.payload.as_slice())
             .unwrap()
@@ -232,7 +237,7 @@ impl World {
         let outcome = Outcome {
             id: command,
             failure: failure.to_owned(),
-            accepted: 0,
+            ..Outcome::default()
         };
         self.say(id, replica_event::Body::Reconfigured(outcome));
     }

@@ -72,6 +72,7 @@ pub(super) struct Process {
     pub(super) told: (u32, u32),
     pub(super) stopping: Option<u64>,
     pub(super) accepted: u64,
+    pub(super) resident_bytes: u64,
 }
 
 impl Process {
@@ -102,6 +103,8 @@ pub(super) struct World {
     pub(super) events: Vec<EventRecord>,
     pub(super) fail_saves: bool,
     pub(super) missing_files: bool,
+    /// What a replica has in memory when it is ready.
+    pub(super) begin_with_bytes: u64,
     /// Commands since the last `take_commands`, as words.
     pub(super) words: Vec<String>,
     /// What the proxy was told to go by, by this controller.
@@ -162,6 +165,7 @@ impl World {
             stack_questions: Vec::new(),
             fail_saves: false,
             missing_files: false,
+            begin_with_bytes: 0,
             words: Vec::new(),
             settings: Vec::new(),
             pending: VecDeque::new(),
@@ -208,6 +212,7 @@ impl World {
         next.events = std::mem::take(&mut self.events);
         next.core.remember(next.events.clone());
         next.blobs = std::mem::take(&mut self.blobs);
+        next.begin_with_bytes = self.begin_with_bytes;
         *self = next;
     }
 
@@ -365,11 +370,13 @@ impl World {
             Behaviour::StartCrashes => self.kill(id),
             _ => {
                 process.ready = true;
+                process.resident_bytes = self.begin_with_bytes;
                 self.say(
                     id,
                     replica_event::Body::Ready(Ready {
                         sync_bodies: false,
                         start_microseconds: 1,
+                        resident_bytes: self.begin_with_bytes,
                         ..Default::default()
                     }),
                 );

@@ -8,6 +8,7 @@ use super::{Moment, counted, gist, innermost};
 use crate::books::{
     health::FAILURES_UNTIL_REPLACED, replica::Replica, replica_state::ReplicaState,
 };
+use crate::core::recycling;
 
 /// One that is idle stops sooner.
 const DRAINS_LONG: Duration = Duration::from_secs(5);
@@ -27,7 +28,8 @@ pub(super) fn of_replica(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
         .or_else(by_state)
         .or_else(|| unhealthy(replica, moment))
         .or_else(|| cannot_connect(replica, moment))
-        .or_else(|| abandoned(replica, moment))?;
+        .or_else(|| abandoned(replica, moment))
+        .or_else(|| too_large(replica, moment))?;
     Some(Why {
         replica_id: replica.id.clone(),
         ..why
@@ -60,8 +62,15 @@ fn starting(replica: &Replica, moment: Moment<'_>) -> Why {
             format!("It says that it is ready, and is being connected to; started {time} ago.");
         ("connecting", sentence)
     } else {
+        let limit = replica.start_ends_at().map_or_else(
+            || "which has no time limit".to_owned(),
+            |at| {
+                let left = at.saturating_sub(moment.now).as_secs();
+                format!("and it is ended in {left} s (start_timeout_s)")
+            },
+        );
         let sentence = format!(
-            "It has been starting for {time}: its code is imported, or its constructor runs, which has no time limit."
+            "It has been starting for {time}: its code is imported, or its constructor runs, {limit}."
         );
         ("starting", sentence)
     };
@@ -70,6 +79,12 @@ fn starting(replica: &Replica, moment: Moment<'_>) -> Why {
         id = replica.id
     );
     moment.why(code, Some(replica.spawned_at), sentence, help)
+}
+
+fn too_large(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
+    let sentence = recycling::too_low(replica).filter(|_| replica.state.serving())?;
+    let help = "Raise max_rss of the deployment, or have it load less, and deploy.".to_owned();
+    Some(moment.why("max_rss_too_low", None, sentence, help))
 }
 
 fn on_trial(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
