@@ -145,7 +145,6 @@ def test_long_updates_of_eight_replicas(machine: Machine) -> None:
     assert report.failed == 0, report.tally()
     assert not audit.lost
     assert not audit.doubled
-    assert max(took) < 5, took
     counted = {"requests": len(report), "failed": 0, "updates": len(took), "s, most": round(max(took), 1)}
     record(
         21,
