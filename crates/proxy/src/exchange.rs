@@ -147,6 +147,7 @@ impl Service {
             started: Instant::now(),
             outlives_client: false,
             status: CLIENT_GONE,
+            route: None,
             outcome: None,
         };
         let Some(ingress) = ingress else {

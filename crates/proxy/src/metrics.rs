@@ -1,18 +1,21 @@
 //! What a thread counts of its requests, for `/metrics`: in a sheet of its own, with plain loads and stores.
 //!
 //! A route keeps the places in which its requests count, by method and status, from the first request that ended so. So a
-//! request costs one look into a small table and a few stores. The labels are the route's prefix and not the path, one of the
-//! known methods, and the status: none of them is a client's to make up.
+//! request costs one look into a small table and a few stores. The labels are the route, one of the known methods, and the
+//! status: none of them is a client's to make up. The route is what the replica says took the request, as it is declared
+//! (`/items/{item_id}`), where it knows that; else the application's prefix; never the path.
 
 use std::{
     cell::{OnceCell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
 use eagleray_router::service::Handle;
 use eagleray_types::DeploymentKey;
+use eagleray_wire::MOST_ROUTES;
 use http::Method;
 use rustc_hash::FxHashMap;
 
@@ -126,6 +129,7 @@ impl Metrics {
             application: key.application.as_str().into(),
             deployment: key.deployment.as_str().into(),
             by_end: RefCell::default(),
+            inside: RefCell::default(),
         })
     }
 
@@ -193,6 +197,8 @@ pub(crate) struct RouteMetrics {
     application: Box<str>,
     deployment: Box<str>,
     by_end: RefCell<FxHashMap<Ended, Rc<Places>>>,
+    /// Routes of user code inside this one, which is then a prefix.
+    inside: RefCell<FxHashMap<Arc<str>, Rc<RouteMetrics>>>,
 }
 
 #[derive(Debug)]
@@ -204,6 +210,34 @@ struct Places {
 }
 
 impl RouteMetrics {
+    /// The route as metrics and log lines name it.
+    pub(crate) fn label(&self) -> &str {
+        &self.route
+    }
+
+    /// Where requests count that a route of user code takes, inside the application. `None`: there are too many.
+    pub(crate) fn inside(&self, route: &Arc<str>) -> Option<Rc<Self>> {
+        let mut inside = self.inside.borrow_mut();
+        if let Some(known) = inside.get(route) {
+            return Some(Rc::clone(known));
+        }
+        // A replica names no more, and the next revision of it mostly the same.
+        if inside.len() >= MOST_ROUTES {
+            return None;
+        }
+        let prefix = self.route.trim_end_matches('/');
+        let made = Rc::new(Self {
+            families: Rc::clone(&self.families),
+            route: format!("{prefix}{route}").into(),
+            application: self.application.clone(),
+            deployment: self.deployment.clone(),
+            by_end: RefCell::default(),
+            inside: RefCell::default(),
+        });
+        inside.insert(Arc::clone(route), Rc::clone(&made));
+        Some(made)
+    }
+
     fn count(&self, end: End<'_>, latency: Duration) {
         let key = (end.method(), end.status, end.is_error());
         let known = self.by_end.borrow().get(&key).map(Rc::clone);

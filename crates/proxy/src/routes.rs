@@ -23,8 +23,6 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Ingress {
     pub(crate) key: DeploymentKey,
-    /// The route as it stands in the access log: the prefix.
-    pub(crate) route: Box<str>,
     /// The ASGI `root_path`: options' root path and the prefix; empty for `/`.
     pub(crate) root_path: Bytes,
     pub(crate) access_log: bool,
@@ -203,7 +201,6 @@ fn ingress(
         .min();
     Ingress {
         key: key.clone(),
-        route: prefix.into(),
         root_path: Bytes::from(root),
         access_log: target.is_some_and(|target| target.access_log),
         whose: Whose::new(key, only_revision(versions)),
@@ -270,7 +267,7 @@ mod tests {
     }
 
     fn found<'a>(routes: &'a Routes, path: &str) -> Option<&'a str> {
-        routes.find(path).map(|ingress| &*ingress.route)
+        routes.find(path).map(|ingress| ingress.metrics.label())
     }
 
     #[test]

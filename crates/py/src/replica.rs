@@ -196,6 +196,11 @@ impl Replica {
         self.handle.set_models(keys);
     }
 
+    /// The routes of user code, as they are declared, in the order of their numbers; before `serve`.
+    fn set_routes(&self, routes: Vec<String>) {
+        self.handle.set_routes(routes);
+    }
+
     fn ongoing(&self) -> u32 {
         self.handle.ongoing()
     }

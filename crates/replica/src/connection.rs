@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) page: ClaimPage,
     /// Where descriptors of regions go, for a router that calls.
     pub(crate) channel: Option<Channel>,
+    /// The router reads numbers of routes in answers.
+    pub(crate) hears_routes: bool,
     /// The router is gone: its slots are freed without a DONE.
     pub(crate) closed: AtomicBool,
     pub(crate) _listed: Listed,

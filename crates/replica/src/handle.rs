@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 use eagleray_types::control::ReplicaEvent;
-use eagleray_wire::{ModelKey, fork::signals};
+use eagleray_wire::{MOST_ROUTES, ModelKey, fork::signals};
 
 use crate::{
     Handler,
@@ -91,6 +91,17 @@ impl Handle {
         let mut payload = BytesMut::new();
         ModelKey::encode(models, &mut payload);
         self.shared.set_models(Instant::now(), payload.freeze());
+    }
+
+    /// The routes of user code, in the order of their numbers, which begin with 1; before anything is served. Routers learn
+    /// them when they connect.
+    pub fn set_routes(&self, routes: Vec<String>) {
+        let routes = routes.into_iter().take(MOST_ROUTES);
+        // An error: they are known, and a replica serves the same code all its life.
+        self.shared
+            .routes
+            .set(routes.map(Into::into).collect())
+            .ok();
     }
 
     pub fn ongoing(&self) -> u32 {

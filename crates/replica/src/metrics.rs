@@ -2,10 +2,11 @@
 //!
 //! A request is counted from its claim, when user code is about to run, to DONE. Where it counts is found on the I/O thread,
 //! by the route that it entered by, and travels with it; at its end, on whichever thread that is, it costs a few atomic steps.
-//! Routes are those that proxies know: a prefix for each application. Even so they are bounded here, since they come from peers.
+//! Routes are those that proxies know, a prefix for each application: bounded here, since they come from peers. Behind the
+//! prefix goes the route of user code that took the request, as it is declared, where that is known.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -80,6 +81,7 @@ impl Metrics {
             latency: self.latency.histogram(&[deployment, application, route]),
             route: route.into(),
             errors: Mutex::default(),
+            inside: OnceLock::new(),
             of: Arc::clone(self),
         }
     }
@@ -93,9 +95,21 @@ pub(crate) struct RouteMetrics {
     requests: Count,
     latency: Histogram,
     errors: Mutex<FxHashMap<Box<str>, Count>>,
+    /// Routes of user code inside this one, which is then a prefix; each is made for its first request.
+    inside: OnceLock<Box<[OnceLock<RouteMetrics>]>>,
 }
 
 impl RouteMetrics {
+    /// Where requests count that the route at this place of `routes` takes: by its name as it is declared, behind the prefix.
+    pub(crate) fn inside(&self, at: usize, routes: &[Box<str>]) -> &Self {
+        let make = || routes.iter().map(|_| OnceLock::new()).collect();
+        let Some((place, route)) = self.inside.get_or_init(make).get(at).zip(routes.get(at)) else {
+            return self;
+        };
+        let prefix = self.route.trim_end_matches('/');
+        place.get_or_init(|| self.of.route(&format!("{prefix}{route}")))
+    }
+
     pub(crate) fn begin(&self) {
         self.of.processing.add(1);
     }

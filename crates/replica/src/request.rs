@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -76,6 +76,8 @@ pub struct Request {
     /// Its answer has no body, whatever user code says: HEAD.
     is_bodyless: bool,
     counted: Option<Arc<RouteMetrics>>,
+    /// The number of the route of user code that takes it; 0: none that is known.
+    route: AtomicU32,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -208,6 +210,7 @@ impl Request {
             is_call,
             is_bodyless,
             counted,
+            route: AtomicU32::new(0),
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -307,7 +310,18 @@ impl Request {
         };
         let failure = state.failure.as_deref();
         let cancelled = state.cancelled.then_some(CANCELLED);
-        counted.end(began, now, failure.or(cancelled));
+        let failure = failure.or(cancelled);
+        let at = self.route.load(Ordering::Relaxed) as usize;
+        match at.checked_sub(1).zip(self.shared.routes.get()) {
+            Some((at, routes)) => counted.inside(at, routes).end(began, now, failure),
+            None => counted.end(began, now, failure),
+        }
+    }
+
+    /// Which route of user code takes it: its number in the list that [`Handle::set_routes`](crate::Handle::set_routes) took.
+    /// For metrics, and for the router with the head of the answer.
+    pub fn set_route(&self, number: u32) {
+        self.route.store(number, Ordering::Relaxed);
     }
 
     /// User code has raised an exception of this type.

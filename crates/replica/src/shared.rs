@@ -8,7 +8,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 use eagleray_types::control::ReplicaEvent;
-use eagleray_wire::{Header, Kind, region};
+use eagleray_wire::{Header, Kind, encode_routes, region};
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) abandoned: AtomicU32,
     /// The payload of MODELS; empty until user code has a loader of models.
     pub(crate) models: Mutex<Option<Bytes>>,
+    /// The routes of user code, by their numbers less one; set once, before anything is served.
+    pub(crate) routes: OnceLock<Box<[Box<str>]>>,
     pub(crate) serial: AtomicU64,
     /// When the I/O thread next looks at the time, in microseconds after `began`.
     pub(crate) sleeps_until: AtomicU64,
@@ -141,6 +143,7 @@ impl Shared {
             exempt: AtomicBool::new(false),
             abandoned: AtomicU32::new(0),
             models: Mutex::default(),
+            routes: OnceLock::new(),
             serial: AtomicU64::new(1),
             sleeps_until: AtomicU64::new(u64::MAX),
             began: now,
@@ -329,6 +332,15 @@ impl Shared {
             connection
                 .out
                 .frame(now, false, models_header(), payload, &[]);
+        }
+    }
+
+    /// Tells a router that has just connected the routes of user code, if these are known and it reads them.
+    pub(crate) fn tell_routes(&self, now: Instant, connection: &Connection) {
+        if let Some(routes) = self.routes.get().filter(|_| connection.hears_routes) {
+            let payload = encode_routes(routes.iter().map(|route| &**route));
+            let header = Header::new(Kind::Routes, 0, 0);
+            connection.out.frame(now, false, header, &payload, &[]);
         }
     }
 

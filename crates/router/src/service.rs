@@ -152,6 +152,8 @@ pub struct Answer {
     pub payload: Bytes,
     /// To a call: what came beside the data.
     pub arrivals: Vec<Arrival>,
+    /// To HTTP: the route of user code that took the request, without the application's prefix, if the replica knows it.
+    pub route: Option<Arc<str>>,
 }
 
 impl Answer {

@@ -36,7 +36,8 @@ pub const FIRST_SKIPPABLE_KIND: u8 = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// First on a connection, both ways. `a`: protocol version. From a router `b`: 1, it wants a channel for regions.
+    /// First on a connection, both ways. `a`: protocol version. From a router `b`: 1, it wants a channel for regions; `c`: 1,
+    /// it reads ROUTES, and their numbers in answers.
     /// From a replica `b`: slots of the claim page (its descriptor comes with this frame, and the channel's after it),
     /// `c`: `max_ongoing_requests`; payload: the replica id.
     Hello = 1,
@@ -46,7 +47,8 @@ pub enum Kind {
     /// Router to replica: more of a request's body.
     Body = 3,
     /// Replica to router: any of head, data, trailers, end, done, grant in one frame. With DONE, `b`: slots
-    /// occupied after it, `c`: slots in all. To a call, `a`: attachments that a table at the beginning names.
+    /// occupied after it, `c`: slots in all. To a call, `a`: attachments that a table at the beginning names. With HEAD,
+    /// `a`: the number of the route in ROUTES that took the request, from 1; 0: none that is known.
     Response = 4,
     /// Either way: `a` more bytes of this request's body (or response) may be sent.
     Credit = 5,
@@ -78,6 +80,8 @@ pub enum Kind {
     /// Replica to router: the multiplexed models that it holds or loads, all of them. Payload: see
     /// [`ModelKey`](crate::ModelKey).
     Models = 129,
+    /// Replica to router: the routes of user code, once. Payload: see [`encode_routes`](crate::encode_routes).
+    Routes = 130,
 }
 
 impl Kind {
@@ -99,6 +103,7 @@ impl Kind {
             14 => Self::Release,
             128 => Self::Hung,
             129 => Self::Models,
+            130 => Self::Routes,
             _ => return None,
         })
     }

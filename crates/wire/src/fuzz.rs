@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::{
     DecodeError, Decoder, Flags, Frame, MAX_DATA_PAYLOAD, RequestHead, ResponsePayload,
-    encode_response_head, encode_trailers,
+    decode_routes, encode_response_head, encode_routes, encode_trailers,
 };
 
 /// Takes any bytes and returns.
@@ -30,6 +30,12 @@ pub fn frames(input: &[u8]) {
     assert_eq!(whole, pieces);
     assert_eq!(whole_error, pieces_error);
     for frame in whole {
+        if let Some(routes) = decode_routes(&frame.payload) {
+            assert_eq!(
+                encode_routes(routes.iter().map(|one| &**one)),
+                frame.payload
+            );
+        }
         assert!(frame.payload.len() <= MAX_DATA_PAYLOAD as usize);
         let mut again = BytesMut::new();
         frame.encode(&mut again);

@@ -12,6 +12,7 @@ mod long;
 mod model;
 mod page;
 pub mod region;
+mod route;
 mod session;
 mod socket;
 
@@ -29,6 +30,7 @@ pub use head::{
 pub use long::LongFrame;
 pub use model::{MODEL_HEADER, ModelKey, is_model_header};
 pub use page::ClaimPage;
+pub use route::{LONGEST_ROUTE, MOST_ROUTES, decode_routes, encode_routes};
 pub use session::{SESSION_HEADER, SessionKey, is_session_header};
 pub use socket::{
     check_peer, peer_uid, recv_with_fd, recv_with_fds, send_with_fd, send_with_fds, widen,

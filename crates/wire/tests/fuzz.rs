@@ -78,7 +78,7 @@ fn borrow(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])>
 }
 
 fn generate_frames(rng: &mut Rng) -> Vec<u8> {
-    const KINDS: [Kind; 16] = [
+    const KINDS: [Kind; 17] = [
         Kind::Hello,
         Kind::Request,
         Kind::Body,
@@ -93,6 +93,7 @@ fn generate_frames(rng: &mut Rng) -> Vec<u8> {
         Kind::Gone,
         Kind::Hung,
         Kind::Models,
+        Kind::Routes,
         Kind::Control,
         Kind::Release,
     ];

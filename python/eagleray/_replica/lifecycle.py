@@ -221,7 +221,11 @@ class Lifecycle:
         elif served is not None:
             asgi.limit_threads(self._options["max_ongoing_requests"])
             self._run_http = asgi.on_loop(
-                served.app, served.lifespan.state, may_compile=served.compiled, told=self._told_routes
+                served.app,
+                served.lifespan.state,
+                may_compile=served.compiled,
+                told=self._told_routes,
+                named=self._core.set_routes,
             )
         elif call is not None:
             self._run_http = http.on_loop(call)

@@ -19,6 +19,7 @@ from eagleray._closing import is_closed
 from eagleray._request import current
 from eagleray._user_code import children, compiled, failure, log, websocket
 from eagleray._user_code.data import as_bytes
+from eagleray._user_code.route_names import RouteNames
 
 if TYPE_CHECKING:
     from eagleray import _core
@@ -35,14 +36,21 @@ def on_loop(
     *,
     may_compile: bool = True,
     told: Callable[[Report], None] | None = None,
+    named: Callable[[list[str]], None] | None = None,
 ) -> Callable[[_core.Request], Coroutine[Any, Any, None]]:
     """What a task runs for each request to `app`; `state` is what its lifespan left for requests.
 
     With `may_compile`, routes of a FastAPI application are answered without its machinery, where nobody can tell; which
-    ones, `told` is told.
+    ones, `told` is told. `named` is given what its routes are called, in the order of their numbers.
     """
     set_current = current.set
     routes = compiled.of_application(app, told, is_on=may_compile)
+    names = None if named is None else RouteNames.of(app)
+    if names is not None and named is not None:
+        named(names.all)
+        if routes is not None:
+            for plan in routes.plans:
+                plan.number = names.number(plan.path)
 
     async def run(request: _core.Request) -> None:
         scope = request.begin()
@@ -57,9 +65,14 @@ def on_loop(
         exchange = Exchange(request)
         try:
             if routes is None or (found := routes.find(scope)) is None:
+                if names is not None:
+                    exchange.names, exchange.scope = names, scope
                 await app(scope, exchange.receive, exchange.send)
             else:
-                await routes.run(*found, scope, exchange)
+                plan, path_params = found
+                if plan.number:
+                    request.set_route(plan.number)
+                await routes.run(plan, path_params, scope, exchange)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and is_closed(request.task):
                 request.done()
@@ -81,10 +94,14 @@ def limit_threads(number: int) -> None:
 class Exchange:
     """`receive` and `send` of one request."""
 
-    __slots__ = ("_head", "_phase", "_problem", "_request", "_sending", "_waiting")
+    __slots__ = ("_head", "_phase", "_problem", "_request", "_sending", "_waiting", "names", "scope")
+    # Where there are names.
+    scope: dict[str, Any]
 
     def __init__(self, request: _core.Request) -> None:
         self._request = request
+        # To find the route that took the request, when its answer begins; None: it is known, or has no name.
+        self.names: RouteNames | None = None
         self._phase = _NOTHING
         self._head: MutableMapping[str, Any] = {}
         # Sends the head on the loop's next turn.
@@ -127,6 +144,8 @@ class Exchange:
         elif kind == "http.response.start" and self._phase == _NOTHING:
             self._head = message
             self._phase = _HEAD
+            if self.names is not None and (number := self.names.in_scope(self.scope)):
+                self._request.set_route(number)
             self._sending = asyncio.get_running_loop().call_soon(self._send_head)
             return
         raise RuntimeError(f"the ASGI application sent {kind!r} {_SAID[self._phase]}")

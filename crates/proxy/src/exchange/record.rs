@@ -5,6 +5,7 @@
 
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,11 @@ use eagleray_types::ErrorCode;
 use http::{HeaderValue, Method};
 
 use crate::{
-    access_log::Line, connection::Connection, metrics::End, routes::Ingress, shard::Shard,
+    access_log::Line,
+    connection::Connection,
+    metrics::{End, RouteMetrics},
+    routes::Ingress,
+    shard::Shard,
     tally::Outcome,
 };
 
@@ -33,6 +38,8 @@ pub(crate) struct Record {
     /// It goes on when its client leaves.
     pub(super) outlives_client: bool,
     pub(super) status: u16,
+    /// The route of user code that answers, inside the application.
+    pub(super) route: Option<Arc<str>>,
     /// `None` until that is known.
     pub(super) outcome: Option<Outcome>,
 }
@@ -70,7 +77,7 @@ impl Record {
     }
 
     /// Says in the numbers of its application and in the metrics how it ended.
-    fn tally(&self, latency: Duration) {
+    fn tally(&self, counted: Option<&RouteMetrics>, latency: Duration) {
         let outcome = self.outcome.unwrap_or_else(|| {
             // The task of its connection has panicked.
             if std::thread::panicking() {
@@ -88,8 +95,7 @@ impl Record {
             status: self.status,
             outcome,
         };
-        let route = self.ingress.as_ref().map(|one| &*one.metrics);
-        self.shard.metrics.end(route, end, latency);
+        self.shard.metrics.end(counted, end, latency);
     }
 
     /// Counts a failure that is a limit that was hit.
@@ -110,7 +116,12 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.connection.end_request(self.shard.tick());
         let latency = self.started.elapsed();
-        self.tally(latency);
+        let ingress = self.ingress.as_ref();
+        let inside = ingress
+            .zip(self.route.as_ref())
+            .and_then(|(ingress, route)| ingress.metrics.inside(route));
+        let counted = inside.as_deref().or(ingress.map(|one| &*one.metrics));
+        self.tally(counted, latency);
         if !self.shard.has_access_log()
             || self
                 .ingress
@@ -128,7 +139,7 @@ impl Drop for Record {
             } else {
                 self.method.as_str()
             },
-            route: self.ingress.as_ref().map_or("-", |ingress| &ingress.route),
+            route: counted.map_or("-", RouteMetrics::label),
             status: self.status,
             latency,
         });

@@ -204,6 +204,7 @@ fn respond(
         let failure = internal("the replica sent a head that cannot be read");
         return fail(&failure, upload, record);
     };
+    record.route.clone_from(&answer.route);
     let Some(head) = parsed.head.as_ref().filter(|_| !answer.is_error()) else {
         return fail(&Failure::new(ErrorCode::UserCode), upload, record);
     };

@@ -107,6 +107,11 @@ impl Request {
         Ok(text(py, self.head()?.route()))
     }
 
+    /// Which route of user code takes it, by its number from 1.
+    fn set_route(&self, number: u32) {
+        self.core.set_route(number);
+    }
+
     /// User code has raised an exception of this type.
     fn note_failure(&self, name: &str) {
         self.core.note_failure(name);

@@ -57,6 +57,10 @@ impl Request {
         let now = Instant::now();
         let mut header = Header::new(Kind::Response, self.slot, self.sequence);
         header.a = attachments as u32;
+        if flags.contains(Flags::HEAD) && self.connection().hears_routes {
+            // Relaxed: user code's thread has set it before it answers.
+            header.a = self.route.load(Ordering::Relaxed);
+        }
         debug_assert!(
             state.phase != Phase::Over,
             "request {} says more after DONE",

@@ -67,6 +67,7 @@ impl Service {
             | Kind::Gone
             | Kind::Hung
             | Kind::Models
+            | Kind::Routes
             | Kind::Control => {
                 self.shared.problem(format!(
                     "a router sent {:?}, which only a replica sends",

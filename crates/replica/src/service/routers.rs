@@ -270,7 +270,9 @@ impl Service {
                 return false;
             }
         };
-        self.connect(now, index, socket, input, (page, channel), listed);
+        let hears_routes = frame.header.c == 1;
+        let made = (page, channel, hears_routes);
+        self.connect(now, index, socket, input, made, listed);
         true
     }
 
@@ -280,7 +282,7 @@ impl Service {
         index: usize,
         socket: Arc<OwnedFd>,
         input: BytesMut,
-        (page, channel): (ClaimPage, Option<Channel>),
+        (page, channel, hears_routes): (ClaimPage, Option<Channel>, bool),
         listed: Listed,
     ) {
         let key = ConnectionKey(index);
@@ -297,6 +299,7 @@ impl Service {
             out,
             page,
             channel,
+            hears_routes,
             closed: AtomicBool::new(false),
             _listed: listed,
         });
@@ -311,6 +314,7 @@ impl Service {
             .page
             .set_exempt(self.shared.exempt.load(Ordering::SeqCst));
         self.shared.tell_models(now, &connection);
+        self.shared.tell_routes(now, &connection);
         let slots = Arc::new(Slots::new(connection));
         self.routers[index] = Some(Router::Live {
             slots,

@@ -85,12 +85,17 @@ impl Replica {
     }
 
     pub(crate) fn router(&self) -> Router {
-        Router::new(self.connect(), false)
+        Router::new(self.connect(), false, false)
+    }
+
+    /// A router that reads routes.
+    pub(crate) fn reader_of_routes(&self) -> Router {
+        Router::new(self.connect(), false, true)
     }
 
     /// A router that wants a channel for regions.
     pub(crate) fn caller(&self) -> Router {
-        Router::new(self.connect(), true)
+        Router::new(self.connect(), true, false)
     }
 
     /// The next request for the loop.
@@ -165,10 +170,11 @@ pub(crate) struct Name {
 }
 
 impl Router {
-    fn new(stream: UnixStream, regions: bool) -> Self {
+    fn new(stream: UnixStream, regions: bool, routes: bool) -> Self {
         let mut header = Header::new(Kind::Hello, 0, 0);
         header.a = PROTOCOL_VERSION;
         header.b = u32::from(regions);
+        header.c = u32::from(routes);
         write(&stream, header, &[]);
         let mut bytes = [0; HEADER_BYTES + 3];
         let (length, descriptors) = recv_with_fds(&stream, &mut bytes).unwrap();

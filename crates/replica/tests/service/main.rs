@@ -12,6 +12,7 @@ mod liveness;
 mod long;
 mod regions;
 mod requests;
+mod routes;
 mod turns;
 mod values;
 mod websockets;

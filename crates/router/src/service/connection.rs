@@ -214,6 +214,7 @@ async fn open(connect: &Connect, regions: bool) -> io::Result<((Reader, Writer),
     let mut header = Header::new(Kind::Hello, 0, 0);
     header.a = PROTOCOL_VERSION;
     header.b = u32::from(regions);
+    header.c = 1;
     Frame::new(header, Bytes::new()).encode(&mut out);
     while !out.is_empty() {
         stream.writable().await?;

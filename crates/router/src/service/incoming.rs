@@ -2,7 +2,7 @@
 //!
 //! It does not grow without bound: no more comes than was given credit for, and a replica that sends more is broken.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use eagleray_wire::{
@@ -83,6 +83,7 @@ impl Incoming {
         flags: Flags,
         payload: Bytes,
         arrivals: Vec<Arrival>,
+        route: Option<Arc<str>>,
     ) -> Result<(), Overrun> {
         let says_something = !payload.is_empty()
             || !arrivals.is_empty()
@@ -112,6 +113,7 @@ impl Incoming {
                 flags,
                 payload,
                 arrivals,
+                route,
             });
             return Ok(());
         }
@@ -182,10 +184,14 @@ mod tests {
             (INITIAL_ANSWER_CREDIT + eagleray_wire::MAX_DATA_PAYLOAD as usize) / chunk.len();
         for _ in 0..limit {
             answer
-                .receive(Flags::NONE, chunk.clone(), Vec::new())
+                .receive(Flags::NONE, chunk.clone(), Vec::new(), None)
                 .unwrap();
         }
-        assert!(answer.receive(Flags::NONE, chunk, Vec::new()).is_err());
+        assert!(
+            answer
+                .receive(Flags::NONE, chunk, Vec::new(), None)
+                .is_err()
+        );
     }
 
     #[test]
@@ -193,7 +199,7 @@ mod tests {
         let mut answer = Incoming::default();
         for _ in 0..20_000 {
             answer
-                .receive(Flags::NONE, Bytes::from_static(b"ab"), Vec::new())
+                .receive(Flags::NONE, Bytes::from_static(b"ab"), Vec::new(), None)
                 .unwrap();
         }
         let pieces = 2 + 40_000 / PIECE_BYTES;
@@ -212,7 +218,9 @@ mod tests {
         let receive = |answer: &mut Incoming| {
             for piece in [&b"head"[..], b"a", b"b", b"c"] {
                 let piece = Bytes::copy_from_slice(piece);
-                answer.receive(Flags::NONE, piece, Vec::new()).unwrap();
+                answer
+                    .receive(Flags::NONE, piece, Vec::new(), None)
+                    .unwrap();
             }
         };
         receive(&mut answer);
@@ -229,7 +237,12 @@ mod tests {
         let mut answer = Incoming::default();
         for _ in 0..3 {
             answer
-                .receive(Flags::END_OF_MESSAGE, Bytes::from_static(b"ab"), Vec::new())
+                .receive(
+                    Flags::END_OF_MESSAGE,
+                    Bytes::from_static(b"ab"),
+                    Vec::new(),
+                    None,
+                )
                 .unwrap();
         }
         assert_eq!(answer.data.len(), 2);

@@ -41,6 +41,8 @@ pub(super) struct Link {
     pub(super) out: BytesMut,
     /// Where descriptors of regions go, if the replica takes any, and the way back for those that come.
     pub(super) regions: Option<Regions>,
+    /// Of user code, by their numbers less one; empty where the replica names none.
+    pub(super) routes: Vec<Arc<str>>,
     listed: bool,
     /// Frames that were appended since the last write.
     appended: u32,
@@ -140,6 +142,7 @@ impl Links {
             write,
             out: BytesMut::with_capacity(64 * 1024),
             regions,
+            routes: Vec::new(),
             listed: false,
             appended: 0,
             waiting_bodies: Vec::new(),

@@ -106,8 +106,10 @@ class Plan:
         "is_form",
         "is_left_early",
         "node",
+        "number",
         "original",
         "overrides",
+        "path",
         "path_format",
         "probed",
         "reads_body",
@@ -128,6 +130,10 @@ class Plan:
         self.endpoint = seen.endpoint
         self.node = Node(seen.dependant, seen._embed_body_fields)
         self.path_format: str = seen.dependant.path
+        # As it is declared, behind the prefixes of its routers.
+        self.path: str = (getattr(context, "starlette_route", None) or seen).path
+        # Of the route, for the router; 0: none.
+        self.number = 0
         self.overrides = seen.dependency_overrides_provider
         self.reads_body = bool(seen.body_field)
         self.is_form = self.reads_body and isinstance(seen.body_field.field_info, framework.params.Form)

@@ -4,7 +4,8 @@ use std::{sync::Arc, task::Waker, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use eagleray_wire::{
-    Attachments, ClaimPage, DecodeError, Decoder, Frame, HeadError, Header, Kind, ModelKey,
+    Attachments, ClaimPage, DecodeError, Decoder, Flags, Frame, HeadError, Header, Kind, ModelKey,
+    decode_routes,
     region::{self, Arrival, Channel, ChannelError},
 };
 
@@ -28,6 +29,8 @@ pub(in crate::service) enum ReadError {
     Overrun,
     #[error("a list of models that cannot be read")]
     Models,
+    #[error("a list of routes that cannot be read")]
+    Routes,
     #[error(transparent)]
     Table(#[from] HeadError),
     #[error(transparent)]
@@ -97,10 +100,16 @@ impl State {
             Kind::Response => {
                 let mut payload = frame.payload;
                 // Before it is known whether anybody wants them: dropped, they are released.
-                let arrivals = if header.a > 0 {
+                let has_head = header.flags.contains(Flags::HEAD);
+                let arrivals = if header.a > 0 && !has_head {
                     self.arrivals(key, header.a, &mut payload)?
                 } else {
                     Vec::new()
+                };
+                let route = if has_head {
+                    self.route(key, header.a)
+                } else {
+                    None
                 };
                 let Some(owner) = request.and_then(|request| self.owner(request)) else {
                     return Ok(());
@@ -111,7 +120,7 @@ impl State {
                 }
                 entry
                     .answer
-                    .receive(header.flags, payload, arrivals)
+                    .receive(header.flags, payload, arrivals, route)
                     .map_err(|_| ReadError::Overrun)?;
                 if entry.answer.ended {
                     entry.body.wanted = false;
@@ -133,6 +142,12 @@ impl State {
                 let models = ModelKey::decode(&frame.payload).ok_or(ReadError::Models)?;
                 self.core.on_models(now, key, models);
             }
+            Kind::Routes => {
+                let routes = decode_routes(&frame.payload).ok_or(ReadError::Routes)?;
+                if let Some(link) = self.links.link(key) {
+                    link.routes = routes;
+                }
+            }
             Kind::Release => {
                 if let Some(regions) = self.links.link(key).and_then(|link| link.regions.as_ref()) {
                     regions.channel.released(header.sequence, header.a == 1);
@@ -142,6 +157,13 @@ impl State {
             kind => return Err(ReadError::Unexpected(kind)),
         }
         Ok(())
+    }
+
+    /// The route with this number in the list of the replica; one that has none is of no use, and no reason to end anything.
+    fn route(&mut self, key: ConnectionKey, number: u32) -> Option<Arc<str>> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        let route = self.links.link(key)?.routes.get(at)?;
+        (!route.is_empty()).then(|| Arc::clone(route))
     }
 
     /// Takes the table of attachments off the front of an answer, and the regions that it names.
