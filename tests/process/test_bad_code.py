@@ -182,7 +182,10 @@ def test_a_failed_update_leaves_the_old_version_serving(machine: Machine) -> Non
         ("serve.deployment(max_ongoing_requests=0)(Target)", ["max_ongoing_requests"]),
         ("serve.deployment(max_queued_requests=0)(Target)", ["max_queued_requests"]),
         ("serve.deployment(name='a#b')(Target)", ["#"]),
-        ("serve.run(serve.deployment(ray_actor_options={'num_gpus': 1})(Target).bind())", ["num_gpus"]),
+        (
+            "serve.run(serve.deployment(ray_actor_options={'accelerator_type': 'T4'})(Target).bind())",
+            ["accelerator_type"],
+        ),
         ("serve.run(Target2.options(ray_actor_options={'runtime_env': {'pip': ['x']}}).bind())", ["pip"]),
         ("serve.deployment(ray_actor_options={'cpus': 1})(Target)", ["cpus", "num_cpus"]),
         ("serve.deployment(user_config={1, 2})(Target)", ["user_config"]),

@@ -26,7 +26,7 @@ applications:
   deployments:
   - name: Rank
     num_replica: 3
-    ray_actor_options: {num_gpus: 1}
+    ray_actor_options: {accelerator_type: T4}
 """
 
 

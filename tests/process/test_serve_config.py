@@ -79,8 +79,7 @@ def test_iris_is_deployed_from_its_file_and_a_second_application_beside_it(machi
     machine.write("serve_config.yaml", BOTH)
     deployed = machine.cli("deploy", "serve_config.yaml")
     assert deployed.returncode == 0, deployed.stderr
-    # What has no effect here, and harms nobody, is said and not refused.
-    assert "num_cpus" in deployed.stderr
+    assert "num_cpus" not in deployed.stderr
     assert "autoscaling" not in deployed.stderr
     assert request("GET", address + "/translate").text == "bonjour"
     assert len(machine.replicas("translator/Translator")) == 2

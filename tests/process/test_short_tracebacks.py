@@ -36,7 +36,7 @@ class Stubborn:
         ("serve.start(http_options={'host': '203.0.113.1'})", "RuntimeError: "),
         ("serve.run(Model)", "TypeError: "),
         ("serve.run(Model.bind(), route_prefix='x')", "ValueError: "),
-        ("serve.run(Model.options(ray_actor_options={'num_gpus': 1}).bind())", "ValueError: "),
+        ("serve.run(Model.options(ray_actor_options={'accelerator_type': 'T4'}).bind())", "ValueError: "),
         ("serve.run(Model.bind(Stubborn()))", "TypeError: "),
         ("serve.delete('x')", "eagleray.serve.exceptions.RayServeException: "),
         ("serve.get_app_handle('x')", "eagleray.serve.exceptions.RayServeException: "),

@@ -149,8 +149,6 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "request_router_config.request_router_class": {
         "request_router_config": {"request_router_class": "json:JSONDecoder"}
     },
-    "ray_actor_options.num_gpus": {"ray_actor_options": {"num_gpus": 1}},
-    "ray_actor_options.resources": {"ray_actor_options": {"resources": {"TPU": 1}}},
     "ray_actor_options.accelerator_type": {"ray_actor_options": {"accelerator_type": "A100"}},
     "ray_actor_options.label_selector": {"ray_actor_options": {"label_selector": {"a": "b"}}},
     "ray_actor_options.fallback_strategy": {"ray_actor_options": {"fallback_strategy": [{}]}},

@@ -276,18 +276,6 @@ NOT_HERE: list[tuple[dict[str, Any], str]] = [
     ({"gang_scheduling_config": {"gang_size": 1}}, "gang_scheduling_config"),
     ({"deployment_actors": [{"name": "a", "actor_class": "m:A"}]}, "there are no actors"),
     ({"request_router_config": {"request_router_class": "json:JSONDecoder"}}, "power of two choices"),
-    (
-        {"ray_actor_options": {"num_gpus": 0.5}},
-        "num_gpus=0.5: the local engine can grant a replica 0 of it; leave it out",
-    ),
-    (
-        {"ray_actor_options": {"resources": {"TPU": 4}}},
-        r"resources\['TPU'\]=4: the local engine can grant a replica 0 of it",
-    ),
-    (
-        {"ray_actor_options": {"memory": 10**15}},
-        rf"memory={10**15}: the local engine can grant a replica \d+ of it \(bytes\)",
-    ),
     ({"ray_actor_options": {"accelerator_type": "A100"}}, "accelerator_type"),
     ({"ray_actor_options": {"label_selector": {"zone": "a"}}}, "label_selector"),
     ({"ray_actor_options": {"runtime_env": {"pip": ["x"]}}}, "only env_vars can be set"),

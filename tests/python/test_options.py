@@ -100,6 +100,13 @@ def test_options_inherits_what_is_not_given() -> None:
         ({"ray_actor_options": []}, TypeError),
         ({"ray_actor_options": {"cpus": 1}}, ValueError),
         ({"ray_actor_options": {"num_cpus": -1}}, ValueError),
+        ({"ray_actor_options": {"num_gpus": 1.5}}, ValueError),
+        ({"ray_actor_options": {"memory": 1e300}}, ValueError),
+        ({"ray_actor_options": {"num_gpus": float("nan")}}, ValueError),
+        (
+            {"ray_actor_options": {"num_gpus": 1, "runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": "0"}}}},
+            ValueError,
+        ),
         ({"ray_actor_options": {"resources": {"x": "1"}}}, TypeError),
         ({"ray_actor_options": {"runtime_env": {"env_vars": {"A": 1}}}}, TypeError),
         ({"ray_actor_options": {"runtime_env": {"env_vars": {"EAGLERAY_NODE": "x"}}}}, ValueError),

@@ -29,6 +29,7 @@ mod program;
 mod python;
 mod receipt;
 mod reference;
+mod resources;
 mod rollback;
 mod scale;
 mod screen;

@@ -20,6 +20,7 @@ use crate::{
     exit::Exit,
     find::Where,
     output::{complain, say, say_all},
+    resources,
     screen::Screen,
     trouble::{Outcome, Trouble},
     words::now,
@@ -28,6 +29,10 @@ use crate::{
 pub(crate) const PATH: &str = "/api/v1/status";
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct StatusArguments {
     /// Show this application only.
     application: Option<String>,
@@ -44,8 +49,11 @@ pub struct StatusArguments {
     /// Show what the proxies have counted: connections, limits that were hit (docs/limits.md).
     #[arg(long, conflicts_with_all = ["name", "application", "address"])]
     counters: bool,
+    /// Show what the node has for replicas, who holds it, and who waits for it.
+    #[arg(long, conflicts_with_all = ["name", "application", "counters"])]
+    resources: bool,
     /// Go on showing it until Ctrl-C; elsewhere than on a terminal a line for each change.
-    #[arg(short, long, conflicts_with_all = ["counters", "json", "output"])]
+    #[arg(short, long, conflicts_with_all = ["counters", "resources", "json", "output"])]
     watch: bool,
     /// How it looks [default: table on a terminal, else yaml].
     #[arg(short, long, value_name = "FORM")]
@@ -73,6 +81,9 @@ pub(crate) fn run(arguments: &StatusArguments) -> Outcome {
         return counters::run(arguments.place.node.as_deref(), arguments.is_json());
     }
     let api = Api::of(&arguments.place)?;
+    if arguments.resources {
+        return resources::run(&api, arguments.is_json());
+    }
     let name = arguments
         .application
         .as_deref()

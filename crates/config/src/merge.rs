@@ -318,6 +318,10 @@ impl Merged {
         let named = ["num_cpus", "memory"]
             .into_iter()
             .filter_map(|key| Some((key, actor.get(key)?)));
+        let gpus = actor
+            .get("num_gpus")
+            .filter(|gpus| gpus.as_f64() > Some(0.0));
+        let named = named.chain(gpus.map(|gpus| ("num_gpus", gpus)));
         let custom = actor
             .get("resources")
             .and_then(Json::as_object)

@@ -90,6 +90,17 @@ pub(crate) fn autoscaling(seen: &mut Together<'_>) {
     }
 }
 
+pub(crate) fn actor(seen: &mut Together<'_>) {
+    if let Some(gpus) = seen.number("num_gpus")
+        && gpus > 1.0
+        && gpus.fract() != 0.0
+    {
+        let message = format!("must be whole above 1, got {gpus}");
+        let help = "a replica gets whole devices, or a part of one";
+        seen.wrong("num_gpus", message, help);
+    }
+}
+
 pub(crate) fn http(seen: &mut Together<'_>) {
     if seen.number("request_timeout_s") == Some(0.0) {
         let message = "0 would end every request at once".to_owned();

@@ -96,8 +96,12 @@ fn what_is_valid_and_not_there_yet_is_told_apart_from_what_is_wrong() {
             .unwrap()
             .stage
     };
-    assert_eq!(stage("ray_actor_options: {num_gpus: 1}"), Stage::Support);
+    assert_eq!(
+        stage("ray_actor_options: {accelerator_type: T4}"),
+        Stage::Support
+    );
     assert_eq!(stage("ray_actor_options: {num_gpus: -1}"), Stage::Schema);
+    assert_eq!(stage("ray_actor_options: {num_gpus: 1.5}"), Stage::Schema);
     for keys in [
         "ray_actor_options: {num_gpus: 0, resources: {}, accelerator_type: null, runtime_env: {pip: []}}",
         "placement_group_bundles: null",
@@ -119,7 +123,7 @@ applications:
   - name: D
     num_replicas: 0
     max_ongoing_request: 3
-  - {name: E, autoscaling_config: {min_replicas: 2, max_replicas: 1}, ray_actor_options: {num_gpus: 1}}
+  - {name: E, autoscaling_config: {min_replicas: 2, max_replicas: 1}, ray_actor_options: {num_gpus: 1.5}}
 - name: a
   import_path: m:a
   route_prefix: /a

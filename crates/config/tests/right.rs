@@ -111,8 +111,6 @@ fn every_key_of_a_file_of_ray_serve_is_taken() {
             "controller_options",
             "logging_config",
             "applications[0].autoscaling_policy",
-            "applications[0].deployments[0].ray_actor_options.num_cpus",
-            "applications[0].deployments[0].ray_actor_options.memory",
         ]
     );
     let json = Config::parse(&config.canonical(), Format::Json).unwrap();

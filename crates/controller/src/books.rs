@@ -25,6 +25,7 @@ pub(crate) mod refusals;
 mod register;
 pub(crate) mod replica;
 pub(crate) mod replica_state;
+pub(crate) mod resources;
 pub(crate) mod revision;
 mod saved;
 pub(crate) mod sizes;
@@ -44,6 +45,7 @@ use deployment::Deployment;
 use desired::{Desired, Plan};
 use loads::Loads;
 use replica::Replica;
+use resources::Resources;
 use sizes::Sizes;
 use tallies::Tallies;
 
@@ -56,6 +58,7 @@ pub(crate) struct Books {
     pub(crate) sizes: Sizes,
     pub(crate) tallies: Tallies,
     pub(crate) loads: Loads,
+    pub(crate) resources: Resources,
 }
 
 impl Books {
@@ -76,6 +79,7 @@ impl Books {
             sizes: Sizes::default(),
             tallies: Tallies::default(),
             loads: Loads::default(),
+            resources: Resources::default(),
         }
     }
 

@@ -37,6 +37,7 @@ mod lifecycle;
 mod loads;
 mod notes;
 mod outbox;
+mod pending;
 mod plan;
 mod planning;
 mod ranks;
@@ -49,6 +50,7 @@ mod reports;
 mod requests;
 mod rollback;
 mod rollout;
+mod room;
 mod routed;
 mod scaling;
 mod stacks;
@@ -326,12 +328,19 @@ impl Core {
 
     fn status(&self, now: Duration) -> Status {
         let out = &self.out;
-        let why = why::of_store(self.unsaved.as_ref(), why::Moment { now, out });
+        let resources = &self.books.resources;
+        let moment = why::Moment {
+            now,
+            out,
+            resources,
+        };
+        let why = why::of_store(self.unsaved.as_ref(), moment);
         Status {
             applications: self.statuses(now),
             why: why.into_iter().collect(),
             http_options: http_options::shown(&self.books, out),
             target_capacity: self.books.desired.declared.capacity().percent,
+            resources: vec![pending::shown(resources, out)],
         }
     }
 
@@ -382,8 +391,9 @@ impl Core {
     fn publish(&mut self, now: Duration) {
         let mut changes = BTreeMap::new();
         let mut touched = mem::take(&mut self.touched);
-        for name in &touched {
-            self.look_at(name, now);
+        touched.extend(self.books.resources.take_news());
+        for name in self.books.resources.in_turn(&touched) {
+            self.look_at(&name, now);
         }
         touched.extend(self.move_routes(&touched));
         for name in touched {
@@ -424,6 +434,7 @@ impl Core {
             desired,
             register,
             loads,
+            resources,
             ..
         } = &mut self.books;
         let Some(application) = applications.get_mut(name) else {
@@ -432,7 +443,13 @@ impl Core {
         for deployment in application.deployments.values_mut() {
             autoscale::look(deployment, desired, loads, now, &mut self.out);
         }
-        reconcile::reconcile(application, desired, register, loads, now, &mut self.out);
+        let mut grounds = reconcile::Grounds {
+            desired,
+            register,
+            resources,
+            loads,
+        };
+        reconcile::reconcile(application, &mut grounds, now, &mut self.out);
         self.timers.set_of_application(application);
     }
 

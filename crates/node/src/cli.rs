@@ -14,12 +14,13 @@ use eagleray_supervisor::{
     ready::Up,
 };
 
-use self::{control::ControlArguments, http::HttpArguments};
+use self::{control::ControlArguments, http::HttpArguments, resources::ResourceArguments};
 use crate::settings::NodeOptions;
 
 mod control;
 mod http;
 mod judge;
+mod resources;
 mod run;
 mod start;
 mod stop;
@@ -107,6 +108,8 @@ struct StartArguments {
     http: HttpArguments,
     #[command(flatten)]
     control: ControlArguments,
+    #[command(flatten)]
+    resources: ResourceArguments,
     /// Stay in the terminal and log to it.
     #[arg(long)]
     foreground: bool,
@@ -133,6 +136,8 @@ struct NodeArguments {
     http: HttpArguments,
     #[command(flatten)]
     control: ControlArguments,
+    #[command(flatten)]
+    resources: ResourceArguments,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -174,6 +179,7 @@ fn become_node(arguments: NodeArguments) -> Result<(), String> {
         argv: argv
             .map(|part| String::from_utf8_lossy(part).into_owned())
             .collect(),
+        resources: arguments.resources.declared()?,
         ..arguments
             .http
             .options(arguments.name, arguments.control.options()?)?

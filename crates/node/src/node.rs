@@ -12,7 +12,7 @@ use eagleray_supervisor::{
     listeners::{self, Listener, Listeners},
     places::{Found, Places},
     ready::{self, Failure, Kind, Up},
-    run_directory,
+    resources, run_directory,
     state_directory::Bases,
 };
 use rustix::process::setsid;
@@ -109,6 +109,8 @@ impl Start {
             .map_err(|problem| Failure::new(Kind::Invalid, format!("http_options: {problem}")))?;
         let mut log_options = LogOptions::from_environment(options.foreground)
             .map_err(|problem| Failure::new(Kind::Invalid, problem))?;
+        let resources = resources::of_machine(&options.resources)
+            .map_err(|problem| Failure::new(Kind::Invalid, problem))?;
         let root = run_directory::root();
         let (places, found) = Places::take(
             &root,
@@ -164,7 +166,7 @@ impl Start {
             owner_pid: options.owner_pid.unwrap_or(0),
             argv: options.argv.clone(),
         };
-        let node = Node::new(identity, places, listeners)?;
+        let node = Node::new(identity, resources, places, listeners)?;
         Ok(Self {
             node,
             programs,

@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use eagleray_logs::{Encoding, Limits};
-use eagleray_supervisor::environment::{OPTIONS, set};
+use eagleray_supervisor::{
+    environment::{OPTIONS, set},
+    resources::Declared,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +21,10 @@ pub(crate) const HTTP_PORT: &str = "EAGLERAY_SERVE_DEFAULT_HTTP_PORT";
 pub(crate) const CONTROL_HOST: &str = "EAGLERAY_CONTROL_HOST";
 pub(crate) const CONTROL_PORT: &str = "EAGLERAY_CONTROL_PORT";
 pub(crate) const CONTROL_TOKEN_FILE: &str = "EAGLERAY_CONTROL_TOKEN_FILE";
+pub(crate) const NUM_CPUS: &str = "EAGLERAY_NUM_CPUS";
+pub(crate) const NUM_GPUS: &str = "EAGLERAY_NUM_GPUS";
+pub(crate) const MEMORY: &str = "EAGLERAY_MEMORY";
+pub(crate) const RESOURCES: &str = "EAGLERAY_RESOURCES";
 pub(crate) const METRICS_HOST: &str = "EAGLERAY_METRICS_HOST";
 pub(crate) const METRICS_PORT: &str = "EAGLERAY_METRICS_PORT";
 pub(crate) const METRICS_PREFIX: &str = "EAGLERAY_METRICS_PREFIX";
@@ -77,6 +84,9 @@ pub(crate) struct NodeOptions {
     pub(crate) no_http: bool,
     pub(crate) control: ControlOptions,
     pub(crate) proxy: ProxyOptions,
+    /// What the machine has for replicas, as far as somebody says.
+    #[serde(default)]
+    pub(crate) resources: Declared,
     /// The script that owns the node; `None` for a resident one.
     pub(crate) owner_pid: Option<u32>,
     /// Read end of a pipe that the owner holds.

@@ -24,6 +24,7 @@ mod node;
 mod openapi;
 mod readers;
 mod replicas;
+mod resources;
 mod router;
 mod series;
 mod state;

@@ -3,7 +3,8 @@
 use utoipa::OpenApi;
 
 use crate::{
-    applications, autoscaling, contract, deploys, events, logs, node, replicas, series, status,
+    applications, autoscaling, contract, deploys, events, logs, node, replicas, resources, series,
+    status,
 };
 
 #[derive(OpenApi)]
@@ -35,6 +36,7 @@ use crate::{
         replicas::one,
         replicas::stack,
         series::series,
+        resources::resources,
         node::shutdown,
     ),
     modifiers(&Token, &Always),

@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Uri};
 
 use crate::{
     MOST_BODY_BYTES, applications, autoscaling, contract, deploys, errors::Refusal, events, guard,
-    logs, node, openapi, replicas, state::State, status,
+    logs, node, openapi, replicas, resources, state::State, status,
 };
 
 pub(crate) fn router(state: Arc<State>) -> Router {
@@ -61,6 +61,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/replicas", get(replicas::list))
         .route("/api/v1/replicas/{replica}", get(replicas::one))
         .route("/api/v1/replicas/{replica}/stack", post(replicas::stack))
+        .route("/api/v1/resources", get(resources::resources))
         .route("/api/v1/shutdown", post(node::shutdown))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .fallback(unknown)

@@ -9,6 +9,7 @@ mod history;
 mod masked;
 mod node;
 mod options;
+mod resources;
 mod why;
 
 pub(crate) use application::Application;
@@ -19,6 +20,7 @@ pub(crate) use history::{Events, Receipt, Revision, Revisions};
 pub(crate) use masked::{MASK, json, masked};
 pub(crate) use node::Status;
 pub(crate) use options::config_keys;
+pub(crate) use resources::Resources;
 pub(crate) use why::Why;
 
 /// None for what a message leaves empty.

@@ -455,6 +455,7 @@ async fn an_application_is_deleted_if_it_is_there() {
             }],
             why: Vec::new(),
             target_capacity: Some(62.5),
+            resources: Vec::new(),
         }),
         _ => DONE,
     });

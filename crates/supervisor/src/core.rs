@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use eagleray_types::{
     NodeId,
-    control::{ConfigureProxy, Empty, node_event::Body},
+    control::{ConfigureProxy, Empty, NodeResources, node_event::Body},
 };
 
 use self::{
@@ -120,6 +120,15 @@ impl Core {
             outcome: None,
             look_at: Duration::ZERO,
             out: Outbox::new(node),
+        }
+    }
+
+    /// Its replicas may have this of the machine.
+    #[must_use]
+    pub fn with_resources(self, resources: NodeResources) -> Self {
+        Self {
+            replicas: Replicas::of(resources),
+            ..self
         }
     }
 

@@ -28,6 +28,7 @@ pub mod processes;
 pub mod ready;
 pub mod reaper;
 mod replicas;
+pub mod resources;
 pub mod run_directory;
 mod service;
 mod spawn;

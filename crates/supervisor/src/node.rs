@@ -12,7 +12,7 @@ use std::{
 };
 
 use eagleray_logs::Writer;
-use eagleray_types::control::NodeInfo;
+use eagleray_types::control::{NodeInfo, NodeResources};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{runtime::Builder, task::LocalSet};
 
@@ -75,18 +75,20 @@ pub struct Node {
     identity: Identity,
     places: Places,
     listeners: Listeners,
+    resources: NodeResources,
     /// `node.sock`.
     socket: UnixListener,
     ending: Arc<AtomicBool>,
 }
 
 impl Node {
-    /// Makes its own socket and the controller's, beside the `listeners` of its proxies.
+    /// Makes its own socket and the controller's, beside the `listeners` of its proxies. Its replicas may have `resources`.
     ///
     /// # Errors
     /// When a socket cannot be made; the places are given back.
     pub fn new(
         identity: Identity,
+        resources: NodeResources,
         places: Places,
         mut listeners: Listeners,
     ) -> Result<Self, Failure> {
@@ -105,6 +107,7 @@ impl Node {
                 identity,
                 places,
                 listeners,
+                resources,
                 socket,
                 ending: Arc::default(),
             }),
@@ -228,6 +231,7 @@ impl Node {
                 proxy,
             },
             replicas,
+            resources: self.resources,
             presence,
             info,
             log_directory,

@@ -61,7 +61,8 @@ impl<Announce: FnOnce(Result<(), Failure>)> Supervisor<Announce> {
     /// `announce` is called once, when the node is up and can be found, or has failed to come up.
     pub(crate) fn new(machine: Machine, announce: Announce) -> Self {
         Self {
-            core: Core::new(machine.node_id.clone(), machine.log_directory.clone()),
+            core: Core::new(machine.node_id.clone(), machine.log_directory.clone())
+                .with_resources(machine.resources.clone()),
             began: Instant::now(),
             machine,
             events: VecDeque::new(),

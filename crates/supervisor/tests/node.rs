@@ -19,6 +19,7 @@ use eagleray_supervisor::{
     ready::Up,
     state_directory::Bases,
 };
+use eagleray_types::control::NodeResources;
 
 /// Does what each role must do at least, and keeps what it was told.
 const SCRIPT: &str = r#"#!/usr/bin/env python3
@@ -104,7 +105,7 @@ fn another_program_runs_a_node_of_its_own_processes_and_nothing_of_it_is_left() 
         owner_pid: 0,
         argv: Vec::new(),
     };
-    let node = Node::new(identity, places, listeners).unwrap();
+    let node = Node::new(identity, NodeResources::default(), places, listeners).unwrap();
     let options = kept.to_string_lossy().into_owned();
     let programs = Programs {
         executable: script,

@@ -3,7 +3,8 @@
 //! Four conversations. Controller and node: [`NodeCommand`], [`NodeEvent`]. Controller and replica, relayed by
 //! the node: [`ReplicaCommand`], [`ReplicaEvent`]. Node and proxy: [`ProxyCommand`], [`ProxyEvent`]. Drivers and
 //! the command line: [`ApiRequest`] to the controller, [`NodeRequest`] to the node. A file for each, by the names of the
-//! two who speak, and the rest for what more than one conversation carries: `application`, `autoscaling`, `declared`, `history`, `load`, `status`, `targets`. Commands are
+//! two who speak, and the rest for what more than one conversation carries: `application`, `autoscaling`, `declared`, `history`, `load`, `resources`, `status`,
+//! `targets`. Commands are
 //! idempotent by replica id and epoch.
 
 mod application;
@@ -16,6 +17,7 @@ mod driver_node;
 mod history;
 mod load;
 mod node_proxy;
+mod resources;
 mod status;
 mod targets;
 
@@ -30,6 +32,7 @@ pub use driver_node::*;
 pub use history::*;
 pub use load::*;
 pub use node_proxy::*;
+pub use resources::*;
 pub use status::*;
 pub use targets::*;
 

@@ -143,7 +143,7 @@ options! {
         "How often starting is tried anew before a deployment is given up.";
     #[prost(btree_map = "string, double", tag = "10")]
     resources: BTreeMap<String, f64> = BTreeMap::new(), Anything, Version, "the resources",
-        "What a replica reserves, by name: `num_cpus`, `memory` and custom ones.";
+        "What a replica reserves, by name: `num_cpus`, `num_gpus`, `memory` and custom ones.";
     #[prost(btree_map = "string, string", tag = "11")]
     environment: BTreeMap<String, String> = BTreeMap::new(), Anything, Version, "the environment",
         "Environment variables of a replica: `runtime_env.env_vars`.";
@@ -185,6 +185,22 @@ options! {
         "A replica that is not ready so long after its start has failed to start; 0: it has all the time that it needs.";
 }
 
+/// The most of a resource that a replica may ask for: ten-thousandths of it still fit into 64 bits.
+pub const MOST_OF_A_RESOURCE: f64 = 1e15;
+
+/// What is wrong with an amount that is asked for.
+fn amount_problem(name: &str, amount: f64) -> Option<String> {
+    if !(0.0..=MOST_OF_A_RESOURCE).contains(&amount) {
+        return Some(format!(
+            "{name} must be a number from 0 to {MOST_OF_A_RESOURCE:e}, got {amount}"
+        ));
+    }
+    let split = name == "num_gpus" && amount > 1.0 && amount.fract() != 0.0;
+    split.then(|| {
+        format!("num_gpus must be whole above 1, since a replica gets whole devices or a part of one, got {amount}")
+    })
+}
+
 impl DeploymentOptions {
     /// What replicas that run are told: all that they obey, and zero for the rest.
     #[must_use]
@@ -201,11 +217,26 @@ impl DeploymentOptions {
     /// What is wrong with the values, one text each.
     pub fn problems(&self) -> Vec<String> {
         let wrong = |option: &&DeploymentOption| !option.takes(&option.of(self));
+        let amounts = self.resources.iter();
         DeploymentOption::ALL
             .iter()
             .filter(wrong)
             .map(|option| option.refusal(&option.of(self)))
+            .chain(amounts.filter_map(|(name, amount)| amount_problem(name, *amount)))
+            .chain(self.two_devices())
             .collect()
+    }
+
+    /// It names devices, and asks for some.
+    fn two_devices(&self) -> Option<String> {
+        let asks = self
+            .resources
+            .get("num_gpus")
+            .is_some_and(|gpus| *gpus > 0.0);
+        let names = self.environment.contains_key("CUDA_VISIBLE_DEVICES");
+        (asks && names).then(|| {
+            "num_gpus sets CUDA_VISIBLE_DEVICES, so it cannot stand in env_vars too; leave one of them out".to_owned()
+        })
     }
 
     /// The options that are another in `new`, of those whose change reaches as far as `concerns` says.

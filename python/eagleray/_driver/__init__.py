@@ -27,21 +27,30 @@ if TYPE_CHECKING:
 _order = Order()
 
 
-def connect(options: HTTPOptions, *, explicit: bool) -> Session:
+def connect(options: HTTPOptions, *, explicit: bool, resources: dict[str, Any] | None = None) -> Session:
     """The session of this process; joins the resident node, or starts one, where there is none yet.
 
-    With `explicit`, the user asked for these options: a node that runs with others is named in a warning.
+    With `explicit`, the user asked for these options: a node that runs with others is named in a warning. `resources`
+    are what the node has, as far as it is stated.
     """
     with _order, current.lock:
         session = joined()
         if session is not None:
             if explicit:
                 session.warn_of_other_address(options)
+            if resources:
+                from eagleray.serve._log import logger
+
+                logger().warning(
+                    "%s of serve.start() have no effect, since the node runs already: `eagleray status --resources` "
+                    "shows what it has",
+                    ", ".join(resources),
+                )
             return session
         from eagleray._driver import node
         from eagleray._driver.session import Session
 
-        session = Session(node.start(options))
+        session = Session(node.start(options, resources))
         become(session)
         return session
 

@@ -7,7 +7,6 @@ yet, are named in a warning. Nothing is ignored in silence.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,7 @@ def refuse(deployments: list[tuple[str, DeploymentConfig]], logging_config: Logg
 
 def _problems(config: DeploymentConfig) -> list[str]:
     options = config.ray_actor_options
-    found = _not_granted(options)
+    found = []
     for key, instead in _ELSEWHERE.items():
         if options.get(key):
             found.append(f"ray_actor_options {key}: {instead}")
@@ -79,27 +78,6 @@ def _problems(config: DeploymentConfig) -> list[str]:
     if config.logging_config is not None and config.logging_config.logs_dir is not None:
         found.append(_LOGS_DIR)
     return found
-
-
-def _not_granted(options: dict[str, Any]) -> list[str]:
-    """Resources of which a replica wants more than this engine can give it.
-
-    CPUs are shared by the kernel, and `num_cpus` sizes pools. Memory is the machine's, and of all else there is none.
-    """
-    wanted = {key: options.get(key) for key in ("num_gpus", "memory")}
-    wanted.update({f"resources[{key!r}]": amount for key, amount in (options.get("resources") or {}).items()})
-    there = {"memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")}
-    instead = {
-        "num_gpus": "; leave it out, and choose the device in the constructor, or by CUDA_VISIBLE_DEVICES in "
-        "runtime_env env_vars",
-        "memory": " (bytes); lower it, or leave it out, since it is not set aside",
-    }
-    return [
-        f"ray_actor_options {name}={amount}: the local engine can grant a replica {there.get(name, 0)} of it"
-        f"{instead.get(name, '; leave it out')}"
-        for name, amount in wanted.items()
-        if amount and amount > there.get(name, 0)
-    ]
 
 
 _LOGS_DIR = "logging_config logs_dir: what replicas write goes to the node's log directory, and to the terminal"

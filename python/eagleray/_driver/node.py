@@ -102,12 +102,12 @@ def executable() -> str:
     return found
 
 
-def start(options: HTTPOptions) -> Address:
-    """Starts a node and waits until it answers."""
-    return launch(options).ready()
+def start(options: HTTPOptions, resources: dict[str, Any] | None = None) -> Address:
+    """Starts a node and waits until it answers. `resources`: what it has, as far as it is stated."""
+    return launch(options, resources).ready()
 
 
-def launch(options: HTTPOptions) -> Launched:
+def launch(options: HTTPOptions, resources: dict[str, Any] | None = None) -> Launched:
     """Starts a node of this process's own; `ready` waits for it."""
     path = executable()
     owner_read, owner_write = os.pipe()
@@ -141,6 +141,8 @@ def launch(options: HTTPOptions) -> Launched:
         file = getattr(options, f"ssl_{name}")
         if file is not None and not options.disabled:
             arguments += [f"--http-ssl-{name.replace('_', '-')}", file]
+    for name, amount in (resources or {}).items():
+        arguments += [f"--{name.replace('_', '-')}", json.dumps(amount)]
     try:
         pid = os.posix_spawn(
             path,

@@ -90,6 +90,8 @@ class DeploymentConfig:
         """What a replica reserves, by name; `num_cpus` also where it is stated as none."""
         options = self.ray_actor_options
         named = {key: float(options[key]) for key in ("num_cpus", "memory") if options.get(key) is not None}
+        if options.get("num_gpus"):
+            named["num_gpus"] = float(options["num_gpus"])
         return {**named, **{key: float(value) for key, value in (options.get("resources") or {}).items()}}
 
     @property

@@ -30,6 +30,7 @@ def ray_actor_options(value: Any) -> dict[str, Any]:
     for key in ("num_cpus", "num_gpus", "memory"):
         if value.get(key) is not None:
             _validate.quantity(f"ray_actor_options.{key}", value[key])
+    _gpus(value)
     resources = value.get("resources") or {}
     if not isinstance(resources, dict):
         raise TypeError(f"ray_actor_options.resources must be a dict, got {type(resources).__name__}")
@@ -51,6 +52,21 @@ def ray_actor_options(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _gpus(value: dict[str, Any]) -> None:
+    gpus = value.get("num_gpus") or 0
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"ray_actor_options.num_gpus must be whole above 1, since a replica gets whole devices or a part of one, "
+            f"got {gpus!r}"
+        )
+    variables = (value.get("runtime_env") or {}).get("env_vars") if isinstance(value.get("runtime_env"), dict) else None
+    if gpus and isinstance(variables, dict) and "CUDA_VISIBLE_DEVICES" in variables:
+        raise ValueError(
+            "ray_actor_options.num_gpus sets CUDA_VISIBLE_DEVICES, so it cannot stand in runtime_env['env_vars'] too; "
+            "leave one of them out"
+        )
+
+
 def _labels(name: str, value: Any) -> None:
     texts = isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
     if not texts:
@@ -69,6 +85,20 @@ def _runtime_env(value: Any) -> None:
             raise TypeError(f"ray_actor_options.runtime_env['env_vars'] takes strings only, got {key!r}: {text!r}")
         if not key or "=" in key or "\0" in key + text or key.startswith("EAGLERAY_"):
             raise ValueError(f"ray_actor_options.runtime_env['env_vars'] cannot set {key!r}")
+
+
+def node_resources(**stated: Any) -> dict[str, Any]:
+    """What a node is said to have: `num_cpus`, `num_gpus`, `memory` and `resources`, without those that are None."""
+    has = {name: value for name, value in stated.items() if value is not None}
+    for name, value in has.items():
+        if name == "resources":
+            if not isinstance(value, dict):
+                raise TypeError(f"resources must be a dict such as {{'lidar': 1}}, got {value!r}")
+            for key, amount in value.items():
+                _validate.quantity(f"resources[{key!r}]", amount)
+        elif _validate.quantity(name, value) != int(value) and name == "num_gpus":
+            raise ValueError(f"num_gpus of a node must be whole, got {value!r}")
+    return {**has, **({"num_gpus": int(has["num_gpus"])} if "num_gpus" in has else {})}
 
 
 def placement_group_bundles(value: Any) -> list[dict[str, float]]:

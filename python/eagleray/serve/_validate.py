@@ -88,12 +88,18 @@ def one_of(name: str, value: Any, choices: type) -> Any:
         raise invalid(name, f"{name} must be one of {words}, got {value!r}", value) from None
 
 
+#: As the native side has it: ten-thousandths of it are counted in 64 bits.
+MOST_OF_A_RESOURCE = 1e15
+
+
 def quantity(name: str, value: Any) -> float:
-    """A resource quantity, 0 or more."""
+    """A resource quantity, from 0 to `MOST_OF_A_RESOURCE`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be at least 0, got {value!r}")
+    if value > MOST_OF_A_RESOURCE:
+        raise ValueError(f"{name} must be at most {MOST_OF_A_RESOURCE:g}, got {value!r}")
     return float(value)
 
 

@@ -14,6 +14,7 @@ from eagleray import _runtime
 from eagleray._runtime import in_replica
 from eagleray._shortened import shortened
 from eagleray.serve import _log, _validate
+from eagleray.serve._resources import node_resources
 from eagleray.serve._run import check_controller_options, check_name, ignored_here, local_forced
 from eagleray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
 from eagleray.serve.context import ReplicaContext
@@ -45,6 +46,11 @@ def start(
     logging_config: Any = None,
     tracing_config: Any = None,
     controller_options: Any = None,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: int | None = None,
+    memory: float | None = None,
+    resources: dict[str, float] | None = None,
     **kwargs: Any,
 ) -> None:
     """Starts this process's node, or joins the resident one, before anything is deployed.
@@ -57,6 +63,8 @@ def start(
         http_options: Where HTTP listens, and its limits; None is the defaults.
         grpc_options, logging_config, tracing_config, controller_options: Checked; what differs from the defaults is
             refused, since it is not available yet.
+        num_cpus, num_gpus, memory, resources: What replicas may reserve, of a node that is started here; None is what
+            is found.
 
     Raises:
         TypeError, ValueError: an option has the wrong type or value, is not known, or not available yet.
@@ -67,7 +75,17 @@ def start(
         _log.logger().warning("detached=True has no effect: for a node that outlives scripts, run `eagleray start`")
     for key in kwargs:
         error = ValueError if key.startswith("http_") else TypeError
-        known = ("proxy_location", "http_options", "grpc_options", "logging_config", "controller_options")
+        known = (
+            "proxy_location",
+            "http_options",
+            "grpc_options",
+            "logging_config",
+            "controller_options",
+            "num_cpus",
+            "num_gpus",
+            "memory",
+            "resources",
+        )
         raise error(f"serve.start() has no option {key!r}{_validate.hint('serve.start()', key, known)}")
     if grpc_options is not None and gRPCOptions.model_validate(grpc_options).grpc_servicer_functions:
         raise _validate.not_available("the gRPC ingress (grpc_options with grpc_servicer_functions)")
@@ -86,7 +104,8 @@ def start(
         return
     from eagleray import _driver
 
-    _driver.connect(options, explicit=http_options is not None or options.disabled)
+    has = node_resources(num_cpus=num_cpus, num_gpus=num_gpus, memory=memory, resources=resources)
+    _driver.connect(options, explicit=http_options is not None or options.disabled, resources=has)
 
 
 @shortened

@@ -375,31 +375,29 @@ pub static RAY_ACTOR_OPTIONS: Object = Object {
             EMPTY_MAP,
             "What a replica runs in.",
         ),
-        kept(
-            key("num_cpus", OrNull(&ANY_AMOUNT), NULL, "CPUs of a replica."),
-            "it sizes thread pools; no CPU is set aside",
+        key(
+            "num_cpus",
+            OrNull(&ANY_AMOUNT),
+            NULL,
+            "CPUs that a replica reserves; it sizes its thread pools too.",
         ),
-        later(
-            key("num_gpus", OrNull(&ANY_AMOUNT), NULL, "GPUs of a replica."),
-            "choose the device in the constructor, or by CUDA_VISIBLE_DEVICES in runtime_env env_vars",
+        key(
+            "num_gpus",
+            OrNull(&ANY_AMOUNT),
+            NULL,
+            "GPUs that a replica gets: whole ones, or a part of one.",
         ),
-        kept(
-            key(
-                "memory",
-                OrNull(&ANY_AMOUNT),
-                NULL,
-                "Bytes of memory of a replica.",
-            ),
-            "no memory is set aside, and none is a limit",
+        key(
+            "memory",
+            OrNull(&ANY_AMOUNT),
+            NULL,
+            "Bytes of memory that a replica reserves; it is no limit.",
         ),
-        later(
-            key(
-                "resources",
-                OrNull(&Named(Rule::Resource, &ANY_AMOUNT)),
-                EMPTY_MAP,
-                "Custom resources of a replica.",
-            ),
-            "one machine has no custom resources; leave it out",
+        key(
+            "resources",
+            OrNull(&Named(Rule::Resource, &ANY_AMOUNT)),
+            EMPTY_MAP,
+            "Custom resources that a replica reserves.",
         ),
         later(
             key(
@@ -455,7 +453,7 @@ pub static RAY_ACTOR_OPTIONS: Object = Object {
         ),
     ],
     own_keys: false,
-    together: rules::none,
+    together: rules::actor,
 };
 
 const ONE_ENVIRONMENT: &str =

@@ -67,6 +67,8 @@ pub(crate) struct Deployment {
     /// Which share of its replicas shall run. As the plan has it.
     pub(crate) capacity: Capacity,
     pub(crate) refusals: Option<Refusals>,
+    /// An update keeps no more old replicas than this, since new ones do not fit beside them; `None`: they do.
+    pub(crate) old_limit: Option<usize>,
     /// What replicas that were started import, while the node may fork others from what has imported it.
     pub(crate) imports: BTreeSet<String>,
 }
@@ -87,6 +89,7 @@ impl Deployment {
             autoscaling: None,
             capacity: Capacity::default(),
             refusals: None,
+            old_limit: None,
             imports: BTreeSet::new(),
         }
     }
@@ -113,6 +116,7 @@ impl Deployment {
         let Some(plan) = plan else { return };
         self.resize(plan);
         if let Some(target) = news(before.0.as_ref(), self.target.as_ref()) {
+            self.old_limit = None;
             let served = before.1.as_ref();
             let returns = plan.rolled_back_to.is_some()
                 && served.is_some_and(|served| served.same_revision(target));
@@ -254,7 +258,12 @@ impl Deployment {
     pub(crate) fn round_of(&self, spec: &VersionSpec) -> Round {
         Round {
             wanted: self.wanted_of(spec),
-            retries: spec.options().max_constructor_retry_count,
+            retries: if self.old_limit.is_some() && self.is_target(spec.version()) {
+                // Fewer replicas than are wanted run while it is tried.
+                1
+            } else {
+                spec.options().max_constructor_retry_count
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagleray_types::{
     NodeId,
-    control::{CompiledRoutes, DeploymentOptions, ReplicaTarget},
+    control::{CompiledRoutes, DeploymentOptions, ReplicaTarget, ResourceShare},
 };
 
 use super::{
@@ -66,6 +66,8 @@ pub(crate) struct Replica {
     /// What it runs, with the newest options that it was told or shall be told.
     pub(crate) spec: VersionSpec,
     pub(crate) rank: u32,
+    /// What it holds of its node until its process is gone.
+    pub(crate) share: ResourceShare,
     /// Counts up with every start: the newest is stopped first.
     pub(crate) order: u64,
     pub(crate) state: ReplicaState,

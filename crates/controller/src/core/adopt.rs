@@ -62,6 +62,15 @@ fn adopt_replicas(
             builds.adopt(listed, label, now);
             continue;
         }
+        // Whatever becomes of it, it has this until it is dead.
+        if let Some(label) = &label
+            && let Some(share) = &label.share
+        {
+            let (id, epoch) = (&listed.replica_id, listed.epoch);
+            books
+                .resources
+                .hold(id, epoch, &label.deployment, share.clone());
+        }
         let place = label
             .as_ref()
             .and_then(|label| Some((label, place(books, label)?)));
@@ -144,6 +153,7 @@ fn adopt_one(
         epoch: listed.epoch,
         spec,
         rank: label.rank,
+        share: label.share.clone().unwrap_or_default(),
         order: label.order,
         state,
         socket_path,

@@ -1,6 +1,6 @@
 //! What the node keeps of a replica for the controller's successor.
 
-use eagleray_types::DeploymentKey;
+use eagleray_types::{DeploymentKey, control::ResourceShare};
 
 use crate::books::{deployment::Deployment, replica::Replica};
 
@@ -25,6 +25,9 @@ pub struct Label {
     /// Wall clock, seconds, only shown; 0: an earlier release has not kept it.
     #[prost(double, tag = "7")]
     pub started_at_s: f64,
+    /// What it holds of the node.
+    #[prost(message, optional, tag = "8")]
+    pub share: Option<ResourceShare>,
     /// Not 0: it is no replica but this build of the application.
     #[prost(uint64, tag = "10")]
     pub build: u64,
@@ -40,6 +43,7 @@ impl Label {
             order: replica.order,
             grace_milliseconds: replica.grace_milliseconds(),
             started_at_s: replica.started_at_s,
+            share: Some(replica.share.clone()),
             build: 0,
         }
     }

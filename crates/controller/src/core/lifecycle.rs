@@ -1,9 +1,9 @@
 //! How a replica comes and goes: started, marked for replacement, told to stop.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use eagleray_types::control::{
-    Empty, ReplicaCommand, ReplicaConfig, Spawn, node_command, replica_command,
+    Empty, ReplicaCommand, ReplicaConfig, ResourceShare, Spawn, node_command, replica_command,
 };
 use prost::Message as _;
 
@@ -23,6 +23,7 @@ use crate::books::{
     health::Health,
     replica::{Reach, Replica, ReplicaView},
     replica_state::{ReplicaInput, ReplicaState},
+    resources::{Demand, Resources, Waiting},
     revision::VersionSpec,
     status::StatusInput,
     told::Told,
@@ -32,39 +33,62 @@ use crate::books::{
 /// A replica that has not started gets its own grace to give back what its constructor took, but no more than this.
 const STARTING_GRACE_MILLISECONDS: u64 = 5_000;
 
-/// Starts so many more replicas of `spec`.
+/// Which GPUs the libraries of a process see.
+const DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+
+/// What a new replica is given before it is started.
+struct Place {
+    id: String,
+    rank: u32,
+    share: ResourceShare,
+}
+
+/// Starts so many more replicas of `spec`, or as many as fit. Returns those that wait for room.
 pub(super) fn spawn(
     deployment: &mut Deployment,
     spec: &VersionSpec,
     count: usize,
-    register: &mut Register,
+    (register, resources): (&mut Register, &mut Resources),
     now: Duration,
     out: &mut Outbox,
-) {
+) -> Option<Waiting> {
     if count == 0 {
-        return;
+        return None;
     }
-    for rank in ranks::free(deployment, spec.version(), count) {
-        spawn_one(deployment, spec, rank, register, now, out);
+    let demand = Demand::of(&spec.options().resources);
+    let ranks = ranks::free(deployment, spec.version(), count);
+    for (started, rank) in ranks.into_iter().enumerate() {
+        let id = new_id(register, out);
+        let share = match resources.take(&id, out.options.epoch, &deployment.key, &demand) {
+            Ok(share) => share,
+            Err(lack) => return Some(Waiting::new(now, count - started, demand, lack)),
+        };
+        let place = Place { id, rank, share };
+        let order = register.count_start();
+        register.enter(&place.id, &deployment.key);
+        spawn_one(deployment, spec, place, order, resources, out);
     }
+    None
 }
 
 fn spawn_one(
     deployment: &mut Deployment,
     spec: &VersionSpec,
-    rank: u32,
-    register: &mut Register,
-    now: Duration,
+    place: Place,
+    order: u64,
+    resources: &Resources,
     out: &mut Outbox,
 ) {
-    let id = new_id(register, out);
+    let Place { id, rank, share } = place;
+    let now = out.now;
     let replica = Replica {
         id: id.clone(),
         node: out.options.node.clone(),
         epoch: out.options.epoch,
         spec: spec.clone(),
         rank,
-        order: register.count_start(),
+        share,
+        order,
         state: ReplicaState::Starting,
         socket_path: out.socket_path(&id),
         pid: 0,
@@ -90,11 +114,10 @@ fn spawn_one(
         condition: Condition::default(),
         going: None,
     };
-    let spawn = node_command::Body::Spawn(command(deployment, &replica, out));
+    let spawn = node_command::Body::Spawn(command(deployment, &replica, resources, out));
     out.node(&replica.node, spawn);
     let about = About::replica(&deployment.key, &id);
     out.event(EventKind::Replica, EventLevel::Info, about, "starts");
-    register.enter(&id, &deployment.key);
     deployment.imports.insert(imports::of(&replica.spec));
     deployment.replicas.insert(id, replica);
 }
@@ -108,7 +131,25 @@ fn new_id(register: &Register, out: &mut Outbox) -> String {
     }
 }
 
-fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
+/// What a replica is told of the GPUs of its node: those that are its own, and none if it asked for none, since CUDA would
+/// else take the first that it finds. What the user sets stands where nothing was asked for.
+fn tell_devices(
+    environment: &mut BTreeMap<String, String>,
+    share: &ResourceShare,
+    resources: &Resources,
+) {
+    let is_told = resources.has_devices() && !environment.contains_key(DEVICES);
+    if is_told || !share.devices.is_empty() {
+        environment.insert(DEVICES.to_owned(), resources.device_names(share));
+    }
+}
+
+fn command(
+    deployment: &Deployment,
+    replica: &Replica,
+    resources: &Resources,
+    out: &Outbox,
+) -> Spawn {
     let (application, spec) = (replica.spec.application(), replica.spec.deployment());
     let is_ingress = application.ingress == spec.name;
     let socket = out.options.run_directory.join("controller.sock");
@@ -132,6 +173,7 @@ fn command(deployment: &Deployment, replica: &Replica, out: &Outbox) -> Spawn {
     };
     let mut environment = application.environment.clone();
     environment.extend(spec.options.environment.clone());
+    tell_devices(&mut environment, &replica.share, resources);
     Spawn {
         replica_id: replica.id.clone(),
         epoch: replica.epoch,

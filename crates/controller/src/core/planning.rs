@@ -18,6 +18,7 @@ use super::{
     event::{CallId, Request},
     plan::compare,
     requests::check_routes,
+    room,
     validate::{api_error, validate},
 };
 use crate::{
@@ -226,6 +227,8 @@ fn planned(books: &Books, planning: &Planning) -> Planned {
         let mut one = match judged(books, declared, built, leaves) {
             Ok(spec) => {
                 named.push(spec.revision.clone());
+                let room = room::foresee(books, spec);
+                warnings.extend(room.into_iter().map(|text| format!("{name}: {text}")));
                 compare(before, Some(spec))
             }
             Err(failure) => PlannedApplication {

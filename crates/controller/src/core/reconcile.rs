@@ -10,6 +10,7 @@ use super::{
     outbox::Outbox,
     ranks,
     rollout::{self, Fleet, Member, Phase, Version, Want},
+    room,
 };
 use crate::books::{
     Register,
@@ -19,23 +20,30 @@ use crate::books::{
     loads::Loads,
     replica::Replica,
     replica_state::ReplicaState,
+    resources::{Resources, Waiting},
     revision::VersionSpec,
     status::{Status, StatusInput},
 };
 
+/// What decisions about one application read and change beside it.
+pub(super) struct Grounds<'a> {
+    pub(super) desired: &'a mut Desired,
+    pub(super) register: &'a mut Register,
+    pub(super) resources: &'a mut Resources,
+    pub(super) loads: &'a Loads,
+}
+
 /// Starts and stops what is due, notices what has come true, and forgets deployments that are gone.
 pub(super) fn reconcile(
     application: &mut Application,
-    desired: &mut Desired,
-    register: &mut Register,
-    loads: &Loads,
+    grounds: &mut Grounds<'_>,
     now: Duration,
     out: &mut Outbox,
 ) {
-    let planned = desired.plan(&application.name).is_some();
+    let planned = grounds.desired.plan(&application.name).is_some();
     if planned {
         for deployment in application.deployments.values_mut() {
-            reconcile_deployment(deployment, desired, register, loads, now, out);
+            reconcile_deployment(deployment, grounds, now, out);
         }
     }
     let settled = |one: &Deployment| match (&one.target, &one.failed) {
@@ -44,8 +52,11 @@ pub(super) fn reconcile(
         (Some(_), None) => one.status.status == Status::Healthy,
     };
     // Deployments that the new revision does not have go last: what called them is replaced by then.
-    if !planned || application.deployments.values().all(settled) {
-        dismiss(application, desired, register, loads, now, out);
+    if !planned
+        || application.deployments.values().all(settled)
+        || room::is_held_by_leaving(application, grounds.resources)
+    {
+        dismiss(application, grounds, now, out);
     }
     imports::forget(application, out);
     application.deployments.retain(|_, one| {
@@ -64,9 +75,7 @@ fn learn(desired: &mut Desired, change: &Change, out: &mut Outbox) {
 /// Deployments without a target go, but for those that are still called.
 fn dismiss(
     application: &mut Application,
-    desired: &mut Desired,
-    register: &mut Register,
-    loads: &Loads,
+    grounds: &mut Grounds<'_>,
     now: Duration,
     out: &mut Outbox,
 ) {
@@ -78,45 +87,33 @@ fn dismiss(
     {
         if !waiting.contains(&deployment.key.deployment) {
             let key = deployment.key.clone();
-            learn(desired, &Change::Dismiss { deployment: key }, out);
-            deployment.follow(desired.plan(&application.name));
-            reconcile_deployment(deployment, desired, register, loads, now, out);
+            learn(grounds.desired, &Change::Dismiss { deployment: key }, out);
+            deployment.follow(grounds.desired.plan(&application.name));
+            reconcile_deployment(deployment, grounds, now, out);
         } else if deployment.serving.is_none() {
             departure::stop_starting(deployment, out);
+            grounds.resources.settle(&deployment.key, None);
         }
     }
 }
 
 fn reconcile_deployment(
     deployment: &mut Deployment,
-    desired: &mut Desired,
-    register: &mut Register,
-    loads: &Loads,
+    grounds: &mut Grounds<'_>,
     now: Duration,
     out: &mut Outbox,
 ) {
     cold_start::look(deployment, now);
     configure::reconfigure(deployment, now, out);
     configure::give_up_ranks(deployment, out);
-    let plan = rollout::plan(&fleet(deployment, loads, now));
+    let plan = rollout::plan(&fleet(deployment, grounds.loads, now));
     for id in &plan.stop {
         if let Some(replica) = deployment.replica_mut(id) {
             lifecycle::stop(replica, out);
         }
     }
-    if let Some(target) = deployment.aim().cloned() {
-        lifecycle::spawn(deployment, &target, plan.start_target, register, now, out);
-    }
-    if let Some(serving) = deployment.serving.clone() {
-        lifecycle::spawn(
-            deployment,
-            &serving,
-            plan.start_fallback,
-            register,
-            now,
-            out,
-        );
-    }
+    let waiting = start(deployment, &plan, grounds, now, out);
+    grounds.resources.settle(&deployment.key, waiting);
     if ranks::settle(deployment) {
         configure::reconfigure(deployment, now, out);
     }
@@ -128,8 +125,29 @@ fn reconcile_deployment(
         if deployment.failed.is_none() {
             deployment.status.on(StatusInput::TargetReached, "");
         }
-        serve(deployment, &target, desired, out);
+        deployment.old_limit = None;
+        serve(deployment, &target, grounds.desired, out);
     }
+}
+
+/// Starts what is due and fits. Returns what waits for room.
+fn start(
+    deployment: &mut Deployment,
+    plan: &rollout::Plan,
+    grounds: &mut Grounds<'_>,
+    now: Duration,
+    out: &mut Outbox,
+) -> Option<Waiting> {
+    let mut spawn = |deployment: &mut Deployment, spec: Option<VersionSpec>, count, out: &mut _| {
+        let ground = (&mut *grounds.register, &mut *grounds.resources);
+        lifecycle::spawn(deployment, &spec?, count, ground, now, out)
+    };
+    let target = deployment.aim().cloned();
+    let fallback = deployment.serving.clone();
+    let target = spawn(deployment, target, plan.start_target, out);
+    let fallback = spawn(deployment, fallback, plan.start_fallback, out);
+    let target = target.map(|one| room::make(deployment, one, grounds.resources, out));
+    target.or(fallback)
 }
 
 /// The version is now the one to fall back on.
@@ -229,6 +247,7 @@ fn fleet<'a>(deployment: &'a Deployment, loads: &Loads, now: Duration) -> Fleet<
     });
     Fleet {
         target: deployment.aim().map(|spec| want(deployment, spec, now)),
+        old_limit: deployment.old_limit,
         fallback: deployment
             .fallback()
             .map(|spec| want(deployment, spec, now)),

@@ -15,7 +15,7 @@ use super::{
     hung::hung_text,
     loads,
     outbox::Outbox,
-    why::{HELD_BACK, Moment, of_application, of_deployment},
+    why::{HELD_BACK, Moment, PENDING, of_application, of_deployment},
 };
 use crate::books::{
     Books, application::Application, deployment::Deployment, desired::Plan, history::Record,
@@ -34,7 +34,11 @@ pub(super) fn render(
     out: &Outbox,
 ) -> ApplicationStatus {
     let plan = books.plan(&application.name);
-    let moment = Moment { now, out };
+    let moment = Moment {
+        now,
+        out,
+        resources: &books.resources,
+    };
     let deployments: Vec<_> = application
         .deployments
         .values()
@@ -181,7 +185,7 @@ fn render_deployment(
     let why = of_deployment(deployment, moment);
     if let Some(held) = why
         .iter()
-        .find(|one| one.code == HELD_BACK)
+        .find(|one| one.code == PENDING || one.code == HELD_BACK)
         .filter(|_| message.is_empty())
     {
         message.clone_from(&held.sentence);

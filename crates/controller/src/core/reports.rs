@@ -32,6 +32,7 @@ impl Core {
             node_event::Body::Listed(listed) => {
                 self.out.listed();
                 self.books.loads.on_listed(now);
+                self.books.resources.learn(listed.resources.clone());
                 if self.listed {
                     adopt::learn_pids(&mut self.books, &listed);
                 } else {
@@ -105,6 +106,8 @@ impl Core {
     }
 
     fn on_exited(&mut self, exited: &Exited, now: Duration) {
+        let resources = &mut self.books.resources;
+        resources.release(&exited.replica_id, exited.epoch);
         let Some((replica, deployment)) = self.books.strike(&exited.replica_id, exited.epoch)
         else {
             let (id, reason) = (&exited.replica_id, &exited.reason);
@@ -137,6 +140,8 @@ impl Core {
     }
 
     fn on_spawn_failed(&mut self, failed: &SpawnFailed, now: Duration) {
+        let resources = &mut self.books.resources;
+        resources.release(&failed.replica_id, failed.epoch);
         let Some((replica, deployment)) = self.books.strike(&failed.replica_id, failed.epoch)
         else {
             let (id, message) = (&failed.replica_id, &failed.message);

@@ -62,6 +62,8 @@ pub(crate) struct Fleet<'a> {
     pub(crate) target: Option<Want>,
     /// The version to fall back on, if it is another one.
     pub(crate) fallback: Option<Want>,
+    /// Old ones that may be kept where new ones do not fit beside them; see [`super::room`].
+    pub(crate) old_limit: Option<usize>,
     pub(crate) members: Vec<Member<'a>>,
 }
 
@@ -120,6 +122,16 @@ impl Fleet<'_> {
 
     /// Old replicas that must serve now.
     fn old_wanted(&self) -> usize {
+        let is_tried = self.target.is_some_and(|want| {
+            let live = self.count(true, Phase::Serving) + self.count(true, Phase::Starting);
+            want.starts_allowed > 0 || live > 0
+        });
+        let limit = self.old_limit.filter(|_| is_tried);
+        self.old_useful().min(limit.unwrap_or(usize::MAX))
+    }
+
+    /// The same where there is room for them.
+    fn old_useful(&self) -> usize {
         let old_serving = self.count(false, Phase::Serving);
         let Some(target) = self.target else {
             return self.fallback.map_or(0, |want| want.count);

@@ -23,6 +23,7 @@ mod random;
 mod reaching;
 mod receipts;
 mod recycling;
+mod resources;
 mod rolled_back;
 mod routes;
 mod saving;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use eagleray_types::control::Why;
 
 use super::outbox::Outbox;
+use crate::books::resources::Resources;
 
 pub(super) use application::{of_application, of_declared};
 pub(super) use deployment::of_deployment;
@@ -22,6 +23,8 @@ pub(super) use store::of_store;
 
 /// Its load asks for more than shall run.
 pub(super) const HELD_BACK: &str = "held_back";
+/// Replicas wait for room on the node.
+pub(super) const PENDING: &str = "pending_resources";
 /// Characters of somebody else's words in a sentence.
 const QUOTED: usize = 300;
 
@@ -30,11 +33,18 @@ const QUOTED: usize = 300;
 pub(super) struct Moment<'a> {
     pub(super) now: Duration,
     pub(super) out: &'a Outbox,
+    pub(super) resources: &'a Resources,
 }
 
 impl Moment<'_> {
     /// A reason that has held since a moment.
-    fn why(self, code: &str, since: Option<Duration>, sentence: String, help: String) -> Why {
+    pub(super) fn why(
+        self,
+        code: &str,
+        since: Option<Duration>,
+        sentence: String,
+        help: String,
+    ) -> Why {
         Why {
             code: code.to_owned(),
             sentence,

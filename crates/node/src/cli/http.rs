@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use clap::Args;
-use eagleray_supervisor::run_directory;
+use eagleray_supervisor::{resources::Declared, run_directory};
 
 use crate::settings::{self, ControlOptions, NodeOptions, ProxyOptions, TlsFiles};
 
@@ -102,6 +102,7 @@ impl HttpArguments {
             no_http: self.no_http,
             control,
             proxy,
+            resources: Declared::default(),
             owner_pid: None,
             owner_fd: None,
             ready_fd: None,

@@ -45,7 +45,10 @@ pub(super) fn run(arguments: &StartArguments) -> Result<(), String> {
             "{name:?} is a name for the nodes of scripts; choose another"
         ));
     }
-    let options = arguments.http.options(name, arguments.control.options()?)?;
+    let options = NodeOptions {
+        resources: arguments.resources.declared()?,
+        ..arguments.http.options(name, arguments.control.options()?)?
+    };
     if let Some(running) = running(&options.name) {
         return already_runs(arguments, &options, &running);
     }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use eagleray_types::{
     ReplicaId,
     control::{
-        self, Exited, Listed, ListedReplica, Relay, ReplicaEvent, SocketLost, Spawn, SpawnFailed,
-        Stop, StopReplica, node_event::Body, replica_command, replica_event,
+        self, Exited, Listed, ListedReplica, NodeResources, Relay, ReplicaEvent, SocketLost, Spawn,
+        SpawnFailed, Stop, StopReplica, node_event::Body, replica_command, replica_event,
     },
 };
 use prost::Message;
@@ -36,6 +36,8 @@ pub(super) struct Replicas {
     /// What replicas were started with, until the controller says that no more will be.
     imports: BTreeSet<String>,
     any_failed: bool,
+    /// What the machine has for them, which the controller is told.
+    resources: Option<NodeResources>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,13 @@ struct Replica {
 }
 
 impl Replicas {
+    pub(super) fn of(resources: NodeResources) -> Self {
+        Self {
+            resources: Some(resources),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn spawn(&mut self, command: Spawn, out: &mut Outbox) {
         let id = &command.replica_id;
         if self.known.contains_key(id) {
@@ -236,6 +245,7 @@ impl Replicas {
             replicas: listed.collect(),
             newest_epoch: self.newest_epoch,
             imports: self.imports.iter().cloned().collect(),
+            resources: self.resources.clone(),
         }));
         for (replica_id, replica) in &self.known {
             if !replica.start_failed.is_empty() {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use eagleray_logs::Writer;
-use eagleray_types::{NodeId, control::NodeInfo};
+use eagleray_types::{
+    NodeId,
+    control::{NodeInfo, NodeResources},
+};
 
 use crate::{core::Role, presence::Presence, replicas::Replicas, service::Service};
 
@@ -34,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) node_id: NodeId,
     pub(crate) services: Services,
     pub(crate) replicas: Replicas,
+    /// What there is for them.
+    pub(crate) resources: NodeResources,
     pub(crate) presence: Presence,
     pub(crate) info: Rc<RefCell<NodeInfo>>,
     pub(crate) log_directory: PathBuf,

@@ -1,6 +1,9 @@
 //! Controller and node: [`NodeCommand`], [`NodeEvent`], and what they carry.
 
-use super::{AppliedUpdate, ConfigureProxy, Empty, Loads, ProxyConfigured, Tallies, Unreachable};
+use super::{
+    AppliedUpdate, ConfigureProxy, Empty, Loads, NodeResources, ProxyConfigured, Tallies,
+    Unreachable,
+};
 use crate::DeploymentKey;
 
 /// Controller to node.
@@ -195,6 +198,9 @@ pub struct Listed {
     /// [`Spawn::imports`] of all that was started here and was not told to be forgotten: there may be a process for them.
     #[prost(string, repeated, tag = "3")]
     pub imports: Vec<String>,
+    /// What the node has to give; none: it does not say, and whatever is asked fits.
+    #[prost(message, optional, tag = "4")]
+    pub resources: Option<NodeResources>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,6 +1,8 @@
 //! What the controller says of applications: the answer to a question for their status.
 
-use super::{AutoscalingStatus, CompiledRoutes, DeploymentOptions, Failure, Receipt};
+use super::{
+    AutoscalingStatus, CompiledRoutes, DeploymentOptions, Failure, Receipt, ResourcesStatus,
+};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Status {
@@ -15,6 +17,9 @@ pub struct Status {
     /// The percentage of all replicas that shall run; none: all do.
     #[prost(double, optional, tag = "4")]
     pub target_capacity: Option<f64>,
+    /// Who has what of each node.
+    #[prost(message, repeated, tag = "5")]
+    pub resources: Vec<ResourcesStatus>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

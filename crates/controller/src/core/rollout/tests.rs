@@ -26,6 +26,7 @@ fn fleet(target: Want, fallback: Option<usize>, members: &[(Version, Phase)]) ->
     plan(&Fleet {
         target: Some(target),
         fallback,
+        old_limit: None,
         members,
     })
 }
@@ -97,6 +98,7 @@ fn fewer_replicas_stop_those_first_that_cost_least() {
         let fleet = Fleet {
             target: Some(want(count, true)),
             fallback: None,
+            old_limit: None,
             members: rows.iter().enumerate().map(member).collect(),
         };
         let expected: Vec<_> = rows.iter().map(|(id, ..)| (*id).to_owned()).collect();

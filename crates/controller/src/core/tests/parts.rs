@@ -152,6 +152,7 @@ impl World {
         Listed {
             replicas: replicas.chain(builds).collect(),
             imports: self.imports.iter().cloned().collect(),
+            resources: self.resources.clone(),
             ..Listed::default()
         }
     }

@@ -8,8 +8,8 @@ use std::{
 use eagleray_types::{
     DeploymentKey, NodeId,
     control::{
-        ApiResponse, DeploymentTarget, EventRecord, Exited, Failed, Ready, Relay, ReplicaEvent,
-        RouteTable, Spawn, api_response, node_event, replica_event,
+        ApiResponse, DeploymentTarget, EventRecord, Exited, Failed, NodeResources, Ready, Relay,
+        ReplicaEvent, RouteTable, Spawn, api_response, node_event, replica_event,
     },
 };
 use prost::Message as _;
@@ -122,6 +122,8 @@ pub(super) struct World {
     pub(super) tries: usize,
     /// After a restart the controller does not know who has moved to which rank.
     knows_ranks: bool,
+    /// What the node says that it has.
+    pub(super) resources: Option<NodeResources>,
 }
 
 impl World {
@@ -177,6 +179,7 @@ impl World {
             hung: BTreeSet::new(),
             tries: 0,
             knows_ranks: true,
+            resources: None,
         }
     }
 
@@ -199,6 +202,7 @@ impl World {
         let mut next = Self::bare(seed, loaded);
         next.now = self.now;
         next.knows_ranks = false;
+        next.resources = self.resources.take();
         next.processes = std::mem::take(&mut self.processes);
         next.builds = std::mem::take(&mut self.builds);
         next.imports = std::mem::take(&mut self.imports);

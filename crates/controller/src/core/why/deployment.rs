@@ -3,13 +3,17 @@
 use eagleray_autoscaler::Hold;
 use eagleray_types::control::Why;
 
-use super::{HELD_BACK, Moment, counted, gist, replica};
-use crate::books::{attempts::Attempts, deployment::Deployment, status::Status};
+use super::{HELD_BACK, Moment, PENDING, counted, gist, replica};
+use crate::{
+    books::{attempts::Attempts, deployment::Deployment, status::Status},
+    core::pending,
+};
 
 pub(in crate::core) fn of_deployment(deployment: &Deployment, moment: Moment<'_>) -> Vec<Why> {
     let mut all: Vec<Why> = Vec::new();
     all.extend(starts_fail(deployment, moment));
     all.extend(config_refused(deployment, moment));
+    all.extend(waits(deployment, moment));
     all.extend(queue_full(deployment, moment));
     let replicas = deployment.replicas.values();
     all.extend(replicas.filter_map(|one| replica::of_replica(one, moment)));
@@ -44,6 +48,14 @@ fn no_replica(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
         )
     };
     Some(moment.why("no_replica", None, sentence.to_owned(), help))
+}
+
+/// Replicas wait for room.
+fn waits(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
+    let waiting = moment.resources.waiting(&deployment.key)?;
+    let sentence = pending::sentence(moment.resources, waiting);
+    let since = Some(waiting.since);
+    Some(moment.why(PENDING, since, sentence, pending::help(waiting)))
 }
 
 /// Its load asks for more than shall run.
