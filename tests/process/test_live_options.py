@@ -1,6 +1,7 @@
 """`http_options` of a config over a node that runs: limits and certificates, without a restart or a lost request."""
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -118,6 +119,21 @@ def test_a_rollback_takes_limits_back(machine: Machine, shop: tuple[str, Control
     eventually(lambda: control.status("shop")["status"] == "RUNNING", "it is up")
     assert machine.cli("rollback", "shop").returncode == 0
     eventually(takes(address, 30), "it is as before")
+
+
+def test_a_diff_names_a_change_of_http_options_alone(machine: Machine, shop: tuple[str, Control]) -> None:
+    address, _ = shop
+    machine.write("shop.yaml", json.dumps(config()))
+    assert machine.cli("deploy", "shop.yaml", "--yes").returncode == 0
+    same = machine.cli("diff", "shop.yaml", "--exit-code")
+    assert same.returncode == 0, same.stdout + same.stderr
+    machine.write("shop.yaml", json.dumps(config(limits={"header_count": 20})))
+    shown = machine.cli("diff", "shop.yaml", "--exit-code")
+    assert shown.returncode == 10, shown.stdout + shown.stderr
+    assert "http_options  in place  limits.header_count null -> 20\n" in shown.stdout
+    plan = shown.stdout.split()[-1]
+    assert machine.cli("deploy", "shop.yaml", "--yes", "--plan", plan).returncode == 0
+    eventually(refuses(address, 30), "the limit holds")
 
 
 def test_host_and_port_are_said_with_the_command_and_the_rest_is_deployed(

@@ -55,7 +55,7 @@ pub fn decide(
     now: Duration,
 ) -> Decision {
     let load = state.measure(config, measured, now);
-    let asked = if load.more > measured.wanted {
+    let asked = if load.more >= measured.wanted {
         load.more
     } else {
         // What is smoothed may still be high when the load is not.
@@ -241,15 +241,19 @@ fn fewer(
         ongoing: load.smoothed,
         delay,
     };
-    if load.fewer >= wanted {
+    // What is smoothed may still be low when the load is not: then that keeps it, and no delay.
+    if load.fewer >= wanted || load.more >= wanted {
         return kept(None);
     }
     if wanted == low {
         return kept(Some(Hold::MinReplicas { least: low }));
     }
     if wanted == 1 {
+        if load.ongoing > 0 {
+            return kept(None);
+        }
         let until = zero_at(config, state).unwrap_or(now + config.to_zero_delay);
-        if until <= now && load.ongoing == 0 {
+        if until <= now {
             return (0, fewer(config.to_zero_delay), None);
         }
         return kept(Some(Hold::ToZeroDelay { until }));

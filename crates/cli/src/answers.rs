@@ -136,6 +136,7 @@ pub(crate) struct Planned {
     pub(crate) plan: String,
     pub(crate) applications: Vec<PlannedApplication>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) http_options: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -57,12 +57,13 @@ impl Change {
                 .max()
                 .unwrap_or(Self::Nothing),
         };
-        planned
-            .applications
-            .iter()
-            .map(one)
-            .max()
-            .unwrap_or(Self::Nothing)
+        let of_node = if planned.http_options.is_empty() {
+            Self::Nothing
+        } else {
+            Self::InPlace
+        };
+        let of_all = planned.applications.iter().map(one);
+        of_all.fold(of_node, Self::max)
     }
 
     fn of_deployment(deployment: &PlannedDeployment) -> Self {
@@ -88,6 +89,12 @@ impl Change {
 
 fn lines(planned: &Planned, label: &str, screen: &Screen) -> Vec<String> {
     let mut lines = Vec::new();
+    if !planned.http_options.is_empty() {
+        lines.push(format!(
+            "http_options  in place  {}",
+            planned.http_options.join("; ")
+        ));
+    }
     for application in &planned.applications {
         lines.extend(one(application, screen));
     }
@@ -241,5 +248,25 @@ mod tests {
         planned.applications[0].deployments.remove(1);
         assert_eq!(Change::of(&planned).exit(), Exit::InPlace);
         assert_eq!(Change::of(&Planned::default()).exit(), Exit::Done);
+    }
+
+    #[test]
+    fn http_options_alone_are_a_change_in_place() {
+        let planned = Planned {
+            plan: "9c41".to_owned(),
+            http_options: vec![
+                "request_timeout_s null -> 5".to_owned(),
+                "limits.connections 8192 -> 20".to_owned(),
+            ],
+            ..Planned::default()
+        };
+        assert_eq!(Change::of(&planned).exit(), Exit::InPlace);
+        assert_eq!(
+            lines(&planned, "shop.yaml", &screen::plain(100)),
+            [
+                "http_options  in place  request_timeout_s null -> 5; limits.connections 8192 -> 20",
+                "do exactly this: eagleray deploy shop.yaml --plan 9c41",
+            ]
+        );
     }
 }

@@ -209,6 +209,7 @@ async fn a_plan_is_shown_and_one_that_is_stale_is_a_conflict() {
     let api = Api::new(|request| match request {
         api_request::Body::Plan(_) => api_response::Body::Planned(Planned {
             plan: "p1".to_owned(),
+            http_options: vec!["root_path \"\" -> \"/a\"".to_owned()],
             ..Planned::default()
         }),
         _ => error("conflict"),
@@ -218,7 +219,10 @@ async fn a_plan_is_shown_and_one_that_is_stale_is_a_conflict() {
         api.ask("POST", "/api/v1/plans", &deploy).await,
         (
             200,
-            json!({"plan": "p1", "applications": [], "warnings": []})
+            json!({
+                "plan": "p1", "applications": [], "warnings": [],
+                "http_options": ["root_path \"\" -> \"/a\""],
+            })
         )
     );
     let (status, body) = api.ask("POST", "/api/v1/deploys", &deploy).await;

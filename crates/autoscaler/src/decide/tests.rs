@@ -201,6 +201,29 @@ fn a_request_keeps_the_last_replica() {
 }
 
 #[test]
+fn what_the_present_load_needs_is_not_said_to_wait_for_a_delay() {
+    let mut scene = Scene::new(GUIDE);
+    scene.load(10, 60.0);
+    assert_eq!(scene.take(), [(10, 2)]);
+    scene.load(0, 130.0);
+    assert_eq!(scene.hold(), "held by downscale_delay_s, 5 s left");
+    scene.load(10, 140.0);
+    assert_eq!(scene.take(), [], "the delay is over, and the load is back");
+    scene.look();
+    let last = scene.last.as_ref().expect("it was looked at");
+    assert_eq!((last.asked, &last.hold), (2, &None));
+
+    let mut scene =
+        Scene::new(r#"{"min_replicas": 0, "initial_replicas": 1, "downscale_delay_s": 5}"#);
+    scene.load(0, 4.9);
+    assert_eq!(scene.hold(), "held by downscale_to_zero_delay_s, 1 s left");
+    scene.now = Duration::from_secs(6);
+    scene.measured.running = 1;
+    scene.look();
+    assert_eq!((scene.take(), scene.hold()), (vec![], String::new()));
+}
+
+#[test]
 fn until_all_routers_have_spoken_nothing_goes_and_more_may_come() {
     let mut scene = Scene::new(
         r#"{"max_replicas": 8, "initial_replicas": 4, "downscale_delay_s": 0, "upscale_delay_s": 0, "look_back_period_s": 1}"#,

@@ -95,6 +95,12 @@ fn in_force(all: &str, out: &Outbox) -> Map<String, Value> {
     over(&out.options.http, &stated(&all))
 }
 
+/// What would hold anew if this were stated instead, for people.
+pub(super) fn planned(books: &Books, stated: &str, out: &Outbox) -> Vec<String> {
+    let before = in_force(books.desired.declared.node_options(), out);
+    changes(&before, &in_force(stated, out))
+}
+
 /// What holds, for people: with the defaults, and of the limits those that were set.
 pub(super) fn shown(books: &Books, out: &Outbox) -> String {
     let held = in_force(books.desired.declared.node_options(), out);

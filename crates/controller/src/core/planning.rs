@@ -16,6 +16,8 @@ use super::{
     declared::told,
     effect::Answer,
     event::{CallId, Request},
+    http_options,
+    outbox::Outbox,
     plan::compare,
     requests::check_routes,
     room,
@@ -123,7 +125,7 @@ impl Core {
     pub(super) fn finish_plans(&mut self) {
         while let Some((call, planning)) = self.plannings.take_finished() {
             if planning.expected.is_empty() {
-                let planned = planned(&self.books, &planning);
+                let planned = planned(&self.books, &planning, &self.out);
                 self.out.reply(call, api_response::Body::Planned(planned));
             } else {
                 self.on_request(call, Request::CarryOut(Box::new(planning)));
@@ -136,7 +138,7 @@ impl Core {
         &mut self,
         planning: Planning,
     ) -> Result<(Change, Answer), ApiError> {
-        let planned = planned(&self.books, &planning);
+        let planned = planned(&self.books, &planning, &self.out);
         if let Some(failed) = planned.applications.iter().find_map(|one| {
             let failure = one.failure.as_ref()?;
             Some(format!(
@@ -205,7 +207,7 @@ impl Core {
     }
 }
 
-fn planned(books: &Books, planning: &Planning) -> Planned {
+fn planned(books: &Books, planning: &Planning, out: &Outbox) -> Planned {
     let number = |name: &str| {
         let last = books.plan(name).and_then(|plan| plan.aimed_at());
         last.map_or(0, Record::number)
@@ -255,11 +257,20 @@ fn planned(books: &Books, planning: &Planning) -> Planned {
         named.push(format!("{name} {} deleted", one.from));
         applications.push(one);
     }
+    let http_options = match &planning.step {
+        Step::Declare {
+            node_options: Some(stated),
+            ..
+        } => http_options::planned(books, stated, out),
+        _ => Vec::new(),
+    };
+    named.extend(http_options.iter().cloned());
     let plan = sha256_hex(named.join("\n").as_bytes());
     Planned {
         plan: plan.chars().take(16).collect(),
         applications,
         warnings,
+        http_options,
     }
 }
 

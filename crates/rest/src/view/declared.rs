@@ -28,6 +28,8 @@ pub(crate) struct Planned {
     pub(crate) plan: String,
     pub(crate) applications: Vec<PlannedApplication>,
     pub(crate) warnings: Vec<String>,
+    /// What of `http_options` would hold anew, for people: `request_timeout_s 10 -> 30`.
+    pub(crate) http_options: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,6 +87,7 @@ impl From<PlannedMessage> for Planned {
             plan: message.plan,
             applications: applications.map(Into::into).collect(),
             warnings: message.warnings,
+            http_options: message.http_options,
         }
     }
 }

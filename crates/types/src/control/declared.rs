@@ -117,6 +117,9 @@ pub struct Planned {
     pub applications: Vec<PlannedApplication>,
     #[prost(string, repeated, tag = "3")]
     pub warnings: Vec<String>,
+    /// What of `http_options` would hold anew, for people: `request_timeout_s 10 -> 30`.
+    #[prost(string, repeated, tag = "4")]
+    pub http_options: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -200,3 +200,35 @@ fn a_plan_gives_the_place_of_what_goes_to_what_comes() {
         .collect();
     assert_eq!(said, [("new", &None), ("delete", &None)]);
 }
+
+#[test]
+fn a_plan_says_what_of_http_options_changes_and_what_is_carried_out_is_that() {
+    let mut world = World::declared();
+    let stating = |options: &str| Apply {
+        node_options: options.to_owned(),
+        ..apply(vec![config("a", 1)])
+    };
+    let plan = |world: &mut World, options: &str| {
+        let call = world.plan(stating(options));
+        world.run();
+        world.build_ends(|build| done(build, simple("v1", 1)));
+        world.planned(call).clone()
+    };
+    let same = plan(&mut world, "{}");
+    assert_eq!(same.http_options, [""; 0]);
+    let longer = r#"{"http_options": {"request_timeout_s": 5}}"#;
+    let planned = plan(&mut world, longer);
+    assert_eq!(planned.http_options, ["request_timeout_s null -> 5"]);
+    assert_eq!(planned.applications[0].change, "unchanged");
+    assert_ne!(planned.plan, same.plan, "it is another plan");
+
+    let call = world.apply(Apply {
+        plan: planned.plan.clone(),
+        ..stating(longer)
+    });
+    world.run();
+    world.build_ends(|build| done(build, simple("v1", 1)));
+    world.applied(call);
+    let again = plan(&mut world, longer);
+    assert_eq!(again.http_options, [""; 0], "it holds now");
+}
