@@ -5,13 +5,15 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use rustls::crypto::aws_lc_rs;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, http::Response, tls::TlsConfig};
 
 use crate::{
     exit::Exit,
@@ -59,7 +61,11 @@ impl Api {
     }
 
     pub(crate) fn to(found: Found) -> Self {
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+            .build();
         let config = Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)

@@ -6,7 +6,7 @@
 //! anew every [`LOOK_EVERY`]: whoever renews certificates replaces one after the other, and until both are there they do
 //! not fit each other, which is said only when it lasts.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use eagleray_types::control::{ConfigureProxy, ProxyConfigured};
 use prost::Message as _;
@@ -14,7 +14,7 @@ use prost::Message as _;
 use crate::{
     options::Options,
     settings::Settings,
-    tls::{Pem, TlsError, TlsOptions},
+    tls::{self, Pem, Server, TlsError, TlsOptions},
 };
 
 /// How often files are looked at.
@@ -43,7 +43,7 @@ pub(crate) struct Configuring<'a> {
 /// Files that can be used.
 struct Loaded {
     pem: Pem,
-    server: Arc<rustls::ServerConfig>,
+    server: Server,
 }
 
 /// What the threads are to be told, and what the node.
@@ -74,10 +74,7 @@ impl<'a> Configuring<'a> {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        let server = self
-            .loaded
-            .as_ref()
-            .map(|loaded| Arc::clone(&loaded.server));
+        let server = self.loaded.as_ref().map(|loaded| loaded.server.clone());
         Settings::new(&self.present, server)
     }
 
@@ -211,6 +208,7 @@ impl<'a> Configuring<'a> {
             return Ok(None);
         }
         let server = tls.server(&pem)?;
+        tls::begin_randomness();
         Ok(Some(Loaded { pem, server }))
     }
 

@@ -18,12 +18,11 @@ mod progress;
 mod socket;
 mod state;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::{gate::Place, shard::Shard, tls};
 
@@ -70,14 +69,9 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAdd
 }
 
 /// Takes the TLS handshake, which chooses the protocol.
-async fn secure(
-    shard: Rc<Shard>,
-    state: Rc<Connection>,
-    stream: TcpStream,
-    tls: Arc<rustls::ServerConfig>,
-) {
+async fn secure(shard: Rc<Shard>, state: Rc<Connection>, stream: TcpStream, tls: tls::Server) {
     let socket = Socket::new(stream, Rc::clone(&state), false);
-    let handshake = TlsAcceptor::from(tls).accept(socket);
+    let handshake = tls.accept(socket);
     let limit = shard.settings().limits.tls_handshake_s;
     let mut stream = match tokio::time::timeout(limit, handshake).await {
         Ok(Ok(stream)) => stream,

@@ -4,9 +4,9 @@
 //! told its client) when it begins, and keeps that; everything else is looked at when it is needed, so what a connection
 //! begins later goes by what holds then. So a change ends nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use crate::{hosts::Host, limits::Limits, memory, options::Options, trust::Network};
+use crate::{hosts::Host, limits::Limits, memory, options::Options, tls, trust::Network};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -20,11 +20,11 @@ pub(crate) struct Settings {
     /// What the windows of HTTP/2 connections may have together beyond their own.
     pub(crate) window_bytes: u64,
     /// `None`: plain TCP.
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<tls::Server>,
 }
 
 impl Settings {
-    pub(crate) fn new(options: &Options, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    pub(crate) fn new(options: &Options, tls: Option<tls::Server>) -> Self {
         let most = memory::most_bytes(&options.limits);
         Self {
             root_path: options.root_path.clone(),

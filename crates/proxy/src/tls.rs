@@ -1,9 +1,10 @@
 //! TLS of the ingress: what the files that the user names say, read and checked before anything runs.
 //!
-//! rustls with ring; TLS 1.2 and 1.3; ALPN offers HTTP/2 and HTTP/1.1, and takes HTTP/1.0 for the latter. With `client_authorities` every client must show
-//! a certificate that they signed.
+//! rustls with aws-lc-rs; TLS 1.2 and 1.3; ALPN offers HTTP/2 and HTTP/1.1, and takes HTTP/1.0 for the latter. With
+//! `client_authorities` every client must show a certificate that they signed. [`server`] chooses the cipher.
 
 mod pem;
+mod server;
 
 use std::{
     io,
@@ -13,19 +14,21 @@ use std::{
 
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 
 pub(crate) use pem::Pem;
+pub(crate) use server::{Server, begin_randomness};
 
 /// What ALPN calls HTTP/2.
 pub(crate) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP1_0: &[u8] = b"http/1.0";
-/// How a key names the curve P-521 (1.3.132.0.35), in DER.
-const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
+/// What to say of a private key that can be read and not used.
+const UNKNOWN_KIND: &str = "is of a kind that is not taken. Take a key on P-256, P-384 or P-521, an Ed25519 key, or an RSA \
+    key of 2048 to 8192 bits, and a certificate for it";
 
 /// Where certificate and key are: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,16 +68,16 @@ impl TlsOptions {
     }
 
     /// A server that shows what was read of the files.
-    pub(crate) fn server(&self, pem: &Pem) -> Result<Arc<ServerConfig>, TlsError> {
+    pub(crate) fn server(&self, pem: &Pem) -> Result<Server, TlsError> {
         let certificates = certificates("ssl_certfile", &self.certificate, &pem.certificate)?;
         let key = key(&self.key, &pem.key)?;
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(server::provider());
         if provider
             .key_provider
             .load_private_key(key.clone_key())
             .is_err()
         {
-            return Err(unusable("ssl_keyfile", &self.key, &unknown_kind(&key)));
+            return Err(unusable("ssl_keyfile", &self.key, &UNKNOWN_KIND));
         }
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -106,7 +109,7 @@ impl TlsOptions {
                 unusable("ssl_keyfile", &self.key, &problem)
             })?;
         config.alpn_protocols = [HTTP2, HTTP1, HTTP1_0].map(<[u8]>::to_vec).to_vec();
-        Ok(Arc::new(config))
+        Ok(Server::new(config))
     }
 }
 
@@ -143,22 +146,6 @@ fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-/// What to say of a private key that can be read and not used.
-fn unknown_kind(key: &PrivateKeyDer<'_>) -> String {
-    let is_p521 = key
-        .secret_der()
-        .windows(P521.len())
-        .any(|bytes| bytes == P521);
-    let kind = if is_p521 {
-        "is a key on the curve P-521, which is not taken"
-    } else {
-        "is of a kind that is not taken"
-    };
-    format!(
-        "{kind}. Take a key on P-256 or P-384, an Ed25519 key, or an RSA key of 2048 to 4096 bits, and a certificate for it"
-    )
-}
-
 fn unusable(option: &'static str, path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
     TlsError::Unusable {
         option,
@@ -170,16 +157,6 @@ fn unusable(option: &'static str, path: &Path, problem: &dyn std::fmt::Display) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A key on P-521 that belongs to nothing.
-    const KEY_ON_P521: &str = "-----BEGIN PRIVATE KEY-----\n\
-        MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIBSeOx0cznIMdiNB3j\n\
-        ejOFpwfEMg0w/mBFFdT47RozGmUUcj3+38xDPy+wTBz+AnYIsvdRY3sXoLMyKxW4\n\
-        LFqmR8ahgYkDgYYABACj86E6c9fdbpc+ZH5wQBe0WL7escuBUDa/fGZYSyyN4jAy\n\
-        S9gN5Pa8WBJIYkQ6PYwm/n9lfEDkXcldY3o87r9IYQDV8mAlkpDsI5uXhxGycssu\n\
-        aIkM56IYVK63KsVu9mblM1j5vnvzxHAhCKiJG9hnHSj0z0D1G5Vlx7xUELptJ57O\n\
-        8g==\n\
-        -----END PRIVATE KEY-----\n\n";
 
     struct Files {
         folder: tempfile::TempDir,
@@ -222,6 +199,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_on_each_curve_is_taken() {
+        for curve in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ECDSA_P521_SHA512,
+            &rcgen::PKCS_ED25519,
+        ] {
+            let files = Files::new();
+            let key = rcgen::KeyPair::generate_for(curve).unwrap();
+            let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            files.write("cert", &params.self_signed(&key).unwrap().pem());
+            files.write("key", &key.serialize_pem());
+            assert_eq!(files.problem("cert", "key", None), "", "{curve:?}");
+        }
+    }
+
+    #[test]
     fn files_that_cannot_be_used_are_named_with_their_option() {
         let files = Files::new();
         let other = Files::new();
@@ -235,7 +229,6 @@ mod tests {
             "old",
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
         );
-        files.write("p521", KEY_ON_P521);
         let of_no_kind = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         files.write("no kind", of_no_kind);
         for (certificate, key, authorities, parts) in [
@@ -258,15 +251,6 @@ mod tests {
             ("cert", "other", None, ["ssl_keyfile", "does not fit"]),
             ("cert", "pkcs8", None, ["ssl_keyfile", "openssl pkey"]),
             ("cert", "old", None, ["ssl_keyfile", "openssl pkey"]),
-            (
-                "cert",
-                "p521",
-                None,
-                [
-                    "ssl_keyfile",
-                    "P-521, which is not taken. Take a key on P-256",
-                ],
-            ),
             (
                 "cert",
                 "no kind",

@@ -3,13 +3,13 @@
 //! Accepting is user code's word: the answer is made from its head with status 101. Compression is ours to agree to
 //! ([`extension`]): user code sees messages, not how they travel.
 
+use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use eagleray_wire::ResponseHead;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts,
 };
-use ring::digest;
 
 use super::extension::{self, Agreed};
 use crate::{

@@ -12,7 +12,8 @@ use eagleray_proxy::{Limits, Options, TlsOptions};
 use eagleray_wire::{Flags, Kind, RequestHead};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    CipherSuite, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 
@@ -86,10 +87,24 @@ impl Authority {
         alpn: &[&[u8]],
         shows_certificate: bool,
     ) -> StreamOwned<ClientConnection, TcpStream> {
+        self.connect_with(
+            aws_lc_rs::default_provider(),
+            proxy,
+            alpn,
+            shows_certificate,
+        )
+    }
+
+    fn connect_with(
+        &self,
+        provider: CryptoProvider,
+        proxy: &Proxy,
+        alpn: &[&[u8]],
+        shows_certificate: bool,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
@@ -170,6 +185,44 @@ fn alpn_chooses_the_protocol() {
         }
         answer_one(&replica, version);
         read_until(&mut client, b"a whole answer");
+    }
+}
+
+/// The quicker of two ciphers of AES, unless the client has no AES in hardware; and what there is, if it offers one alone.
+#[test]
+fn the_cipher_is_one_that_the_client_can_have_fast() {
+    use CipherSuite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 as OLD_AES_128,
+        TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 as OLD_AES_256,
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 as OLD_CHACHA,
+        TLS13_AES_128_GCM_SHA256 as AES_128, TLS13_AES_256_GCM_SHA384 as AES_256,
+        TLS13_CHACHA20_POLY1305_SHA256 as CHACHA,
+    };
+    let authority = Authority::new();
+    let replica = Replica::start("a", 10);
+    let proxy = authority.proxy(&replica, false, Limits::default());
+    for (offered, chosen) in [
+        (&[AES_256, CHACHA, AES_128][..], AES_128),
+        (&[AES_256, CHACHA], AES_256),
+        (&[CHACHA, AES_256, AES_128], CHACHA),
+        (&[CHACHA], CHACHA),
+        (&[OLD_AES_256, OLD_CHACHA, OLD_AES_128], OLD_AES_128),
+        (&[OLD_CHACHA, OLD_AES_128], OLD_CHACHA),
+    ] {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites = offered
+            .iter()
+            .map(|wanted| {
+                let mut all = aws_lc_rs::ALL_CIPHER_SUITES.iter();
+                *all.find(|suite| suite.suite() == *wanted).unwrap()
+            })
+            .collect();
+        let mut client = authority.connect_with(provider, &proxy, &[], false);
+        while client.conn.is_handshaking() {
+            client.conn.complete_io(&mut client.sock).unwrap();
+        }
+        let suite = client.conn.negotiated_cipher_suite().unwrap();
+        assert_eq!(suite.suite(), chosen, "of {offered:?}");
     }
 }
 

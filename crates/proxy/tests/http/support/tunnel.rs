@@ -54,7 +54,7 @@ impl Identity {
         let certificate = CertificateDer::from_pem_file(self.path("certificate")).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(certificate).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
