@@ -7,9 +7,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from control import Control
 from machine import Load, Machine, eventually, request
 
 APP = """
@@ -210,3 +212,26 @@ def test_a_disk_that_fills_up_costs_nothing_but_lines_and_deploys(
     assert "No space left on device" in other.output, other.output
     assert "make room" in other.output, other.output
     filled.unlink()
+
+
+def test_series_stop_on_a_full_disk_and_go_on_when_there_is_room(machine: Machine, small_disk: Path) -> None:
+    machine.environment["XDG_STATE_HOME"] = str(small_disk)
+    script = machine.serve(APP)
+    control = Control(machine, owner=script.pid)
+
+    def ask(query: str) -> dict[str, Any]:
+        answer = control.get(f"/api/v1/series?{query}")
+        assert answer.status == 200, answer.text
+        return dict(answer.json())
+
+    def is_measured() -> bool:
+        return sum(ask("from=-8&to=-2")["covered_s"]) > 0
+
+    eventually(is_measured, "series are kept", 30)
+    filled = fill(small_disk)
+    eventually(lambda: status_of(script.address) == 200 and not is_measured(), "series stop, and requests do not", 30)
+    filled.unlink()
+    eventually(is_measured, "series go on", 30)
+    assert sum(one["total"]["requests"] for one in ask("from=-600&deployment=App")["series"]) > 0
+    (log,) = small_disk.glob("**/logs/node.log")
+    eventually(lambda: log.read_text(errors="replace").count("can be written again") == 1, "it says so, once")

@@ -1,7 +1,9 @@
 """`/api/v1/series`: what a node has measured, who has to live for that, and what a damaged file costs."""
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,22 @@ def test_a_file_that_cannot_be_had_costs_the_series_and_nothing_else(machine: Ma
     assert answer.status == 503
     assert answer.json()["code"] == "no_series"
     assert machine.logs("node.log").count("keeps no series") == 1
+
+
+def test_a_second_node_on_the_state_directory_leaves_the_series_to_the_first(
+    machine: Machine, resident: Control
+) -> None:
+    send(machine, 3)
+    wait_for(resident, 3)
+    elsewhere = Path(tempfile.mkdtemp(prefix="er-", dir="/tmp"))
+    try:
+        second = machine.cli("start", "--http-port", "0", environment={"EAGLERAY_RUNTIME_DIR": str(elsewhere)})
+        assert second.returncode != 0, "it cannot have the checkpoint either"
+    finally:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+    assert "another node writes it" in machine.logs("node.log")
+    send(machine, 4)
+    wait_for(resident, 7)
 
 
 def kill_node(machine: Machine) -> None:

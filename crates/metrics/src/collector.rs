@@ -28,8 +28,8 @@ use crate::{
 const MOST_SHEETS: usize = 8192;
 /// Bytes of living sheets that are read for one answer: further sheets are left out of it.
 const MOST_READ: usize = 256 * 1024 * 1024;
-/// Sheets of the dead that wait for a visitor; it does not hear of further ones.
-const MOST_UNSEEN: usize = 1024;
+/// Bytes of sheets of the dead that wait for a visitor; it does not hear of further ones.
+const MOST_UNSEEN: usize = 64 * 1024 * 1024;
 
 /// What the node knows of all that was counted on it.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl Collector {
         }
         self.dead.take(&bytes, &read);
         if let Some(unseen) = &mut self.unseen
-            && unseen.len() < MOST_UNSEEN
+            && unseen.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < MOST_UNSEEN
         {
             unseen.push((name(path).into_owned(), bytes));
         }

@@ -59,15 +59,16 @@ pub(crate) fn encode(slot: &Slot, room: usize, has_replicas: bool) -> io::Result
     let mut ranked = rows.clone();
     // Those that stay come first. A stable sort: what weighs the same stays in the order of names.
     ranked.sort_by_key(|(subject, row)| (subject.is_replica(), u64::MAX - row.weight()));
-    let mut keep = rows.len();
+    // As many as there would be room for if all were as long as they are on average.
+    let mut keep = rows.len() * room / bytes.len();
     loop {
-        keep = keep * 7 / 8;
         let mut kept = ranked[..keep].to_vec();
         kept.sort_by_key(|(subject, _)| *subject);
         let bytes = whole(slot, &kept, (rows.len() - keep) as u64)?;
         if bytes.len() <= room || keep == 0 {
             return Ok(bytes);
         }
+        keep = keep * 15 / 16;
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
@@ -28,7 +29,8 @@ const MARKS_AT_ONCE: u64 = 256;
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    /// Another one after [`Ring::reopen`].
+    file: Mutex<Arc<File>>,
     path: PathBuf,
 }
 
@@ -42,22 +44,21 @@ impl Ring {
     /// # Errors
     /// It can be neither read nor made, or another process writes it.
     pub fn open(path: &Path) -> io::Result<(Self, Option<String>)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(io::Error::other("another node writes it"));
-            }
-            locked => locked?,
-        }
-        let note = prepare(&file)?;
+        let (file, note) = open(path)?;
+        let file = Mutex::new(Arc::new(file));
         let path = path.to_owned();
         Ok((Self(Arc::new(Inner { file, path })), note))
+    }
+
+    /// Makes the file again, for all who have this ring: somebody has removed it.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        let (file, _) = open(&self.0.path)?;
+        *self.0.file.lock() = Arc::new(file);
+        Ok(())
+    }
+
+    fn file(&self) -> Arc<File> {
+        Arc::clone(&self.0.file.lock())
     }
 
     pub fn path(&self) -> &Path {
@@ -66,7 +67,7 @@ impl Ring {
 
     /// Whether somebody has removed the file: what is written then, nobody finds again.
     pub(crate) fn is_gone(&self) -> bool {
-        self.0.file.metadata().is_ok_and(|is| is.nlink() == 0)
+        self.file().metadata().is_ok_and(|is| is.nlink() == 0)
     }
 
     /// The slot of a time; `None`: there is none, or not a whole one.
@@ -96,8 +97,7 @@ impl Ring {
             return Ok(());
         };
         let bytes = record::encode(slot, of.slot_bytes as usize, of.has_replicas)?;
-        self.0
-            .file
+        self.file()
             .write_all_at(&bytes, layout::slot_at(tier, slot.index))
     }
 
@@ -107,7 +107,7 @@ impl Ring {
     /// It cannot be written.
     pub fn mark(&self, mark: &Mark) -> io::Result<()> {
         let at = layout::mark_at(mark.number);
-        self.0.file.write_all_at(&marks::encode(mark), at)
+        self.file().write_all_at(&marks::encode(mark), at)
     }
 
     /// All marks that are kept, oldest first.
@@ -127,14 +127,11 @@ impl Ring {
 
     /// What there is of so many bytes.
     fn read(&self, at: u64, length: usize) -> Vec<u8> {
+        let file = self.file();
         let mut bytes = vec![0; length];
         let mut filled = 0;
         while filled < length {
-            match self
-                .0
-                .file
-                .read_at(&mut bytes[filled..], at + filled as u64)
-            {
+            match file.read_at(&mut bytes[filled..], at + filled as u64) {
                 Ok(0) => break,
                 Ok(more) => filled += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -145,6 +142,24 @@ impl Ring {
         bytes.truncate(filled);
         bytes
     }
+}
+
+fn open(path: &Path) -> io::Result<(File, Option<String>)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(io::Error::other("another node writes it"));
+        }
+        locked => locked?,
+    }
+    let note = prepare(&file)?;
+    Ok((file, note))
 }
 
 /// Makes it a file of this layout and of the full length, which takes no room yet.

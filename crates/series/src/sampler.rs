@@ -28,6 +28,18 @@ const MOST_ROWS: usize = 8192;
 type Which = (String, u64);
 type Rows = FxHashMap<Subject, Row>;
 
+/// What a sheet had counted when it was read last.
+#[derive(Debug, Default)]
+struct Known {
+    totals: FxHashMap<Subject, Totals>,
+    /// Samples since then.
+    missed: u32,
+}
+
+/// A sheet that could not be read (no descriptor left) is known for so many samples: it would count as new otherwise, with all
+/// that it ever had counted.
+const MOST_MISSED: u32 = 150;
+
 /// What the node has measured so far.
 #[derive(Debug)]
 pub struct Sampler {
@@ -35,7 +47,7 @@ pub struct Sampler {
     clock: Clock,
     last_monotonic_ms: u64,
     /// What each sheet had counted at the last sample.
-    sheets: FxHashMap<Which, FxHashMap<Subject, Totals>>,
+    sheets: FxHashMap<Which, Known>,
     /// What a controller said last: while there is none, it holds.
     told: FxHashMap<Subject, Levels>,
     /// When the controller started, and how many events it has counted.
@@ -99,7 +111,7 @@ impl Sampler {
                 left_out += 1;
             }
         };
-        collector.visit(|reading| {
+        let visited = collector.visit(|reading| {
             let tally = tally(reading);
             let which = (reading.name().to_owned(), reading.started());
             let last = before.remove(&which).unwrap_or_default();
@@ -109,7 +121,7 @@ impl Sampler {
                 reason = "sums do not depend on the order"
             )]
             for (subject, totals) in &tally.totals {
-                let row = totals.since(last.get(subject).unwrap_or(&none));
+                let row = totals.since(last.totals.get(subject).unwrap_or(&none));
                 with_its_deployment(subject, |subject| add(subject, &|into| into.add(&row)));
             }
             #[expect(
@@ -124,9 +136,19 @@ impl Sampler {
                 events = Some((reading.started(), tally.events));
             }
             if reading.is_alive() {
-                self.sheets.insert(which, tally.totals);
+                let known = Known {
+                    totals: tally.totals,
+                    missed: 0,
+                };
+                self.sheets.insert(which, known);
             }
-        })?;
+        });
+        before.retain(|_, known| {
+            known.missed += 1;
+            known.missed <= MOST_MISSED
+        });
+        self.sheets.extend(before);
+        visited?;
         self.events = events;
         if let Some(told) = told {
             self.told = told;
@@ -175,10 +197,9 @@ impl Sampler {
             }
             _ => {}
         }
-        if self.ring.is_gone()
-            && let Ok((ring, _)) = Ring::open(path)
-        {
-            self.ring = ring;
+        if self.ring.is_gone() {
+            // If it cannot be had, it is tried again with the next sample.
+            self.ring.reopen().ok();
         }
     }
 }

@@ -491,18 +491,41 @@ fn a_file_that_cannot_be_written_costs_no_sample_of_the_next() {
     let mut sampler = Sampler::new(first.clone(), at(0));
     node.answer(5, 7.0);
     fs::remove_file(first.path()).unwrap();
-    // Said, and a new one is made, which has all that comes.
+    // Said, and a new one is made, which has all that comes, for whoever reads too.
     sampler.sample(&mut node.collector, at(2)).unwrap();
     node.answer(7, 7.0);
     sampler.sample(&mut node.collector, at(4)).unwrap();
+    assert_eq!(total(&window(&first, 5, 4, None), "").requests, 7);
     drop(sampler);
-    let (again, note) = Ring::open(first.path()).unwrap();
+    let path = first.path().to_owned();
+    drop(first);
+    let (again, note) = Ring::open(&path).unwrap();
     assert_eq!(note, None);
     assert_eq!(total(&window(&again, 5, 4, None), "").requests, 7);
     assert_eq!(
         total(&window(&again, 5, OF_TIERS[2], None), "").requests,
         12
     );
+}
+
+#[test]
+fn a_sheet_that_cannot_be_read_for_a_while_does_not_count_twice() {
+    let mut node = Node::new();
+    let home = tempfile::tempdir().unwrap();
+    let ring = ring(home.path());
+    let mut sampler = Sampler::new(ring.clone(), at(0));
+    node.answer(50, 7.0);
+    sampler.sample(&mut node.collector, at(2)).unwrap();
+    let aside = home.path().join("aside");
+    fs::rename(node.directory.path(), &aside).unwrap();
+    assert!(sampler.sample(&mut node.collector, at(4)).is_err());
+    fs::create_dir(node.directory.path()).unwrap();
+    sampler.sample(&mut node.collector, at(6)).unwrap();
+    fs::remove_dir(node.directory.path()).unwrap();
+    fs::rename(&aside, node.directory.path()).unwrap();
+    node.answer(3, 7.0);
+    sampler.sample(&mut node.collector, at(8)).unwrap();
+    assert_eq!(total(&window(&ring, 9, 8, None), "").requests, 53);
 }
 
 #[test]
@@ -534,7 +557,7 @@ fn an_answer_has_its_bounds() {
         0,
         &Slot {
             index,
-            ..big_slot(200, 0)
+            ..big_slot(900, 0)
         },
     )
     .unwrap();
@@ -547,7 +570,7 @@ fn an_answer_has_its_bounds() {
     };
     let window = Window::read(&ring, &query).unwrap();
     assert!(window.series.len() * window.covered_ms.len() <= crate::MOST_CELLS);
-    assert_eq!(window.series.len() as u64 + window.left_out, 200);
+    assert_eq!(window.series.len() as u64 + window.left_out, 900);
     let one = Query {
         deployment: Some("Deployment7".to_owned()),
         ..query

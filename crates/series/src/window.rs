@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub const MOST_POINTS: u64 = 2_000;
-pub const MOST_CELLS: usize = 20_000;
+pub const MOST_CELLS: usize = 60_000;
 /// Of an answer.
 const MOST_MARKS: usize = 500;
 
