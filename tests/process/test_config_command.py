@@ -49,7 +49,7 @@ def test_all_that_is_wrong_with_a_file_is_said_at_once(machine: Machine) -> None
     assert [line.split(": ")[0] for line in lines if line.startswith("shop.yaml:")] == [
         "shop.yaml:3:16",
         "shop.yaml:6:5",
-        "shop.yaml:7:35",
+        "shop.yaml:7:43",
     ]
     assert '  help: did you mean "num_replicas"?' in lines
     assert lines[-1] == "eagleray: shop.yaml has 3 problems"

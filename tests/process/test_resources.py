@@ -233,6 +233,27 @@ def test_cpus_and_custom_resources_count_where_they_are_stated(machine: Machine)
     eventually(lambda: node.resources()["holders"] == [], "nothing is held")
 
 
+def test_a_replica_that_has_far_more_memory_than_it_states_is_named(machine: Machine) -> None:
+    node = Node(machine, 0)
+    held = f"held = bytearray(b'x' * {200 * 2**20})"
+    machine.write("model.py", CODE.replace("app = D.bind()", f"{held}\napp = D.bind()"))
+    node.apply(
+        app={"ray_actor_options": {"memory": 64 * 2**20}},
+        other={"ray_actor_options": {"memory": 2**30}},
+    )
+    node.running("app", 1)
+    node.running("other", 1)
+
+    def reasons(application: str) -> list[str]:
+        return [why["code"] for why in node.deployment(application)["why"]]
+
+    eventually(lambda: "memory_over" in reasons("app"), "it is said")
+    assert "memory_over" not in reasons("other"), "it states enough"
+    (replica,) = node.running("app", 1)
+    assert replica["memory_bytes"] > 200 * 2**20
+    assert node.resources()["resources"]["memory"]["used"] == 64 * 2**20 + 2**30
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "named"),
     [

@@ -80,6 +80,8 @@ pub(crate) struct Replica {
     pub(crate) compiled_routes: Option<CompiledRoutes>,
     /// Bytes of it in memory when it was ready.
     pub(crate) began_with_bytes: u64,
+    /// Bytes of it in memory, as it has said last; 0: not known.
+    pub(crate) memory_bytes: u64,
     pub(crate) spawned_at: Duration,
     /// The same by the wall clock, in seconds, only shown; 0: not known.
     pub(crate) started_at_s: f64,
@@ -127,6 +129,14 @@ impl Replica {
             socket_path: self.socket_path.clone(),
             epoch: self.epoch,
         }
+    }
+
+    /// What it has in memory and what it states, in bytes, if that is over by half.
+    pub(crate) fn memory_over(&self) -> Option<(u64, u64)> {
+        let stated = self.spec.options().resources.get("memory").copied();
+        let stated = stated.filter(|stated| *stated > 0.0)? as u64;
+        let most = stated.saturating_add(stated / 2);
+        (self.memory_bytes > most).then_some((self.memory_bytes, stated))
     }
 
     pub(crate) fn grace_milliseconds(&self) -> u64 {

@@ -159,6 +159,7 @@ fn adopt_one(
         socket_path,
         pid: listed.pid,
         began_with_bytes: ready.as_ref().map_or(0, |ready| ready.resident_bytes),
+        memory_bytes: ready.as_ref().map_or(0, |ready| ready.resident_bytes),
         sync_bodies: ready.as_ref().is_some_and(|ready| ready.sync_bodies),
         docs_path: ready
             .as_ref()

@@ -63,6 +63,9 @@ pub(super) fn on_health(
     if !replica.health.answered(outcome.id) {
         return false;
     }
+    if outcome.resident_bytes > 0 {
+        replica.memory_bytes = outcome.resident_bytes;
+    }
     if outcome.failure.is_empty() {
         // Its trial may be over now.
         let matters = replica.trial.is_on() && replica.health.failing().is_some();

@@ -96,6 +96,7 @@ fn spawn_one(
         docs_path: String::new(),
         compiled_routes: None,
         began_with_bytes: 0,
+        memory_bytes: 0,
         spawned_at: now,
         started_at_s: out.wall_time_s(now),
         ready_at: None,

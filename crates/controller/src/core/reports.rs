@@ -207,6 +207,7 @@ fn on_ready(deployment: &mut Deployment, id: &str, ready: &Ready, now: Duration,
     {
         replica.sync_bodies = ready.sync_bodies;
         replica.began_with_bytes = ready.resident_bytes;
+        replica.memory_bytes = ready.resident_bytes;
         replica.docs_path.clone_from(&ready.docs_path);
         replica.compiled_routes.clone_from(&ready.compiled_routes);
         reaching::reach(replica, now, out);

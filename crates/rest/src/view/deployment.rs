@@ -76,6 +76,8 @@ pub(crate) struct Replica {
     pub(crate) message: String,
     /// Number of the newest revision that has its version.
     pub(crate) revision_number: Option<u64>,
+    /// Bytes of it in memory, as it has said last.
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 impl From<DeploymentStatus> for Deployment {
@@ -111,6 +113,7 @@ impl From<ReplicaStatus> for Replica {
             node_id: some(status.node_id),
             message: status.message,
             revision_number: number(status.revision_number),
+            memory_bytes: number(status.memory_bytes),
         }
     }
 }

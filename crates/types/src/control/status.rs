@@ -196,4 +196,7 @@ pub struct ReplicaStatus {
     /// Number of the newest revision that has its version, so of the target if it is as wanted; 0: not known.
     #[prost(uint64, tag = "10")]
     pub revision_number: u64,
+    /// Bytes of it in memory, as it has said last; 0: not known.
+    #[prost(uint64, tag = "11")]
+    pub memory_bytes: u64,
 }

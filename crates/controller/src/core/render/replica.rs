@@ -16,6 +16,7 @@ pub(super) fn live(
         replica_id: replica.id.clone(),
         state: replica.state.word().to_owned(),
         pid: replica.pid,
+        memory_bytes: replica.memory_bytes,
         version: replica.spec.version().to_owned(),
         hung_milliseconds: replica.condition.hung_milliseconds(now),
         abandoned_requests: replica.condition.abandoned,

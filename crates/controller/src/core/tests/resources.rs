@@ -12,7 +12,7 @@ fn gpus(count: u32) -> NodeResources {
         model: String::new(),
     };
     NodeResources {
-        amounts: [("num_cpus".to_owned(), 2 * UNIT)].into(),
+        amounts: [("memory".to_owned(), (1 << 30) * UNIT)].into(),
         devices: (0..count).map(device).collect(),
     }
 }
@@ -337,5 +337,27 @@ fn in_any_order_of_arrival_nothing_is_given_out_twice() {
             some(&["GPU-0", "GPU-1", "GPU-2"]),
             "seed {seed}"
         );
+    }
+}
+
+#[test]
+fn a_replica_with_far_more_memory_than_it_states_is_named_and_lives() {
+    const MIB: u64 = 1 << 20;
+    for (stated, is_named) in [(0, false), (100, true), (140, false)] {
+        let mut world = world(0);
+        world.begin_with_bytes = 200 * MIB;
+        let mut spec = one("v1", 1, 0.0);
+        if stated > 0 {
+            let memory = ("memory".to_owned(), (stated * MIB) as f64);
+            spec.deployments[0].options.resources = [memory].into();
+        }
+        world.deploy(super::world::with_revision(spec));
+        world.run();
+        let status = world.status("a");
+        assert_eq!(status.status, "RUNNING", "{stated}: {status:?}");
+        let deployment = &status.deployments[0];
+        assert_eq!(deployment.replicas[0].memory_bytes, 200 * MIB);
+        let named = deployment.why.iter().any(|one| one.code == "memory_over");
+        assert_eq!(named, is_named, "{stated}");
     }
 }

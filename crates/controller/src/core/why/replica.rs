@@ -12,6 +12,7 @@ use crate::core::recycling;
 
 /// One that is idle stops sooner.
 const DRAINS_LONG: Duration = Duration::from_secs(5);
+const MEBIBYTE: u64 = 1 << 20;
 
 pub(super) fn of_replica(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
     let by_state = || match replica.state {
@@ -28,6 +29,7 @@ pub(super) fn of_replica(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
         .or_else(by_state)
         .or_else(|| unhealthy(replica, moment))
         .or_else(|| cannot_connect(replica, moment))
+        .or_else(|| memory_over(replica, moment))
         .or_else(|| abandoned(replica, moment))
         .or_else(|| too_large(replica, moment))?;
     Some(Why {
@@ -165,6 +167,19 @@ fn unhealthy(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
         replica.id
     );
     Some(moment.why("health_check_failed", None, sentence, help))
+}
+
+fn memory_over(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
+    let (has, stated) = replica.memory_over()?;
+    let sentence = format!(
+        "It has {} MiB in memory, and its deployment states {} MiB. Nothing keeps it from that, so others may miss what they \
+         count on.",
+        has / MEBIBYTE,
+        stated.div_ceil(MEBIBYTE)
+    );
+    let help =
+        "State as much memory in ray_actor_options as it needs, or find what holds it.".to_owned();
+    Some(moment.why("memory_over", None, sentence, help))
 }
 
 fn cannot_connect(replica: &Replica, moment: Moment<'_>) -> Option<Why> {
