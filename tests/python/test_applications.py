@@ -249,7 +249,7 @@ def test_what_is_no_builder_is_refused(target: Any, args: dict[str, Any], error:
         ([serve.RunTarget(Leaf)], TypeError, "bind"),  # type: ignore[arg-type]
         ([serve.RunTarget(Leaf.bind(), name="")], RayServeException, "name"),
         ([serve.RunTarget(Leaf.bind(), route_prefix="a")], ValueError, "begin with '/'"),
-        ([serve.RunTarget(Leaf.bind(), external_scaler_enabled=True)], ValueError, "external_scaler_enabled"),
+        ([serve.RunTarget(Leaf.bind(), external_scaler_enabled=1)], ValueError, "external_scaler_enabled"),
         ([serve.RunTarget(Leaf.bind())] * 2, RayServeException, "the name 'default'"),
         (
             [serve.RunTarget(Leaf.bind(), name="a"), serve.RunTarget(Leaf.bind(), name="b")],

@@ -142,7 +142,6 @@ NOT_YET: dict[str, dict[str, Any]] = {
         "placement_group_bundles": [{"CPU": 1}],
         "placement_group_bundle_label_selector": [{"a": "b"}],
     },
-    "autoscaling_config.policy.policy_function": {"autoscaling_config": {"policy": {"policy_function": "m:f"}}},
     "gang_scheduling_config": {"gang_scheduling_config": {"gang_size": 1}},
     "deployment_actors": {"deployment_actors": [{"name": "a", "actor_class": "m:A"}]},
     "logging_config.logs_dir": {"logging_config": {"logs_dir": "/var/log"}},

@@ -281,7 +281,6 @@ NOT_HERE: list[tuple[dict[str, Any], str]] = [
     ({"ray_actor_options": {"runtime_env": {"pip": ["x"]}}}, "only env_vars can be set"),
     ({"max_replicas_per_node": 1, "num_replicas": 2}, "there is one node"),
     ({"max_replicas_per_node": 1, "autoscaling_config": {"min_replicas": 2, "max_replicas": 3}}, "there is one node"),
-    ({"autoscaling_config": {"policy": {"policy_function": "m:f"}}}, "policies of your own are not asked yet"),
     ({"logging_config": {"logs_dir": "/x"}}, "logs_dir"),
 ]
 

@@ -178,7 +178,7 @@ def test_functions_take_no_bound_arguments() -> None:
         ({"route_prefix": "x"}, ValueError, "route_prefix"),
         ({"route_prefix": "/x/"}, ValueError, "route_prefix"),
         ({"route_prefix": "/{x}"}, ValueError, "route_prefix"),
-        ({"external_scaler_enabled": True}, ValueError, "external_scaler_enabled"),
+        ({"external_scaler_enabled": 1}, ValueError, "external_scaler_enabled"),
         ({"logging_config": 3}, TypeError, "logging_config"),
     ],
 )

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What is known of a deployment at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Requests that wait in routers.
     pub queued: u64,
@@ -22,6 +22,17 @@ pub struct Measured {
     pub wanted: u32,
     /// Every router has said what it has. Until then there may be more than is measured.
     pub heard_all: bool,
+    pub wish: Wish,
+}
+
+/// Who says how many replicas are needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Wish {
+    /// The load, by `target_ongoing_requests`.
+    #[default]
+    OfLoad,
+    /// A policy, which has said so last; `None`: nothing yet, or nothing that can be meant.
+    OfPolicy(Option<f64>),
 }
 
 /// What is kept of one deployment between two looks.
@@ -30,6 +41,8 @@ pub struct State {
     /// The load over the look-back period, and over the moment that is the present.
     look_back: Window,
     present: Window,
+    /// What of it waits in routers, over the look-back period.
+    queued: Window,
     wishes: Wishes,
     /// Since when more were wished for all the time.
     more_since: Option<Duration>,
@@ -96,9 +109,17 @@ struct Load {
     /// Replicas that are wished for by the one and by the other.
     more: u32,
     fewer: u32,
+    /// What a policy asks for, where that counts.
+    policy: Option<f64>,
 }
 
 impl State {
+    /// Requests over the look-back period, and what of them waited in routers.
+    pub fn aggregated(&self, config: &Config) -> (f64, f64) {
+        let all = self.look_back.aggregate(config.aggregation);
+        (all, self.queued.aggregate(config.aggregation))
+    }
+
     fn measure(&mut self, config: &Config, measured: Measured, now: Duration) -> Load {
         let ongoing = measured.queued.saturating_add(measured.running);
         if !measured.heard_all {
@@ -107,6 +128,7 @@ impl State {
         }
         self.look_back.set(ongoing, now, config.look_back);
         self.present.set(ongoing, now, present(config));
+        self.queued.set(measured.queued, now, config.look_back);
         let smoothed = self.look_back.aggregate(config.aggregation);
         let present = if config.smooths_up {
             smoothed
@@ -119,6 +141,10 @@ impl State {
             smoothed,
             more: wish(config, measured, present),
             fewer: wish(config, measured, smoothed),
+            policy: match measured.wish {
+                Wish::OfLoad => None,
+                Wish::OfPolicy(asked) => Some(asked.unwrap_or(f64::from(measured.wanted))),
+            },
         };
         self.wishes.set(load.fewer, now, span(config));
         load
@@ -160,7 +186,12 @@ fn wish(config: &Config, measured: Measured, requests: f64) -> u32 {
         measured.ready
     };
     let base = f64::from(there);
-    let plain = requests / config.target_ongoing_requests;
+    let plain = match measured.wish {
+        Wish::OfLoad => requests / config.target_ongoing_requests,
+        // As long as nothing is asked for, what is wanted stays.
+        Wish::OfPolicy(None) => return measured.wanted,
+        Wish::OfPolicy(Some(asked)) => asked,
+    };
     let factor = if plain > base {
         config.upscaling_factor
     } else {
@@ -197,14 +228,7 @@ fn number(
         return (wanted.clamp(low, high), Reason::Bounds { low, high }, None);
     }
     if wanted == 0 {
-        if load.ongoing == 0 {
-            return kept(None);
-        }
-        let first = config.upscaling_factor.ceil().max(1.0) as u32;
-        return match first.min(high) {
-            0 => kept(Some(Hold::MaxReplicas { most: high })),
-            first => (first, Reason::FromZero, None),
-        };
+        return from_zero(config, high, load);
     }
     if let Some(at) = state.more_at(config, load, wanted, now) {
         if wanted == high {
@@ -213,9 +237,15 @@ fn number(
         if at > now {
             return kept(Some(Hold::UpscaleDelay { until: at }));
         }
-        let reason = Reason::More {
-            ongoing: load.present,
-            delay: config.upscale_delay,
+        let reason = match load.policy {
+            Some(asked) => Reason::Policy {
+                asked,
+                delay: config.upscale_delay,
+            },
+            None => Reason::More {
+                ongoing: load.present,
+                delay: config.upscale_delay,
+            },
         };
         let replicas = load.more.min(high);
         let hold = (replicas < load.more).then_some(Hold::MaxReplicas { most: high });
@@ -225,6 +255,29 @@ fn number(
         return kept((load.fewer < wanted).then_some(Hold::Unheard));
     }
     fewer(config, low, state, wanted, load, now)
+}
+
+/// None are wanted: the first request starts some without delay, and so does a policy.
+fn from_zero(config: &Config, high: u32, load: &Load) -> (u32, Reason, Option<Hold>) {
+    let (wished, reason) = match load.policy {
+        _ if load.ongoing > 0 => (
+            config.upscaling_factor.ceil().max(1.0) as u32,
+            Reason::FromZero,
+        ),
+        Some(asked) => (
+            up(asked) as u32,
+            Reason::Policy {
+                asked,
+                delay: Duration::ZERO,
+            },
+        ),
+        None => (0, Reason::Kept),
+    };
+    match wished.min(high) {
+        0 if wished > 0 => (0, Reason::Kept, Some(Hold::MaxReplicas { most: high })),
+        0 => (0, Reason::Kept, None),
+        first => (first, reason, None),
+    }
 }
 
 /// At most `wanted`, which is not none: more are not wished for.
@@ -237,9 +290,12 @@ fn fewer(
     now: Duration,
 ) -> (u32, Reason, Option<Hold>) {
     let kept = |hold| (wanted, Reason::Kept, hold);
-    let fewer = |delay| Reason::Fewer {
-        ongoing: load.smoothed,
-        delay,
+    let fewer = |delay| match load.policy {
+        Some(asked) => Reason::Policy { asked, delay },
+        None => Reason::Fewer {
+            ongoing: load.smoothed,
+            delay,
+        },
     };
     // What is smoothed may still be low when the load is not: then that keeps it, and no delay.
     if load.fewer >= wanted || load.more >= wanted {
@@ -301,10 +357,11 @@ fn next_look(
         let step = (span / 16).clamp(LOOK.0, LOOK.1);
         (!window.is_settled()).then(|| now + step)
     };
-    // A smoothed load goes on to fall, or to rise, while the window moves on.
-    let moves = replicas > bounds.low || (config.smooths_up && !at_most);
+    // A smoothed load goes on to fall, or to rise, while the window moves on. A policy is asked for by others.
+    let moves = load.policy.is_none() && (replicas > bounds.low || (config.smooths_up && !at_most));
     let smoothed = smoothing(&state.look_back, config.look_back).filter(|_| moves && replicas > 0);
-    let present = smoothing(&state.present, present(config)).filter(|_| !at_most && replicas > 0);
+    let present = smoothing(&state.present, present(config))
+        .filter(|_| load.policy.is_none() && !at_most && replicas > 0);
     let due = [more, fewer, smoothed, present].into_iter().flatten().min();
     // What is due already was decided just now; a number that was changed is looked at anew.
     due.map(|at| at.max(now + LOOK.0))

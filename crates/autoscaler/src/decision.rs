@@ -24,6 +24,8 @@ pub enum Reason {
     More { ongoing: f64, delay: Duration },
     /// Fewer have sufficed all the delay.
     Fewer { ongoing: f64, delay: Duration },
+    /// Its policy has asked for that, and for as many or for more all the delay.
+    Policy { asked: f64, delay: Duration },
     /// The first request after none.
     FromZero,
     /// The number lay outside the bounds.
@@ -52,6 +54,8 @@ pub enum Hold {
     Unheard,
     /// An update is under way.
     Update,
+    /// Its policy does not say what can be meant: why.
+    Policy(String),
 }
 
 impl fmt::Display for Reason {
@@ -73,6 +77,15 @@ impl fmt::Display for Reason {
                 Number(*ongoing),
                 Seconds(*delay)
             ),
+            Self::Policy { asked, delay } if delay.is_zero() => {
+                write!(f, "its policy asks for {}", Number(*asked))
+            }
+            Self::Policy { asked, delay } => write!(
+                f,
+                "its policy asks for {}, and that way for {}",
+                Number(*asked),
+                Seconds(*delay)
+            ),
             Self::FromZero => f.write_str("the first request after none"),
             Self::Bounds { low, high } => {
                 write!(f, "min_replicas is {low} and max_replicas {high}")
@@ -89,10 +102,11 @@ impl Hold {
             let left = until.saturating_sub(now).as_secs_f64().ceil();
             format!("held by {by}, {left} s left")
         };
-        match *self {
-            Self::UpscaleDelay { until } => held("upscale_delay_s", until),
-            Self::DownscaleDelay { until } => held("downscale_delay_s", until),
-            Self::ToZeroDelay { until } => held("downscale_to_zero_delay_s", until),
+        match self {
+            Self::UpscaleDelay { until } => held("upscale_delay_s", *until),
+            Self::DownscaleDelay { until } => held("downscale_delay_s", *until),
+            Self::ToZeroDelay { until } => held("downscale_to_zero_delay_s", *until),
+            Self::Policy(error) => format!("its policy has failed, so the number stays: {error}"),
             Self::MaxReplicas { most } => format!("at max_replicas {most}"),
             Self::MinReplicas { least } => format!("at min_replicas {least}"),
             Self::Unheard => "waits until every router has said what it has".to_owned(),

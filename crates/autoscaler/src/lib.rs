@@ -17,6 +17,8 @@
 //!   while, and a load that comes back within the delay finds its replicas still there.
 //! - **None** run only after one has been the last for `downscale_to_zero_delay_s` without any request. From none, the
 //!   first request starts one without delay.
+//! - Where a **policy** says how many are needed, that takes the place of what the load asks for, and all else holds of it
+//!   too: factors, delays, bounds. While it says nothing that can be meant, the number stays, within its bounds.
 //! - While some routers have not said what they have, the load is known from below only: more may start, and fewer never
 //!   run.
 //!
@@ -30,5 +32,5 @@ mod window;
 mod wishes;
 
 pub use config::{Aggregation, Bounds, Capacity, Config, ConfigError, Direction};
-pub use decide::{Measured, State, decide};
+pub use decide::{Measured, State, Wish, decide};
 pub use decision::{Decision, Hold, Reason};

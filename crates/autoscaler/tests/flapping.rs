@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use eagleray_autoscaler::{Capacity, Config, Measured, State, decide};
+use eagleray_autoscaler::{Capacity, Config, Measured, State, Wish, decide};
 use proptest::prelude::*;
 
 /// How many clients there are at which second.
@@ -134,6 +134,7 @@ fn run(shape: &Shape, setup: &Setup) -> Vec<(u32, u32)> {
             ready,
             wanted,
             heard_all: true,
+            wish: Wish::OfLoad,
         };
         let now = Duration::from_secs(second.into());
         let decision = decide(&config, bounds, &mut state, measured, now);
@@ -233,6 +234,7 @@ fn open(rate: u64, start: u64) -> u32 {
             ready: ready as u32,
             wanted,
             heard_all: true,
+            wish: Wish::OfLoad,
         };
         let replicas = decide(
             &config,

@@ -21,6 +21,7 @@ pub(crate) mod history;
 pub(crate) mod loads;
 pub(crate) mod plan;
 pub(crate) mod planning;
+pub(crate) mod policy;
 pub(crate) mod refusals;
 mod register;
 pub(crate) mod replica;

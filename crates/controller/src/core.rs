@@ -40,6 +40,8 @@ mod outbox;
 mod pending;
 mod plan;
 mod planning;
+mod policies;
+mod policy_host;
 mod ranks;
 mod reaching;
 mod reconcile;
@@ -90,7 +92,7 @@ use crate::{
     books::{
         Books,
         deployment::Deployment,
-        desired::{Change, Desired},
+        desired::{Change, Desired, Plan},
         events::Events,
         loads::Speaker,
     },
@@ -101,6 +103,7 @@ use builds::Builds;
 use http_options::Settings;
 use outbox::Outbox;
 use planning::Plannings;
+use policies::Policies;
 use requests::{Saving, Unsaved};
 use stacks::Questions;
 use timers::Timers;
@@ -146,6 +149,7 @@ pub struct Core {
     builds: Builds,
     events: Events,
     plannings: Plannings,
+    policies: Policies,
     /// Every router has said what it has, since this controller began.
     heard_all: bool,
     settings: Settings,
@@ -172,6 +176,7 @@ impl Core {
             builds: Builds::default(),
             events: Events::default(),
             plannings: Plannings::default(),
+            policies: Policies::default(),
             heard_all: false,
             settings: Settings::default(),
         }
@@ -268,6 +273,7 @@ impl Core {
                 self.waits.on_client_gone(connection);
                 self.questions.on_client_gone(connection);
                 self.plannings.on_client_gone(connection);
+                self.policies.on_client_gone(connection, now);
                 let changed = self.on_router_gone(connection);
                 self.rescale(&changed, now);
             }
@@ -290,6 +296,10 @@ impl Core {
                 let changed = self.on_loads(&loads, Speaker::Connection(connection), now);
                 self.rescale(&changed, now);
             }
+            Event::Policy { call, said } => {
+                let said = self.policies.on_said(call, said, &mut self.out);
+                self.on_policies(said, now);
+            }
             Event::Timeout => self.on_timeout(now),
         }
     }
@@ -301,6 +311,7 @@ impl Core {
             .chain(self.save_again_at)
             .chain(self.builds.next_timeout())
             .chain(self.questions.next_timeout())
+            .chain(self.policies.next_timeout())
             .chain(self.heard_at())
             .min()
     }
@@ -373,7 +384,9 @@ impl Core {
             let stated = self.books.desired.declared.node_options();
             self.settings.tell(stated, &mut self.out);
             self.publish(now);
-            if self.settle_records() {
+            let said = self.policies.run(&self.books, now, &mut self.out);
+            self.on_policies(said, now);
+            if self.settle_records() || !self.touched.is_empty() {
                 self.publish(now);
             }
             let declared = self.books.desired.declared.building();
@@ -440,6 +453,8 @@ impl Core {
         let Some(application) = applications.get_mut(name) else {
             return;
         };
+        let aim = desired.plan(name).map(Plan::aim);
+        self.policies.follow(name, aim, &mut self.out);
         for deployment in application.deployments.values_mut() {
             autoscale::look(deployment, desired, loads, now, &mut self.out);
         }

@@ -341,6 +341,9 @@ impl Service {
             api_request::Body::WhatIf(question) => {
                 return self.take(Event::WhatIf { call, question });
             }
+            api_request::Body::Policy(said) => {
+                return self.take(Event::Policy { call, said });
+            }
             api_request::Body::Loads(loads) => {
                 let connection = call.connection;
                 return self.take(Event::Loads { connection, loads });

@@ -84,7 +84,13 @@ def _built(wanted: list[Wanted]) -> tuple[Session, list[Built]]:
         pending = node.launch(HTTPOptions())
     try:
         built = [
-            build(one.application, name=one.name, route_prefix=one.route_prefix, logging_config=one.logging_config)
+            build(
+                one.application,
+                name=one.name,
+                route_prefix=one.route_prefix,
+                logging_config=one.logging_config,
+                external_scaler=one.external_scaler_enabled,
+            )
             for one in wanted
         ]
     except BaseException:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from eagleray import _bootstrap, _core, _user_config
 from eagleray._driver import engine, progress, ray_cluster
 from eagleray._driver.declared import merged
+from eagleray._policy import named
+from eagleray.serve._autoscaling_config import AutoscalingPolicy
 from eagleray.serve._options import DeploymentConfig
 from eagleray.serve.deployment import Application, pickled_as
 from eagleray.serve.exceptions import RayServeException
@@ -137,6 +139,7 @@ def build(
     logging_config: LoggingConfig | None,
     declared: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    external_scaler: bool = False,
 ) -> Built:
     """Pickles, captures and hashes.
 
@@ -147,6 +150,7 @@ def build(
         logging_config: For deployments that have none.
         declared: The application as a config states it: its options go over those in code.
         environment: Variables of the replicas, over the node's own.
+        external_scaler: Replicas are scaled by who asks for it over REST.
 
     Raises:
         TypeError: something cannot be pickled.
@@ -165,6 +169,13 @@ def build(
     engine.refuse(configured, logging_config)
     _check_ingresses(graph)
     built = Built(spec={}, warnings=graph.warnings)
+    declared = declared or {}
+    external_scaler = external_scaler or bool(declared.get("external_scaler_enabled"))
+    if external_scaler:
+        _check_scaler(configured)
+    # Before the code is captured: what they are in is part of it.
+    policies = {node.name: _policy(node.config) for node in graph.nodes}
+    for_all = _policy_for_all(declared, policies, built)
     code = {graph.name(one): one._bound_deployment.func_or_class for one in graph.keep}
     built.warnings += engine.warnings(configured, code)
     from eagleray._code import capture
@@ -193,7 +204,8 @@ def build(
             "version_note": node.note,
             "calls": sorted(node.calls),
             "packages": {package: _plain(known) for package, known in packages.items()},
-            "autoscaling_config": _autoscaling(node.config),
+            "autoscaling_config": _autoscaling(node.config, policies[node.name][0]),
+            "policy_blob": _blob(built, policies[node.name][1]) if policies[node.name][1] else "",
         })  # fmt: skip
     spec = {
         "name": name,
@@ -207,9 +219,11 @@ def build(
         "working_directory": working_directory,
         "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100
         "environment": dict(environment or {}),
+        "autoscaling_policy": for_all,
+        "external_scaler_enabled": external_scaler,
     }
     # Blobs by their versions: a pickle's bytes differ between runs of the same program.
-    content = {**spec, "deployments": [{**entry, "callable_blob": ""} for entry in deployments]}
+    content = {**spec, "deployments": [{**entry, "callable_blob": "", "policy_blob": ""} for entry in deployments]}
     spec["revision"] = _hash(content)[:16]
     built.spec = spec
     return built
@@ -220,13 +234,45 @@ def _plain(version: str) -> str:
     return version if " " not in version else "unknown"
 
 
-def _autoscaling(config: DeploymentConfig) -> str:
+def _policy(config: DeploymentConfig) -> tuple[dict[str, Any], bytes]:
+    """What says how many replicas it needs, and its pickle where it has no import path; empty: its load does."""
+    scaling = config.autoscaling_config
+    return ({}, b"") if scaling is None or scaling.policy.is_default else named.stated(scaling.policy)
+
+
+def _policy_for_all(
+    declared: Mapping[str, Any], policies: dict[str, tuple[dict[str, Any], bytes]], built: Built
+) -> str:
+    """The policy of the application, as JSON; empty: there is none."""
+    policy = AutoscalingPolicy.model_validate(declared.get("autoscaling_policy") or {})
+    if policy.is_default:
+        return ""
+    built.warnings += [
+        f"deployment {name!r}: the application's autoscaling_policy goes before the policy of its autoscaling_config"
+        for name, (own, _) in policies.items()
+        if own
+    ]
+    return json.dumps(named.stated(policy)[0], sort_keys=True)
+
+
+def _check_scaler(configured: list[tuple[str, DeploymentConfig]]) -> None:
+    for name, config in configured:
+        if config.autoscaling_config is not None:
+            raise ValueError(
+                f"deployment {name!r} has an autoscaling_config, and its application external_scaler_enabled, which "
+                "exclude each other; leave one of them out"
+            )
+
+
+def _autoscaling(config: DeploymentConfig, policy: dict[str, Any]) -> str:
     """What scales the deployment, as JSON of what is stated; empty: nothing does."""
     scaling = config.autoscaling_config
     if scaling is None:
         return ""
     stated = scaling.model_dump(exclude_unset=True)
     stated.pop("policy", None)
+    if policy:
+        stated["policy"] = policy
     if config.max_replicas_per_node is not None:
         # There is one node.
         stated["max_replicas"] = min(scaling.max_replicas, config.max_replicas_per_node)

@@ -53,7 +53,7 @@ def main(paths: Paths) -> NoReturn:
     began = time.monotonic()
     own_pid = os.getpid()
     asked = json.load(sys.stdin.buffer)
-    _keep_to_itself()
+    keep_to_itself()
     sys.argv = ["eagleray"]
     result = _as_before(asked, paths)
     if result is None:
@@ -70,7 +70,7 @@ def main(paths: Paths) -> NoReturn:
     os._exit(code)  # threads of the user's may never end
 
 
-def _keep_to_itself() -> None:
+def keep_to_itself() -> None:
     """User code reads nothing of ours, and what it starts inherits nothing; what it prints is seen even if it dies."""
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(nothing, 0)

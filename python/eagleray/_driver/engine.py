@@ -61,11 +61,6 @@ def _problems(config: DeploymentConfig) -> list[str]:
             f"max_replicas_per_node={limit}: there is one node, and {least} replicas are wanted; raise the one or "
             "lower the other"
         )
-    if config.autoscaling_config is not None and not config.autoscaling_config.policy.is_default:
-        found.append(
-            "autoscaling_config policy_function: policies of your own are not asked yet; leave it out, and the number "
-            "of replicas follows target_ongoing_requests"
-        )
     if config.gang_scheduling_config is not None:
         found.append("gang_scheduling_config: replicas start one by one; leave it out")
     if config.deployment_actors:

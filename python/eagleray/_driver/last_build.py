@@ -115,7 +115,10 @@ def _private(path: str, flags: int) -> int:
 
 
 def _blobs_of(spec: dict[str, Any]) -> list[str]:
-    return [spec["code_blob"], *(deployment["callable_blob"] for deployment in spec["deployments"])]
+    of_deployments = [
+        one[key] for one in spec["deployments"] for key in ("callable_blob", "policy_blob") if one.get(key)
+    ]
+    return [spec["code_blob"], *of_deployments]
 
 
 def _beside(files: dict[str, str]) -> dict[str, str]:

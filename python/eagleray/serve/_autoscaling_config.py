@@ -1,7 +1,7 @@
 """`AutoscalingConfig` and what belongs to it.
 
 Who decides is the controller. It is told the keys that are stated, since a stated `look_back_period_s` means more than
-its default. Policies in Python are not asked yet; a deployment that states one is refused.
+its default. A policy of the user's own runs in a process beside it (`eagleray._policy`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from eagleray.serve._model import (
 )
 
 DEFAULT_POLICY = "eagleray.serve.autoscaling_policy:default_autoscaling_policy"
-_DEFAULT_POLICIES = (DEFAULT_POLICY, DEFAULT_POLICY.replace("eagleray", "ray", 1))
+_DEFAULT_POLICIES = tuple(
+    f"{package}.serve.autoscaling_policy:{name}"
+    for package in ("eagleray", "ray")
+    for name in ("default_autoscaling_policy", "replica_queue_length_autoscaling_policy")
+)
 
 
 #: As of `num_replicas`.
@@ -123,6 +127,21 @@ class AutoscalingConfig(Model):
                 stacklevel=users_stacklevel(),
             )
 
+    def get_upscaling_factor(self) -> float:
+        """The factor of steps up, under whichever of its names it is stated."""
+        return self._factor(self.upscaling_factor, self.upscale_smoothing_factor)
+
+    def get_downscaling_factor(self) -> float:
+        """The same of steps down."""
+        return self._factor(self.downscaling_factor, self.downscale_smoothing_factor)
+
+    def get_target_ongoing_requests(self) -> float:
+        """Requests that are aimed at for each replica."""
+        return self.target_ongoing_requests
+
+    def _factor(self, factor: float | None, old: float | None) -> float:
+        return next((one for one in (factor, old) if one is not None), self.smoothing_factor)
+
     @property
     def first(self) -> int:
         """Where the number of replicas begins; what has none at first counts as one where a number is needed."""
@@ -143,9 +162,22 @@ class AutoscalingConfig(Model):
 
 @dataclass
 class AutoscalingContext:
-    """What a policy is asked with."""
+    """What a policy is asked with. Times are of the wall clock, in seconds.
 
-    config: AutoscalingConfig | None = None
+    Attributes:
+        deployment_id, deployment_name, app_name: Who it is about.
+        current_num_replicas, target_num_replicas: Replicas that serve, and that shall, as the last decision had it.
+        running_replicas: The ids of those that serve.
+        total_num_requests, total_queued_requests: Requests that run or wait, and those that wait, over
+            `look_back_period_s` by `aggregation_function`.
+        aggregated_metrics, raw_metrics: What `record_autoscaling_stats` of replicas said, by name and `ReplicaID`: one
+            value over the same time, and all of it.
+        capacity_adjusted_min_replicas, capacity_adjusted_max_replicas: The bounds, at the present `target_capacity`.
+        policy_state: What the policy returned beside its last number.
+        last_scale_up_time, last_scale_down_time, current_time: None: there was none yet.
+        config: The `autoscaling_config` of the deployment.
+    """
+
     deployment_id: Any = None
     deployment_name: str = ""
     app_name: str = ""
@@ -153,8 +185,7 @@ class AutoscalingContext:
     target_num_replicas: int = 0
     running_replicas: list[Any] = field(default_factory=list)
     total_num_requests: float = 0.0
-    total_queued_requests: float | None = None
-    total_running_requests: float = 0.0
+    total_queued_requests: float = 0.0
     aggregated_metrics: dict[str, dict[Any, float]] = field(default_factory=dict)
     raw_metrics: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     capacity_adjusted_min_replicas: int = 0
@@ -163,3 +194,9 @@ class AutoscalingContext:
     last_scale_up_time: float | None = None
     last_scale_down_time: float | None = None
     current_time: float | None = None
+    config: AutoscalingConfig | None = None
+
+    @property
+    def total_running_requests(self) -> float:
+        """Requests that replicas have."""
+        return max(0.0, self.total_num_requests - (self.total_queued_requests or 0.0))

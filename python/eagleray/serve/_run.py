@@ -45,6 +45,7 @@ class Wanted:
     name: str
     route_prefix: str
     logging_config: LoggingConfig | None
+    external_scaler_enabled: bool = False
 
 
 @shortened
@@ -163,9 +164,13 @@ def checked(target: RunTarget) -> Wanted:
     check_name(target.name)
     prefix = _check_route_prefix(target.route_prefix)
     logging_config = None if target.logging_config is None else LoggingConfig.take(target.logging_config)
-    if target.external_scaler_enabled:
-        raise _validate.not_available("external_scaler_enabled", "set num_replicas and deploy again to scale")
-    return Wanted(target.target, target.name, prefix, logging_config)
+    if not isinstance(target.external_scaler_enabled, bool):
+        raise _validate.invalid(
+            "external_scaler_enabled",
+            f"external_scaler_enabled must be True or False, got {target.external_scaler_enabled!r}",
+            target.external_scaler_enabled,
+        )
+    return Wanted(target.target, target.name, prefix, logging_config, target.external_scaler_enabled)
 
 
 def _check_apart(wanted: list[Wanted]) -> None:

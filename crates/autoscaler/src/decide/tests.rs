@@ -27,6 +27,7 @@ impl Scene {
                 ready: first,
                 wanted: first,
                 heard_all: true,
+                wish: Wish::OfLoad,
             },
             now: Duration::ZERO,
             last: None,
@@ -307,4 +308,53 @@ fn a_share_that_is_whole_is_not_rounded_up() {
         scene.load(ongoing, scene.now.as_secs_f64() + 0.1);
         assert_eq!(u64::from(scene.measured.wanted), ongoing * 10);
     }
+}
+
+#[test]
+fn a_policy_takes_the_place_of_the_load_and_the_rest_holds() {
+    let mut scene = Scene::new(
+        r#"{"min_replicas": 1, "max_replicas": 6, "upscale_delay_s": 10, "downscale_delay_s": 60}"#,
+    );
+    scene.measured.wish = Wish::OfPolicy(None);
+    scene.load(1000, 100.0);
+    assert!(
+        scene.steps.is_empty(),
+        "nothing is asked for: {:?}",
+        scene.steps
+    );
+    scene.measured.wish = Wish::OfPolicy(Some(3.2));
+    scene.load(0, 105.0);
+    assert_eq!(scene.last.as_ref().unwrap().asked, 4);
+    assert!(scene.steps.is_empty(), "held by upscale_delay_s");
+    scene.load(0, 120.0);
+    assert_eq!(scene.steps, [(110.0, 4)]);
+    scene.measured.wish = Wish::OfPolicy(Some(100.0));
+    scene.load(0, 140.0);
+    assert_eq!(scene.steps.pop(), Some((130.0, 6)), "max_replicas holds");
+    scene.measured.wish = Wish::OfPolicy(Some(2.0));
+    scene.load(0, 199.0);
+    assert_eq!(scene.measured.wanted, 6);
+    scene.load(0, 210.0);
+    assert_eq!(scene.measured.wanted, 2);
+    scene.measured.wish = Wish::OfPolicy(None);
+    scene.load(1000, 400.0);
+    assert_eq!(scene.measured.wanted, 2, "it has failed: the number stays");
+}
+
+#[test]
+fn a_policy_brings_replicas_from_none_and_back() {
+    let mut scene = Scene::new(
+        r#"{"min_replicas": 0, "max_replicas": 6, "upscale_delay_s": 10, "downscale_delay_s": 5}"#,
+    );
+    scene.measured.wish = Wish::OfPolicy(Some(0.0));
+    scene.load(0, 100.0);
+    assert_eq!(scene.measured.wanted, 0);
+    scene.measured.wish = Wish::OfPolicy(Some(3.0));
+    scene.load(0, 101.0);
+    assert_eq!(scene.measured.wanted, 3, "without delay");
+    scene.measured.wish = Wish::OfPolicy(Some(0.0));
+    scene.load(0, 120.0);
+    assert_eq!(scene.measured.wanted, 0, "to one and from there to none");
+    scene.load(1, 121.0);
+    assert_eq!(scene.measured.wanted, 1, "a request that waits is answered");
 }

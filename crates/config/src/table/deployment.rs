@@ -341,15 +341,11 @@ pub(super) static POLICY: Object = Object {
     name: "an autoscaling policy",
     help: "What decides on a number of replicas.",
     keys: &[
-        later_unless(
-            key(
-                "policy_function",
-                Text(Rule::ImportPath),
-                Is("\"eagleray.serve.autoscaling_policy:default_autoscaling_policy\""),
-                "Import path of a function or class.",
-            ),
-            &["ray.serve.autoscaling_policy:default_autoscaling_policy"],
-            "leave it out, and the number of replicas follows target_ongoing_requests",
+        key(
+            "policy_function",
+            Text(Rule::ImportPath),
+            Is("\"eagleray.serve.autoscaling_policy:default_autoscaling_policy\""),
+            "Import path of a function or class that says how many replicas are needed.",
         ),
         key(
             "policy_kwargs",

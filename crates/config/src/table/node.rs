@@ -146,14 +146,11 @@ pub static APPLICATION: Object = Object {
             EMPTY_LIST,
             "What goes over options in the code.",
         ),
-        kept(
-            key(
-                "autoscaling_policy",
-                OrNull(&Takes::Object(&POLICY)),
-                NULL,
-                "Decides for all its deployments.",
-            ),
-            "each deployment follows its own load",
+        key(
+            "autoscaling_policy",
+            OrNull(&Takes::Object(&POLICY)),
+            NULL,
+            "Says for all its deployments that scale how many replicas they need.",
         ),
         key(
             "logging_config",
@@ -161,14 +158,11 @@ pub static APPLICATION: Object = Object {
             NULL,
             "For deployments that have none.",
         ),
-        kept(
-            key(
-                "external_scaler_enabled",
-                Flag,
-                Is("false"),
-                "Whether replicas are scaled through REST alone.",
-            ),
-            "deploy with another num_replicas to scale",
+        key(
+            "external_scaler_enabled",
+            Flag,
+            Is("false"),
+            "Whether replicas are scaled by who asks for it over REST.",
         ),
     ],
     renamed: &[],

@@ -8,7 +8,7 @@ use eagleray_autoscaler::{
 };
 use eagleray_types::control::DeploymentSpec;
 
-use super::revision::VersionSpec;
+use super::{policy::Policy, revision::VersionSpec};
 
 /// Decisions that are shown.
 const DECISIONS_KEPT: usize = 10;
@@ -43,6 +43,8 @@ pub(crate) struct Autoscaling {
     text: String,
     pub(crate) config: Config,
     pub(crate) capacity: Capacity,
+    /// What says how many are needed; `None`: the load does.
+    pub(crate) policy: Option<Policy>,
     state: State,
     /// What the last look found.
     pub(crate) last: Option<(Measured, Decision)>,
@@ -62,12 +64,17 @@ impl Autoscaling {
     ) -> Option<Self> {
         let spec = target?.deployment();
         let config = configured(spec)?;
-        let same = before.filter(|before| before.text == spec.autoscaling_config);
+        let policy = Policy::of(target?);
+        let name = |policy: &Option<Policy>| policy.as_ref().map(|one| one.name.clone());
+        let same = before.filter(|before| {
+            before.text == spec.autoscaling_config && name(&before.policy) == name(&policy)
+        });
         same.or_else(|| {
             Some(Self {
                 text: spec.autoscaling_config.clone(),
                 config,
                 capacity,
+                policy,
                 state: State::default(),
                 last: None,
                 decided: VecDeque::new(),
@@ -92,6 +99,10 @@ impl Autoscaling {
             // The end of the update is an event.
             decision.next_look = None;
         }
+        let failed = self.policy.as_ref().filter(|one| !one.error.is_empty());
+        if let Some(policy) = failed.filter(|_| decision.replicas == measured.wanted) {
+            decision.hold = Some(Hold::Policy(policy.error.clone()));
+        }
         &self.last.insert((measured, decision)).1
     }
 
@@ -99,6 +110,11 @@ impl Autoscaling {
     pub(crate) fn what_if(&self, config: &Config, measured: Measured, now: Duration) -> Decision {
         let bounds = config.bounds(self.capacity);
         decide(config, bounds, &mut self.state.clone(), measured, now)
+    }
+
+    /// Requests over the look-back period, and what of them waited in routers.
+    pub(crate) fn aggregated(&self) -> (f64, f64) {
+        self.state.aggregated(&self.config)
     }
 
     /// As JSON, the stated keys.

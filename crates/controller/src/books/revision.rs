@@ -53,7 +53,7 @@ impl Revision {
     pub(crate) fn files_of(spec: &ApplicationSpec) -> impl Iterator<Item = &str> {
         let callables = spec.deployments.iter();
         callables
-            .map(|one| one.callable_blob.as_str())
+            .flat_map(|one| [one.callable_blob.as_str(), one.policy_blob.as_str()])
             .chain([spec.code_blob.as_str()])
             .filter(|name| !name.is_empty())
     }

@@ -20,6 +20,7 @@ use super::{
     imports,
     label::Label,
     outbox::{About, EventLevel, Outbox},
+    policies::Policies,
     reaching::reach,
 };
 use crate::books::{
@@ -37,19 +38,19 @@ use crate::books::{
 /// Takes over what lives. What nothing wants is stopped.
 pub(super) fn adopt(
     books: &mut Books,
-    builds: &mut Builds,
+    processes: (&mut Builds, &mut Policies),
     node: &NodeId,
     listed: &Listed,
     now: Duration,
     out: &mut Outbox,
 ) {
-    adopt_replicas(books, builds, node, &listed.replicas, now, out);
+    adopt_replicas(books, processes, node, &listed.replicas, now, out);
     imports::adopt(books, node, &listed.imports, out);
 }
 
 fn adopt_replicas(
     books: &mut Books,
-    builds: &mut Builds,
+    (builds, policies): (&mut Builds, &mut Policies),
     node: &NodeId,
     replicas: &[ListedReplica],
     now: Duration,
@@ -60,6 +61,10 @@ fn adopt_replicas(
         let label = Label::decode(listed.label.as_slice()).ok();
         if let Some(label) = label.as_ref().filter(|label| label.build != 0) {
             builds.adopt(listed, label, now);
+            continue;
+        }
+        if label.as_ref().is_some_and(|label| label.policy_host) {
+            policies.on_listed(listed, out);
             continue;
         }
         // Whatever becomes of it, it has this until it is dead.

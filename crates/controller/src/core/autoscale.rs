@@ -29,6 +29,7 @@ use crate::books::{
     desired::{Change, Desired},
     events::EventKind,
     loads::Loads,
+    policy::Policy,
     status::StatusInput,
 };
 
@@ -42,6 +43,7 @@ impl Core {
     /// Loads of these deployments have changed.
     pub(super) fn rescale(&mut self, changed: &[DeploymentKey], now: Duration) {
         for key in changed {
+            self.policies.on_change(&key.application);
             self.rescale_one(key, now);
         }
     }
@@ -91,12 +93,15 @@ fn heard_all(loads: &Loads, now: Duration) -> bool {
 /// What is known of a deployment now.
 pub(super) fn measured(deployment: &Deployment, loads: &Loads, now: Duration) -> Measured {
     let load = loads.of(&deployment.key);
+    let autoscaling = deployment.autoscaling.as_ref();
+    let wish = autoscaling.and_then(|one| one.policy.as_ref().map(Policy::wish));
     Measured {
         queued: load.queued,
         running: load.running,
         ready: deployment.routable().count() as u32,
         wanted: deployment.wanted.target,
         heard_all: heard_all(loads, now),
+        wish: wish.unwrap_or_default(),
     }
 }
 
@@ -151,6 +156,7 @@ pub(super) fn shown(
     let autoscaling = deployment.autoscaling.as_ref()?;
     let measured = measured(deployment, loads, now);
     let bounds = autoscaling.bounds();
+    let policy = autoscaling.policy.as_ref();
     let last = autoscaling.last.as_ref().map(|(_, decision)| decision);
     let decisions = autoscaling.decided.iter().map(|one| AutoscalingDecision {
         at_s: one.at_s,
@@ -171,6 +177,8 @@ pub(super) fn shown(
         heard_all: measured.heard_all,
         hold: last.map_or_else(String::new, |one| words(one, now)),
         decisions: decisions.collect(),
+        policy: policy.map_or_else(String::new, |one| one.name.clone()),
+        policy_error: policy.map_or_else(String::new, |one| one.error.clone()),
     })
 }
 

@@ -3,8 +3,8 @@
 use eagleray_types::{
     NodeId,
     control::{
-        ApplicationSpec, Apply, AwaitApplication, Built, Compare, EventsRequest, Loads, Rollback,
-        Scale, Unreachable, WhatIf, node_event,
+        ApplicationSpec, Apply, AwaitApplication, Built, Compare, EventsRequest, Loads, PolicyHost,
+        Rollback, Scale, Unreachable, WhatIf, node_event,
     },
 };
 
@@ -57,6 +57,10 @@ impl Source {
 
 /// What a client asks to be changed.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few at a time, and soon taken apart"
+)]
 pub enum Request {
     Deploy {
         spec: ApplicationSpec,
@@ -88,6 +92,10 @@ pub enum Request {
 }
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few at a time, and soon taken apart"
+)]
 pub enum Event {
     Request {
         call: CallId,
@@ -148,6 +156,11 @@ pub enum Event {
     Loads {
         connection: u64,
         loads: Loads,
+    },
+    /// A policy host answers, and asks for the next question.
+    Policy {
+        call: CallId,
+        said: PolicyHost,
     },
     /// [`super::Core::next_timeout`] has come.
     Timeout,

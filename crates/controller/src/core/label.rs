@@ -31,6 +31,9 @@ pub struct Label {
     /// Not 0: it is no replica but this build of the application.
     #[prost(uint64, tag = "10")]
     pub build: u64,
+    /// It is no replica but a process of the application's autoscaling policies.
+    #[prost(bool, tag = "11")]
+    pub policy_host: bool,
 }
 
 impl Label {
@@ -45,6 +48,7 @@ impl Label {
             started_at_s: replica.started_at_s,
             share: Some(replica.share.clone()),
             build: 0,
+            policy_host: false,
         }
     }
 }

@@ -193,6 +193,7 @@ fn command(
         bootstrap: application.bootstrap.clone(),
         build: String::new(),
         imports: imports::of(&replica.spec),
+        policies: false,
     }
 }
 

@@ -78,6 +78,7 @@ pub(super) fn render(
         config: last
             .map(|last| last.entry.record.config.clone())
             .unwrap_or_default(),
+        external_scaler_enabled: spec.is_some_and(|spec| spec.external_scaler_enabled),
         revision_number: last.map_or(0, Record::number),
         deploy: plan.zip(last).map(|(plan, last)| {
             let counts = books.tallies.counts(&application.name, last.number());

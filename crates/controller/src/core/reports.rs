@@ -37,8 +37,9 @@ impl Core {
                     adopt::learn_pids(&mut self.books, &listed);
                 } else {
                     self.listed = true;
-                    let (books, builds) = (&mut self.books, &mut self.builds);
-                    adopt::adopt(books, builds, node, &listed, now, &mut self.out);
+                    let books = &mut self.books;
+                    let processes = (&mut self.builds, &mut self.policies);
+                    adopt::adopt(books, processes, node, &listed, now, &mut self.out);
                     self.touch_all();
                 }
             }
@@ -111,6 +112,9 @@ impl Core {
         let Some((replica, deployment)) = self.books.strike(&exited.replica_id, exited.epoch)
         else {
             let (id, reason) = (&exited.replica_id, &exited.reason);
+            if let Some(said) = self.policies.on_exited(id, reason, now) {
+                return self.on_policies(said, now);
+            }
             let step = self
                 .builds
                 .on_exited(id, reason, &exited.stderr_tail, &self.out);
@@ -145,6 +149,9 @@ impl Core {
         let Some((replica, deployment)) = self.books.strike(&failed.replica_id, failed.epoch)
         else {
             let (id, message) = (&failed.replica_id, &failed.message);
+            if let Some(said) = self.policies.on_exited(id, message, now) {
+                return self.on_policies(said, now);
+            }
             let step = self.builds.on_not_started(id, message);
             return self.on_build_ended(step);
         };

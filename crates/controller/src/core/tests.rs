@@ -19,6 +19,7 @@ mod loads;
 mod options;
 mod parts;
 mod plans;
+mod policies;
 mod random;
 mod reaching;
 mod receipts;

@@ -5,14 +5,15 @@ use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
 use eagleray_client::Conversation;
 use eagleray_types::control::{
     ApiRequest, ApiResponse, AwaitApplication, Empty, EventsRequest, NodeRequest, NodeResponse,
-    Rollback, Scale, api_request, api_response, node_request, node_response,
+    PolicyAnswer, PolicyHost, Rollback, Scale, api_request, api_response, node_request,
+    node_response,
 };
 use parking_lot::Mutex;
 use prost::Message;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTimeoutError},
     prelude::*,
-    types::{PyDict, PyList},
+    types::{PyBytes, PyDict, PyList},
 };
 
 use super::{asking, convert, declared};
@@ -109,6 +110,36 @@ impl Client {
         let built = declared::built(built)?;
         self.controller(py, api_request::Body::Built(built), None)
             .map(drop)
+    }
+
+    /// Says what the policies of a host have answered, and waits for the next question: its number, what is known of each
+    /// deployment, as JSON, and what the host before this kept.
+    fn policy<'py>(
+        &self,
+        py: Python<'py>,
+        host: String,
+        question: u64,
+        answers: Vec<(String, String, String)>,
+        kept: Option<Vec<u8>>,
+    ) -> PyResult<(u64, String, Option<Bound<'py, PyBytes>>)> {
+        let answer = |(deployment, replicas, error)| PolicyAnswer {
+            deployment,
+            replicas,
+            error,
+        };
+        let said = PolicyHost {
+            host,
+            question,
+            answers: answers.into_iter().map(answer).collect(),
+            kept,
+        };
+        match self.controller(py, api_request::Body::Policy(said), None)? {
+            api_response::Body::Policy(asked) => {
+                let kept = asked.kept.map(|kept| PyBytes::new(py, &kept));
+                Ok((asked.question, asked.contexts, kept))
+            }
+            _ => Err(unexpected()),
+        }
     }
 
     fn rollback<'py>(

@@ -41,6 +41,8 @@ pub(super) fn application_spec(dict: &Bound<'_, PyDict>) -> PyResult<Application
         sys_path: field(dict, "sys_path")?,
         environment: field::<BTreeMap<_, _>>(dict, "environment")?,
         bootstrap: field(dict, "bootstrap")?,
+        autoscaling_policy: field(dict, "autoscaling_policy")?,
+        external_scaler_enabled: field(dict, "external_scaler_enabled")?,
     })
 }
 
@@ -54,6 +56,7 @@ fn deployment_spec(dict: &Bound<'_, PyDict>) -> PyResult<DeploymentSpec> {
         calls: field(dict, "calls")?,
         packages: field::<BTreeMap<_, _>>(dict, "packages")?,
         autoscaling_config: field(dict, "autoscaling_config")?,
+        policy_blob: field(dict, "policy_blob")?,
     })
 }
 

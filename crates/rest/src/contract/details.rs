@@ -67,7 +67,6 @@ fn application(status: &ApplicationStatus) -> Value {
         .map(|one| (one.name.clone(), deployment(one)))
         .collect();
     let config = view::json(&status.config);
-    let scaler = config.get("external_scaler_enabled");
     json!({
         "name": status.name,
         "route_prefix": some(&status.route_prefix),
@@ -75,7 +74,7 @@ fn application(status: &ApplicationStatus) -> Value {
         "status": status.status,
         "message": status.message,
         "last_deployed_time_s": status.last_deployed_time_s,
-        "external_scaler_enabled": scaler.and_then(Value::as_bool).unwrap_or(false),
+        "external_scaler_enabled": status.external_scaler_enabled,
         "deployed_app_config": config,
         "source": source(status),
         "deployment_topology": topology(status),

@@ -29,6 +29,10 @@ pub(crate) struct Autoscaling {
     heard_all: bool,
     /// Why it is not what the load asks for.
     hold: Option<String>,
+    /// The policy that says how many are needed; null: the load does.
+    policy: Option<String>,
+    /// Why that says nothing that can be meant, so that the number stays.
+    policy_error: Option<String>,
     /// The last one first, ten at most.
     decisions: Vec<Decision>,
     /// The keys of `autoscaling_config` that are stated.
@@ -70,6 +74,8 @@ impl From<AutoscalingStatus> for Autoscaling {
             running_requests: status.running,
             heard_all: status.heard_all,
             hold: some(status.hold),
+            policy: some(status.policy),
+            policy_error: some(status.policy_error),
             decisions: status.decisions.into_iter().map(Into::into).collect(),
             config: parsed(&status.config),
         }
@@ -100,13 +106,14 @@ impl From<SupposedMessage> for Supposed {
 
 /// The same in the words of Ray Serve's schema, whose `metrics` may have any keys.
 pub(crate) fn detail(status: &AutoscalingStatus) -> Value {
+    let policy = some(status.policy.clone()).unwrap_or_else(|| "default".to_owned());
     let decisions = status.decisions.iter().map(|one| {
         json!({
             "timestamp_s": one.at_s,
             "reason": one.reason,
             "prev_num_replicas": one.from,
             "curr_num_replicas": one.to,
-            "policy": "default",
+            "policy": policy,
         })
     });
     let direction = match status.replicas.cmp(&status.ready) {
@@ -138,7 +145,7 @@ pub(crate) fn detail(status: &AutoscalingStatus) -> Value {
         "decisions": decisions.collect::<Vec<_>>(),
         "metrics": metrics,
         "metrics_health": if status.heard_all { "healthy" } else { "delayed" },
-        "errors": [],
+        "errors": some(status.policy_error.clone()).into_iter().collect::<Vec<_>>(),
     })
 }
 
@@ -155,6 +162,8 @@ mod tests {
             queued: 20,
             running: 10,
             hold: "at max_replicas 4".to_owned(),
+            policy: "m:f".to_owned(),
+            policy_error: "it raised".to_owned(),
             decisions: vec![AutoscalingDecision {
                 at_s: 12.5,
                 from: 1,
@@ -171,6 +180,8 @@ mod tests {
         let decision = &detail["decisions"][0];
         assert_eq!(decision["prev_num_replicas"], 1);
         assert_eq!(decision["curr_num_replicas"], 4);
+        assert_eq!(decision["policy"], "m:f");
+        assert_eq!(detail["errors"], json!(["it raised"]));
         let keys = [
             "scaling_status",
             "decisions",

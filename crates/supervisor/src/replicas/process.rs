@@ -25,6 +25,8 @@ use crate::{
 
 /// What a build runs: `main` of it.
 const BUILD_MODULE: &str = "eagleray._driver.build_process";
+/// And a host of autoscaling policies, which is a build to its node: nobody sends it requests.
+const POLICY_MODULE: &str = "eagleray._policy.host";
 
 /// Starts an interpreter of its own; with `nest` one that others may be forked from.
 pub(super) fn start(
@@ -82,6 +84,7 @@ fn command_line(spawn: &Spawn, id: &ReplicaId) -> Command {
     command.envs(&spawn.environment).env("SPT_NOENV", "1");
     let (kind, module) = match spawn.build.as_str() {
         "" => ("replica", "eagleray._replica.main"),
+        _ if spawn.policies => ("policies", POLICY_MODULE),
         _ => ("build", BUILD_MODULE),
     };
     let given = Some(&spawn.working_directory).filter(|directory| !directory.is_empty());
@@ -96,7 +99,7 @@ fn command_line(spawn: &Spawn, id: &ReplicaId) -> Command {
         }
         (bootstrap, _) => drop(command.args([bootstrap, module])),
     }
-    if !spawn.bootstrap.is_empty() || kind == "build" {
+    if !spawn.bootstrap.is_empty() || kind != "replica" {
         hold_python_path_back(&mut command, spawn);
     }
     // The title is an argument so that the command line is long enough for it: a title that runs over would
@@ -104,7 +107,7 @@ fn command_line(spawn: &Spawn, id: &ReplicaId) -> Command {
     // `setproctitle` within it.
     command.arg(match kind {
         "replica" => format!("eagleray: replica {} {id}", spawn.deployment),
-        _ => format!("eagleray: build {} {id}", spawn.deployment.application),
+        _ => format!("eagleray: {kind} {} {id}", spawn.deployment.application),
     });
     command
 }

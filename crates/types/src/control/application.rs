@@ -37,6 +37,12 @@ pub struct ApplicationSpec {
     /// As in [`Spawn`].
     #[prost(string, tag = "12")]
     pub bootstrap: String,
+    /// JSON of the policy that says for all deployments that scale how many replicas they need; empty: each by itself.
+    #[prost(string, tag = "20")]
+    pub autoscaling_policy: String,
+    /// Replicas are scaled by those who ask for it over REST.
+    #[prost(bool, tag = "21")]
+    pub external_scaler_enabled: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -70,4 +76,7 @@ pub struct DeploymentSpec {
     /// JSON of its `autoscaling_config`; empty: none, and its number of replicas is what is stated.
     #[prost(string, tag = "8")]
     pub autoscaling_config: String,
+    /// Blob with the pickle of its policy, where that is no name to import; else empty.
+    #[prost(string, tag = "20")]
+    pub policy_blob: String,
 }

@@ -36,6 +36,12 @@ pub struct AutoscalingStatus {
     /// The last one first, ten at most.
     #[prost(message, repeated, tag = "12")]
     pub decisions: Vec<AutoscalingDecision>,
+    /// What says how many are needed; empty: the load does.
+    #[prost(string, tag = "20")]
+    pub policy: String,
+    /// Why that says nothing that can be meant; empty: it does.
+    #[prost(string, tag = "21")]
+    pub policy_error: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -85,4 +91,46 @@ pub struct Supposed {
     pub asked: u32,
     #[prost(string, tag = "4")]
     pub hold: String,
+}
+
+/// From a policy host: its answer to the last question, and the wish for the next one, which is the answer to this.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PolicyHost {
+    /// The id of its process.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// The question that is answered; 0: none was asked yet.
+    #[prost(uint64, tag = "2")]
+    pub question: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub answers: Vec<PolicyAnswer>,
+    /// What its policies keep from one question to the next, for the host after this; opaque, and none where that is as
+    /// before.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub kept: Option<Vec<u8>>,
+}
+
+/// What a policy says of one deployment.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PolicyAnswer {
+    #[prost(string, tag = "1")]
+    pub deployment: String,
+    /// A number as text, as Python writes it; empty: nothing, and the number stays.
+    #[prost(string, tag = "2")]
+    pub replicas: String,
+    /// Why there is none; empty: nothing is wrong.
+    #[prost(string, tag = "3")]
+    pub error: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PolicyQuestion {
+    #[prost(uint64, tag = "1")]
+    pub question: u64,
+    /// What is known of each deployment, as JSON.
+    #[prost(string, tag = "2")]
+    pub contexts: String,
+    /// What the host before this kept; for the first question of a host.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub kept: Option<Vec<u8>>,
 }

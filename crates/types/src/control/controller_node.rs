@@ -87,6 +87,9 @@ pub struct Spawn {
     /// not forked.
     #[prost(string, tag = "11")]
     pub imports: String,
+    /// Beside `build`: it runs the autoscaling policies of the application, until it is told to stop.
+    #[prost(bool, tag = "20")]
+    pub policies: bool,
 }
 
 /// Ends a replica. Graceful: the node sends `ReplicaCommand::Stop` and kills what is left after the time.

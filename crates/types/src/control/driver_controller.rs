@@ -2,7 +2,8 @@
 
 use super::{
     ApplicationSpec, ApplicationStatus, Applied, Apply, Built, Empty, Events, EventsRequest,
-    History, Loads, Planned, Scale, Status, TargetUpdate, Unreachable, WhatIf, WhatIfAnswer,
+    History, Loads, Planned, PolicyHost, PolicyQuestion, Scale, Status, TargetUpdate, Unreachable,
+    WhatIf, WhatIfAnswer,
 };
 
 /// To the controller, on `controller.sock`. The frame's sequence number names the call; the answers carry it.
@@ -10,7 +11,7 @@ use super::{
 pub struct ApiRequest {
     #[prost(
         oneof = "api_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 40"
     )]
     pub body: Option<api_request::Body>,
 }
@@ -77,6 +78,9 @@ pub mod api_request {
         /// Answered by `WhatIf`. Changes nothing.
         #[prost(message, tag = "20")]
         WhatIf(super::WhatIf),
+        /// From a policy host. Answered by `PolicyQuestion` when there is one to ask.
+        #[prost(message, tag = "40")]
+        Policy(super::PolicyHost),
     }
 }
 
@@ -116,7 +120,7 @@ pub struct Compare {
 pub struct ApiResponse {
     #[prost(
         oneof = "api_response::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 40"
     )]
     pub body: Option<api_response::Body>,
 }
@@ -153,6 +157,8 @@ pub mod api_response {
         Stacks(super::ReplicaStacks),
         #[prost(message, tag = "12")]
         WhatIf(super::WhatIfAnswer),
+        #[prost(message, tag = "40")]
+        Policy(super::PolicyQuestion),
     }
 }
 

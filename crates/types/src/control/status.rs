@@ -64,6 +64,9 @@ pub struct ApplicationStatus {
     /// Of a `FastAPI` ingress, as its newest replica says.
     #[prost(message, optional, tag = "16")]
     pub compiled_routes: Option<CompiledRoutes>,
+    /// Its replicas are scaled by who asks for it over REST.
+    #[prost(bool, tag = "40")]
+    pub external_scaler_enabled: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -20,6 +20,11 @@ impl World {
                     "id {} is used twice",
                     spawn.replica_id
                 );
+                if spawn.policies {
+                    self.words.push("policies".to_owned());
+                    self.builds.insert(spawn.replica_id.clone(), spawn);
+                    return;
+                }
                 if !spawn.build.is_empty() {
                     let application = &spawn.deployment.application;
                     self.words.push(format!("build {application}"));

@@ -19,6 +19,7 @@ pub(in crate::core) fn of_deployment(deployment: &Deployment, moment: Moment<'_>
     all.extend(replicas.filter_map(|one| replica::of_replica(one, moment)));
     all.extend(unsteady(deployment, moment).filter(|_| all.is_empty()));
     all.extend(held(deployment, moment));
+    all.extend(policy_fails(deployment, moment));
     // Nobody answers: that is said first, with whatever is the reason after it.
     let nobody = no_replica(deployment, moment);
     nobody.into_iter().chain(all).collect()
@@ -58,12 +59,27 @@ fn waits(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
     Some(moment.why(PENDING, since, sentence, pending::help(waiting)))
 }
 
+/// What shall say how many it needs does not.
+fn policy_fails(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
+    let policy = deployment.autoscaling.as_ref()?.policy.as_ref()?;
+    let error = Some(policy.error.as_str()).filter(|error| !error.is_empty())?;
+    let sentence = format!(
+        "Its autoscaling policy {} fails, so the number of replicas stays at {}: {error}.",
+        policy.name, deployment.wanted.target
+    );
+    let help = format!(
+        "Correct the policy and deploy; what it prints: eagleray logs {}",
+        deployment.key.application
+    );
+    Some(moment.why("policy_failed", None, sentence, help))
+}
+
 /// Its load asks for more than shall run.
 fn held(deployment: &Deployment, moment: Moment<'_>) -> Option<Why> {
     let (measured, decision) = deployment.autoscaling.as_ref()?.last.as_ref()?;
     let hold = decision.hold.as_ref()?;
     let wanted = deployment.wanted.target;
-    if decision.asked <= wanted {
+    if decision.asked <= wanted || matches!(hold, Hold::Policy(_)) {
         return None;
     }
     let ongoing = measured.queued.saturating_add(measured.running);

@@ -169,6 +169,7 @@ impl Bench {
             bootstrap: module.to_string_lossy().into_owned(),
             build: String::new(),
             imports: String::new(),
+            policies: false,
         }
     }
 

@@ -1,0 +1,1 @@
+"""Autoscaling policies of users: how a deploy names them, and the process that asks them."""
