@@ -105,8 +105,8 @@ def warnings(
             )
         if scaling is not None and _has_hook(code.get(name), "record_autoscaling_stats"):
             found.append(
-                f"deployment {name!r}: record_autoscaling_stats is not called, since it is for policies of your own, "
-                "which are not available yet"
+                f"deployment {name!r}: record_autoscaling_stats is not called yet, so autoscaling policies find no "
+                "metrics of it in their context"
             )
         if _has_hook(code.get(name), "record_routing_stats"):
             found.append(
