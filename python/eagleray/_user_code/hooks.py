@@ -1,6 +1,6 @@
 """The hooks of user code: metadata, reconfigure, check_health. Replicas run them, and so does local testing mode.
 
-`record_autoscaling_stats` and `record_routing_stats` are not called yet: policies of users do without, and routers of
+`record_autoscaling_stats` and `record_routing_stats` are not called yet: policies do without, and routers of users
 come later. Whoever deploys a class that has one is told so (`_driver/engine.py`).
 """
 
