@@ -1,4 +1,4 @@
-"""Instructions that the proxy spends on a request, with one deployment known and with a thousand.
+"""Instructions that the proxy spends on a request, with one deployment known and with a thousand, and without metrics.
 
 The shipped executable runs as a proxy under callgrind; this file plays the node (a control connection with one
 snapshot) and all replicas (sockets that answer at once). One connection sends requests one after the other, once few
@@ -150,12 +150,14 @@ class Replicas(threading.Thread):
             opened.close()
 
 
-def count(python, deployments, requests):
+def count(python, deployments, requests, metrics):
     """Instructions of a proxy that knows so many deployments and answers so many requests of one of them.
 
-    The executable is the one beside `python`.
+    The executable is the one beside `python`. Without a directory for metrics it counts none.
     """
     scratch = Path(tempfile.mkdtemp(prefix="eagleray-count-"))
+    if metrics:
+        (scratch / "metrics").mkdir()
     # All of one length: a longer path would be a difference by itself.
     names = [f"d{number:04}" for number in range(deployments)]
     sockets = {name: scratch / f"{name}.s" for name in names}
@@ -242,8 +244,9 @@ def total(proxy, out):
     raise CellFailed("callgrind wrote no total")
 
 
-def per_request(python, deployments):
-    return (count(python, deployments, MANY) - count(python, deployments, FEW)) / (MANY - FEW)
+def per_request(python, deployments, metrics=True):
+    many, few = (count(python, deployments, requests, metrics) for requests in (MANY, FEW))
+    return (many - few) / (MANY - FEW)
 
 
 def counted_before():
@@ -260,7 +263,7 @@ def counted_before():
 def measure():
     """Instructions a request with one and with a thousand deployments, and their ratio; or why not.
 
-    With a baseline also its instructions with one deployment, as `before`.
+    Also without metrics, and the ratio to that. With a baseline also its instructions with one deployment, as `before`.
     """
     if shutil.which("valgrind") is None:
         return {"skipped": "valgrind is not installed"}
@@ -269,10 +272,12 @@ def measure():
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     try:
         one, thousand = per_request(own_python(), 1), per_request(own_python(), 1000)
+        without = per_request(own_python(), 1, metrics=False)
         before = counted_before()
     except (CellFailed, OSError, subprocess.SubprocessError) as error:
         return {"skipped": f"failed: {error}"}
     counted = {"one": one, "thousand": thousand, "ratio": thousand / one}
+    counted |= {"without_metrics": without, "metrics": one / without}
     if before:
         counted |= {"before": before, "to_before": one / before}
     return counted

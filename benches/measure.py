@@ -232,6 +232,11 @@ def measure_replicas():
     return script("replicas", limit_s=900)
 
 
+def measure_scrape():
+    """Milliseconds and bytes of `/metrics` of a large node, from files as its processes write them."""
+    return script("scrape", limit_s=900)
+
+
 def measure_control():
     """Milliseconds of commands that look after a node, and of a search in its logs."""
     return script("control", limit_s=900)

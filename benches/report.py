@@ -123,7 +123,9 @@ def table(header, rows):
     return "\n".join(lines)
 
 
-def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, scaling, control, replicas):
+def bars(
+    results, memory, balance, instructions, handles, asgi, bodies, echoes, startup, scaling, control, replicas, scrape
+):
     """The bars of the project, from whatever was measured."""
     opened, rps, cpu = ("noop_async", "opened"), ("many", "rps"), ("many", "server_us_per_request")
     ours = (*opened, "eagleray")
@@ -170,6 +172,15 @@ def bars(results, memory, balance, instructions, handles, asgi, bodies, echoes, 
             instructions.get("skipped", ""),
         )
     )
+    found.append(
+        Bar(
+            "instructions, metrics on the path to none",
+            instructions.get("metrics"),
+            *("<=", 1.03),
+            instructions.get("skipped", ""),
+        )
+    )
+    found += scrape_bars(scrape)
     found += fastapi_bars(results, asgi)
     found += model_bars(results)
     found += handle_bars(handles)
@@ -323,6 +334,15 @@ def control_bars(control):
     logs = control["logs"]
     note = f"worst {logs['command_worst_ms']:.0f}, over REST {logs['median_ms']:.0f}"
     yield Bar(f"logs --request over {logs['logs_MiB']:,.0f} MiB, ms", logs["command_median_ms"], "<=", 200, note)
+
+
+def scrape_bars(scrape):
+    """`/metrics` of a large node, to what it may take."""
+    if scrape:
+        note = f"best {scrape['best_ms']:.0f} ms, median {scrape['median_ms']:.0f} ms"
+        yield Bar("scrape of 1,000 deployments and replicas, to 100 ms", scrape["median_ms"] / 100, "<=", 1, note)
+        yield Bar("the same, gzipped, to 1 MiB", scrape["gzip_bytes"] / 2**20, "<=", 1)
+        yield Bar("the same, plain, to 16 MiB", scrape["plain_bytes"] / 2**24, "<=", 1)
 
 
 def baseline_bars(results, instructions):

@@ -32,6 +32,7 @@ from measure import (
     measure_memory,
     measure_replicas,
     measure_scaling,
+    measure_scrape,
     measure_startup,
 )
 from report import CELL_HEADER, Results, as_data, bars, cell_rows, table
@@ -40,10 +41,10 @@ from systems import MODES, ROOT, ROWS, SYSTEMS, own_python
 
 PARTS = (
     *("cells", "memory", "balance", "instructions", "handles", "asgi", "bodies", "echoes", "startup", "scaling"),
-    *("control", "replicas"),
+    *("control", "replicas", "scrape"),
 )
 # Those that need neither the load generator nor the limit program.
-WITHOUT_LOAD = ("handles", "asgi", "startup", "scaling", "control", "replicas")
+WITHOUT_LOAD = ("handles", "asgi", "startup", "scaling", "control", "replicas", "scrape")
 
 
 def options():
@@ -176,7 +177,10 @@ def main():
 
     replicas = attempt(part("replicas"), "one replica more", measure_replicas, {})
 
-    found = bars(results, memory, balance, counted, handles, asgi, bodies, echoes, startup, scaling, control, replicas)
+    scrape = attempt(part("scrape"), "/metrics of a large node", measure_scrape, {})
+
+    several = (handles, asgi, bodies, echoes, startup, scaling, control, replicas, scrape)
+    found = bars(results, memory, balance, counted, *several)
     print("\n" + table(CELL_HEADER, list(cell_rows(results))))
     print("\n" + table(("work", "value", "bar", "verdict", "note"), [bar.row() for bar in found]))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -203,6 +207,7 @@ def main():
         "scaling": scaling,
         "control": control,
         "replicas": replicas,
+        "scrape": scrape,
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
     print(f"\n{path.relative_to(ROOT)}")

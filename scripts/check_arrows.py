@@ -27,7 +27,7 @@ ARROWS = {
     "series": ("metrics",),
     "wire": ("types",),
     "router": ("types", "wire"),
-    "client": ("types", "wire", "router"),
+    "client": ("types", "wire", "router", "metrics"),
     "proxy": ("types", "wire", "router", "logs", "metrics"),
     "replica": ("types", "wire", "metrics"),
     "controller": ("types", "autoscaler", "config", "wire", "metrics"),

@@ -83,7 +83,7 @@ class OutputWatch:
 class Router:
     """The router that all handles of a process share, on a thread of its own."""
 
-    def __new__(cls, controller_socket_path: str, replica: Replica | None = None) -> Router: ...
+    def __new__(cls, controller_socket_path: str, replica: Replica | None = None, actor: str = "DRIVER") -> Router: ...
     def call(
         self,
         application: str,

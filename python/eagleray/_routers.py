@@ -29,7 +29,8 @@ def make(controller: str) -> _core.Router:
     with _lock:
         found = routers.get(controller)
         if found is None:
-            found = routers[controller] = _core.Router(controller, None if replica is None else replica.core)
+            actor = os.environ.get("EAGLERAY_REPLICA") or "DRIVER"
+            found = routers[controller] = _core.Router(controller, None if replica is None else replica.core, actor)
         return found
 
 

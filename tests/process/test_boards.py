@@ -22,7 +22,7 @@ needs_prometheus = pytest.mark.skipif(
 APP = """
 from eagleray import serve
 
-@serve.deployment(health_check_period_s=0.3)
+@serve.deployment(health_check_period_s=0.3, autoscaling_config={"min_replicas": 1, "max_replicas": 2})
 class App:
     @serve.batch(max_batch_size=4)
     async def several(self, items):

@@ -40,6 +40,15 @@ pub(crate) struct Resolved {
 }
 
 impl Arguments {
+    /// Whether some of it is the answer of another call.
+    pub(crate) fn has_answers(&self) -> bool {
+        let Self::Segments(segments) = self else {
+            return false;
+        };
+        let mut kinds = segments.iter().map(|(_, segment)| segment);
+        kinds.any(|segment| matches!(segment, Segment::Answer(_)))
+    }
+
     /// Waits for the answers that are part of it. At most `regions` contents stay regions; the others become part of the
     /// body. An error: the segment, counted among the answers, that has none.
     pub(crate) async fn resolve(self, pool: &Arc<Pool>, regions: usize) -> Result<Resolved, usize> {

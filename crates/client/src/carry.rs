@@ -3,6 +3,7 @@
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use eagleray_metrics::Level;
 use eagleray_router::service::{Exchange, Failure, Handle, Outgoing};
 use eagleray_types::{DeploymentKey, ErrorCode};
 use eagleray_wire::{
@@ -18,6 +19,7 @@ use crate::{
     answer::{Item, Items, collect},
     arguments::{Arguments, Resolved},
     call::{Call, Failed, Outcome},
+    metrics::{Metrics, OfDeployment},
     order::{Answer, Order, Request},
     reservation::Dispatched,
     targets::Targets,
@@ -31,6 +33,7 @@ const RESOLVING: usize = 65_536;
 /// What all calls of the router's thread share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
+    pub(crate) metrics: Rc<Metrics>,
     pub(crate) handle: Handle,
     pub(crate) targets: Arc<Targets>,
     pub(crate) news: watch::Receiver<u64>,
@@ -69,6 +72,7 @@ impl Shared {
             key,
             replica_id,
             head,
+            route,
             arguments,
             answer,
             model,
@@ -76,6 +80,8 @@ impl Shared {
             deadline,
         } = request;
         let reserves = matches!(answer, Answer::Reservation(_));
+        let (counted, of_route) = self.metrics.begin(&key, &route);
+        let _reserved = reserves.then(|| Reserved::new(&counted.reserved));
         let regions = if reserves {
             // Its head goes before its arguments are known.
             0
@@ -85,7 +91,7 @@ impl Shared {
         let Resolved {
             chunks,
             attachments,
-        } = match self.resolve(arguments, deadline, regions).await? {
+        } = match self.resolve(arguments, deadline, regions, &counted).await? {
             Ok(resolved) => resolved,
             Err(number) => return Ok(Outcome::Upstream(number)),
         };
@@ -104,11 +110,13 @@ impl Shared {
             outgoing
         };
         let exchange = self.submit(&key, &replica_id, outgoing, deadline).await?;
+        of_route.requests.add_alone(1);
         match answer {
             Answer::Value => collect(exchange).await,
             Answer::Items => Items::new(exchange).hand_over(call).await,
             Answer::Reservation(dispatched) => {
-                self.reserved(exchange, call, dispatched, deadline).await
+                self.reserved(exchange, call, dispatched, deadline, &counted)
+                    .await
             }
         }
     }
@@ -145,8 +153,10 @@ impl Shared {
         arguments: Arguments,
         deadline: Option<Instant>,
         regions: usize,
+        metrics: &OfDeployment,
     ) -> Result<Result<Resolved, usize>, Failure> {
         let waits = !matches!(arguments, Arguments::Whole(_));
+        let awaits_answers = arguments.has_answers();
         let resolved = arguments.resolve(&self.regions, regions);
         if !waits {
             return Ok(resolved.await);
@@ -159,12 +169,17 @@ impl Shared {
             });
         }
         let _counted = Counted::new(&self.resolving);
-        match deadline {
+        let began = Instant::now();
+        let resolved = match deadline {
             None => Ok(resolved.await),
             Some(deadline) => timeout_at(deadline.into(), resolved)
                 .await
                 .map_err(|_| Failure::new(ErrorCode::DeadlineExceeded)),
+        };
+        if awaits_answers {
+            metrics.resolution.observe_time_alone(began.elapsed());
         }
+        resolved
     }
 
     async fn submit(
@@ -215,6 +230,7 @@ impl Shared {
         call: &Call,
         dispatched: oneshot::Receiver<Dispatched>,
         deadline: Option<Instant>,
+        metrics: &OfDeployment,
     ) -> Result<Outcome, Failure> {
         let mut items = Items::new(exchange);
         match items.next().await? {
@@ -232,7 +248,7 @@ impl Shared {
                 return Err(ended.err().unwrap_or_else(|| Failure::new(ErrorCode::Internal)));
             }
         };
-        let chunks = match self.resolve(arguments, deadline, 0).await? {
+        let chunks = match self.resolve(arguments, deadline, 0, metrics).await? {
             Ok(resolved) => resolved.chunks,
             Err(number) => return Ok(Outcome::Upstream(number)),
         };
@@ -253,6 +269,22 @@ impl Shared {
             Item::Error(error) => Ok(Outcome::Answer(error, true)),
             Item::End => Err(Failure::new(ErrorCode::Internal)),
         }
+    }
+}
+
+/// A slot that is reserved.
+struct Reserved<'a>(&'a Level);
+
+impl<'a> Reserved<'a> {
+    fn new(level: &'a Level) -> Self {
+        level.add_alone(1);
+        Self(level)
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.add_alone(-1);
     }
 }
 

@@ -12,6 +12,7 @@ mod carry;
 mod completions;
 mod content;
 mod conversation;
+mod metrics;
 mod order;
 mod orders;
 mod reservation;

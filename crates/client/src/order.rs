@@ -36,6 +36,8 @@ pub(crate) struct Request {
     /// The only replica that the call may go to; empty: any.
     pub(crate) replica_id: String,
     pub(crate) head: Bytes,
+    /// By which the request entered that makes the call; empty: none does.
+    pub(crate) route: String,
     pub(crate) arguments: Arguments,
     pub(crate) answer: Answer,
     /// The multiplexed model that it asks for.

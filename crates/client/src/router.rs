@@ -20,6 +20,7 @@ use crate::{
     arguments::Arguments,
     call::{Call, Failed, Outcome},
     carry::Shared,
+    metrics::Metrics,
     order::{self, Answer, Unfinished},
     orders::Orders,
     reservation::Reservation,
@@ -71,11 +72,12 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts the thread, which follows the targets of the controller behind this socket.
+    /// Starts the thread, which follows the targets of the controller behind this socket. `actor`, for metrics: the id of
+    /// the replica that this process is, or `DRIVER`.
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub fn start(controller_socket_path: String) -> std::io::Result<Self> {
+    pub fn start(controller_socket_path: String, actor: String) -> std::io::Result<Self> {
         let (orders, receiver) = Orders::new();
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
@@ -93,8 +95,10 @@ impl Router {
         let thread = std::thread::Builder::new()
             .name("eagleray-router".to_owned())
             .spawn(move || {
+                let metrics = Metrics::new(&controller_socket_path, &actor);
                 run(
                     &controller_socket_path,
+                    metrics,
                     receiver,
                     &stopped,
                     &of_thread,
@@ -150,6 +154,7 @@ impl Router {
             key: order.key,
             replica_id: order.replica_id.to_owned(),
             head: head.freeze(),
+            route,
             arguments: order.arguments,
             answer: match (dispatched, order.stream) {
                 (Some(dispatched), _) => Answer::Reservation(dispatched),
@@ -243,6 +248,7 @@ impl Regions {
 
 fn run(
     path: &str,
+    metrics: Metrics,
     mut orders: mpsc::Receiver<order::Order>,
     stop: &Notify,
     targets: &Arc<Targets>,
@@ -267,7 +273,9 @@ fn run(
             ..Options::default()
         });
         let (sender, news) = watch::channel(0_u64);
+        let metrics = Rc::new(metrics);
         let shared = Shared {
+            metrics: Rc::clone(&metrics),
             handle: handle.clone(),
             targets: Arc::clone(targets),
             news,
@@ -277,6 +285,7 @@ fn run(
         tokio::task::spawn_local(regions.look_after());
         // A process may have several, one after the other, and each counts by itself.
         let name = format!("handles {}/{:08x}", std::process::id(), fastrand::u32(..));
+        let of_metrics = handle.clone();
         let router = Followed {
             reporter: Reporter::new(handle.clone(), name),
             handle,
@@ -289,8 +298,10 @@ fn run(
         tokio::select! {
             () = serve => {}
             () = follow(path, &router, targets, sender, reports) => {}
+            () = metrics.watch(&of_metrics) => {}
             () = stop.notified() => {}
         }
+        metrics.end(&of_metrics);
     });
     drop(local);
     fail_all(orders, "the router of this process has ended");

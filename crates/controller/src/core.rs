@@ -76,10 +76,10 @@ use eagleray_types::{
     control::{ApplicationStatus, EventRecord, Status, TargetUpdate, api_response},
 };
 
-pub use command::{Command, Level, Save};
+pub use command::{Command, Level, Save, Span};
 pub use event::{CallId, Event, Origin, Reached, Request, SaveError, Source};
 pub use label::Label;
-pub use summary::{ApplicationSummary, DeploymentSummary};
+pub use summary::{ApplicationSummary, AutoscalingSummary, DeploymentSummary};
 
 pub use crate::books::{
     events::EVENTS_KEPT,

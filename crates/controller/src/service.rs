@@ -393,6 +393,11 @@ impl Service {
                     self.metrics.count_event(&event);
                     self.journal.add(event);
                 }
+                Command::Measured {
+                    deployment,
+                    span,
+                    took,
+                } => self.metrics.count_time(&deployment, span, took),
                 Command::Listen => self.listen(),
                 Command::Reach {
                     replica_id,

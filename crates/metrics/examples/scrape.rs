@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_metrics::{Collector, Format, Sheet, TextOptions, registry};
+use eagleray_metrics::{Collector, Format, ProcessLabels, Sheet, TextOptions, registry};
 use flate2::{Compression, write::GzEncoder};
 
 const DEPLOYMENTS: usize = 1000;
@@ -54,13 +54,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let requests = registry::REPLICA_REQUESTS.family(&sheet);
         requests.count(&[name, &replica, name, name]).add(1000);
         let latency = registry::REPLICA_LATENCY.family(&sheet);
-        let histogram = latency.histogram(&[name, name, name]);
+        let histogram = latency.histogram(&[name, &replica, name, name]);
         for _ in 0..100 {
             histogram.observe_time(time());
         }
         sheets.push(sheet);
     }
-    let mut collector = Collector::new(directory.path());
+    let mut collector = Collector::new(directory.path(), ProcessLabels::default());
     let mut times = Vec::new();
     let (mut plain, mut packed) = (0, 0);
     for _ in 0..SCRAPES {

@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use crate::map::Map;
+use crate::{
+    exemplar::{self, Slot},
+    layout::Kind,
+    map::Map,
+};
 
 /// Where the words of a series begin; the first says whether it is shown.
 #[derive(Clone, Debug)]
@@ -143,6 +147,7 @@ impl Gauge {
 /// Numbers by bucket, and their sum.
 #[derive(Clone, Debug)]
 pub struct Histogram {
+    pub(crate) is_traced: bool,
     pub(crate) place: Place,
     pub(crate) bounds: Arc<[f64]>,
 }
@@ -165,6 +170,19 @@ impl Histogram {
         }
     }
 
+    /// Adds what somebody else has counted: so many numbers by bucket, and their sum. For the one thread that writes the
+    /// series. Buckets that it does not have are left out.
+    pub fn add_counted_alone(&self, buckets: &[u64], sum: f64) {
+        for (index, count) in buckets.iter().enumerate().take(self.bounds.len() + 1) {
+            if let (Some(bucket), 1..) = (self.place.word(index), *count) {
+                bucket.store(bucket.load(Relaxed).wrapping_add(*count), Relaxed);
+            }
+        }
+        if let Some(word) = self.sum() {
+            add_amount_alone(word, sum);
+        }
+    }
+
     /// Of a histogram of milliseconds.
     pub fn observe_time(&self, time: Duration) {
         self.observe(milliseconds(time));
@@ -172,6 +190,40 @@ impl Histogram {
 
     pub fn observe_time_alone(&self, time: Duration) {
         self.observe_alone(milliseconds(time));
+    }
+
+    /// As [`Histogram::observe_time`]. If the time has come for another exemplar of its bucket, the place for it.
+    pub fn observe_traced(&self, time: Duration, at_ms: u64) -> Option<Slot<'_>> {
+        let number = milliseconds(time);
+        self.observe(number);
+        self.slot(number, at_ms)
+    }
+
+    /// As [`Histogram::observe_time_alone`]. If the time has come for another exemplar of its bucket, the place for it.
+    pub fn observe_traced_alone(&self, time: Duration, at_ms: u64) -> Option<Slot<'_>> {
+        let number = milliseconds(time);
+        self.observe_alone(number);
+        self.slot(number, at_ms)
+    }
+
+    fn slot(&self, number: f64, at_ms: u64) -> Option<Slot<'_>> {
+        if !self.is_traced {
+            return None;
+        }
+        let counted = Kind::Traced.counted_words(self.bounds.len());
+        let first = counted + self.bucket(number)? * exemplar::WORDS;
+        if !Slot::is_due(self.place.word(first + 1)?, at_ms) {
+            return None;
+        }
+        let mut words = [self.place.word(first)?; exemplar::WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.place.word(first + index)?;
+        }
+        Some(Slot {
+            words,
+            number,
+            at_ms,
+        })
     }
 
     fn bucket(&self, number: f64) -> Option<usize> {

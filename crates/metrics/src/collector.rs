@@ -1,25 +1,30 @@
 //! Reads the sheets of a node.
 //!
 //! They are read with `read`, not mapped: a process that makes its file shorter would otherwise end the node by a fault of
-//! the memory. A word is written by one store and lies on its own border, so it is read whole.
+//! the memory. A word is written by one store and lies on its own border, so it is read whole. What is no file (a pipe on which
+//! nobody writes) is not waited for.
 //!
 //! Whoever has died is looked for before its sheet is read, so the last that it counted is in it; then the sheet is taken
 //! over ([`Dead`]) and its file removed. That happens at every collection, and [`Collector::bury`] does it where nobody scrapes.
 
 use std::{
     borrow::Cow,
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Read as _},
     mem,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use crate::{
     dead::Dead,
-    layout::MOST_BYTES,
+    labels::ProcessLabels,
+    layout::{HEADER, MOST_BYTES},
     liveness::{self, Usage},
     merged::All,
-    reader::{self, Read},
+    reader::{self, Owner},
     reading::Reading,
     text,
 };
@@ -35,6 +40,7 @@ const MOST_UNSEEN: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Collector {
     directory: PathBuf,
+    labels: ProcessLabels,
     dead: Dead,
     most_read: usize,
     has_complained: bool,
@@ -43,9 +49,10 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn new(directory: &Path) -> Self {
+    pub fn new(directory: &Path, labels: ProcessLabels) -> Self {
         Self {
             directory: directory.to_owned(),
+            labels,
             dead: Dead::default(),
             most_read: MOST_READ,
             has_complained: false,
@@ -59,18 +66,28 @@ impl Collector {
     /// The directory cannot be read. A sheet that cannot is left out.
     pub fn text(&mut self, options: text::Options<'_>) -> io::Result<String> {
         let living = self.living()?;
+        let with_exemplars = options.format == text::Format::OpenMetrics;
         let mut all = All::default();
-        for read in living.iter().filter_map(|bytes| reader::read(bytes)) {
-            all.add(read, |_| true);
+        for (_, bytes) in &living {
+            if let Some(mut read) = reader::read(bytes) {
+                self.labels.apply(&mut read);
+                all.add(read, with_exemplars, |_, _| true);
+            }
         }
-        self.dead.add_to(&mut all);
+        self.dead.add_to(&mut all, self.labels);
         if all.at_odds > 0 {
             tracing::debug!(
                 families = all.at_odds,
                 "metrics of one name and different types: the first is shown"
             );
         }
-        Ok(text::write(&all, options))
+        let (text, is_whole) = text::write(&all, options);
+        drop(all);
+        drop(living);
+        if !is_whole {
+            self.complain();
+        }
+        Ok(text)
     }
 
     /// Takes over what processes had counted that are gone.
@@ -78,7 +95,16 @@ impl Collector {
     /// # Errors
     /// The directory cannot be read.
     pub fn bury(&mut self) -> io::Result<()> {
-        self.living().map(drop)
+        for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
+            let path = entry?.path();
+            // Of those who live no more than the head.
+            let head = read_file(&path, HEADER);
+            let owner = head.ok().map(|head| reader::owner(&head));
+            if owner.is_some_and(|owner| owner.and_then(usage).is_none()) {
+                self.sheet(&path);
+            }
+        }
+        Ok(())
     }
 
     /// Shows each sheet: of those who live, and once more of each that has ended since the last time. At the first time there are none of
@@ -91,7 +117,7 @@ impl Collector {
         let mut read = 0;
         for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
             let path = entry?.path();
-            let Some((bytes, usage)) = self.sheet(&path) else {
+            let Some((_, bytes, usage)) = self.sheet(&path) else {
                 continue;
             };
             read += bytes.len();
@@ -109,13 +135,13 @@ impl Collector {
         Ok(())
     }
 
-    /// The bytes of those who live; of the others their totals are taken over.
-    fn living(&mut self) -> io::Result<Vec<Vec<u8>>> {
+    /// The bytes of those who live, in the order in which they began; of the others their totals are taken over.
+    fn living(&mut self) -> io::Result<Vec<(Owner, Vec<u8>)>> {
         let mut living = Vec::new();
         let mut read = 0;
         for entry in fs::read_dir(&self.directory)?.take(MOST_SHEETS) {
             let path = entry?.path();
-            let Some((bytes, _)) = self.sheet(&path) else {
+            let Some((owner, bytes, _)) = self.sheet(&path) else {
                 continue;
             };
             if read + bytes.len() > self.most_read {
@@ -123,15 +149,15 @@ impl Collector {
                 continue;
             }
             read += bytes.len();
-            living.push(bytes);
+            living.push((owner, bytes));
         }
+        living.sort_by_key(|(owner, _)| *owner);
         Ok(living)
     }
 
     fn complain(&mut self) {
         if !std::mem::replace(&mut self.has_complained, true) {
             tracing::warn!(
-                bytes = self.most_read,
                 "processes of this node count more than one answer of /metrics may have; some are left out of it"
             );
         }
@@ -144,23 +170,26 @@ impl Collector {
     }
 
     /// The sheet of a process that lives, and what it takes of the machine.
-    fn sheet(&mut self, path: &Path) -> Option<(Vec<u8>, Usage)> {
-        let bytes = read_file(path).ok()?;
-        let Some(read) = reader::read(&bytes) else {
+    fn sheet(&mut self, path: &Path) -> Option<(Owner, Vec<u8>, Usage)> {
+        let bytes = read_file(path, MOST_BYTES).ok()?;
+        let Some(owner) = reader::owner(&bytes) else {
             remove_stillborn(path);
             return None;
         };
-        if let Some(usage) = usage(&read) {
-            return Some((bytes, usage));
+        if let Some(usage) = usage(owner) {
+            return Some((owner, bytes, usage));
         }
         // Again: it may have counted between the reading and its end.
-        let bytes = read_file(path).ok()?;
-        let read = reader::read(&bytes)?;
+        let bytes = read_file(path, MOST_BYTES).ok()?;
         match fs::remove_file(path) {
-            // What is still there would be taken over again.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return None,
+            // Taken over, it would be again; left out, its totals would go back. So it counts among the living.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Some((owner, bytes, Usage::default()));
+            }
             _ => {}
         }
+        let mut read = reader::read(&bytes)?;
+        self.labels.apply(&mut read);
         self.dead.take(&bytes, &read);
         if let Some(unseen) = &mut self.unseen
             && unseen.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < MOST_UNSEEN
@@ -186,15 +215,18 @@ fn name(path: &Path) -> Cow<'_, str> {
 }
 
 /// `None`: the process has ended.
-fn usage(read: &Read<'_>) -> Option<Usage> {
-    let living = liveness::living(read.pid)?;
-    (living.started == read.started).then_some(living.usage)
+fn usage(owner: Owner) -> Option<Usage> {
+    let living = liveness::living(owner.pid)?;
+    (living.started == owner.started).then_some(living.usage)
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+/// The first so many bytes of it.
+fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MOST_BYTES as u64)
-        .read_to_end(&mut bytes)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    file.take(most as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

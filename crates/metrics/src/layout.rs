@@ -15,6 +15,8 @@
 //!
 //! Numbers are in the order of the machine, which is the one that reads them.
 
+use crate::exemplar;
+
 /// With the version of the layout at its end.
 pub(crate) const MAGIC: u64 = u64::from_ne_bytes(*b"eglmet\0\x01");
 pub(crate) const HEADER: usize = 64;
@@ -43,6 +45,8 @@ pub enum Kind {
     Gauge,
     /// Numbers by bucket, and their sum.
     Histogram,
+    /// The same with a request of each bucket.
+    Traced,
 }
 
 impl Kind {
@@ -53,6 +57,7 @@ impl Kind {
             Self::Level => 3,
             Self::Gauge => 4,
             Self::Histogram => 5,
+            Self::Traced => 6,
         }
     }
 
@@ -63,22 +68,36 @@ impl Kind {
             3 => Self::Level,
             4 => Self::Gauge,
             5 => Self::Histogram,
+            6 => Self::Traced,
             _ => return None,
         })
     }
 
     /// Words that a series has, after the one that says whether it is shown.
     pub(crate) const fn words(self, bounds: usize) -> usize {
+        let counted = self.counted_words(bounds);
+        match self {
+            Self::Traced => counted + (bounds + 1) * exemplar::WORDS,
+            _ => counted,
+        }
+    }
+
+    /// Of these, those that are numbers.
+    pub(crate) const fn counted_words(self, bounds: usize) -> usize {
         match self {
             // One more bucket than bounds, and the sum.
-            Self::Histogram => bounds + 2,
+            Self::Histogram | Self::Traced => bounds + 2,
             _ => 1,
         }
     }
 
+    pub const fn is_histogram(self) -> bool {
+        matches!(self, Self::Histogram | Self::Traced)
+    }
+
     /// Whether what a dead process had counted still counts.
     pub(crate) const fn is_total(self) -> bool {
-        matches!(self, Self::Count | Self::Amount | Self::Histogram)
+        matches!(self, Self::Count | Self::Amount) || self.is_histogram()
     }
 
     /// As Prometheus says it.
@@ -86,7 +105,7 @@ impl Kind {
         match self {
             Self::Count | Self::Amount => "counter",
             Self::Level | Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
+            Self::Histogram | Self::Traced => "histogram",
         }
     }
 }

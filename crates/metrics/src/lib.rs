@@ -15,6 +15,8 @@
 mod cell;
 mod collector;
 mod dead;
+mod exemplar;
+mod labels;
 mod layout;
 mod liveness;
 mod map;
@@ -30,6 +32,8 @@ mod tests;
 
 pub use cell::{Amount, Count, Gauge, Histogram, Level};
 pub use collector::Collector;
+pub use exemplar::{Clock, ExemplarId, Slot};
+pub use labels::ProcessLabels;
 pub use layout::Kind;
 pub use liveness::Usage;
 pub use reading::{FamilyReading, Reading, SeriesReading};

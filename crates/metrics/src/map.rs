@@ -12,7 +12,10 @@ use std::{
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::layout::HEADER;
+use crate::layout::{HEADER, Kind, MOST_BOUNDS};
+
+/// Of one series.
+const MOST_WORDS: usize = 1 + Kind::Traced.words(MOST_BOUNDS);
 
 /// A mapping. Forked children of user code have it too: they count in the words that are there, by whole steps, and make no
 /// new ones.
@@ -65,6 +68,6 @@ impl Map {
 /// Where is counted what finds no place: its numbers are read by nobody.
 pub(crate) fn nowhere() -> Option<Arc<Map>> {
     static NOWHERE: OnceLock<Option<Arc<Map>>> = OnceLock::new();
-    let made = NOWHERE.get_or_init(|| Map::of_nobody(HEADER + 4096).ok().map(Arc::new));
+    let made = NOWHERE.get_or_init(|| Map::of_nobody(HEADER + MOST_WORDS * 8).ok().map(Arc::new));
     made.clone()
 }

@@ -1,13 +1,22 @@
 //! Reads the bytes of a sheet. Nothing in them is believed: what is not of the form ends the reading, and what was read before
 //! that stays.
 
+use std::borrow::Cow;
+
 use crate::layout::{self, FAMILY, HEADER, Kind, MAGIC, MOST_BOUNDS, MOST_LABELS, SERIES, aligned};
+
+/// Whose sheet it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    /// First, so that the process that has lived longest comes first.
+    pub(crate) started: u64,
+    pub(crate) pid: u32,
+}
 
 /// A sheet as it was at one moment.
 #[derive(Debug)]
 pub(crate) struct Read<'a> {
-    pub(crate) pid: u32,
-    pub(crate) started: u64,
+    pub(crate) owner: Owner,
     pub(crate) families: Vec<ReadFamily<'a>>,
 }
 
@@ -22,10 +31,10 @@ pub(crate) struct ReadFamily<'a> {
     pub(crate) series: Vec<ReadSeries<'a>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ReadSeries<'a> {
     /// The values of its labels as they lie in the sheet: equal for equal values.
-    pub(crate) values: &'a [u8],
+    pub(crate) values: Cow<'a, [u8]>,
     pub(crate) is_overflow: bool,
     pub(crate) is_hidden: bool,
     /// Its words, 8 bytes each.
@@ -48,15 +57,28 @@ pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
 }
 
 /// `None`: it is no sheet, or not one yet.
-pub(crate) fn read(bytes: &[u8]) -> Option<Read<'_>> {
+pub(crate) fn owner(bytes: &[u8]) -> Option<Owner> {
     if bytes.len() < HEADER || word_at(bytes, 0)? != MAGIC {
         return None;
     }
-    let used = usize::try_from(word_at(bytes, layout::USED_AT)?).ok()?;
-    let bytes = bytes.get(..used.min(bytes.len()))?;
-    let mut read = Read {
-        pid: word_at(bytes, layout::PID_AT)? as u32,
+    Some(Owner {
         started: word_at(bytes, layout::STARTED_AT)?,
+        pid: word_at(bytes, layout::PID_AT)? as u32,
+    })
+}
+
+/// The bytes of a sheet that are in use.
+pub(crate) fn used(bytes: &[u8]) -> &[u8] {
+    let used = word_at(bytes, layout::USED_AT).and_then(|used| usize::try_from(used).ok());
+    &bytes[..used.unwrap_or(0).min(bytes.len())]
+}
+
+/// `None`: it is no sheet, or not one yet.
+pub(crate) fn read(bytes: &[u8]) -> Option<Read<'_>> {
+    let owner = owner(bytes)?;
+    let bytes = used(bytes);
+    let mut read = Read {
+        owner,
         families: Vec::new(),
     };
     let mut place = HEADER;
@@ -114,7 +136,7 @@ impl<'a> Read<'a> {
             return None;
         }
         family.series.push(ReadSeries {
-            values,
+            values: Cow::Borrowed(values),
             is_overflow,
             is_hidden: word_at(words, 0)? != 0,
             words: &words[8..],
@@ -140,7 +162,7 @@ fn family(place: usize, kind: Kind, record: &[u8]) -> Option<ReadFamily<'_>> {
     if bounds > MOST_BOUNDS || tail.len() != bounds * 8 {
         return None;
     }
-    let is_fit = is_name(name, b':') && labels.iter().all(|label| is_name(label, b'_'));
+    let is_fit = is_name(name, b':') && are_labels(&labels, kind);
     is_fit.then(|| ReadFamily {
         place,
         name,
@@ -149,6 +171,14 @@ fn family(place: usize, kind: Kind, record: &[u8]) -> Option<ReadFamily<'_>> {
         labels,
         bounds: words(tail).map(f64::from_bits).collect(),
         series: Vec::new(),
+    })
+}
+
+/// Whether a line with these labels is one that Prometheus takes.
+fn are_labels(labels: &[&str], kind: Kind) -> bool {
+    labels.iter().enumerate().all(|(index, label)| {
+        let is_bound = kind.is_histogram() && *label == "le";
+        is_name(label, b'_') && !is_bound && !labels[..index].contains(label)
     })
 }
 

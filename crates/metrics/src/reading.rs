@@ -20,7 +20,11 @@ pub struct FamilyReading<'a>(&'a ReadFamily<'a>);
 
 /// One set of label values.
 #[derive(Clone, Copy, Debug)]
-pub struct SeriesReading<'a>(&'a ReadSeries<'a>);
+pub struct SeriesReading<'a> {
+    series: &'a ReadSeries<'a>,
+    /// Its words that are numbers; exemplars may follow.
+    counted: usize,
+}
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(name: &'a str, read: Read<'a>, usage: Option<Usage>) -> Self {
@@ -34,7 +38,7 @@ impl<'a> Reading<'a> {
 
     /// When its process did. With the name it says which sheet this is: names come back.
     pub fn started(&self) -> u64 {
-        self.read.started
+        self.read.owner.started
     }
 
     pub fn is_alive(&self) -> bool {
@@ -68,18 +72,19 @@ impl<'a> FamilyReading<'a> {
     /// Those that are shown.
     pub fn series(self) -> impl Iterator<Item = SeriesReading<'a>> + use<'a> {
         let shown = self.0.series.iter().filter(|series| !series.is_hidden);
-        shown.map(SeriesReading)
+        let counted = self.0.kind.counted_words(self.0.bounds.len());
+        shown.map(move |series| SeriesReading { series, counted })
     }
 }
 
 impl<'a> SeriesReading<'a> {
     /// In the order of the labels. None where it is of all sets that had no place.
     pub fn values(self) -> impl Iterator<Item = &'a str> + use<'a> {
-        reader::values(self.0.values)
+        reader::values(&self.series.values)
     }
 
     /// As the kind of its family has them; of a histogram the count of each bucket, then the sum.
     pub fn words(self) -> impl Iterator<Item = u64> + use<'a> {
-        reader::words(self.0.words)
+        reader::words(self.series.words).take(self.counted)
     }
 }

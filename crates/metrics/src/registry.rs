@@ -1,7 +1,7 @@
 //! Every metric of ours, declared once: name, type, help, labels, buckets.
 //!
-//! Names, types, labels and buckets are those of Ray Serve where it has the metric, so that boards made for it go on; but no
-//! histogram says `replica` or `actor_id`, since that multiplies twenty series by every replica that ever was. The text of
+//! Names, types, labels and buckets are those of Ray Serve where it has the metric, so that boards made for it go on; whether
+//! `replica` and `actor_id` are shown is chosen where sheets are read ([`crate::ProcessLabels`]). The text of
 //! help is the page of reference. What counts asks here for a family and gets it in its own sheet.
 //!
 //! The rule for labels: a value comes from a closed set (a status, a method, an exception's class) or is bounded by what
@@ -32,6 +32,11 @@ pub const BATCH_SIZES: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
 ];
 
+/// Milliseconds, as Ray Serve has them for event loops.
+pub const LOOP_MS: &[f64] = &[
+    1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0,
+];
+
 /// How full a batch is, as Ray Serve has it.
 pub const PERCENT: &[f64] = &[
     5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 99.0, 100.0,
@@ -59,6 +64,7 @@ pub struct Definition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Proxy,
+    Router,
     Replica,
     Controller,
     Node,
@@ -154,7 +160,7 @@ metrics! {
         "The same by the deployment that HTTP reaches.",
         panel Deployment "Errors a second by status" "reqps"
         "sum by (deployment, error_code) (rate(serve_num_deployment_http_error_requests_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
-    HTTP_LATENCY: Proxy Histogram "serve_http_request_latency_ms" ["method", "route", "application", "status_code"]
+    HTTP_LATENCY: Proxy Traced "serve_http_request_latency_ms" ["method", "route", "application", "status_code"]
         in REQUEST_MS,
         "Milliseconds from the head of an HTTP request to the end of its answer, at the proxy.",
         panel Overview "Latency, 50 % of requests" "ms"
@@ -182,7 +188,7 @@ metrics! {
         "sum by (deployment, exception_type) (rate(serve_deployment_error_counter_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))",
         panel Replica "Exceptions a second" "reqps"
         "sum by (replica) (rate(serve_deployment_error_counter_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
-    REPLICA_LATENCY: Replica Histogram "serve_deployment_processing_latency_ms" ["deployment", "application", "route"]
+    REPLICA_LATENCY: Replica Traced "serve_deployment_processing_latency_ms" ["deployment", "replica", "application", "route"]
         in REQUEST_MS,
         "Milliseconds from when user code is called to the end of its answer, at the replica.",
         panel Deployment "Time in user code, 50 % of requests" "ms"
@@ -208,17 +214,35 @@ metrics! {
         "Milliseconds that a replica took to import the code and construct the deployment.",
         panel Deployment "Start of a replica, 90 %" "ms"
         "histogram_quantile(0.9, sum by (application, deployment, le) (increase(serve_replica_initialization_latency_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1h])))";
-    BATCH_WAIT: Replica Histogram "serve_batch_wait_time_ms" ["deployment", "application", "function_name"] in REQUEST_MS,
+    HEALTH_CHECK_LATENCY: Replica Histogram "serve_health_check_latency_ms" ["deployment", "application"] in REQUEST_MS,
+        "Milliseconds that a health check took.";
+    RECONFIGURE_LATENCY: Replica Histogram "serve_replica_reconfigure_latency_ms" ["deployment", "application"]
+        in REQUEST_MS,
+        "Milliseconds from a new `user_config` to the end of `reconfigure`.";
+    LOOP_LATENCY: Replica Histogram "serve_event_loop_scheduling_latency_ms"
+        ["component", "loop_type", "actor_id", "deployment", "application"] in LOOP_MS,
+        "Milliseconds by which a look at a replica's event loop came too late; one every five seconds.",
+        panel Deployment "Event loops come late, 99 %" "ms"
+        "histogram_quantile(0.99, sum by (application, deployment, le) (increase(serve_event_loop_scheduling_latency_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[10m])))";
+    LOOP_ITERATIONS: Replica Amount "serve_event_loop_monitoring_iterations"
+        ["component", "loop_type", "actor_id", "deployment", "application"],
+        "Looks at a replica's event loop.";
+    LOOP_TASKS: Replica Gauge "serve_event_loop_tasks"
+        ["component", "loop_type", "actor_id", "deployment", "application"],
+        "Tasks on a replica's event loop, as of the last look.",
+        panel Replica "Tasks on event loops" "short"
+        "sum by (actor_id) (serve_event_loop_tasks{application=~\"$application\",deployment=~\"$deployment\"})";
+    BATCH_WAIT: Replica Histogram "serve_batch_wait_time_ms" ["deployment", "replica", "application", "function_name"] in REQUEST_MS,
         "Milliseconds from a batch's first request to its start.",
         panel Deployment "Wait for a batch, 90 %" "ms"
         "histogram_quantile(0.9, sum by (application, deployment, le) (rate(serve_batch_wait_time_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1m])))";
-    BATCH_EXECUTION: Replica Histogram "serve_batch_execution_time_ms" ["deployment", "application", "function_name"]
+    BATCH_EXECUTION: Replica Histogram "serve_batch_execution_time_ms" ["deployment", "replica", "application", "function_name"]
         in REQUEST_MS,
         "Milliseconds that user code took for a batch.";
     BATCH_UTILIZATION: Replica Histogram "serve_batch_utilization_percent"
-        ["deployment", "application", "function_name"] in PERCENT,
+        ["deployment", "replica", "application", "function_name"] in PERCENT,
         "Requests in a batch, in percent of the most that it may have.";
-    BATCH_SIZE: Replica Histogram "serve_actual_batch_size" ["deployment", "application", "function_name"] in BATCH_SIZES,
+    BATCH_SIZE: Replica Histogram "serve_actual_batch_size" ["deployment", "replica", "application", "function_name"] in BATCH_SIZES,
         "Requests in a batch.",
         panel Deployment "Requests in a batch, on average" "short"
         "sum by (application, deployment) (rate(serve_actual_batch_size_sum{application=~\"$application\",deployment=~\"$deployment\"}[1m])) / sum by (application, deployment) (rate(serve_actual_batch_size_count{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
@@ -226,9 +250,9 @@ metrics! {
         "Batches that user code has run.";
     BATCH_QUEUE: Replica Gauge "serve_batch_queue_length" ["deployment", "replica", "application", "function_name"],
         "Requests that waited for the next batch when the last one began.";
-    MODEL_LOAD: Replica Histogram "serve_multiplexed_model_load_latency_ms" ["deployment", "application"] in REQUEST_MS,
+    MODEL_LOAD: Replica Histogram "serve_multiplexed_model_load_latency_ms" ["deployment", "replica", "application"] in REQUEST_MS,
         "Milliseconds that loading a multiplexed model took.";
-    MODEL_UNLOAD: Replica Histogram "serve_multiplexed_model_unload_latency_ms" ["deployment", "application"]
+    MODEL_UNLOAD: Replica Histogram "serve_multiplexed_model_unload_latency_ms" ["deployment", "replica", "application"]
         in REQUEST_MS,
         "Milliseconds that ending a multiplexed model took.";
     MODELS: Replica Gauge "serve_num_multiplexed_models" ["deployment", "replica", "application"],
@@ -239,17 +263,34 @@ metrics! {
         "Multiplexed models that were loaded.";
     MODEL_UNLOADS: Replica Amount "serve_multiplexed_models_unload_counter" ["deployment", "replica", "application"],
         "Multiplexed models that were given up.";
-    QUEUED: Proxy Level "serve_deployment_queued_queries" ["deployment", "application", "handle"],
-        "Requests that wait in a proxy for a replica, as of a second ago at most.",
+    QUEUED: Router Level "serve_deployment_queued_queries" ["deployment", "application", "handle", "actor_id"],
+        "Requests and calls that wait in a router for a replica, as of a second ago at most.",
         panel Deployment "Requests that wait" "short"
         "sum by (application, deployment) (serve_deployment_queued_queries{application=~\"$application\",deployment=~\"$deployment\"})",
         alert "EaglerayRequestsWait" "5m"
         "sum by (application, deployment) (serve_deployment_queued_queries) > 100"
         "More than 100 requests wait for {{ $labels.application }}/{{ $labels.deployment }}; it needs more replicas, or `max_queued_requests`.";
-    RUNNING: Proxy Level "serve_num_ongoing_requests_at_replicas" ["deployment", "application", "handle"],
-        "Requests that a proxy has sent to replicas and that are not over, as of a second ago at most.",
+    RUNNING: Router Level "serve_num_ongoing_requests_at_replicas" ["deployment", "application", "handle", "actor_id"],
+        "Requests and calls that a router has sent to replicas and that are not over, as of a second ago at most.",
         panel Deployment "Requests at replicas" "short"
         "sum by (application, deployment) (serve_num_ongoing_requests_at_replicas{application=~\"$application\",deployment=~\"$deployment\"})";
+    ROUTER_REQUESTS: Router Count "serve_num_router_requests"
+        ["deployment", "route", "application", "handle", "actor_id"],
+        "Requests and calls that a router was given.",
+        panel Deployment "Calls a second, by who makes them" "reqps"
+        "sum by (application, deployment, handle) (rate(serve_num_router_requests_total{application=~\"$application\",deployment=~\"$deployment\"}[1m]))";
+    HANDLE_REQUESTS: Router Count "serve_handle_request_counter" ["handle", "deployment", "route", "application"],
+        "Calls that handles were asked for.";
+    FULFILLMENT: Router Histogram "serve_request_router_fulfillment_time_ms"
+        ["deployment", "actor_id", "application", "handle_source"] in REQUEST_MS,
+        "Milliseconds that a request or call waited in a router until it was sent to a replica, as of a second ago at most.",
+        panel Deployment "Wait for a replica, 99 %" "ms"
+        "histogram_quantile(0.99, sum by (application, deployment, le) (rate(serve_request_router_fulfillment_time_ms_bucket{application=~\"$application\",deployment=~\"$deployment\"}[1m])))";
+    RESOLUTION: Router Histogram "serve_router_args_resolution_latency_ms"
+        ["deployment", "application", "handle", "actor_id"] in REQUEST_MS,
+        "Milliseconds that a call waited for answers of other calls that are its arguments.";
+    RESERVED: Router Level "serve_reserved_slots_active" ["deployment", "application", "handle", "actor_id"],
+        "Slots that handles have reserved for calls that are not over.";
     PROCESS_STARTS: Node Count "eagleray_process_starts" ["process"],
         "Proxies and controllers that have started: more than one of a kind is a restart.",
         panel Overview "Starts of proxy and controller, last hour" "short"
@@ -279,6 +320,23 @@ metrics! {
         "Replicas that a deployment has, by state.",
         panel Deployment "Replicas by state" "short"
         "sum by (application, deployment, state) (eagleray_deployment_replicas{application=~\"$application\",deployment=~\"$deployment\"})";
+    REPLICA_STARTUP: Controller Histogram "serve_replica_startup_latency_ms" ["deployment", "application"] in STARTUP_MS,
+        "Milliseconds from the decision that a replica starts to its first request.";
+    REPLICA_SHUTDOWN: Controller Histogram "serve_replica_shutdown_duration_ms" ["deployment", "application"]
+        in STARTUP_MS,
+        "Milliseconds from the decision that a replica stops to the end of its process.";
+    AUTOSCALING_TARGET: Controller Level "serve_autoscaling_target_replicas" ["deployment", "application"],
+        "Replicas that autoscaling has decided on.",
+        panel Deployment "Autoscaling: replicas decided on" "short"
+        "sum by (application, deployment) (serve_autoscaling_target_replicas{application=~\"$application\",deployment=~\"$deployment\"})";
+    AUTOSCALING_DESIRED: Controller Level "serve_autoscaling_desired_replicas" ["deployment", "application"],
+        "Replicas that the load asks for, before bounds and delays.",
+        panel Deployment "Autoscaling: replicas that the load asks for" "short"
+        "sum by (application, deployment) (serve_autoscaling_desired_replicas{application=~\"$application\",deployment=~\"$deployment\"})";
+    AUTOSCALING_REQUESTS: Controller Level "serve_autoscaling_total_requests" ["deployment", "application"],
+        "Requests that wait or run, as the last decision of autoscaling has seen them.";
+    AUTOSCALING_PER_REPLICA: Controller Gauge "serve_autoscaling_target_ongoing_requests" ["deployment", "application"],
+        "`target_ongoing_requests` of a deployment.";
     EVENTS: Controller Count "eagleray_events" ["kind", "level"],
         "What `eagleray events` shows: deploys, builds, ends of replicas, health, scaling.",
         panel Overview "Events, last hour" "short"

@@ -243,8 +243,9 @@ impl Family {
     }
 
     pub fn histogram(&self, values: &[&str]) -> Histogram {
-        debug_assert_eq!(self.kind, Kind::Histogram, "{}", self.name);
+        debug_assert!(self.kind.is_histogram(), "{}", self.name);
         Histogram {
+            is_traced: self.kind == Kind::Traced,
             place: self.series(values),
             bounds: Arc::clone(&self.bounds),
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use eagleray_metrics::{Collector, Format, TextOptions};
+use eagleray_metrics::{Collector, Format, ProcessLabels, TextOptions};
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
@@ -51,9 +51,9 @@ impl AsRef<[u8]> for Held {
 
 impl Metrics {
     /// Of the sheets in `directory`. `prefix` stands before every name.
-    pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
+    pub(crate) fn new(directory: &Path, prefix: &str, labels: ProcessLabels) -> Self {
         Self {
-            collector: Arc::new(Mutex::new(Collector::new(directory))),
+            collector: Arc::new(Mutex::new(Collector::new(directory, labels))),
             places: Arc::new(Semaphore::new(ANSWERS)),
             prefix: prefix.into(),
         }
@@ -215,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn scrapers_that_never_read_hold_so_many_answers_and_further_ones_are_told() {
         let directory = counted();
-        let metrics = Metrics::new(directory.path(), "");
+        let metrics = Metrics::new(directory.path(), "", ProcessLabels::default());
         let headers = HeaderMap::new();
         let ask = || metrics.answer(&Method::GET, &headers);
         let mut held = Vec::new();

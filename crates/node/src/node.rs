@@ -149,6 +149,7 @@ impl Start {
                 metrics: Arc::new(Metrics::new(
                     &places.run.metrics(),
                     &options.control.metrics.prefix,
+                    options.control.metrics.replica_labels.into(),
                 )),
                 metrics_listener,
             };

@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
+use clap::ValueEnum;
 use eagleray_logs::{Encoding, Limits};
+use eagleray_metrics::ProcessLabels;
 use eagleray_supervisor::{
     environment::{OPTIONS, set},
     resources::Declared,
@@ -28,6 +30,7 @@ pub(crate) const RESOURCES: &str = "EAGLERAY_RESOURCES";
 pub(crate) const METRICS_HOST: &str = "EAGLERAY_METRICS_HOST";
 pub(crate) const METRICS_PORT: &str = "EAGLERAY_METRICS_PORT";
 pub(crate) const METRICS_PREFIX: &str = "EAGLERAY_METRICS_PREFIX";
+pub(crate) const METRICS_REPLICA_LABELS: &str = "EAGLERAY_METRICS_REPLICA_LABELS";
 /// Where exporters of OpenTelemetry answer Prometheus.
 const STANDARD_METRICS_PORT: u16 = 9464;
 /// Where Ray's dashboard is, and its clients look.
@@ -118,8 +121,34 @@ pub(crate) struct ControlOptions {
 pub(crate) struct MetricsOptions {
     /// Stands before every name.
     pub(crate) prefix: String,
+    /// Which metrics name their replica.
+    #[serde(default)]
+    pub(crate) replica_labels: ReplicaLabels,
     /// A port for them and for health alone.
     pub(crate) listen: Option<MetricsListen>,
+}
+
+/// Which metrics have the labels `replica` and `actor_id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReplicaLabels {
+    /// Counters and gauges.
+    #[default]
+    Single,
+    /// Histograms, too.
+    All,
+    /// None.
+    None,
+}
+
+impl From<ReplicaLabels> for ProcessLabels {
+    fn from(labels: ReplicaLabels) -> Self {
+        match labels {
+            ReplicaLabels::Single => Self::Single,
+            ReplicaLabels::All => Self::All,
+            ReplicaLabels::None => Self::None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,6 +386,7 @@ impl MetricsOptions {
         host: Option<String>,
         port_given: Option<u16>,
         prefix: Option<String>,
+        replica_labels: Option<ReplicaLabels>,
     ) -> Result<Self, String> {
         let host = host.or_else(|| set(METRICS_HOST));
         let is_wanted = host.is_some() || port_given.is_some() || set(METRICS_PORT).is_some();
@@ -375,8 +405,16 @@ impl MetricsOptions {
                 "{prefix:?} cannot stand before the names of metrics: use letters, digits and `_`, no digit first, as in ray_"
             ));
         }
+        let replica_labels = match (replica_labels, set(METRICS_REPLICA_LABELS)) {
+            (Some(labels), _) => labels,
+            (None, None) => ReplicaLabels::default(),
+            (None, Some(word)) => ReplicaLabels::from_str(&word, false).map_err(|_| {
+                format!("{METRICS_REPLICA_LABELS}: {word:?} is not one of single, all, none")
+            })?,
+        };
         Ok(Self {
             prefix,
+            replica_labels,
             listen: is_wanted.then(|| MetricsListen {
                 host: host.unwrap_or_else(|| "127.0.0.1".to_owned()),
                 port,

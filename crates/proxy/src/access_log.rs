@@ -194,7 +194,7 @@ impl Drop for AccessLog {
 }
 
 /// The trace of a `traceparent`, `VERSION-TRACE-PARENT-FLAGS`, if it is one.
-fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
+pub(crate) fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
     let mut parts = traceparent.split(|byte| *byte == b'-');
     let id = parts.nth(1).filter(|id| id.len() == 32)?;
     let is_id = id

@@ -3,16 +3,17 @@
 //! A route keeps the places in which its requests count, by method and status, from the first request that ended so. So a
 //! request costs one look into a small table and a few stores. The labels are the route, one of the known methods, and the
 //! status: none of them is a client's to make up. The route is what the replica says took the request, as it is declared
-//! (`/items/{item_id}`), where it knows that; else the application's prefix; never the path.
+//! (`/items/{item_id}`), where it knows that; else the application's prefix; never the path. Where there is no directory for a
+//! sheet, nothing is counted.
 
 use std::{
     cell::{OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
+use eagleray_metrics::{Clock, Count, ExemplarId, Family, Histogram, Level, Sheet, Slot, registry};
 use eagleray_router::service::Handle;
 use eagleray_types::DeploymentKey;
 use eagleray_wire::MOST_ROUTES;
@@ -23,6 +24,9 @@ use crate::{options::MetricsOptions, tally::Outcome};
 
 /// Who calls, in metrics of routers.
 const HANDLE: &str = "http";
+const SOURCE: &str = "PROXY";
+/// Proxies are not told apart: what a dead one has counted stays in the totals.
+const ACTOR: &str = "";
 /// Close codes of a WebSocket that ended as it should.
 const CLOSED_WELL: &[u16] = &[1000, 1001];
 /// Close codes begin here, and no status of HTTP is as high.
@@ -33,6 +37,7 @@ const FIRST_CLOSE_CODE: u16 = 1000;
 pub(crate) struct Metrics {
     families: Rc<Families>,
     ongoing: Level,
+    clock: Clock,
     /// Of each deployment that has had something to do here.
     loads: RefCell<FxHashMap<DeploymentKey, Load>>,
     /// Of requests that no route covers; made for the first.
@@ -44,42 +49,54 @@ pub(crate) struct Metrics {
 struct Load {
     queued: Level,
     running: Level,
+    waits: Histogram,
     is_there: bool,
 }
 
 #[derive(Debug)]
 struct Families {
+    /// Somebody may read it.
+    are_read: bool,
     requests: Family,
     errors: Family,
     deployment_errors: Family,
     latency: Family,
     queued: Family,
     running: Family,
+    waits: Family,
+    router_requests: Family,
 }
 
 impl Metrics {
     pub(crate) fn new(options: Option<&MetricsOptions>) -> Self {
-        let sheet = options.map_or_else(Sheet::of_nobody, |options| {
-            Sheet::create(&options.directory, "proxy").unwrap_or_else(|error| {
+        let made = options.and_then(|options| {
+            let made = Sheet::create(&options.directory, "proxy");
+            made.inspect_err(|error| {
                 let directory = options.directory.display();
                 tracing::warn!(%error, %directory, "requests are not counted for /metrics: the file for it cannot be made");
-                Sheet::of_nobody()
             })
+            .ok()
         });
+        let are_read = made.is_some();
+        let sheet = made.unwrap_or_else(Sheet::of_nobody);
         let node_id = options.map_or("", |options| &options.node_id);
         let address = options.map_or("", |options| &options.node_address);
         Self {
             families: Rc::new(Families {
+                are_read,
                 requests: registry::HTTP_REQUESTS.family(&sheet),
                 errors: registry::HTTP_ERROR_REQUESTS.family(&sheet),
                 deployment_errors: registry::HTTP_DEPLOYMENT_ERROR_REQUESTS.family(&sheet),
                 latency: registry::HTTP_LATENCY.family(&sheet),
                 queued: registry::QUEUED.family(&sheet),
                 running: registry::RUNNING.family(&sheet),
+                waits: registry::FULFILLMENT.family(&sheet),
+                router_requests: registry::ROUTER_REQUESTS.family(&sheet),
             }),
             ongoing: registry::HTTP_ONGOING
                 .family(&sheet)
                 .level(&[node_id, address]),
+            clock: Clock::new(),
             loads: RefCell::default(),
             unrouted: OnceCell::new(),
         }
@@ -92,17 +109,22 @@ impl Metrics {
         for load in loads.values_mut() {
             load.is_there = false;
         }
-        router.each_load(|key, queued, running| {
+        router.each_load(|key, seen| {
             if !loads.contains_key(key) {
-                if queued == 0 && running == 0 {
+                if seen.queued == 0 && seen.running == 0 && seen.waits.is_empty() {
                     return;
                 }
                 loads.insert(key.clone(), self.load(key));
             }
             if let Some(load) = loads.get_mut(key) {
                 load.is_there = true;
-                load.queued.set(queued.into());
-                load.running.set(running.into());
+                load.queued.set(seen.queued.into());
+                load.running.set(seen.running.into());
+                if !seen.waits.is_empty() {
+                    let milliseconds = seen.waits.sum.as_secs_f64() * 1e3;
+                    load.waits
+                        .add_counted_alone(&seen.waits.buckets, milliseconds);
+                }
             }
         });
         loads.retain(|_, load| {
@@ -113,10 +135,12 @@ impl Metrics {
     }
 
     fn load(&self, key: &DeploymentKey) -> Load {
-        let labels = [&*key.deployment, &*key.application, HANDLE];
+        let labels = [&*key.deployment, &*key.application, HANDLE, ACTOR];
+        let of_waits = [&*key.deployment, ACTOR, &*key.application, SOURCE];
         Load {
             queued: self.families.queued.level(&labels),
             running: self.families.running.level(&labels),
+            waits: self.families.waits.histogram(&of_waits),
             is_there: true,
         }
     }
@@ -128,6 +152,7 @@ impl Metrics {
             route: prefix.into(),
             application: key.application.as_str().into(),
             deployment: key.deployment.as_str().into(),
+            routed: OnceCell::new(),
             by_end: RefCell::default(),
             inside: RefCell::default(),
         })
@@ -137,14 +162,23 @@ impl Metrics {
         self.ongoing.add_alone(1);
     }
 
-    /// A request has ended.
-    pub(crate) fn end(&self, route: Option<&RouteMetrics>, end: End<'_>, latency: Duration) {
+    /// A request has ended, after so long, at this moment.
+    pub(crate) fn end(
+        &self,
+        route: Option<&RouteMetrics>,
+        end: End<'_>,
+        latency: Duration,
+        now: Instant,
+    ) {
+        if !self.families.are_read {
+            return;
+        }
         self.ongoing.add_alone(-1);
         let route = route.unwrap_or_else(|| {
             let make = || self.route("", &DeploymentKey::default());
             self.unrouted.get_or_init(make)
         });
-        route.count(end, latency);
+        route.count(end, latency, self.clock.at(now));
     }
 }
 
@@ -156,6 +190,9 @@ pub(crate) struct End<'a> {
     /// Of HTTP, or the close code of a WebSocket.
     pub(crate) status: u16,
     pub(crate) outcome: Outcome,
+    pub(crate) request_id: &'a [u8],
+    /// 0: it is of none.
+    pub(crate) trace: u128,
 }
 
 impl End<'_> {
@@ -164,6 +201,20 @@ impl End<'_> {
             !CLOSED_WELL.contains(&self.status)
         } else {
             self.status >= 400 || self.outcome == Outcome::Failed
+        }
+    }
+
+    /// Names the request as an exemplar.
+    fn say(self, slot: Slot<'_>) {
+        if self.trace == 0 {
+            slot.write(ExemplarId::Request(self.request_id));
+        } else {
+            let mut digits = [0; 32];
+            for (index, digit) in digits.iter_mut().enumerate() {
+                let value = (self.trace >> (124 - 4 * index)) as u32 & 0xf;
+                *digit = char::from_digit(value, 16).map_or(b'0', |digit| digit as u8);
+            }
+            slot.write(ExemplarId::Trace(&digits));
         }
     }
 
@@ -196,6 +247,8 @@ pub(crate) struct RouteMetrics {
     route: Box<str>,
     application: Box<str>,
     deployment: Box<str>,
+    /// Requests that the router was given; made for the first.
+    routed: OnceCell<Count>,
     by_end: RefCell<FxHashMap<Ended, Rc<Places>>>,
     /// Routes of user code inside this one, which is then a prefix.
     inside: RefCell<FxHashMap<Arc<str>, Rc<RouteMetrics>>>,
@@ -231,6 +284,7 @@ impl RouteMetrics {
             route: format!("{prefix}{route}").into(),
             application: self.application.clone(),
             deployment: self.deployment.clone(),
+            routed: OnceCell::new(),
             by_end: RefCell::default(),
             inside: RefCell::default(),
         });
@@ -238,12 +292,27 @@ impl RouteMetrics {
         Some(made)
     }
 
-    fn count(&self, end: End<'_>, latency: Duration) {
+    /// The router is given a request.
+    pub(crate) fn count_routed(&self) {
+        if !self.families.are_read {
+            return;
+        }
+        let make = || {
+            let (deployment, route) = (&*self.deployment, &*self.route);
+            let labels = [deployment, route, &*self.application, HANDLE, ACTOR];
+            self.families.router_requests.count(&labels)
+        };
+        self.routed.get_or_init(make).add_alone(1);
+    }
+
+    fn count(&self, end: End<'_>, latency: Duration, at_ms: u64) {
         let key = (end.method(), end.status, end.is_error());
         let known = self.by_end.borrow().get(&key).map(Rc::clone);
         let places = known.unwrap_or_else(|| self.places(key));
         places.requests.add_alone(1);
-        places.latency.observe_time_alone(latency);
+        if let Some(slot) = places.latency.observe_traced_alone(latency, at_ms) {
+            end.say(slot);
+        }
         if let Some((all, deployment)) = &places.errors {
             all.add_alone(1);
             if let Some(deployment) = deployment {
@@ -284,5 +353,18 @@ impl RouteMetrics {
         });
         self.by_end.borrow_mut().insert(key, Rc::clone(&places));
         places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eagleray_router::core::WAIT_BOUNDS_MS;
+
+    use super::*;
+
+    #[test]
+    fn routers_count_waits_in_the_buckets_of_the_metric() {
+        let bounds = WAIT_BOUNDS_MS.map(|bound| bound as f64);
+        assert_eq!(registry::FULFILLMENT.bounds, bounds);
     }
 }

@@ -89,7 +89,7 @@ impl MetricFamily {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         MetricSeries(match self.kind {
             Kind::Gauge | Kind::Level => Cell::Gauge(self.family.gauge(&values)),
-            Kind::Histogram => Cell::Histogram(self.family.histogram(&values)),
+            Kind::Histogram | Kind::Traced => Cell::Histogram(self.family.histogram(&values)),
             Kind::Amount | Kind::Count => Cell::Counter(self.family.amount(&values)),
         })
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagleray_metrics::{Count, Family, Histogram, Level, Sheet, registry};
+use eagleray_metrics::{Clock, Count, Family, Histogram, Level, Sheet, Slot, registry};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
@@ -23,6 +23,7 @@ const OTHER: &str = "_OTHER";
 /// The metrics of one replica.
 #[derive(Debug)]
 pub struct Metrics {
+    clock: Clock,
     labels: [Box<str>; 3],
     requests: Family,
     errors: Family,
@@ -39,6 +40,7 @@ impl Metrics {
     pub fn new(sheet: &Sheet, deployment: &str, replica: &str, application: &str) -> Arc<Self> {
         let labels = [deployment, replica, application];
         Arc::new(Self {
+            clock: Clock::new(),
             requests: registry::REPLICA_REQUESTS.family(sheet),
             errors: registry::REPLICA_ERRORS.family(sheet),
             latency: registry::REPLICA_LATENCY.family(sheet),
@@ -78,7 +80,9 @@ impl Metrics {
             requests: self
                 .requests
                 .count(&[deployment, replica, application, route]),
-            latency: self.latency.histogram(&[deployment, application, route]),
+            latency: self
+                .latency
+                .histogram(&[deployment, replica, application, route]),
             route: route.into(),
             errors: Mutex::default(),
             inside: OnceLock::new(),
@@ -114,15 +118,22 @@ impl RouteMetrics {
         self.of.processing.add(1);
     }
 
-    /// `failure`: the type of what user code raised; `None`: it succeeded.
-    pub(crate) fn end(&self, began: Instant, now: Instant, failure: Option<&str>) {
+    /// `failure`: the type of what user code raised; `None`: it succeeded. If the time has come for it, the request is to
+    /// name itself in the place that is returned.
+    pub(crate) fn end(
+        &self,
+        began: Instant,
+        now: Instant,
+        failure: Option<&str>,
+    ) -> Option<Slot<'_>> {
         self.of.processing.add(-1);
-        self.latency
-            .observe_time(now.saturating_duration_since(began));
+        let time = now.saturating_duration_since(began);
+        let slot = self.latency.observe_traced(time, self.of.clock.at(now));
         match failure {
             None => self.requests.add(1),
             Some(name) => self.count_error(name),
         }
+        slot
     }
 
     fn count_error(&self, name: &str) {

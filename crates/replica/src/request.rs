@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use eagleray_metrics::ExemplarId;
 use eagleray_types::Cancel;
 use eagleray_wire::{
     Claims, Flags, HeadError, Header, NO_DEADLINE, RequestHead, fork, region::Arrival,
@@ -312,9 +313,15 @@ impl Request {
         let cancelled = state.cancelled.then_some(CANCELLED);
         let failure = failure.or(cancelled);
         let at = self.route.load(Ordering::Relaxed) as usize;
-        match at.checked_sub(1).zip(self.shared.routes.get()) {
-            Some((at, routes)) => counted.inside(at, routes).end(began, now, failure),
-            None => counted.end(began, now, failure),
+        let inside = at.checked_sub(1).zip(self.shared.routes.get());
+        let inside = inside.map(|(at, routes)| counted.inside(at, routes));
+        let counted = inside.unwrap_or(counted);
+        let slot = counted.end(began, now, failure);
+        if let (Some(slot), Ok(head)) = (slot, self.head()) {
+            slot.write(match head.trace_id() {
+                [] => ExemplarId::Request(head.request_id()),
+                trace => ExemplarId::Trace(trace),
+            });
         }
     }
 

@@ -37,6 +37,7 @@ mod suspects;
 mod table;
 mod targets;
 mod types;
+mod waits;
 mod watch;
 
 use std::{
@@ -58,7 +59,9 @@ use self::{
 };
 
 pub use limits::{Limits, Reserved};
+pub use loads::Seen;
 pub use types::{ConnectionKey, Event, Options, Refused, RequestKey, Submit, Transmit};
+pub use waits::{WAIT_BOUNDS_MS, Waits};
 
 /// Candidates that know of a queue; of more, so many at random.
 pub const MAX_WAITS: usize = 32;

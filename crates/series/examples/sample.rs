@@ -8,7 +8,7 @@ use std::{
     error::Error, io::Write as _, iter, os::unix::fs::MetadataExt as _, path::Path, time::Duration,
 };
 
-use eagleray_metrics::{Collector, Count, Histogram, Sheet, registry};
+use eagleray_metrics::{Collector, Count, Histogram, ProcessLabels, Sheet, registry};
 use eagleray_series::{Moment, Query, Ring, SAMPLE_EVERY_MS, Sampler, Window};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -52,7 +52,7 @@ fn measure(deployments: usize) -> Result<(), Box<dyn Error>> {
         monotonic_ms: sample * SAMPLE_EVERY_MS,
         wall_ms: WALL_MS + sample * SAMPLE_EVERY_MS,
     };
-    let mut collector = Collector::new(sheets.path());
+    let mut collector = Collector::new(sheets.path(), ProcessLabels::default());
     let mut sampler = Sampler::new(ring.clone(), at(0));
     let mut sampling = Duration::ZERO;
     for sample in 1..=SAMPLES {
@@ -106,7 +106,7 @@ fn replica(directory: &Path, name: &str, id: &str) -> Result<Replica, Box<dyn Er
             .count(&[name, id, name, name]),
         latency: registry::REPLICA_LATENCY
             .family(&sheet)
-            .histogram(&[name, name, name]),
+            .histogram(&[name, id, name, name]),
         _sheet: sheet,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
-use eagleray_metrics::{Collector, Count, Histogram, Level, Sheet, registry};
+use eagleray_metrics::{Collector, Count, Histogram, Level, ProcessLabels, Sheet, registry};
 use proptest::prelude::*;
 
 use crate::{
@@ -309,13 +309,13 @@ impl Node {
             .level(&["Rank", "shop"]);
         wanted.add(3);
         Self {
-            collector: Collector::new(directory.path()),
+            collector: Collector::new(directory.path(), ProcessLabels::default()),
             requests: registry::REPLICA_REQUESTS
                 .family(&sheet)
                 .count(&["Rank", "r1", "shop", "/"]),
             latency: registry::REPLICA_LATENCY
                 .family(&sheet)
-                .histogram(&["Rank", "shop", "/"]),
+                .histogram(&["Rank", "r1", "shop", "/"]),
             wanted,
             directory,
             _sheets: sheet,

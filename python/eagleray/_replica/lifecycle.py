@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from eagleray import _metrics, _runtime, _traceback
 from eagleray._replica import loading
+from eagleray._replica.life_metrics import LifeMetrics
 from eagleray._replica.naming import component_of, set_title
 from eagleray._user_code import asgi, children, hooks, http, log, streams, websocket
 from eagleray._user_code.call_lines import CallLines
@@ -67,6 +68,8 @@ class Lifecycle:
         self._options: dict[str, Any] = {}
         self._rank: Any = None
         self._lines = CallLines(loop)
+        # Once it serves.
+        self._metrics: LifeMetrics | None = None
         self._compiled_routes: Report | None = None
         self._run_http: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
         self._run_call: Callable[[_core.Request], Coroutine[Any, Any, None]] | None = None
@@ -234,6 +237,8 @@ class Lifecycle:
         self._context.run(self._loop.add_reader, self._core.fileno(), self._on_readable)
         _announce_models(user_code)
         self._core.count_in(_metrics.sheet(), config["deployment"], config["replica_id"], config["application"])
+        self._metrics = LifeMetrics(self._loop, config["deployment"], config["replica_id"], config["application"])
+        self._metrics.watch()
         self._core.serve(
             config["replica_id"],
             self._options["max_ongoing_requests"],
@@ -261,7 +266,10 @@ class Lifecycle:
             moved = self._take_place(command["rank"], command["world_size"]) and hooks.wants_rank(user_code)
             config = None if command["keep_user_config"] else options["user_config"]
             if moved or config is not None:
+                began = time.perf_counter()
                 await self._configure(user_code, config, moved)
+                if self._metrics is not None:
+                    self._metrics.reconfigured(time.perf_counter() - began)
         except BaseException as error:
             children.end_if_came_back(error)
             log.failure("reconfigure failed", error)
@@ -328,6 +336,7 @@ class Lifecycle:
     async def _check_health(self, number: int) -> None:
         failure = ""
         timeout = self._options.get("health_check_timeout_s") or None
+        began = time.perf_counter()
         try:
             if self._user_code is not None:
                 await asyncio.wait_for(hooks.check_health(self._user_code), timeout)
@@ -337,6 +346,8 @@ class Lifecycle:
             children.end_if_came_back(error)
             log.failure("health check failed", error)
             failure = _traceback.text_of(error)
+        if self._metrics is not None:
+            self._metrics.checked(time.perf_counter() - began)
         self._core.tell_health(number, failure)
 
     # --- the end ----------------------------------------------------------------------------------------------------

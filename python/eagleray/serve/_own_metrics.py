@@ -1,6 +1,6 @@
 """What batches and caches of models of a replica count for `/metrics`. Nothing is counted anywhere else.
 
-The native registry declares these metrics; histograms have no tag of the replica, as it says.
+The native registry declares these metrics, each with the same tags. The node chooses whether the replica's is shown.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ class BatchMetrics:
     """Of one batch function."""
 
     def __init__(self, deployment: str, replica: str, application: str, function: str) -> None:
-        here, of_all = (deployment, replica, application, function), (deployment, application, function)
-        self._wait = _metrics.own("serve_batch_wait_time_ms", *of_all)
-        self._execution = _metrics.own("serve_batch_execution_time_ms", *of_all)
-        self._utilization = _metrics.own("serve_batch_utilization_percent", *of_all)
-        self._size = _metrics.own("serve_actual_batch_size", *of_all)
-        self._batches = _metrics.own("serve_batches_processed", *here)
-        self._waiting = _metrics.own("serve_batch_queue_length", *here)
+        labels = (deployment, replica, application, function)
+        self._wait = _metrics.own("serve_batch_wait_time_ms", *labels)
+        self._execution = _metrics.own("serve_batch_execution_time_ms", *labels)
+        self._utilization = _metrics.own("serve_batch_utilization_percent", *labels)
+        self._size = _metrics.own("serve_actual_batch_size", *labels)
+        self._batches = _metrics.own("serve_batches_processed", *labels)
+        self._waiting = _metrics.own("serve_batch_queue_length", *labels)
 
     def begun(self, waited_s: float, size: int, most: int, left: int) -> None:
         """A batch of so many items has begun, which may have `most`; `left` go on waiting."""
@@ -37,13 +37,13 @@ class ModelMetrics:
     """Of all models of a replica."""
 
     def __init__(self, deployment: str, replica: str, application: str) -> None:
-        here, of_all = (deployment, replica, application), (deployment, application)
-        self._load = _metrics.own("serve_multiplexed_model_load_latency_ms", *of_all)
-        self._unload = _metrics.own("serve_multiplexed_model_unload_latency_ms", *of_all)
-        self._held = _metrics.own("serve_num_multiplexed_models", *here)
-        self._asked = _metrics.own("serve_multiplexed_get_model_requests_counter", *here)
-        self._loads = _metrics.own("serve_multiplexed_models_load_counter", *here)
-        self._unloads = _metrics.own("serve_multiplexed_models_unload_counter", *here)
+        labels = (deployment, replica, application)
+        self._load = _metrics.own("serve_multiplexed_model_load_latency_ms", *labels)
+        self._unload = _metrics.own("serve_multiplexed_model_unload_latency_ms", *labels)
+        self._held = _metrics.own("serve_num_multiplexed_models", *labels)
+        self._asked = _metrics.own("serve_multiplexed_get_model_requests_counter", *labels)
+        self._loads = _metrics.own("serve_multiplexed_models_load_counter", *labels)
+        self._unloads = _metrics.own("serve_multiplexed_models_unload_counter", *labels)
 
     def asked(self) -> None:
         """User code wants a model."""

@@ -231,7 +231,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let controller = Controller::new(folder.path());
         let path = controller.path.to_string_lossy().into_owned();
-        let router = Router::start(path).expect("a thread can be made");
+        let router = Router::start(path, "DRIVER".to_owned()).expect("a thread can be made");
         let follower = controller.follower();
         Self {
             replica: Replica::start(folder.path(), "replica", 10),

@@ -1,7 +1,9 @@
 //! What the core wants done.
 
+use std::time::Duration;
+
 use eagleray_types::{
-    NodeId,
+    DeploymentKey, NodeId,
     control::{ApiResponse, EventRecord, TargetUpdate, node_command},
 };
 
@@ -32,12 +34,27 @@ pub enum Command {
         call: CallId,
         response: ApiResponse,
     },
+    /// How long something has taken, for metrics.
+    Measured {
+        deployment: DeploymentKey,
+        span: Span,
+        took: Duration,
+    },
     /// Something has happened: to be kept where the next controller finds it.
     Keep(EventRecord),
     Log {
         level: Level,
         message: String,
     },
+}
+
+/// What takes its time in the life of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From the decision to the first request.
+    Start,
+    /// From the decision to the end of the process.
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use eagleray_types::control::Unreachable;
 
 use super::{
     clip::{IN_MESSAGE, clip},
-    command::{Command, Level},
+    command::{Command, Level, Span},
     event::Reached,
     failures,
     outbox::{About, EventLevel, Outbox},
@@ -102,13 +102,18 @@ fn begin_to_serve(deployment: &mut Deployment, id: &str, now: Duration, out: &mu
     if replica.pid == 0 {
         out.list();
     }
-    let took = now.saturating_sub(replica.spawned_at).as_secs_f64();
+    let took = now.saturating_sub(replica.spawned_at);
     let trial = deployment.trial_of(&spec, now);
     deployment.attempts_of(spec.version()).proven |= !trial.is_on();
     if let Some(replica) = deployment.replica_mut(id) {
         replica.trial = trial;
     }
     let about = About::replica(&deployment.key, id);
-    let message = format!("ready after {took:.1} s");
+    let message = format!("ready after {:.1} s", took.as_secs_f64());
     out.event(EventKind::Replica, EventLevel::Info, about, &message);
+    out.push(Command::Measured {
+        deployment: deployment.key.clone(),
+        span: Span::Start,
+        took,
+    });
 }

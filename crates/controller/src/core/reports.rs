@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use super::{
     Core, adopt,
-    command::{Command, Level},
+    command::{Command, Level, Span},
     configure,
     failures::{self, Death, SIGKILL},
     health, http_options, hung, lifecycle,
@@ -124,6 +124,13 @@ impl Core {
         let out = &mut self.out;
         self.questions.on_gone(&exited.replica_id, out);
         deployment.bury(Dead::of(&replica, exited));
+        if let Some(going) = &replica.going {
+            out.push(Command::Measured {
+                deployment: deployment.key.clone(),
+                span: Span::Stop,
+                took: now.saturating_sub(going.since),
+            });
+        }
         match replica.state {
             ReplicaState::Stopping | ReplicaState::Stopped => {
                 let about = About::replica(&deployment.key, &replica.id);

@@ -22,6 +22,17 @@ pub struct DeploymentSummary<'a> {
     pub wanted: u32,
     /// How many there are of each.
     pub states: BTreeMap<&'static str, u32>,
+    /// `None`: its number is stated.
+    pub autoscaling: Option<AutoscalingSummary>,
+}
+
+/// What the last look of autoscaling found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AutoscalingSummary {
+    pub target_ongoing_requests: f64,
+    /// Before bounds and delays.
+    pub desired: u32,
+    pub requests: u64,
 }
 
 impl Core {
@@ -49,5 +60,14 @@ fn summary(deployment: &Deployment) -> DeploymentSummary<'_> {
         status: deployment.status.status.word(),
         wanted: wanted.map_or(0, |_| deployment.wanted.target),
         states,
+        autoscaling: deployment.autoscaling.as_ref().map(|one| {
+            let last = one.last.as_ref();
+            let requests = last.map_or(0, |(measured, _)| measured.queued + measured.running);
+            AutoscalingSummary {
+                target_ongoing_requests: one.config.target_ongoing_requests,
+                desired: last.map_or(deployment.wanted.target, |(_, decision)| decision.asked),
+                requests,
+            }
+        }),
     }
 }

@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use eagleray_metrics::{Count, Family, Level, Sheet, registry};
-use eagleray_types::control::EventRecord;
+use eagleray_metrics::{Count, Family, Gauge, Level, Sheet, registry};
+use eagleray_types::{DeploymentKey, control::EventRecord};
 use tokio::time::{Instant, sleep_until};
 
-use crate::core::{ApplicationSummary, DeploymentSummary};
+use crate::core::{ApplicationSummary, DeploymentSummary, Span};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
@@ -23,10 +23,14 @@ pub(super) struct Metrics {
     deployment_status: Family,
     wanted: Family,
     replicas: Family,
+    autoscaling: [Family; 3],
+    target_ongoing_requests: Family,
+    starts: Family,
+    stops: Family,
     events: Family,
     checkpoint_failures: Count,
     /// All gauges that were ever shown, by family and labels.
-    gauges: BTreeMap<(Of, Vec<String>), Level>,
+    gauges: BTreeMap<(Of, Vec<String>), Cell>,
     /// When the next look is due; `None`: nothing has happened.
     due: Option<Instant>,
     last: Instant,
@@ -38,6 +42,32 @@ enum Of {
     DeploymentStatus,
     Wanted,
     Replicas,
+    AutoscalingTarget,
+    AutoscalingDesired,
+    AutoscalingRequests,
+    TargetOngoingRequests,
+}
+
+/// What shows a number.
+enum Cell {
+    Whole(Level),
+    Number(Gauge),
+}
+
+impl Cell {
+    fn set(&self, number: f64) {
+        match self {
+            Self::Whole(level) => level.set(number as i64),
+            Self::Number(gauge) => gauge.set(number),
+        }
+    }
+
+    fn hide(&self, hidden: bool) {
+        match self {
+            Self::Whole(level) => level.hide(hidden),
+            Self::Number(gauge) => gauge.hide(hidden),
+        }
+    }
 }
 
 impl Metrics {
@@ -52,6 +82,14 @@ impl Metrics {
             deployment_status: registry::DEPLOYMENT_STATUS.family(&sheet),
             wanted: registry::REPLICAS_WANTED.family(&sheet),
             replicas: registry::REPLICAS.family(&sheet),
+            autoscaling: [
+                registry::AUTOSCALING_TARGET.family(&sheet),
+                registry::AUTOSCALING_DESIRED.family(&sheet),
+                registry::AUTOSCALING_REQUESTS.family(&sheet),
+            ],
+            target_ongoing_requests: registry::AUTOSCALING_PER_REPLICA.family(&sheet),
+            starts: registry::REPLICA_STARTUP.family(&sheet),
+            stops: registry::REPLICA_SHUTDOWN.family(&sheet),
             events: registry::EVENTS.family(&sheet),
             checkpoint_failures: registry::CHECKPOINT_FAILURES.family(&sheet).count(&[]),
             gauges: BTreeMap::new(),
@@ -62,6 +100,15 @@ impl Metrics {
 
     pub(super) fn count_event(&self, event: &EventRecord) {
         self.events.count(&[&event.kind, &event.level]).add_alone(1);
+    }
+
+    pub(super) fn count_time(&self, deployment: &DeploymentKey, span: Span, took: Duration) {
+        let family = match span {
+            Span::Start => &self.starts,
+            Span::Stop => &self.stops,
+        };
+        let labels = [&*deployment.deployment, &*deployment.application];
+        family.histogram(&labels).observe_time_alone(took);
     }
 
     pub(super) fn count_checkpoint_failure(&self) {
@@ -91,7 +138,7 @@ impl Metrics {
         let mut shown = BTreeSet::new();
         for application in applications {
             let labels = vec![application.name.to_owned()];
-            let number = application_number(application.status);
+            let number = application_number(application.status) as f64;
             self.set(&mut shown, Of::ApplicationStatus, labels, number);
             for deployment in &application.deployments {
                 self.show_deployment(&mut shown, application.name, deployment);
@@ -109,10 +156,23 @@ impl Metrics {
         deployment: &DeploymentSummary<'_>,
     ) {
         let labels = vec![deployment.name.to_owned(), application.to_owned()];
-        let number = deployment_number(deployment.status);
+        let number = deployment_number(deployment.status) as f64;
         self.set(shown, Of::DeploymentStatus, labels.clone(), number);
         let wanted = deployment.wanted.into();
         self.set(shown, Of::Wanted, labels.clone(), wanted);
+        if let Some(autoscaling) = &deployment.autoscaling {
+            for (of, number) in [
+                (Of::AutoscalingTarget, deployment.wanted.into()),
+                (Of::AutoscalingDesired, autoscaling.desired.into()),
+                (Of::AutoscalingRequests, autoscaling.requests as f64),
+                (
+                    Of::TargetOngoingRequests,
+                    autoscaling.target_ongoing_requests,
+                ),
+            ] {
+                self.set(shown, of, labels.clone(), number);
+            }
+        }
         for (state, count) in &deployment.states {
             let mut labels = labels.clone();
             labels.push((*state).to_owned());
@@ -125,7 +185,7 @@ impl Metrics {
         shown: &mut BTreeSet<(Of, Vec<String>)>,
         of: Of,
         labels: Vec<String>,
-        number: i64,
+        number: f64,
     ) {
         let key = (of, labels);
         if let Some(gauge) = self.gauges.get(&key) {
@@ -136,9 +196,16 @@ impl Metrics {
                 Of::DeploymentStatus => &self.deployment_status,
                 Of::Wanted => &self.wanted,
                 Of::Replicas => &self.replicas,
+                Of::AutoscalingTarget => &self.autoscaling[0],
+                Of::AutoscalingDesired => &self.autoscaling[1],
+                Of::AutoscalingRequests => &self.autoscaling[2],
+                Of::TargetOngoingRequests => &self.target_ongoing_requests,
             };
             let values: Vec<&str> = key.1.iter().map(String::as_str).collect();
-            let gauge = family.level(&values);
+            let gauge = match of {
+                Of::TargetOngoingRequests => Cell::Number(family.gauge(&values)),
+                _ => Cell::Whole(family.level(&values)),
+            };
             gauge.set(number);
             self.gauges.insert(key.clone(), gauge);
         }

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use crate::settings::{self, ControlOptions, MetricsOptions};
+use crate::settings::{self, ControlOptions, MetricsOptions, ReplicaLabels};
 
 #[derive(Debug, Args)]
 pub(super) struct ControlArguments {
@@ -42,6 +42,10 @@ struct MetricsArguments {
     /// `EAGLERAY_METRICS_PREFIX`].
     #[arg(long, value_name = "PREFIX")]
     metrics_prefix: Option<String>,
+    /// Which metrics have the labels `replica` and `actor_id`: `single`, counters and gauges; `all`, histograms too;
+    /// `none` [default: single, or `EAGLERAY_METRICS_REPLICA_LABELS`].
+    #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
+    metrics_replica_labels: Option<ReplicaLabels>,
 }
 
 impl ControlArguments {
@@ -68,6 +72,7 @@ impl ControlArguments {
                 self.metrics.metrics_host.clone(),
                 self.metrics.metrics_port,
                 self.metrics.metrics_prefix.clone(),
+                self.metrics.metrics_replica_labels,
             )?,
         })
     }

@@ -162,7 +162,10 @@ pub(super) fn submit(gather: Gather, gathered: Result<Gathered, Failure>, record
         Instant::now()
     };
     match record.shard.router.submit(now, &ingress.key, outgoing) {
-        Ok(exchange) => Stage::Waiting(exchange, upload, record),
+        Ok(exchange) => {
+            ingress.metrics.count_routed();
+            Stage::Waiting(exchange, upload, record)
+        }
         Err(failure) => fail(&failure, upload, record),
     }
 }

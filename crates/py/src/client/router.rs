@@ -24,11 +24,15 @@ pub(crate) struct Router {
 #[pymethods]
 impl Router {
     /// Follows the targets of the controller behind this socket. Calls made in a batch of `replica`'s loop, that of the
-    /// thread that attached it, leave together.
+    /// thread that attached it, leave together. `actor`, for metrics: the id of the replica that this process is.
     #[new]
-    #[pyo3(signature = (controller_socket_path, replica = None))]
-    fn new(controller_socket_path: String, replica: Option<&Bound<'_, Replica>>) -> PyResult<Self> {
-        let router = eagleray_client::Router::start(controller_socket_path)?;
+    #[pyo3(signature = (controller_socket_path, replica = None, actor = "DRIVER"))]
+    fn new(
+        controller_socket_path: String,
+        replica: Option<&Bound<'_, Replica>>,
+        actor: &str,
+    ) -> PyResult<Self> {
+        let router = eagleray_client::Router::start(controller_socket_path, actor.to_owned())?;
         if let Some(replica) = replica {
             replica.get().hold(router.orders());
         }

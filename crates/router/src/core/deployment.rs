@@ -18,6 +18,7 @@ use super::{
     replica::Replica,
     request::Queue,
     table::{Index, ReplicaIndex, Table, VersionIndex},
+    waits::Waits,
 };
 
 /// A request's cost on a version's clock is this over the weight.
@@ -36,6 +37,7 @@ pub(super) struct Deployment {
     pub(super) quiet: bool,
     /// Requests that the full queue has refused since that was said.
     pub(super) refused: u32,
+    pub(super) waits: Waits,
     pub(super) versions: Vec<Version>,
     pub(super) replicas: Vec<ReplicaIndex>,
     /// How many of them take requests and turn. With none left, requests go to those that do not turn.
@@ -74,6 +76,7 @@ impl Deployment {
             scales: false,
             quiet: false,
             refused: 0,
+            waits: Waits::default(),
             versions: Vec::new(),
             replicas: Vec::new(),
             sound: 0,

@@ -212,9 +212,11 @@ impl<C: Claims> Core<C> {
             return;
         };
         let mut suspect = false;
+        let mut submitted = now;
         if let Some(request) = self.requests.known_mut(index) {
             request.place = Place::Sent { replica: to, slot };
             suspect = request.deaths > 0;
+            submitted = request.submitted;
         }
         let (deployment, version, generation) =
             (replica.deployment, replica.version, replica.generation);
@@ -232,6 +234,9 @@ impl<C: Claims> Core<C> {
         self.refresh_room(to);
         if let Some(deployment) = self.deployments.get_mut(deployment) {
             deployment.charge(version);
+            deployment
+                .waits
+                .count(now.saturating_duration_since(submitted));
         }
         self.mark(deployment);
     }

@@ -9,7 +9,18 @@ use eagleray_types::{
 };
 use eagleray_wire::Claims;
 
-use super::{Core, deployment::Deployment, replica::Link, table::DeploymentIndex};
+use super::{Core, deployment::Deployment, replica::Link, table::DeploymentIndex, waits::Waits};
+
+/// What is to be seen of a deployment in a router.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Requests that wait here.
+    pub queued: u32,
+    /// Those that were sent and are not over.
+    pub running: u32,
+    /// How long they waited that were sent since the last look.
+    pub waits: Waits,
+}
 
 impl<C: Claims> Core<C> {
     /// Whether the load of any deployment may have changed since it was looked at.
@@ -76,15 +87,20 @@ impl<C: Claims> Core<C> {
         }
     }
 
-    /// What waits here of each deployment, and what was sent and is not over, whether it scales or not.
-    pub fn each_load(&self, mut say: impl FnMut(&DeploymentKey, u32, u32)) {
-        for (_, deployment) in self.deployments.iter() {
+    /// What is to be seen of each deployment, whether it scales or not. Waits are told once.
+    pub fn each_load(&mut self, mut say: impl FnMut(&DeploymentKey, Seen)) {
+        for (_, deployment) in self.deployments.iter_mut() {
             let links = deployment
                 .replicas
                 .iter()
                 .filter_map(|replica| self.replicas.get(*replica)?.link.as_ref());
             let running = links.map(Link::busy).sum();
-            say(&deployment.key, deployment.queued_here(), running);
+            let seen = Seen {
+                queued: deployment.queued_here(),
+                running,
+                waits: std::mem::take(&mut deployment.waits),
+            };
+            say(&deployment.key, seen);
         }
     }
 

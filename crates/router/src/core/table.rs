@@ -95,6 +95,12 @@ impl<I: Index, T> Table<I, T> {
             .map(|(position, entry)| (I::new(position), entry))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
+        self.entries
+            .iter_mut()
+            .map(|(position, entry)| (I::new(position), entry))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

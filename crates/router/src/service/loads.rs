@@ -12,6 +12,7 @@ use eagleray_types::{
 use tokio::time::{Instant, sleep_until};
 
 use super::Handle;
+use crate::core::Seen;
 
 /// Between two reports of one router.
 pub const EVERY: Duration = Duration::from_millis(50);
@@ -67,9 +68,10 @@ impl Reporter {
 }
 
 impl Handle {
-    /// What waits here of each deployment, and what was sent and is not over.
-    pub fn each_load(&self, say: impl FnMut(&DeploymentKey, u32, u32)) {
-        self.state.borrow().each_load(say);
+    /// What is to be seen of each deployment. One that has calls for certain replicas of it comes twice: those are apart.
+    /// Waits are told once.
+    pub fn each_load(&self, say: impl FnMut(&DeploymentKey, Seen)) {
+        self.state.borrow_mut().each_load(say);
     }
 
     /// Waits until some load may have changed. For one task; cancel safe.

@@ -454,7 +454,7 @@ impl World {
                     });
                 }
                 Command::Keep(event) => self.events.push(event),
-                Command::Log { .. } | Command::Listen => {}
+                Command::Log { .. } | Command::Listen | Command::Measured { .. } => {}
             }
         }
         if self.knows_ranks {

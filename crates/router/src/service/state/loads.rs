@@ -6,6 +6,7 @@ use eagleray_types::{DeploymentKey, control::Load};
 use tokio::sync::Notify;
 
 use super::State;
+use crate::core::Seen;
 
 /// What the state keeps for its reporter.
 #[derive(Debug, Default)]
@@ -69,8 +70,21 @@ impl State {
         changed
     }
 
-    pub(in super::super) fn each_load(&self, say: impl FnMut(&DeploymentKey, u32, u32)) {
-        self.core.each_load(say);
+    pub(in super::super) fn each_load(&mut self, mut say: impl FnMut(&DeploymentKey, Seen)) {
+        let mut of_views: BTreeMap<DeploymentKey, Seen> = BTreeMap::new();
+        let views = &self.views;
+        self.core.each_load(|key, seen| {
+            if !views.contains(key) {
+                return say(key, seen);
+            }
+            let sum = of_views.entry(without_view(key.clone())).or_default();
+            sum.queued += seen.queued;
+            sum.running += seen.running;
+            sum.waits.add(&seen.waits);
+        });
+        for (key, seen) in of_views {
+            say(&key, seen);
+        }
     }
 
     pub(in super::super) fn all_loads(&mut self) -> Vec<Load> {
