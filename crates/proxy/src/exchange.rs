@@ -22,7 +22,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request:
 use http_body::Body as _;
 
 use crate::{
-    access_log, answer,
+    answer,
     connection::Connection,
     head, hosts, identity,
     routes::Ingress,
@@ -139,12 +139,7 @@ impl Service {
             is_websocket,
             ingress: ingress.map(Rc::clone),
             request_id,
-            traceparent: if self.shard.logs_traces() {
-                parts.headers.get(head::TRACEPARENT).cloned().map(Box::new)
-            } else {
-                None
-            },
-            trace: trace_of(parts),
+            traceparent: parts.headers.get(head::TRACEPARENT).cloned().map(Box::new),
             started: Instant::now(),
             outlives_client: false,
             status: CLIENT_GONE,
@@ -325,18 +320,6 @@ impl Service {
 }
 
 /// The answer to a head that breaks a rule.
-/// The number of the trace that a request is of; 0: of none.
-fn trace_of(parts: &Parts) -> [u8; 16] {
-    let Some(traceparent) = parts.headers.get(head::TRACEPARENT) else {
-        return [0; 16];
-    };
-    let digits = access_log::trace_id(traceparent.as_bytes()).unwrap_or_default();
-    let digits = str::from_utf8(digits).unwrap_or_default();
-    u128::from_str_radix(digits, 16)
-        .unwrap_or_default()
-        .to_be_bytes()
-}
-
 fn refusal(broken: rules::Broken, request_id: &HeaderValue) -> Response<Body> {
     tracing::debug!(id = ?request_id, why = broken.1.trim_end(), "a request was refused by its head");
     answer::refusal(broken, request_id)

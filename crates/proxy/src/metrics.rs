@@ -17,10 +17,10 @@ use eagleray_metrics::{Clock, Count, ExemplarId, Family, Histogram, Level, Sheet
 use eagleray_router::service::Handle;
 use eagleray_types::DeploymentKey;
 use eagleray_wire::MOST_ROUTES;
-use http::Method;
+use http::{HeaderValue, Method};
 use rustc_hash::FxHashMap;
 
-use crate::{options::MetricsOptions, tally::Outcome};
+use crate::{access_log, options::MetricsOptions, tally::Outcome};
 
 /// Who calls, in metrics of routers.
 const HANDLE: &str = "http";
@@ -191,8 +191,7 @@ pub(crate) struct End<'a> {
     pub(crate) status: u16,
     pub(crate) outcome: Outcome,
     pub(crate) request_id: &'a [u8],
-    /// 0: it is of none.
-    pub(crate) trace: u128,
+    pub(crate) traceparent: Option<&'a HeaderValue>,
 }
 
 impl End<'_> {
@@ -206,16 +205,11 @@ impl End<'_> {
 
     /// Names the request as an exemplar.
     fn say(self, slot: Slot<'_>) {
-        if self.trace == 0 {
-            slot.write(ExemplarId::Request(self.request_id));
-        } else {
-            let mut digits = [0; 32];
-            for (index, digit) in digits.iter_mut().enumerate() {
-                let value = (self.trace >> (124 - 4 * index)) as u32 & 0xf;
-                *digit = char::from_digit(value, 16).map_or(b'0', |digit| digit as u8);
-            }
-            slot.write(ExemplarId::Trace(&digits));
-        }
+        let traceparent = self.traceparent.map(HeaderValue::as_bytes);
+        slot.write(match traceparent.and_then(access_log::trace_id) {
+            Some(trace) => ExemplarId::Trace(trace),
+            None => ExemplarId::Request(self.request_id),
+        });
     }
 
     fn method(self) -> &'static str {

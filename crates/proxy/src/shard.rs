@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use eagleray_logs::Encoding;
 use eagleray_router::{
     core::Limits as RouterLimits,
     service::{Applied, Handle},
@@ -43,7 +42,6 @@ pub(crate) struct Shard {
     pub(crate) routes: RefCell<Routes>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) random: RefCell<fastrand::Rng>,
-    access_log_is_json: bool,
     settings: RefCell<Rc<Settings>>,
     /// Others hold from now on.
     settings_changed: Notify,
@@ -87,8 +85,6 @@ impl Shard {
             settings: RefCell::new(Rc::new(settings)),
             settings_changed: Notify::new(),
             access_log_is_enabled: options.access_log.is_some(),
-            access_log_is_json: options.access_log.is_some()
-                && options.access_log_encoding == Encoding::Json,
             access_log: RefCell::new(AccessLog::new(
                 options.access_log.clone(),
                 options.access_log_encoding,
@@ -232,11 +228,6 @@ impl Shard {
 
     pub(crate) fn has_access_log(&self) -> bool {
         self.access_log_is_enabled
-    }
-
-    /// The access log says of which trace a request is.
-    pub(crate) fn logs_traces(&self) -> bool {
-        self.access_log_is_json
     }
 
     /// Adds a line to the access log. Lossy, see [`AccessLog`].

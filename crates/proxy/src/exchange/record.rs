@@ -32,10 +32,8 @@ pub(crate) struct Record {
     pub(super) is_websocket: bool,
     pub(super) ingress: Option<Rc<Ingress>>,
     pub(super) request_id: HeaderValue,
-    /// For the access log, where that says it; in a box, since most requests have none.
+    /// For exemplars, and for the access log where that says it; in a box, since most requests have none.
     pub(super) traceparent: Option<Box<HeaderValue>>,
-    /// For exemplars: the number of its trace, highest byte first; 0: it is of none.
-    pub(super) trace: [u8; 16],
     pub(super) started: Instant,
     /// It goes on when its client leaves.
     pub(super) outlives_client: bool,
@@ -97,7 +95,7 @@ impl Record {
             status: self.status,
             outcome,
             request_id: self.request_id.as_bytes(),
-            trace: u128::from_be_bytes(self.trace),
+            traceparent: self.traceparent.as_deref(),
         };
         let now = self.started + latency;
         self.shard.metrics.end(counted, end, latency, now);
