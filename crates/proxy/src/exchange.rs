@@ -31,7 +31,7 @@ use crate::{
     websocket::{Accepted, Handshake, handshake},
 };
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, BrokenOff};
 pub(crate) use incoming::Incoming;
 pub(crate) use record::Record;
 pub(crate) use respond::Respond;

@@ -16,6 +16,7 @@ mod inbound;
 mod io;
 mod meter;
 mod piece;
+mod sending;
 mod stream;
 mod windows;
 

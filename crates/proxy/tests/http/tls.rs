@@ -265,6 +265,60 @@ fn each_long_piece_of_an_answer_is_at_the_client_before_the_next_is_made() {
     }
 }
 
+/// Lengths of the frames of data in these bytes, and what was in them.
+fn data_frames(mut bytes: &[u8]) -> (Vec<usize>, Vec<u8>) {
+    let (mut lengths, mut data) = (Vec::new(), Vec::new());
+    while let [high, middle, low, kind, ..] = bytes {
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        let Some(payload) = bytes.get(9..9 + length) else {
+            break;
+        };
+        if *kind == raw::DATA {
+            lengths.push(length);
+            data.extend(payload);
+        }
+        bytes = &bytes[9 + length..];
+    }
+    (lengths, data)
+}
+
+/// Pieces that are there together fill frames together; the last waits for nobody.
+#[test]
+fn the_rest_of_a_long_piece_shares_its_frame_with_what_comes_next() {
+    const ROOM: u32 = 100 << 20;
+    const FULL: usize = 16 * 1024 - 9;
+    let authority = Authority::new();
+    let replica = Replica::start("a", 10);
+    let proxy = authority.proxy(&replica, false, Limits::default());
+    let mut client = authority.connect(&proxy, &[b"h2"], false);
+    let settings = raw::frame(raw::SETTINGS, 0, 0, &raw::settings(&[(4, ROOM)]));
+    let window = raw::frame(raw::WINDOW_UPDATE, 0, 0, &ROOM.to_be_bytes());
+    client
+        .write_all(&[raw::PREFACE, &settings, &window].concat())
+        .unwrap();
+    let pieces: Vec<Vec<u8>> = (b'a'..=b'c').map(|letter| vec![letter; 20_000]).collect();
+    let mut connection = None;
+    // How much of what was written the proxy reads at once, the system decides.
+    let has_shared = (0..100).any(|number| {
+        let get = raw::frame(raw::HEADERS, 5, 2 * number + 1, &raw::block(raw::GET));
+        client.write_all(&get).unwrap();
+        let connection = connection.get_or_insert_with(|| replica.accept());
+        let request = connection.expect(Kind::Request);
+        assert!(connection.start(&request));
+        connection.begin_answer(&request, 200, &[]);
+        let end = format!("answer {number} ends");
+        let last = [&pieces[2][..], end.as_bytes()].concat();
+        let parts = [&pieces[0][..], &pieces[1], &last].map(|piece| (Flags::NONE, piece));
+        connection.respond_at_once(&request, &parts);
+        // The answer goes on, and all that is there has come.
+        let (lengths, data) = data_frames(&read_until(&mut client, end.as_bytes()));
+        assert!(data == [&pieces[0][..], &pieces[1], &last].concat());
+        connection.respond(&request, Flags::END.with(Flags::DONE), b"");
+        lengths[..] == [FULL, FULL, FULL, 60_000 + end.len() - 3 * FULL]
+    });
+    assert!(has_shared);
+}
+
 #[test]
 fn a_client_that_ends_its_half_without_a_word_of_tls_is_answered() {
     let authority = Authority::new();

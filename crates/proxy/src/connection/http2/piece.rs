@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io::IoSlice,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -16,7 +17,8 @@ use tokio::sync::oneshot;
 
 #[derive(Debug)]
 pub(super) enum Piece {
-    Data(Bytes),
+    /// The second is often empty: it is the beginning of what came next, which fills the frame.
+    Data(Bytes, Bytes),
     /// No byte. Dropped when all that was given before it is with the socket, or nobody's any more.
     Mark {
         _dropped: oneshot::Sender<Infallible>,
@@ -42,21 +44,69 @@ impl Delivered {
 impl Buf for Piece {
     fn remaining(&self) -> usize {
         match self {
-            Self::Data(bytes) => bytes.len(),
+            Self::Data(first, second) => first.len() + second.len(),
             Self::Mark { .. } => 0,
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match self {
-            Self::Data(bytes) => bytes,
+            Self::Data(first, second) if first.is_empty() => second,
+            Self::Data(first, _) => first,
             Self::Mark { .. } => &[],
         }
     }
 
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let Self::Data(first, second) = self else {
+            return 0;
+        };
+        let mut filled = 0;
+        for (slice, part) in slices
+            .iter_mut()
+            .zip([first, second].into_iter().filter(|part| !part.is_empty()))
+        {
+            *slice = IoSlice::new(part);
+            filled += 1;
+        }
+        filled
+    }
+
     fn advance(&mut self, count: usize) {
-        if let Self::Data(bytes) = self {
-            bytes.advance(count);
+        if let Self::Data(first, second) = self {
+            let of_first = count.min(first.len());
+            first.advance(of_first);
+            second.advance(count - of_first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_parts_are_one_run_of_bytes_wherever_it_is_cut() {
+        for count in 0..=5 {
+            let mut piece = Piece::Data(Bytes::from_static(b"abc"), Bytes::from_static(b"de"));
+            piece.advance(count);
+            assert_eq!(piece.remaining(), 5 - count);
+            for room in 0..=3 {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = piece.chunks_vectored(&mut slices[..room]);
+                let seen: Vec<u8> = slices[..filled]
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
+                assert!(b"abcde"[count..].starts_with(&seen));
+                assert_eq!(filled, room.min([2, 2, 2, 1, 1, 0][count]));
+                if room >= 2 {
+                    assert_eq!(seen, b"abcde"[count..]);
+                }
+            }
+            let mut all = vec![0; piece.remaining()];
+            piece.copy_to_slice(&mut all);
+            assert_eq!(all, b"abcde"[count..]);
         }
     }
 }

@@ -1,49 +1,24 @@
-//! One stream: a request and its answer, until the last byte is with h2.
-//!
-//! h2 is given no more than the client's window has room for, so what a stream holds there is bounded by the window
-//! and by `h2_send_buffer_bytes`, and the stream stays here, where it can be ended, until its answer is on its way.
-//! Handing h2 a whole chunk as soon as one byte fits (as hyper's own server does) would leave the last chunk of an
-//! answer to a stream that nobody watches.
-//!
-//! A stream that the client lets wait for its window is reset: after `h2_stall_s` if the answer is complete, after
-//! `h2_streaming_stall_s` if it is still being made. Window updates that let less than [`PROGRESS`] pass in that time
-//! change nothing.
-//!
-//! An answer that breaks off is reset when what was made of it is out: h2 forgets what it holds of a stream that is
-//! reset, its head too.
+//! One stream: a request and its answer, until the last byte is with h2 ([`Sending`]).
 
 use std::{
     cell::Cell,
     future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use h2::{Reason, SendStream, server::SendResponse};
+use h2::server::SendResponse;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
-use tokio::time::{Instant, Sleep};
 
-use super::{
-    date::Date,
-    meter::Meter,
-    piece::{Delivered, Piece},
-};
+use super::{date::Date, meter::Meter, piece::Piece, sending::Sending};
 use crate::{
     answer,
     connection::Connection,
     exchange::{Body, Respond},
     shard::Shard,
 };
-
-/// Data of a frame over TLS, at most: with its header it fills a record. h2 makes frames of 16 KiB for most clients, and each
-/// would take a second record for its last nine bytes, which costs both sides as much as a long one beside its data.
-const RECORD_DATA: usize = 16 * 1024 - 9;
-/// Bytes of an answer that a client must take within the time of a stall.
-const PROGRESS: usize = 1024;
 
 pub(super) struct Stream {
     stage: Stage,
@@ -132,13 +107,7 @@ impl Stream {
             .reply
             .send_response(Response::from_parts(parts, ()), is_all)
         {
-            Ok(out) if !is_all => Some(Sending {
-                body,
-                out,
-                chunk: Bytes::new(),
-                stall: Stall::default(),
-                broken_off: None,
-            }),
+            Ok(out) if !is_all => Some(Sending::new(body, out)),
             Ok(_) => None,
             Err(error) => {
                 tracing::debug!(%error, "a stream ended before its answer");
@@ -176,133 +145,6 @@ impl Future for Stream {
                 None => return Poll::Ready(()),
             }
         }
-    }
-}
-
-/// An answer whose head is sent.
-struct Sending {
-    body: Body,
-    out: SendStream<Piece>,
-    /// What came of the body and does not fit yet.
-    chunk: Bytes,
-    stall: Stall,
-    /// The answer has broken off, and what was made of it is on its way.
-    broken_off: Option<Delivered>,
-}
-
-impl Sending {
-    fn poll(&mut self, shard: &Shard, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.out.poll_reset(context).is_ready() {
-                return Poll::Ready(());
-            }
-            if let Some(delivered) = &mut self.broken_off {
-                if delivered.poll(context).is_pending() {
-                    let limit = shard.settings().limits.h2_streaming_stall_s;
-                    ready!(self.stall.poll(limit, context));
-                    shard.counters.h2_streams_stalled.add();
-                }
-                self.out.send_reset(Reason::INTERNAL_ERROR);
-                return Poll::Ready(());
-            }
-            if self.chunk.is_empty() {
-                match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                    Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "an answer broke off");
-                        let (mark, delivered) = Piece::mark();
-                        if !self.send(mark, false) {
-                            return Poll::Ready(());
-                        }
-                        self.stall = Stall::default();
-                        self.broken_off = Some(delivered);
-                    }
-                    None => {
-                        self.send(Piece::Data(Bytes::new()), true);
-                        return Poll::Ready(());
-                    }
-                }
-                continue;
-            }
-            let most = shard.settings().limits.h2_send_buffer_bytes as usize;
-            self.out.reserve_capacity(self.chunk.len().min(most));
-            while self.out.capacity() == 0 {
-                match self.out.poll_capacity(context) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                    Poll::Pending => {
-                        let limit = if self.body.is_end_stream() {
-                            shard.settings().limits.h2_stall_s
-                        } else {
-                            shard.settings().limits.h2_streaming_stall_s
-                        };
-                        ready!(self.stall.poll(limit, context));
-                        shard.counters.h2_streams_stalled.add();
-                        self.out.send_reset(Reason::CANCEL);
-                        return Poll::Ready(());
-                    }
-                }
-            }
-            let mut room = self.out.capacity().min(self.chunk.len());
-            if shard.settings().tls.is_some() {
-                room = room.min(RECORD_DATA);
-            }
-            let part = self.chunk.split_to(room);
-            self.stall.took(room);
-            let is_last = self.chunk.is_empty() && self.body.is_end_stream();
-            if !self.send(Piece::Data(part), is_last) || is_last {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    /// False if the stream is gone.
-    fn send(&mut self, piece: Piece, is_last: bool) -> bool {
-        match self.out.send_data(piece, is_last) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%error, "a stream ended before its answer");
-                false
-            }
-        }
-    }
-}
-
-/// How long a client has let its answer wait.
-#[derive(Default)]
-struct Stall {
-    since: Option<Instant>,
-    taken: usize,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    fn took(&mut self, bytes: usize) {
-        self.taken += bytes;
-        if self.taken >= PROGRESS {
-            self.since = None;
-            self.taken = 0;
-        }
-    }
-
-    /// Waits until nothing much has passed for `limit`.
-    fn poll(&mut self, limit: Duration, context: &mut Context<'_>) -> Poll<()> {
-        let since = *self.since.get_or_insert_with(|| {
-            self.taken = 0;
-            Instant::now()
-        });
-        let end = since + limit;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-        // Armed for an earlier stall that ended well: cheaper than to arm it anew at each.
-        while timer.as_mut().poll(context).is_ready() {
-            if timer.deadline() >= end {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(end);
-        }
-        Poll::Pending
     }
 }
 
