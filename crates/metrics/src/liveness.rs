@@ -25,18 +25,46 @@ pub struct Usage {
 }
 
 /// When a process started, in ticks since the machine did; `None`: it has ended.
+///
+/// Asks the machine for nothing else: a process that makes its sheet runs under tools too (valgrind) that have no answer for
+/// what [`living`] asks.
 pub(crate) fn started(pid: u32) -> Option<u64> {
-    living(pid).map(|living| living.started)
+    read(pid).map(|said| said.started)
 }
 
 /// `None`: it has ended.
 pub(crate) fn living(pid: u32) -> Option<Living> {
+    read(pid).map(Said::living)
+}
+
+fn read(pid: u32) -> Option<Said> {
     parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// In the machine's own units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    started: u64,
+    cpu_ticks: u64,
+    pages: u64,
+}
+
+impl Said {
+    fn living(self) -> Living {
+        let milliseconds = self.cpu_ticks.saturating_mul(1000);
+        Living {
+            started: self.started,
+            usage: Usage {
+                cpu_ms: milliseconds / clock_ticks_per_second().max(1),
+                memory_bytes: self.pages.saturating_mul(page_size() as u64),
+            },
+        }
+    }
 }
 
 /// The third field, and the 14th, 15th, 22nd and 24th. The second is a name in parentheses, which may itself have any
 /// character.
-fn parse(stat: &[u8]) -> Option<Living> {
+fn parse(stat: &[u8]) -> Option<Said> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = stat.get(end + 2..)?.split(u8::is_ascii_whitespace);
     let state = fields.next()?;
@@ -48,12 +76,11 @@ fn parse(stat: &[u8]) -> Option<Living> {
     let (user, system) = (number(10)?, number(0)?);
     let started = number(6)?;
     let pages = number(1)?;
-    let ticks = user.saturating_add(system).saturating_mul(1000);
-    let usage = Usage {
-        cpu_ms: ticks / clock_ticks_per_second().max(1),
-        memory_bytes: pages.saturating_mul(page_size() as u64),
-    };
-    Some(Living { started, usage })
+    Some(Said {
+        started,
+        cpu_ticks: user.saturating_add(system),
+        pages,
+    })
 }
 
 #[cfg(test)]
@@ -63,7 +90,7 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_start_whatever_its_name() {
         let line = b"7 (a) b) S 1 7 7 0 -1 4194304 0 0 0 0 200 50 0 0 20 0 1 0 4711 0 3\n";
-        let living = parse(line).unwrap();
+        let living = parse(line).unwrap().living();
         assert_eq!(living.started, 4711);
         assert_eq!(
             living.usage,
