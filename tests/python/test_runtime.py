@@ -59,7 +59,7 @@ class Core:
     def set_models(self, models): self.told.append(models)
 
 class Router:
-    def __init__(self, controller, core): self.controller, self.core = controller, core
+    def __init__(self, controller, core, actor): self.controller, self.core = controller, core
 
 from eagleray import _core
 _core.Router = Router

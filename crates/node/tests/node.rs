@@ -60,7 +60,10 @@ fn a_node_comes_up_and_stop_leaves_nothing() {
         .filter(|name| name != "checkpoint.sqlite-journal")
         .collect();
     left.sort();
-    assert_eq!(left, ["blobs", "checkpoint.sqlite", "logs", "token"]);
+    assert_eq!(
+        left,
+        ["blobs", "checkpoint.sqlite", "logs", "series.ring", "token"]
+    );
     assert!(
         machine
             .succeed(&["stop"])
