@@ -7,6 +7,10 @@
 //!
 //! Notes the first bytes of a head, and that an answer which broke off is out as far as it was made. At the end it
 //! lingers over what a client still sends that has been refused.
+//!
+//! Of a long write TLS is given whole records. What is left over, often the few bytes that end a chunk, stays with hyper
+//! for one turn, since a record of its own would cost both sides as much as a long one, and a system call: with the next
+//! piece of the answer it fills one. No longer than a turn: it may be all for now.
 
 use std::{
     io,
@@ -33,6 +37,13 @@ const LATE: &[u8] =
 /// What a connection of HTTP/2 begins with: RFC 9113, section 3.4.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Bytes that fill a record of TLS.
+const RECORD_BYTES: usize = 16 * 1024;
+/// TLS takes no more at a time: what is left over of a longer write would go in a system call of its own anyway.
+const LONG_WRITE: usize = 64 * 1024;
+/// hyper writes no more slices at a time.
+const SLICES: usize = 64;
+
 /// What the first bytes of a connection are.
 #[derive(Debug)]
 enum First {
@@ -43,6 +54,18 @@ enum First {
     Http2(BytesMut),
 }
 
+/// What is left over of a long write, which hyper has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    None,
+    /// It has not waited yet.
+    New,
+    /// It waits for this turn to end, and so does the client's end, if `end` is: hyper would not write it any more.
+    Waits {
+        end: bool,
+    },
+}
+
 pub(super) struct Io<S> {
     stream: S,
     first: First,
@@ -50,6 +73,7 @@ pub(super) struct Io<S> {
     state: Rc<Connection>,
     /// When bytes of the client came last, without those that are TLS's own.
     heard: Instant,
+    rest: Rest,
     is_shut: bool,
     linger: Linger,
 }
@@ -67,6 +91,7 @@ impl<S> Io<S> {
             shard,
             state,
             heard: Instant::now(),
+            rest: Rest::None,
             is_shut: false,
             linger: Linger::default(),
         }
@@ -101,6 +126,29 @@ impl<S: Transport> Io<S> {
 }
 
 impl<S: Transport> Io<S> {
+    /// How many of so many bytes are to be written now. Pending: none, in this turn.
+    fn share(&mut self, context: &Context<'_>, length: usize) -> Poll<usize> {
+        if !S::GATHERS {
+            return Poll::Ready(length);
+        }
+        let is_long = length >= LONG_WRITE;
+        match std::mem::replace(&mut self.rest, if is_long { Rest::New } else { Rest::None }) {
+            Rest::New if !is_long => {
+                self.rest = Rest::Waits { end: false };
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // It is to be heard now.
+            Rest::Waits { end: true } => context.waker().wake_by_ref(),
+            Rest::None | Rest::New | Rest::Waits { .. } => {}
+        }
+        Poll::Ready(if is_long {
+            length - length % RECORD_BYTES
+        } else {
+            length
+        })
+    }
+
     /// Reads into the cursor without advancing it: the first bytes may not be for hyper.
     #[expect(
         unsafe_code,
@@ -116,6 +164,10 @@ impl<S: Transport> Io<S> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
         let filled = buffer.filled();
         if is_end(&read, filled.len()) {
+            if let Rest::Waits { end } = &mut self.rest {
+                *end = true;
+                return Poll::Pending;
+            }
             let at_once = self.heard.elapsed() <= self.shard.settings().limits.half_close_within_s;
             if self.state.holds_end(self.shard.tick(), at_once) {
                 return Poll::Pending;
@@ -200,7 +252,9 @@ impl<S: Transport> hyper::rt::Write for Io<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let share = ready!(this.share(context, bytes.len()));
+        Pin::new(&mut this.stream).poll_write(context, &bytes[..share])
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -244,6 +298,23 @@ impl<S: Transport> hyper::rt::Write for Io<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+        let this = self.get_mut();
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        let mut share = ready!(this.share(context, length));
+        if share == length {
+            return Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        }
+        let mut shared = [io::IoSlice::new(&[]); SLICES];
+        let mut filled = 0;
+        for (into, slice) in shared.iter_mut().zip(slices) {
+            let part = slice.len().min(share);
+            *into = io::IoSlice::new(&slice[..part]);
+            share -= part;
+            filled += 1;
+            if share == 0 {
+                break;
+            }
+        }
+        Pin::new(&mut this.stream).poll_write_vectored(context, &shared[..filled])
     }
 }

@@ -71,37 +71,40 @@ fn each_request_before_the_end_is_answered() {
 #[test]
 fn an_answer_that_is_made_as_it_goes_comes_whole() {
     const PIECES: usize = 100;
-    let (replica, proxy) = start(&[]);
-    let mut connection = replica.accept();
-    let mut client = half_closed(&proxy, GET);
-    let request = begun(&mut connection);
-    connection.begin_answer(&request, 200, &[]);
-    assert_eq!(client.head().status, 200);
-    seen(&proxy);
-    let replica = std::thread::spawn(move || {
-        let mut credit = 64 * 1024;
-        for _ in 0..PIECES {
-            while credit < 10_000 {
-                credit += connection.expect(Kind::Credit).header.a as usize;
+    // The longer ones leave something over that TLS holds back for a turn.
+    for length in [10_000, 64 * 1024] {
+        let (replica, proxy) = start(&[]);
+        let mut connection = replica.accept();
+        let mut client = half_closed(&proxy, GET);
+        let request = begun(&mut connection);
+        connection.begin_answer(&request, 200, &[]);
+        assert_eq!(client.head().status, 200);
+        seen(&proxy);
+        let replica = std::thread::spawn(move || {
+            let mut credit = 64 * 1024;
+            for _ in 0..PIECES {
+                while credit < length {
+                    credit += connection.expect(Kind::Credit).header.a as usize;
+                }
+                credit -= length;
+                connection.respond(&request, Flags::NONE, &vec![b'x'; length]);
             }
-            credit -= 10_000;
-            connection.respond(&request, Flags::NONE, &[b'x'; 10_000]);
+            connection.respond(&request, Flags::END.with(Flags::DONE), b"");
+            connection
+        });
+        let mut received = 0;
+        loop {
+            let chunk = client.chunk().expect("cut");
+            if chunk.is_empty() {
+                break;
+            }
+            received += chunk.len();
+            std::thread::sleep(Duration::from_millis(1));
         }
-        connection.respond(&request, Flags::END.with(Flags::DONE), b"");
-        connection
-    });
-    let mut received = 0;
-    loop {
-        let chunk = client.chunk().expect("cut");
-        if chunk.is_empty() {
-            break;
-        }
-        received += chunk.len();
-        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(received, PIECES * length);
+        assert!(client.is_closed());
+        replica.join().unwrap();
     }
-    assert_eq!(received, PIECES * 10_000);
-    assert!(client.is_closed());
-    replica.join().unwrap();
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn each_long_piece_of_an_answer_is_at_the_client_before_the_next_is_made() {
         assert!(connection.start(&request));
         connection.begin_answer(&request, 200, &[]);
         for (number, length) in
-            (0..40).zip([20_000, 60_000, 10, 16_360, 64_000].into_iter().cycle())
+            (0..40).zip([20_000, 60_000, 10, 16_360, 65_520].into_iter().cycle())
         {
             let end = format!("piece {number} ends");
             let mut piece = vec![b'x'; length];
