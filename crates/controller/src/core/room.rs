@@ -2,9 +2,9 @@
 //!
 //! New comes before old wherever both fit ([`super::rollout`]). Where what a new replica asks for is held by those that it
 //! is to replace (there is one GPU), as few of them are stopped as make room, and the new one starts when the node has
-//! reported them dead, as many at a time as any update replaces. From then on the update keeps no more old ones than that. Nobody else gets what became free
-//! ([`Resources`]). If the new version does not come up at the first try, it is given up, and the old one returns: while it
-//! is tried, there are fewer replicas than wanted.
+//! reported them dead, as many at a time as any update replaces. From then on the update keeps no more old ones than that.
+//! Nobody else gets what became free ([`Resources`]). If the new version does not come up at the first try, it is given
+//! up, and the old one returns: while it is tried, there are fewer replicas than wanted.
 
 use std::cmp::Reverse;
 
