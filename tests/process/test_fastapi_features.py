@@ -317,3 +317,24 @@ def test_websockets_have_dependencies(served: Served) -> None:
 def test_the_lifespan_ends_with_the_replica(served: Served) -> None:
     assert served.script.end() == 0
     assert (served.machine.work / "closed").read_text() == "1"
+
+
+def test_a_module_that_changes_the_application_of_another_changes_it_once(machine: Machine) -> None:
+    machine.write("bare.py", "from fastapi import FastAPI\napp = FastAPI()\napp.state.times = 0\n")
+    machine.write("dressed.py", "from bare import app\napp.state.times += 1\n")
+    text = """
+    import bare
+    from dressed import app as fast
+    from eagleray import serve
+
+    @serve.deployment
+    @serve.ingress(fast)
+    class App:
+        @fast.get("/")
+        async def times(self):
+            return {"times": fast.state.times, "is_one": bare.app is fast}
+
+    app = App.bind()
+    """
+    script = machine.serve(text)
+    assert script.get().text == '{"times":1,"is_one":true}'

@@ -14,6 +14,7 @@ and the constructor is not seen. What cannot be pickled is made in the replica, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import sys
@@ -268,14 +269,14 @@ def _lease(ingress: Ingress) -> _Lease:
 
 def _name_it(names: tuple[tuple[str, str, Any], ...]) -> None:
     """Binds what arrived by value to the names that imported modules had for it, where it was sent from."""
+    # All of them first: one that takes its application from another and changes it has done so where it was sent from.
+    for module, _, _ in names:
+        # Whoever needs it imports it, and is told why that fails.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
     for module, name, value in names:
-        if module not in sys.modules:
-            try:
-                importlib.import_module(module)
-            except Exception:
-                # Whoever needs it imports it, and is told why that fails.
-                continue
-        setattr(sys.modules[module], name, value)
+        if module in sys.modules:
+            setattr(sys.modules[module], name, value)
 
 
 def _nothing() -> None:
