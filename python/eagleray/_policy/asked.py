@@ -130,7 +130,7 @@ class Asked:
             stated["policy"] = {key: policy[key] for key in ("policy_function", "policy_kwargs") if key in policy}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._configs = {**self._configs, text: AutoscalingConfig.model_validate(stated)}
+                self._configs[text] = AutoscalingConfig.model_validate(stated)
         return self._configs[text]
 
     def _failure(self, error: Exception) -> str:
